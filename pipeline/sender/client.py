@@ -130,8 +130,8 @@ class Sender:
     async def post(self, request: Request, on_start: Callable[[], None] | None = None) -> Exchange | NotSent:
         """Send a request once. Returns the exchange, or `NotSent` if nothing was sent because of a fault on our side.
 
-        Never raises because of the endpoint or the network. The wait for a free connection is not part of the duration; ``on_start``
-        is called when that wait is over.
+        Never raises because of the endpoint or the network. The wait for a free connection is not part of the duration;
+        ``on_start`` is called when that wait is over.
         """
         if self._wire is None:
             raise RuntimeError("the sender is not started; call start() first")

@@ -1,11 +1,11 @@
 """The fast transport, and the only module that uses private parts of aiohttp; see `pipeline.sender.transport`.
 
-aiohttp's session, request and response cost more than the rest of a POST. So only these parts of aiohttp are used here: the connector
-(pool, DNS, TLS, dialling), the protocol with its parser, and the serializer of headers. `BoundedProtocol` limits what hostile and
-broken servers can do.
+aiohttp's session, request and response cost more than the rest of a POST. So only these parts of aiohttp are used here: the
+connector (pool, DNS, TLS, dialling), the protocol with its parser, and the serializer of headers. `BoundedProtocol` limits what
+hostile and broken servers can do.
 
-The module relies on the attributes of a request that the connector reads, on the connector's protocol factory, and on the protocol's
-payload and message queue. tests/contract/test_sender.py has a server for each of its rules.
+The module relies on the attributes of a request that the connector reads, on the connector's protocol factory, and on the
+protocol's payload and message queue. tests/contract/test_sender.py has a server for each of its rules.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class PooledRoute(aiohttp.ClientRequest):
         dialled: URL | None = None,
         verified: str | None = None,
     ) -> None:
-        """``dialled``: the URL for the connector, if it is not ``url``. ``verified``: the host to verify, if it is not that of the URL."""
+        """``dialled``: the URL for the connector, and ``verified``: the host that TLS verifies, if they differ from ``url``."""
         super().__init__(
             "POST",
             url if dialled is None else dialled,

@@ -57,7 +57,7 @@ class Deadlines(Generic[WaitingT]):
 
 
 class TimeLimit:
-    """``with limit.begin():`` raises TimeoutError if the block takes longer, as ``asyncio.timeout`` does, at a fifth of its cost."""
+    """``with limit.begin():`` raises TimeoutError if the block takes longer, like ``asyncio.timeout`` at a fifth of its cost."""
 
     def __init__(self, seconds: float) -> None:
         self._deadlines: Deadlines[_Limited] = Deadlines(seconds, _Limited.expire)

@@ -1,4 +1,4 @@
-"""Checks whether the egress proxy works: for ``oms-webhooks settings --check``, ``oms-webhooks doctor``, and the health checks of a process."""
+"""Checks the egress proxy: for ``oms-webhooks settings --check``, ``oms-webhooks doctor``, and the health checks of a process."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def _explain_connection(error: BaseException, endpoint: FailureContext) -> Expla
 def _explain_proxy(error: EgressProxyError, endpoint: FailureContext) -> Explanation:
     """Does not name the proxy: the integrator does not know it."""
     if error.fault is ProxyFault.TARGET_SPOKE_FIRST:
-        return Explanation(Failure.INVALID_RESPONSE, f"{_NOT_HTTP} (it came before it was asked for)")
+        return Explanation(Failure.INVALID_RESPONSE, f"{_NOT_HTTP} (it came before the request)")
     if error.fault is ProxyFault.SILENT:
         seconds = f"{endpoint.connect_timeout:g} s"
         return Explanation(Failure.CONNECT_TIMEOUT, f"no connection within {seconds}; our egress proxy was still waiting for one")

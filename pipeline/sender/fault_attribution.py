@@ -1,4 +1,4 @@
-"""Decides whether it is our fault that a request did not leave this machine (promise 9)."""
+"""Decides whether it is our fault that a request was not sent (promise 9)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NUMBERS: Final = re.compile(r"\[Errno (\d+)\]")
 
 
 class FaultAttribution:
-    """Judges the errors of exchanges in which nothing was sent. One for each sender."""
+    """Judges the errors of exchanges in which nothing was sent. One per sender."""
 
     def __init__(self, lookups: Lookups, resolver: ResolverWatch, network: NetworkWatch, proxy: ProxyWatch) -> None:
         self._lookups = lookups
@@ -88,10 +88,10 @@ class FaultAttribution:
 
     async def _judge_resolver(self, endpoint: FailureContext, otherwise: NoResponse) -> NotSent | None:
         if waits_for_a_thread(endpoint.host):
-            detail = "All look-ups of host names are taken: the resolver answers slowly, or does not answer for many names."
+            detail = "All threads for DNS look-ups are busy: the resolver is slow, or does not answer for many names."
             return NotSent(LocalFault.RESOLVER, detail, otherwise)
         blame = await self._resolver.blame(endpoint.host)
-        detail = "The resolver of this machine answers for no host name; see /etc/resolv.conf and the name servers there."
+        detail = "The resolver of this machine answers for no host name; check /etc/resolv.conf and its name servers."
         return _not_sent(LocalFault.RESOLVER, detail, blame, otherwise)
 
 
@@ -123,7 +123,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _numbers(error: BaseException) -> frozenset[int]:
-    """The system's error numbers; a resolver's error has other numbers."""
+    """The system's error numbers. A resolver's errors are left out: their numbers mean something else."""
     if not isinstance(error, OSError) or isinstance(error, socket.gaierror):
         return frozenset()
     if error.errno is not None:

@@ -14,10 +14,7 @@ ConnectionT = TypeVar("ConnectionT", bound=_Closable)
 
 
 class IdlePool(Generic[ConnectionT]):
-    """The idle connections, oldest first; beyond ``most``, the oldest is closed.
-
-    Each takes a descriptor, and every endpoint may have some.
-    """
+    """The idle connections, oldest first. Beyond ``most``, the oldest is closed: each takes a descriptor."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -1,4 +1,4 @@
-"""The limits of exchanges."""
+"""Limits for exchanges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SenderLimits:
-    """Limits of all exchanges together (`connections`, and `idle` ones) and of each (seconds, bytes of the body kept)."""
+    """Limits for all exchanges together (`connections`, and `idle` ones) and for each (seconds, kept bytes of the body)."""
 
     connections: int = 512
     total_timeout: float = 15.0

@@ -1,12 +1,12 @@
 """Checks the local resolver and the local network if a name does not resolve, or if there is no route to a host.
 
-The rule for names. "No such name" is an answer (RFC 8020), so the resolver works and the fault is the endpoint's. "Try again"
+The rule for names: "No such name" is an answer (RFC 8020), so the resolver works and the fault is the endpoint's. "Try again"
 (EAI_AGAIN, RFC 3493 section 6.1) and silence may be caused by the domain's name servers or by our resolver. The fault is the
 endpoint's if the resolver answered for another name within the last 30 seconds, or answers for one now: for the names that last
 resolved and, because there may be none, for the probe name of the settings. Names in /etc/hosts say nothing about a resolver. If
 no name is answered, the fault is ours: for certain if three names fail, and in doubt if fewer do.
 
-The rule for routes. "Unreachable" is the endpoint's fault if another host was reached within the last 30 seconds. Otherwise it is
+The rule for routes: "Unreachable" is the endpoint's fault if another host was reached within the last 30 seconds. Otherwise it is
 ours: for certain if there is no route to any public address (a connected UDP socket consults the routing table and sends nothing)
 and three hosts fail; in doubt if there is no route, or if three hosts fail.
 
@@ -44,7 +44,7 @@ class FaultOwner(enum.Enum):
 
 
 class ResolverWatch:
-    """What is known about this machine's resolver."""
+    """Judges failed look-ups, and probes this machine's resolver if needed."""
 
     def __init__(self, lookups: Lookups, resolve: Resolve, probe_name: str = PROBE_NAME) -> None:
         self._lookups = lookups
@@ -54,7 +54,7 @@ class ResolverWatch:
         self._probed_at = float("-inf")
 
     async def blame(self, name: str) -> FaultOwner:
-        """Whose fault it is that a name was not resolved."""
+        """Whose fault it is that a name does not resolve."""
         witnesses = self._lookups.witnesses
         witnesses.failed(name)
         if witnesses.evidence(name, time.monotonic()) is Evidence.OTHERS_WORK:
@@ -102,19 +102,19 @@ def has_any_route() -> bool:
 
 
 class NetworkWatch:
-    """What is known about this machine's network."""
+    """Judges missing routes."""
 
     def __init__(self, has_any_route: Callable[[], bool] = has_any_route) -> None:
         self._has_any_route = has_any_route
         self._witnesses = RecentNames()
 
     def reached(self, host: str) -> None:
-        """A connection to a host was established. One to this machine itself says nothing about the network."""
+        """A connection to a host was established. A connection to this machine says nothing about the network."""
         if not _is_loopback(host):
             self._witnesses.worked(host, time.monotonic())
 
     def blame(self, host: str) -> FaultOwner:
-        """Whose fault it is that there was no route to a host."""
+        """Whose fault it is that there is no route to a host."""
         self._witnesses.failed(host)
         evidence = self._witnesses.evidence(host, time.monotonic())
         if evidence is Evidence.OTHERS_WORK:
@@ -125,7 +125,7 @@ class NetworkWatch:
         return FaultOwner.IN_DOUBT if is_cut_off or several else FaultOwner.THEIRS
 
 
-@functools.lru_cache(maxsize=8192)  # asked for every exchange
+@functools.lru_cache(maxsize=8192)  # called for every exchange
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback

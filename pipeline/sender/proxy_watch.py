@@ -1,8 +1,8 @@
 """Decides whose fault it is that the egress proxy opened no tunnel.
 
-The rule. If the proxy cannot be connected to, or refuses our credentials, the fault is certainly ours. If it reports that it
-cannot reach the target, or is silent, either the target or the proxy may be at fault. It is the target if the proxy has reached
-another host within the last 30 seconds, or reaches one now: the probe name of the settings. Otherwise it is ours, in doubt.
+The rule: If we cannot connect to the proxy, or it refuses our credentials, the fault is certainly ours. If it reports that it
+cannot reach the target, or does not answer, either the target or the proxy may be at fault. It is the target's if the proxy has
+reached another host within the last 30 seconds, or reaches one now: the probe name of the settings. Otherwise it is ours, in doubt.
 
 Doubt is limited in time: see `pipeline.delivery.delivery_service`.
 """
@@ -24,7 +24,7 @@ _PROBE_KEPT_SECONDS: Final = 10.0
 
 
 class ProxyWatch:
-    """What is known about the proxy. ``witnesses``: the hosts that it reached, and those that it did not."""
+    """Judges missing tunnels. ``witnesses``: the hosts that the proxy reached, and those that it did not."""
 
     def __init__(self, witnesses: RecentNames, probe_name: str) -> None:
         self._witnesses = witnesses
@@ -50,7 +50,7 @@ class ProxyWatch:
         await asyncio.shield(self._probing)
 
     async def close(self) -> None:
-        """Cancel a probe that is under way."""
+        """Cancel a probe that is in progress."""
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
@@ -69,7 +69,7 @@ def proxy_blame(fault: ProxyFault, evidence: Evidence) -> FaultOwner:
             return FaultOwner.THEIRS
         case ProxyFault.AWAY | ProxyFault.CREDENTIALS:
             return FaultOwner.OURS
-        case ProxyFault.REFUSED:  # perhaps for this port or address only, and then not for ever
+        case ProxyFault.REFUSED:  # perhaps only for this port or address; then it must not be parked for ever
             return FaultOwner.IN_DOUBT
         case ProxyFault.SILENT | ProxyFault.NO_TARGET:
             return FaultOwner.THEIRS if evidence is Evidence.OTHERS_WORK else FaultOwner.IN_DOUBT

@@ -1,7 +1,7 @@
 """POSTs with aiohttp's public `ClientSession`, for releases of aiohttp that `pipeline.sender.compat` was not checked with.
 
 The same guarantees hold here: the address guard on the dialled address, TLS, no redirects, no cookies, no decompression, no
-proxies from the environment, the limits on time, on connections under way, on each header and their number, on the kept body,
+proxies from the environment, the limits on time, on connections in use, on the size and number of headers, and on the kept body,
 large bodies in pieces, and the names of failures. aiohttp has no public way to limit the following:
 
 - Interim responses, chunk extensions and other bytes around a body are limited by the total time, not by number.
@@ -48,7 +48,7 @@ class _Watched:
         self.answer = answer
         self.is_reused = False
         self.has_turned = False
-        """The event loop has turned since the head was sent, so an answer may be to this request."""
+        """The event loop has run since the head was sent, so an answer may belong to this request."""
 
     def turn(self) -> None:
         self.has_turned = True
@@ -75,7 +75,7 @@ class SessionTransport:
         return SessionRoute(self, url, context)
 
     def close_idle(self) -> None:
-        """They close by themselves, within seconds."""
+        """Does nothing: idle connections close by themselves within seconds."""
 
     async def close(self) -> None:
         await self.session.close()
@@ -116,7 +116,7 @@ class SessionRoute:
             answer.begin(response.status, response.headers)
             return await read_body(response.content, dialling.limits.response_bytes, answer.chunks)
         except aiohttp.ClientPayloadError as error:
-            if _RESET in str(error):  # aiohttp gives the message only there; without it, the answer ended early
+            if _RESET in str(error):  # only the message distinguishes a reset from an answer that ended early
                 raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
             raise
         finally:
@@ -124,11 +124,10 @@ class SessionRoute:
 
 
 def _head(user_agent: str, headers: Mapping[str, str], length: int) -> CIMultiDict[str]:
-    """The headers of a request. aiohttp checks them only when there is a connection; here no connection is opened for an invalid
-    request.
+    """The headers of a request. Checked here, because aiohttp checks them only after it has opened a connection.
 
     Raises:
-        ValueError: a control character, which would split the request.
+        ValueError: a header contains a control character, which would split the request.
     """
     combined = CIMultiDict({"User-Agent": user_agent})
     combined.update(headers)
@@ -141,8 +140,9 @@ def _head(user_agent: str, headers: Mapping[str, str], length: int) -> CIMultiDi
 
 
 def _leave(response: aiohttp.ClientResponse) -> None:
-    """Close the connection, unless the answer was read to its end and the connection was released. Immediately: TLS would wait
-    for a closing message.
+    """Close the connection immediately, unless it was released because the answer was read to its end.
+
+    An orderly end would wait for a TLS closing message.
     """
     if response.connection is not None and response.connection.transport is not None:
         response.connection.transport.abort()
@@ -151,7 +151,7 @@ def _leave(response: aiohttp.ClientResponse) -> None:
 
 def _check(response: aiohttp.ClientResponse, watched: _Watched) -> None:
     if watched.is_reused and not watched.has_turned:
-        raise InvalidAnswerError("it came before it was asked for")
+        raise InvalidAnswerError("it came before the request")
     if response.status < 100:
         raise InvalidAnswerError(f"a status code of {response.status:03}")
 
@@ -163,7 +163,7 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 
 
 def _tracing() -> aiohttp.TraceConfig:
-    """Records whether there was a connection, and whether an answer was there before the request."""
+    """Records whether there was a connection, and whether an answer arrived before the request was sent."""
     tracing = aiohttp.TraceConfig()
 
     async def created(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
@@ -174,7 +174,7 @@ def _tracing() -> aiohttp.TraceConfig:
         context.trace_request_ctx.is_reused = True
 
     async def sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        # The loop wakes the waiting task after this, if the answer is to this request.
+        # If the answer belongs to this request, the loop wakes the waiting task only after this.
         asyncio.get_running_loop().call_soon(context.trace_request_ctx.turn)
 
     tracing.on_connection_create_end.append(created)
@@ -184,8 +184,8 @@ def _tracing() -> aiohttp.TraceConfig:
 
 
 def _bounded(make: Callable[[AddrInfoType], socket.socket], seconds: float) -> Callable[[AddrInfoType], socket.socket]:
-    """Sockets that deliver little at a time, because aiohttp parses everything that arrives at once, and blocks the loop:
-    thousands of interim responses, for example. They also end if the other side does not accept data for ``seconds``: aiohttp
+    """Sockets with a small receive buffer: aiohttp parses everything that has arrived at once, which would block the loop for
+    thousands of interim responses, for example. They also fail if the other side accepts no data for ``seconds``, because aiohttp
     closes a connection only when everything is sent.
     """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)

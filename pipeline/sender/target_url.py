@@ -1,8 +1,8 @@
-"""The rules for a target_url: which URLs may be registered, and how one is read when it is dialled.
+"""The rules for a target_url: which URLs may be registered, and how one is parsed when it is dialled.
 
-Registration and delivery read a URL with the same function, built on the HTTP client's own URL class, so that what is checked is
-what is dialled. The address check at registration is a courtesy to the user, who learns of a mistake immediately; the decision is
-made about the dialled address (see `address_guard.py`).
+Registration and delivery parse a URL with the same function, built on the HTTP client's own URL class, so that what is checked is
+what is dialled. The address check at registration only helps the user to notice a mistake early; what counts is the check of the
+dialled address (see `address_guard.py`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TargetUrlError(ValueError):
 class ParsedTarget:
     """A target_url as it is dialled. `host` is ASCII and lower case; an IPv6 address has no brackets.
 
-    `address` is the IP address if the host is one, and None if the host is a name.
+    `address` is the IP address that the host means; None if the host is a name.
     """
 
     url: URL
@@ -49,7 +49,7 @@ class ParsedTarget:
 
 
 def parse_target_url(url: str) -> ParsedTarget:
-    """Read a target_url without any look-up. Raises `TargetUrlError`."""
+    """Parse a target_url without any look-up. Raises `TargetUrlError`."""
     host, port = _split(url)
     try:
         parsed = URL(url)
@@ -65,7 +65,7 @@ def parse_target_url(url: str) -> ParsedTarget:
 
 
 def _split(url: str) -> tuple[str, int | None]:
-    """The host and the port as written. Refuses forms about which URL parsers are known to disagree."""
+    """The host and the port as written. Refuses forms on which URL parsers are known to disagree."""
     if len(url) > MAX_URL_CHARACTERS:
         raise TargetUrlError(f"target_url must not be longer than {MAX_URL_CHARACTERS} characters.")
     if _FORBIDDEN_CHARACTERS.search(url):
@@ -103,7 +103,7 @@ def _ipv4_address(host: str) -> str | None:
     name = host.removesuffix(".")
     labels = name.split(".")
     if _NUMBER.fullmatch(labels[-1]):
-        # No top-level domain is a number: it is an address or invalid (WHATWG URL standard).
+        # No top-level domain is a number, so this is an address or invalid (WHATWG URL standard).
         try:
             return socket.inet_ntoa(socket.inet_aton(name))
         except OSError:

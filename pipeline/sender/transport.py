@@ -1,8 +1,8 @@
-"""How a POST gets on the wire: the interface that `Sender` uses, and the choice between two implementations.
+"""How a POST is sent: the interface that `Sender` uses, and the choice between two implementations.
 
-`pipeline.sender.compat` uses private parts of aiohttp. It is several times as fast, and limits hostile servers in every
-direction. It is tied to the releases in `CHECKED_WITH`. With any other release, or with ``sender_speedups`` off, POSTs use
-aiohttp's public `ClientSession`: `pipeline.sender.session_transport`, whose docstring says which limits it cannot keep.
+`pipeline.sender.compat` uses private parts of aiohttp. It is several times as fast, and limits everything that a hostile server
+can do, but only works with the releases in `CHECKED_WITH`. With any other release, or with ``sender_speedups`` off, POSTs use
+aiohttp's public `ClientSession`: `pipeline.sender.session_transport`, whose docstring says which limits it cannot enforce.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PIECE_BYTES: Final = 65536
 
 
 class PartialResponse:
-    """The part of an exchange that has happened so far."""
+    """The part of an answer that has arrived so far."""
 
     __slots__ = ("chunks", "first_byte_at", "headers", "is_connected", "status")
 
@@ -66,7 +66,7 @@ class TransportRoute(Protocol):
     async def exchange(self, request: Request, answer: PartialResponse) -> bool:
         """POST, and fill in the answer as it arrives. Returns whether its body was read to the end.
 
-        It ends if the task is cancelled, and leaves no connection in use. Raises what `pipeline.sender.failures` explains.
+        If the task is cancelled, no connection stays in use. Raises the errors that `pipeline.sender.failures` explains.
         """
 
 
@@ -98,7 +98,7 @@ class Dialling:
 
     @property
     def timeout(self) -> aiohttp.ClientTimeout:
-        """For connecting. Without a total timeout, which would include the answer: the sender watches that itself."""
+        """The timeout for connecting. There is no total timeout: the sender has its own, which includes the answer."""
         return aiohttp.ClientTimeout(total=None, connect=self.limits.connect_timeout, ceil_threshold=float("inf"))
 
     @property
@@ -107,13 +107,13 @@ class Dialling:
         return max(self.limits.response_bytes, 1024)
 
     def dialled(self, url: URL) -> tuple[URL, str | None]:
-        """The URL for aiohttp; and, if its host stands for a literal address, the host that TLS must verify."""
+        """The URL for aiohttp; and, if its host is a stand-in for a literal address, the host that TLS must verify."""
         return (url, None) if self.tunnels is None else tunnelled_url(url)
 
     def connector_options(self) -> dict[str, Any]:
         """The arguments of a `TCPConnector`."""
         options: dict[str, Any] = {
-            "limit": 0,  # The sender limits them: in the connector's queue, a request would use up its own timeout.
+            "limit": 0,  # The sender limits connections: in the connector's queue, a request would use up its own timeout.
             "keepalive_timeout": _IDLE_SECONDS,
             "ssl": self.ssl,
         }
@@ -135,7 +135,7 @@ def open_wire(dialling: Dialling, *, speedups: bool) -> Transport:
         return CompatTransport(dialling)
     from pipeline.sender.session_transport import SessionTransport  # noqa: PLC0415 - imports this module
 
-    log.info("webhooks are sent without speed-ups; that takes more CPU time, and some bounds are wider", reason=why)
+    log.info("webhooks are sent without speed-ups; that takes more CPU time, and some limits are higher", reason=why)
     return SessionTransport(dialling)
 
 
@@ -149,7 +149,7 @@ def _why_plain(installed: str, *, speedups: bool) -> str | None:
 
 async def read_body(content: aiohttp.StreamReader, limit: int, chunks: list[bytes]) -> bool:
     """Read to the end, or until there are more than `limit` bytes. Returns whether the end was reached."""
-    if content.is_eof():  # A short answer, which arrived in one piece: nothing to wait for.
+    if content.is_eof():  # A short answer that arrived in one piece: nothing to wait for.
         chunks.append(content.read_nowait())
         return True
     size = 0

@@ -1,12 +1,11 @@
 """Connections through an egress proxy: one tunnel each, to an address that the address guard has allowed.
 
-The HTTP client is unaware of it. It asks its resolver for a name's addresses, and its socket factory for a socket to dial one.
-Here the resolver looks the name up, asks the guard, has the proxy open a tunnel to that very address, and returns a ticket in
-place of the address. The socket factory exchanges the ticket for the socket, which is connected already. Everything else (TLS and
-its verification, the pool, limits) works as without a proxy. An unknown ticket gives no connection: nothing is ever dialled
-around the proxy.
+The HTTP client does not notice the proxy. It asks its resolver for a name's addresses, and its socket factory for a socket to dial
+one. Here the resolver looks the name up, asks the guard, has the proxy open a tunnel to that address, and returns a ticket in place
+of the address. The socket factory exchanges the ticket for the socket, which is connected already. Everything else (TLS and its
+verification, the pool, limits) works as without a proxy. An unknown ticket gives no connection: nothing ever bypasses the proxy.
 
-The client does not ask its resolver for a literal address, so such a URL gets a name that stands for it: see `tunnelled_url`.
+The client does not ask its resolver for a literal address, so such a URL gets a stand-in name: see `tunnelled_url`.
 """
 
 from __future__ import annotations
@@ -36,12 +35,13 @@ _KEPT_SECONDS: Final = 10.0
 _TO_THE_PROXY: Final = 0.5
 """The share of the time to connect that the connection to the proxy may take."""
 _TO_THE_TARGET: Final = 0.9
-"""The share after which the proxy counts as silent. The rest is for TLS, and so that the silence is reported instead of a
+"""The share after which the proxy counts as silent. The rest is for TLS, and makes sure that the silence is reported rather than a
 timeout.
 """
 _NO_DOMAIN: Final = f".{secrets.token_hex(16)}.invalid"
-"""Names of literal addresses end like this, which no real URL does."""
-# From networks that nobody dials: "this network" (RFC 6890), and discard-only (RFC 6666). The family is that of the socket.
+"""The suffix of stand-in names for literal addresses; no real host name ends like this."""
+# Tickets are addresses in networks that are never dialled: "this network" (RFC 6890) and discard-only (RFC 6666). A ticket has the
+# address family of its socket.
 _TICKETS_V4: Final = 0
 _TICKETS_V6: Final = int(ipaddress.IPv6Address("100::"))
 _TICKETS: Final = 2**24 - 1
@@ -65,13 +65,13 @@ class TunnelSocket(socket.socket):
     is_tunnel = False
 
     def connect(self, address: Any, /) -> None:
-        """Connect to the proxy; do nothing if there is a tunnel."""
+        """Connect to the proxy; do nothing if there is already a tunnel."""
         if not self.is_tunnel:
             super().connect(address)
 
 
 def tunnelled_url(url: URL) -> tuple[URL, str | None]:
-    """The URL for the HTTP client; and, if its host was a literal address, the original, whose certificate is verified."""
+    """The URL for the HTTP client; and, if its host is a literal address, that address, whose certificate is verified."""
     host = url.raw_host or ""
     try:
         address = ipaddress.ip_address(host)
@@ -81,7 +81,7 @@ def tunnelled_url(url: URL) -> tuple[URL, str | None]:
 
 
 def _literal(host: str) -> str | None:
-    """The address that such a name stands for."""
+    """The address that a stand-in name stands for; None for any other name."""
     if not host.endswith(_NO_DOMAIN):
         return None
     version, _, digits = host.removesuffix(_NO_DOMAIN).partition("-")
@@ -167,7 +167,7 @@ class Tunnels(AbstractResolver):
         if refusal := self._guard.refusal(address):
             raise BlockedAddressError(address, refusal)
         if "%" in address:
-            raise BlockedAddressError(address, "an address with a zone, which means something on this machine only")
+            raise BlockedAddressError(address, "an address with a zone, which is valid on this machine only")
         began = time.monotonic()
         made = await self._to_the_proxy(seconds * _TO_THE_PROXY)
         try:
@@ -232,7 +232,7 @@ class Tunnels(AbstractResolver):
                     break
                 answer += piece
         except OSError as error:
-            message = f"The egress proxy {name} broke the connection off before it had answered CONNECT."
+            message = f"The egress proxy {name} closed the connection before it answered CONNECT."
             raise EgressProxyError(ProxyFault.REFUSED, message, number=error.errno) from None
         head, end, rest = answer.partition(HEAD_END)
         status = read_answer(head + end)
@@ -244,7 +244,7 @@ class Tunnels(AbstractResolver):
                 fault, f"The egress proxy {name} answered CONNECT with {status}{_ADVICE.get(fault, '')}.", status=status
             )
         if rest:
-            raise EgressProxyError(ProxyFault.TARGET_SPOKE_FIRST, "The target sent something before it was asked.")
+            raise EgressProxyError(ProxyFault.TARGET_SPOKE_FIRST, "The target sent data before the request.")
 
     def _ticket(self, made: TunnelSocket) -> str:
         now = time.monotonic()
@@ -261,13 +261,13 @@ class Tunnels(AbstractResolver):
 
 
 _ADVICE: Final = {
-    ProxyFault.CREDENTIALS: ": it refuses egress_proxy_credentials, or wants some",
-    ProxyFault.REFUSED: ": it refuses the tunnel; see its rules for ports and addresses",
+    ProxyFault.CREDENTIALS: ": it refuses egress_proxy_credentials, or requires credentials",
+    ProxyFault.REFUSED: ": it refuses the tunnel; check its rules for ports and addresses",
 }
 
 
 class _KeptNames:
-    """Cached addresses of names that may be dialled, for some seconds. Concurrent callers share one look-up."""
+    """Caches the addresses of names that may be dialled, for some seconds. Concurrent callers share one look-up."""
 
     def __init__(self, resolver: GuardedResolver) -> None:
         self._resolver = resolver
@@ -297,13 +297,13 @@ class _KeptNames:
 
 
 def _heard(task: asyncio.Task[list[str]]) -> None:
-    """The caller may be gone, and then nobody would retrieve the error."""
+    """Retrieve the error, in case all callers are gone."""
     if not task.cancelled():
         task.exception()
 
 
 class _ProxyAddresses:
-    """The addresses of the proxy. The operator chooses them: the address guard does not apply."""
+    """The addresses of the proxy. The operator chooses them, so the address guard does not apply."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -324,4 +324,4 @@ class _ProxyAddresses:
         except OSError:
             if self._known is None:
                 raise
-            return self._known[1]  # it is still valid, most likely
+            return self._known[1]  # most likely still valid

@@ -308,7 +308,7 @@ async def test_unasked_answer_is_not_taken_for_the_next_one(each_wire: str) -> N
         await asyncio.sleep(0.1)
         if each_wire == "plain":  # aiohttp keeps the connection, so that the exchange is lost with it
             outcome = await sender.post(Request(endpoint.url(), {}, b"{}"))
-            failed(outcome, Failure.INVALID_RESPONSE, "before it was asked for")
+            failed(outcome, Failure.INVALID_RESPONSE, "before the request")
         answered(await sender.post(Request(endpoint.url(), {}, b"{}")), 503)
         assert endpoint.connections == 2
 

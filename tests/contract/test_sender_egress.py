@@ -388,7 +388,7 @@ async def test_a_target_that_speaks_first_is_the_endpoints_fault() -> None:
         proxying(everybody=b"HTTP/1.1 200 OK\r\n\r\n220 mail.example.com ESMTP\r\n") as proxy,
         sending(proxy.settings()) as sender,
     ):
-        failed(await send(sender, "http://a.example.com:25/"), Failure.INVALID_RESPONSE, "before it was asked")
+        failed(await send(sender, "http://a.example.com:25/"), Failure.INVALID_RESPONSE, "before the request")
 
 
 @on_each_loop
