@@ -1,4 +1,4 @@
-"""How an endpoint's requests authenticate: opens the stored secret, and makes the stored record of a request to change it. Pure."""
+"""How an endpoint's requests authenticate: decrypts the stored secret, and builds the stored record from an API input. Pure."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def open_credential(record: EndpointRecord, vault: Vault) -> Credential | None:
                 stored.audience,
                 stored.client_auth_method == ClientAuthMethod.POST,
             )
-    raise VaultError(f"It authenticates by {stored.type[:50]!r}, which this release does not know: upgrade this process.")
+    raise VaultError(f"Its authentication type {stored.type[:50]!r} is unknown to this release: upgrade this process.")
 
 
 def _bearer(token: str) -> HeaderCredential:
@@ -80,10 +80,10 @@ class AuthenticationError(Exception):
 def stored_authentication(
     given: AuthenticationInput, current: EndpointRecord | None, vault: Vault
 ) -> tuple[str | None, AuthenticationRecord | None]:
-    """The fields ``sealed_token`` and ``authentication`` of a record. If no secret is given, the existing one is kept.
+    """The fields ``sealed_token`` and ``authentication`` of a record. If no secret is given, the stored one is kept.
 
     Raises:
-        AuthenticationError: there is no secret, or it would be sent to another token endpoint than it was given for.
+        AuthenticationError: there is no secret, or the stored one belongs to another token endpoint or client.
     """
     kind = AuthenticationType(given.type)
     if kind is AuthenticationType.NONE:
@@ -103,7 +103,7 @@ def stored_authentication(
 
 
 def _kept(given: AuthenticationInput, current: EndpointRecord | None) -> str | None:
-    """The existing sealed secret, if it is still used for the same purpose."""
+    """The stored secret, still encrypted, if it is used for the same purpose as before."""
     if current is None:
         return None
     if given.type == "bearer":
@@ -115,7 +115,7 @@ def _kept(given: AuthenticationInput, current: EndpointRecord | None) -> str | N
 
 
 def _is_for_somebody_else(given: AuthenticationInput, stored: AuthenticationRecord) -> bool:
-    # Nobody can see a client secret. A person who may change the endpoint must not get it by naming their own token endpoint.
+    # Nobody can read a client secret. A person who may change the endpoint must not get it by naming their own token endpoint.
     if given.type != "oauth2_client_credentials":
         return False
     return (given.token_url, given.client_id) != (stored.token_url, stored.client_id)
@@ -124,11 +124,11 @@ def _is_for_somebody_else(given: AuthenticationInput, stored: AuthenticationReco
 def _why(given: AuthenticationInput, current: EndpointRecord | None) -> str:
     stored = None if current is None else current.authentication
     is_moved = stored is not None and stored.type == given.type and _is_for_somebody_else(given, stored)
-    return ": the one that there is belongs to another token_url or client_id" if is_moved else ""
+    return ": the stored one belongs to another token_url or client_id" if is_moved else ""
 
 
 def shown_authentication(record: EndpointRecord) -> dict[str, object]:
-    """An endpoint's authentication as it is shown: everything but its secret."""
+    """An endpoint's authentication without its secret, as the API shows it."""
     stored = record.authentication
     if stored is None:
         return {"type": AuthenticationType.BEARER if record.sealed_token else AuthenticationType.NONE}
@@ -144,7 +144,7 @@ def shown_authentication(record: EndpointRecord) -> dict[str, object]:
 
 
 def opened_authentication(record: EndpointRecord, vault: Vault) -> dict[str, object]:
-    """An endpoint's authentication in the form of an API input, with its secret: a backup is validated by the same rules.
+    """An endpoint's authentication in the form of an API input, with its secret: backups are validated by the same rules.
 
     Raises:
         VaultError: the secret cannot be opened.
@@ -157,5 +157,5 @@ def opened_authentication(record: EndpointRecord, vault: Vault) -> dict[str, obj
 
 
 def header_collision(header: str, others: Iterable[str]) -> str | None:
-    """A header name that a receiver may confuse with this header; None if there is none."""
+    """The first of the other header names that a receiver may confuse with this one; None if there is none."""
     return next((other for other in others if read_alike(header, other)), None)

@@ -1,7 +1,7 @@
-"""Decides what restoring an endpoint from a backup does to the existing endpoints. Pure.
+"""Decides how restoring an endpoint from a backup changes the existing endpoints. Pure.
 
-An endpoint is the same one if it was created at the same moment. Its id may belong to another endpoint in another deployment, and
-its target_url may have been registered again, with other secrets.
+An endpoint is the same one if it was created at the same time. In another deployment, its id may belong to another endpoint, and
+its target_url may have been registered again with other secrets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PLAIN: Final = (
 _SEALED: Final = ("token", "authentication", "headers", "secrets", "key_pairs", "signature_header", "client_certificate")
 
 
-SEALED_OTHERWISE: Final = "Its secrets were encrypted with another key: add that to encryption_key, behind the first one."
+SEALED_OTHERWISE: Final = "Its secrets were encrypted with another key: add that key to encryption_key, after the first one."
 
 
 class RestoreStep(enum.StrEnum):
@@ -44,18 +44,18 @@ class RestoreStep(enum.StrEnum):
     CREATE = "create"
     """It does not exist (any more)."""
     UPDATE = "update"
-    """It exists and differs, and is changed back."""
+    """It exists and differs: it is changed back."""
     KEEP = "keep"
-    """It exists and differs, and is left alone."""
+    """It exists and differs: it is left alone."""
     NONE = "none"
-    """It exists unchanged."""
+    """It exists and does not differ."""
     REFUSE = "refuse"
-    """It cannot be restored at present."""
+    """It cannot be restored now."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """``endpoint_id``: which endpoint it is, or will be; None for a new id. ``differences`` are names of fields, never values."""
+    """``endpoint_id``: the id that the endpoint has or will have; None for a new id. ``differences``: names of fields, never values."""
 
     step: RestoreStep
     endpoint_id: int | None = None
@@ -75,7 +75,7 @@ def plan(record: EndpointRecord, registry: Registry, vault: Vault, now: datetime
     if holder is not None and (same is None or holder.id != same.id):
         return RestorePlan(
             RestoreStep.REFUSE,
-            reason=f"Its target_url is that of endpoint {holder.id}, which is another one: delete or change that first.",
+            reason=f"Its target_url belongs to endpoint {holder.id}, which is a different one: delete or change that first.",
         )
     if same is None:
         may_return = registry.may_return(record.id, record.created_at)
@@ -87,7 +87,7 @@ def plan(record: EndpointRecord, registry: Registry, vault: Vault, now: datetime
 
 
 def restored(record: EndpointRecord, vault: Vault, *, at: datetime, changed_by: str) -> dict[str, Any]:
-    """The fields of an endpoint as in the backup, encrypted with the first key.
+    """The fields of an endpoint as in the backup, with its secrets encrypted with the first key.
 
     Raises:
         VaultError: its secrets cannot be opened.
@@ -97,7 +97,7 @@ def restored(record: EndpointRecord, vault: Vault, *, at: datetime, changed_by: 
 
 
 def _same(record: EndpointRecord, registry: Registry) -> Endpoint | None:
-    """The endpoint that was created at the same moment and has the id of the backup or, if that id is another's, its target_url."""
+    """The endpoint that was created at the same time and has the id in the backup or, if that belongs to another, its target_url."""
     candidates = (registry.get(record.id), registry.by_url(record.target_url))
     return next((one for one in candidates if one is not None and one.record.created_at == record.created_at), None)
 
@@ -112,7 +112,7 @@ def _differences(record: EndpointRecord, opened: dict[str, Any], same: Endpoint,
 
 
 def _opened(record: EndpointRecord, vault: Vault, now: datetime) -> dict[str, Any]:
-    """The secrets, for comparison: each encryption of a text differs. Secrets whose grace period is over are left out."""
+    """The decrypted secrets, for comparison: encrypting a text twice gives different results. Expired secrets are left out."""
     return {
         "token": vault.open(record.sealed_token) if record.sealed_token else None,
         "authentication": (shown_authentication(record), open_credential(record, vault)) if record.authentication else None,

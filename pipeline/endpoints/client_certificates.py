@@ -1,4 +1,4 @@
-"""An endpoint's client certificate, sealed and opened. Pure."""
+"""Encrypts and decrypts an endpoint's client certificate. Pure."""
 
 from __future__ import annotations
 

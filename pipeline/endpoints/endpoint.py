@@ -1,4 +1,4 @@
-"""An endpoint as the roles use it. Its secrets are opened once, when its record is read, and never again for a delivery."""
+"""An endpoint as the roles use it. Its secrets are decrypted once, when its record is read, and not for each delivery."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _NO_SECRETS: Final = Redactor()
 class Endpoint:
     """A registered endpoint. ``repr`` shows no secrets.
 
-    ``problem`` says in a sentence why nothing can be sent to it (its secrets cannot be opened), and what to do. Until that is
-    fixed, its deliveries wait, unlike those of a deleted endpoint.
+    ``problem`` is a sentence that says why nothing can be sent to it (its secrets cannot be decrypted), and what to do. Until that
+    is fixed, its deliveries wait, unlike those of a deleted endpoint.
     """
 
     id: int
@@ -44,23 +44,23 @@ class Endpoint:
     problem: str | None
     record: EndpointRecord = field(repr=False)
     credential: Credential | None = field(repr=False)
-    """How its requests authenticate, beside their signature."""
+    """How its requests authenticate, in addition to their signature."""
     headers: Mapping[str, str] = field(repr=False)
-    """Custom headers of every request. Values are secrets. ``unsent_headers`` are not among them."""
+    """Custom headers of every request, without ``unsent_headers``. The values are secrets."""
     _keys: _Keys = field(repr=False)
     disabled: HealthRecord | None = None
     """When and why a delivering process disabled it; None if it is not disabled."""
     is_current: bool = True
-    """Whether all of its secrets are encrypted with the first encryption key."""
+    """Whether all its secrets are encrypted with the first encryption key."""
     is_sealed_otherwise: bool = False
-    """Whether its problem is that none of the encryption keys opens its secrets."""
+    """Whether its problem is that none of the encryption keys decrypts its secrets."""
     identity: ClientIdentity | None = field(default=None, repr=False)
     """The client certificate for TLS."""
     body_signature: BodySignature | None = field(default=None, repr=False)
     """A second header with an HMAC of the body."""
     _pairs: OpenPairs = field(default=(), repr=False)
     redactor: Redactor = field(default=_NO_SECRETS, repr=False)
-    """Removes its credentials, the values of its headers and its signing secrets from its answers."""
+    """Removes its credentials, header values and signing secrets from its answers."""
 
     @property
     def token(self) -> str | None:
@@ -70,7 +70,7 @@ class Endpoint:
 
     @property
     def is_plain(self) -> bool:
-        """Whether its requests carry a signature and nothing else that is specific to it."""
+        """Whether nothing but the signature in its requests is specific to it."""
         return (
             self.credential is None
             and not self.headers
@@ -91,7 +91,7 @@ class Endpoint:
 
     @property
     def active(self) -> bool:
-        """Whether requests are sent to it: it is not paused or disabled, and it is verified if that is required."""
+        """Whether requests are sent to it: it is neither paused nor disabled, and it is verified if that is required."""
         return self.record.active and not self.record.deleted and self.disabled is None and not self.is_unverified
 
     @property
@@ -102,19 +102,19 @@ class Endpoint:
 
     @property
     def unsent_headers(self) -> tuple[str, ...]:
-        """Names of headers that an older release accepted, and that a receiver may confuse with the sender's own."""
+        """Names of headers that an older release accepted, but that a receiver may confuse with the sender's own."""
         return tuple(sorted(filter(is_reserved, self.record.sealed_headers)))
 
     def keys(self, now: datetime) -> list[SigningKey]:
         """The keys to sign with: the newest, and a rotated one until its grace period is over.
 
-        If the grace periods of all are over, only the newest is used: never none, unless the endpoint has a problem.
+        If all grace periods are over, the newest is used. There is always a key, unless the endpoint has a problem.
         """
         valid = [key for key, expires_at in self._keys if expires_at is None or expires_at > now]
         return valid or [key for key, _ in self._keys[:1]]
 
     def signers(self, now: datetime) -> Sequence[Signer]:
-        """What signs a request: the keys, and then the valid key pairs."""
+        """What signs a request: the keys, then the valid key pairs."""
         keys = self.keys(now)
         if not self._pairs:
             return keys
@@ -122,7 +122,7 @@ class Endpoint:
 
 
 def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
-    """Open a record's secrets. If that fails, the endpoint has a problem, and neither credential nor keys."""
+    """Decrypt a record's secrets. If that fails, the endpoint has a problem, and neither a credential nor keys."""
     opened, problem, is_sealed_otherwise = _Opened(), None, False
     try:
         opened = _opened(record, vault)
@@ -151,7 +151,7 @@ def renewed(record: EndpointRecord, vault: Vault) -> dict[str, object]:
     """The fields of a record that hold secrets, all encrypted with the first encryption key.
 
     Raises:
-        VaultError: one cannot be opened.
+        VaultError: one cannot be decrypted.
     """
     return {
         "sealed_token": vault.renew(record.sealed_token) if record.sealed_token else record.sealed_token,
@@ -222,4 +222,4 @@ def _signing_key(secret: str) -> SigningKey:
     try:
         return SigningKey(secret)
     except ValueError as error:  # its message does not repeat the secret
-        raise VaultError(f"The endpoint's signing secret is none; delete the endpoint and register it again. ({error})") from None
+        raise VaultError(f"The endpoint's signing secret is invalid; delete the endpoint and register it again. ({error})") from None

@@ -113,7 +113,7 @@ def test_it_cannot_be_changed() -> None:
 def test_a_secret_that_is_none_is_a_problem_that_does_not_repeat_it(secret: str) -> None:
     problem = unusable(endpoint_record(secrets=(SealedSecret(sealed=VAULT.seal(secret)),)))
 
-    assert problem.startswith("The endpoint's signing secret is none")
+    assert problem.startswith("The endpoint's signing secret is invalid")
     assert "hunter2" not in problem
     assert "é" not in problem
 

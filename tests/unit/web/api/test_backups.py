@@ -159,7 +159,7 @@ async def test_a_target_url_that_was_registered_again_is_another_endpoint(servic
     await request(service, "DELETE", f"{PATH}/1")
     service.now[0] = LATER
     new_id = await service.create()
-    reason = f"Its target_url is that of endpoint {new_id}, which is another one: delete or change that first."
+    reason = f"Its target_url belongs to endpoint {new_id}, which is a different one: delete or change that first."
     assert await restore(service, line, overwrite=True) == [done("refuse", None, reason=reason)]
 
 
@@ -170,7 +170,7 @@ async def test_a_target_url_that_was_registered_again_is_another_endpoint(servic
         ({"secrets": []}, "it has no signing secret."),
         (
             {"sealed_token": "gAAAA"},
-            "Its secrets were encrypted with another key: add that to encryption_key, behind the first one.",
+            "Its secrets were encrypted with another key: add that key to encryption_key, after the first one.",
         ),
         ({"target_url": "http://10.0.0.1/"}, "10.0.0.1 is a private address (10.0.0.0/8)"),
         ({"events": ["no_such"]}, "events has unknown event types: 'no_such'."),

@@ -203,4 +203,4 @@ async def test_a_type_of_a_newer_release_is_a_problem_and_not_a_request_without_
     assert record.authentication is not None
     newer = replace(record, authentication=replace(record.authentication, type="hawk"))
     problem = open_endpoint(newer, service.vault).problem
-    assert problem == "It authenticates by 'hawk', which this release does not know: upgrade this process."
+    assert problem == "Its authentication type 'hawk' is unknown to this release: upgrade this process."
