@@ -1,8 +1,8 @@
 """The current event types of a deployment: the built-in ones, those of its file, and those that were added with the API.
 
-The last are read from the compacted topic ``webhooks.event-types``, continuously from its beginning. If two processes change an
-event type at once, all processes decide alike: the change that is first in the topic counts. Unusable records are reported and
-left out.
+Those of the API are read from the compacted topic ``webhooks.event-types``, continuously from its beginning. If two processes
+change an event type at once, all processes decide alike: the change that is first in the topic counts. Unusable records are
+logged and left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST_TOLD: Final = 3
 
 
 class StaleEventTypeError(Exception):
-    """A change that took no effect: another change of the same event type is before it in the topic."""
+    """A change that took no effect: another change of the same event type precedes it in the topic."""
 
 
 class EventTypeCatalogue:
@@ -45,7 +45,7 @@ class EventTypeCatalogue:
         """Topics that fan-outs read anyway, without the prefix."""
         self._topic = topic
         self._records: dict[str, EventTypeRecord] = {}
-        """The last effective record of each, including removed ones: a late change must not bring one back."""
+        """The last effective record of each event type, including removed ones: a late change must not bring one back."""
         self._made: dict[str, ConfiguredEventType] = {}
         self._stale: dict[str, EventTypeRecord] = {}
         """Event types whose last record took no effect. Compaction would keep only that one; see :meth:`settle`."""
@@ -68,7 +68,7 @@ class EventTypeCatalogue:
         return self._made.get(name)
 
     def former_topics(self, name: str, topic: str | None) -> tuple[str, ...]:
-        """The topics that the next record of an event type must list as former ones. ``topic`` is its new topic."""
+        """The topics that the next record of an event type must list as former ones. ``topic``: its new topic."""
         record = self._records.get(name)
         if record is None:
             return ()
@@ -76,13 +76,13 @@ class EventTypeCatalogue:
         return tuple(sorted(left))
 
     def removed(self) -> Sequence[EventTypeRecord]:
-        """The last records of removed event types, sorted by name, except for those that are now in the file."""
+        """The last records of removed event types, sorted by name, without those that are now in the file."""
         return [
             record for name, record in sorted(self._records.items()) if record.entry is None and name not in self.of_file.by_name
         ]
 
     def unusable(self) -> Mapping[str, str]:
-        """Event types whose last record cannot be used, each with the reason. The version before it stays in use."""
+        """Event types whose last record cannot be used, each with the reason. The previous version stays in use."""
         return dict(sorted(self._unusable.items()))
 
     def origin(self, name: str) -> str:
@@ -92,7 +92,7 @@ class EventTypeCatalogue:
         return "file" if name in self.of_file.configured else "built_in"
 
     def next_revision(self, name: str) -> int:
-        """The least revision for the next record of an event type."""
+        """The lowest revision for the next record of an event type."""
         record = self._records.get(name)
         return 1 if record is None else record.revision + 1
 
@@ -112,7 +112,7 @@ class EventTypeCatalogue:
         while self._stale:
             name = next(iter(self._stale))
             current = self._records[name]
-            with suppress(StaleEventTypeError):  # somebody changed it in the meantime, so it is checked again
+            with suppress(StaleEventTypeError):  # it was changed in the meantime, so it is checked again
                 await self.write(producer, replace(current, revision=self.next_revision(name)))
 
     def _apply(self, records: Iterable[Record]) -> None:
@@ -120,7 +120,7 @@ class EventTypeCatalogue:
         for record in records:
             try:
                 self._apply_one(record)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others count
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others must be applied
                 metrics.TABLE_ERRORS.inc()
                 # The text of an unexpected error may contain a value of the record.
                 reason = str(error) if isinstance(error, InvalidRecordError | _UnusableError) else type(error).__name__
@@ -133,7 +133,7 @@ class EventTypeCatalogue:
 
     def _all_former_topics(self) -> tuple[str, ...]:
         named = {topic for record in self._records.values() for topic in record.former_topics}
-        # An event type that is now in the file, and was added with the API before.
+        # Event types that are now in the file, and were added with the API before.
         named.update(
             topic for name, record in self._records.items() if name in self.of_file.by_name for topic in _topic_in(record)
         )
@@ -160,17 +160,17 @@ class EventTypeCatalogue:
             return
         try:
             self._made[change.name] = self._usable(change.name, change.entry)
-        except Exception as error:  # the version before it stays in use
+        except Exception as error:  # the previous version stays in use
             self._unusable[change.name] = str(error) if isinstance(error, _UnusableError) else type(error).__name__
             raise
 
     def _usable(self, name: str, entry: dict[str, object]) -> ConfiguredEventType:
         if name in self.of_file.by_name:
-            raise _UnusableError(f"{name} is in the file of event types, or built in; that one counts.")
+            raise _UnusableError(f"{name} is also built in or in the file of event types, which takes precedence.")
         if len(self.of_file.configured) + len(self._made.keys() - {name}) >= MAX_TYPES:
             raise _UnusableError(f"{name}: there are {MAX_TYPES} event types already.")
         problems = (
-            entry_problems(entry, self.topics) if entry.get("name") == name else [("name", "It is not that of the record.")]
+            entry_problems(entry, self.topics) if entry.get("name") == name else [("name", "It differs from the record's name.")]
         )
         if problems:
             told = "; ".join(f"{field}: {message}" for field, message in problems[:_MOST_TOLD])
@@ -179,7 +179,7 @@ class EventTypeCatalogue:
 
 
 def _topic_in(record: EventTypeRecord) -> tuple[str, ...]:
-    """The topic in a record, if there is one."""
+    """The valid topic in a record, if there is one."""
     topic = None if record.entry is None else record.entry.get("topic")
     return (topic,) if isinstance(topic, str) and added_topic_problem(topic) is None else ()
 

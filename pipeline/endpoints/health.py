@@ -22,9 +22,9 @@ log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OrderedSummary:
-    """The deliveries in order that wait for an endpoint: how many, in how many lanes, and the time of the oldest.
+    """The waiting in-order deliveries of an endpoint: how many, in how many lanes, and the time of the oldest.
 
-    ``behind`` is the fact about the head that has blocked others for longest.
+    ``behind`` is the fact about the delivery that has blocked others for longest.
     """
 
     count: int = 0
@@ -52,17 +52,17 @@ class HealthTable:
         self._held: dict[int, dict[int, HealthRecord]] = {}
         """By partition, then by endpoint."""
         self._ordered: dict[int, dict[int, HealthRecord]] = {}
-        """The same for deliveries in order."""
+        """The same for in-order deliveries."""
         self._by_partition = {HealthFact.HELD: self._held, HealthFact.ORDERED: self._ordered}
         self._known: set[int] = set()
         self.on_disabled: Callable[[set[int]], None] = lambda _: None
         """Called with the ids of endpoints that were disabled."""
         self.on_circuits: Callable[[set[int]], None] = lambda _: None
-        """Called with the ids of endpoints whose circuits have changed in another process."""
+        """Called with the ids of endpoints with a new record about their circuit."""
         self.on_missing: Callable[[MissingRecord], None] = lambda _: None
-        """Called with a process's record about lost records."""
+        """Called with a process's record about missing records."""
         self.on_topic_ids: Callable[[TopicIdsRecord], None] = lambda _: None
-        """Called with the record of known topics."""
+        """Called with the record of the known topics' ids."""
 
     def apply(self, records: Iterable[Record]) -> None:
         """Apply records of the topic, in its order."""
@@ -127,7 +127,7 @@ class HealthTable:
         return self.fact(endpoint, HealthFact.DISABLED)
 
     def held(self, endpoint_id: int, drops: Iterable[HeldDrop] = ()) -> HeldSummary:
-        """The held deliveries of an endpoint, as reported by their processors; without the partitions of which all was dropped."""
+        """The held deliveries of an endpoint, as reported by the processes that keep them, without partitions that were dropped entirely."""
         found = (facts.get(endpoint_id) for facts in self._held.values())
         parts = tuple(fact for fact in found if fact is not None and fact.held and not any(_is_all(drop, fact) for drop in drops))
         if not parts:
@@ -137,7 +137,7 @@ class HealthTable:
         )
 
     def ordered(self, endpoint_id: int) -> OrderedSummary:
-        """The waiting deliveries in order of an endpoint, as reported by the processors of its lanes."""
+        """The waiting in-order deliveries of an endpoint, as reported by the processes that have its lanes."""
         found = (facts.get(endpoint_id) for facts in self._ordered.values())
         parts = [fact for fact in found if fact is not None and fact.held and fact.since is not None]
         if not parts:
@@ -159,7 +159,7 @@ class HealthTable:
         return known.since if known is not None else None
 
     def circuit(self, endpoint: EndpointRecord, now: datetime) -> CircuitState:
-        """The circuit's state, as reported by the last process. If its open time is over, it waits for a probe."""
+        """The circuit's state, as last reported by any process. After its open time, it waits for a probe: half open."""
         known = self.fact(endpoint, HealthFact.CIRCUIT)
         if known is None or known.circuit == CircuitState.CLOSED:
             return CircuitState.CLOSED

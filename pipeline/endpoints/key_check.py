@@ -1,8 +1,7 @@
-"""Checks whether this process has the same encryption key as the others, by values that they have encrypted.
+"""Checks whether this process has the same encryption key as the others, by decrypting values of theirs.
 
-The record that claims an endpoint's id contains a sample, encrypted with the writer's first key. So a key that opens the last
-sample is right even if it opens no endpoint: then the endpoints are damaged, or were encrypted earlier by somebody with a wrong
-key.
+The record that claims an endpoint's id contains a sample, encrypted with the writer's first key. So a key that decrypts the last
+sample is right even if it decrypts no endpoint: then the endpoints are damaged, or were encrypted with a wrong key earlier.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ _SAMPLE: Final = "sample"
 
 
 def sealed_sample(vault: Vault) -> bytes:
-    """The value of a record that claims an id. Older releases write an empty object, and do not read it."""
+    """The value of a record that claims an id. Older releases write an empty object, and ignore the value."""
     return json.dumps({_SAMPLE: vault.seal(_SAMPLE)}).encode()
 
 
 def wrong_key(endpoints: Iterable[Endpoint], sample: bytes | None, vault: Vault) -> str | None:
-    """What is wrong with the encryption keys and what to do, in sentences; None if a key opens something, or there is nothing to
-    open.
+    """What is wrong with the encryption keys, and what to do; None if a key decrypts anything, or there is nothing to decrypt.
 
     ``sample`` is the value of the last claim of an id.
     """
@@ -38,8 +36,8 @@ def wrong_key(endpoints: Iterable[Endpoint], sample: bytes | None, vault: Vault)
         return None
     subject = "The only endpoint is" if count == 1 else f"All {count:,} endpoints are"
     return (
-        f"{subject} encrypted with another encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to the key of the other roles and "
-        "restart this one. If that key is lost, delete the endpoints and register them again."
+        f"{subject} encrypted with a different encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to the key "
+        "of the other roles and restart this one. If that key is lost, delete the endpoints and register them again."
     )
 
 
@@ -50,9 +48,9 @@ def unusable(endpoints: Iterable[Endpoint]) -> str | None:
         return None
     first = min(found, key=lambda endpoint: endpoint.id)
     subject = (
-        "1 endpoint is unusable, its deliveries wait"
+        "1 endpoint is unusable, so its deliveries wait"
         if len(found) == 1
-        else f"{len(found):,} endpoints are unusable, their deliveries wait"
+        else f"{len(found):,} endpoints are unusable, so their deliveries wait"
     )
     return f"{subject}; endpoint {first.id}: {first.problem}"
 
@@ -60,5 +58,5 @@ def unusable(endpoints: Iterable[Endpoint]) -> str | None:
 def _opens(sample: bytes | None, vault: Vault) -> bool:
     try:
         return sample is not None and vault.open(json.loads(sample)[_SAMPLE]) == _SAMPLE
-    except (VaultError, ValueError, TypeError, KeyError):  # the last three if an older release wrote it
+    except (VaultError, ValueError, TypeError, KeyError):  # the last three: an older release wrote it
         return False

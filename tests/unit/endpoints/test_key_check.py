@@ -33,7 +33,7 @@ async def test_no_endpoint_that_can_be_opened_means_a_wrong_key() -> None:
     all_of_them = reading(sealed_by(OTHER, 7), sealed_by(OTHER, 9))
     assert all_of_them.problem() == all_of_them.wrong_key()
     assert (all_of_them.wrong_key() or "").startswith(
-        "All 2 endpoints are encrypted with another encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to"
+        "All 2 endpoints are encrypted with a different encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to"
     )
     assert (reading(sealed_by(OTHER, 7)).wrong_key() or "").startswith("The only endpoint is encrypted with another")
 
@@ -43,7 +43,7 @@ async def test_one_endpoint_that_can_be_opened_means_a_right_key(good: int) -> N
     made = reading(sealed_by(OTHER, 7), sealed_by(VAULT, good), sealed_by(OTHER, 9))
     assert (made.problem(), made.wrong_key()) == (None, None)
     assert (made.unusable() or "").startswith(
-        "2 endpoints are unusable, their deliveries wait; endpoint 7: Its secrets were encrypted"
+        "2 endpoints are unusable, so their deliveries wait; endpoint 7: Its secrets were encrypted"
     )
 
 

@@ -142,7 +142,7 @@ async def test_an_endpoint_that_cannot_be_opened_is_not_gone(
     assert endpoints.problem() is None, "the others can be delivered to"
     problem = endpoints.unusable()
     assert problem is not None
-    assert problem.startswith("1 endpoint is unusable, its deliveries wait; endpoint 8: ")
+    assert problem.startswith("1 endpoint is unusable, so its deliveries wait; endpoint 8: ")
     assert metrics.ENDPOINTS.labels("unusable")._value.get() == 1
     assert metrics.ENDPOINTS.labels("active")._value.get() == 2
     assert problem.partition("endpoint 8: ")[2] in "".join(capsys.readouterr())

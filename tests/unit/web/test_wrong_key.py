@@ -14,7 +14,7 @@ from tests.unit.web.dashboard.visitor import visiting
 from tests.unit.web.endpoint_requests import PATH, request, wrapped
 from tests.unit.web.service import Service
 
-WHY = "Nothing is changed: The only endpoint is encrypted with another encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to "
+WHY = "Nothing is changed: The only endpoint is encrypted with a different encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to "
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ async def test_everything_can_be_seen_and_pages_say_what_is_wrong(service: Servi
     assert (status, shown["problem"].partition(";")[0]) == (200, "Its secrets were encrypted with another encryption_key")
     assert (await request(service, "GET"))[1]["endpoints"] == [shown]
     async with visiting(service) as visitor:
-        assert "encrypted with another encryption_key" not in (await visitor.go("/webhooks/login")).text
+        assert "encrypted with a different encryption_key" not in (await visitor.go("/webhooks/login")).text
         await visitor.log_in()
         for page in ("/webhooks/keys", f"/webhooks/endpoints/{endpoint}"):
             seen = await visitor.go(page)
-            assert "Nothing can be delivered or changed. The only endpoint is encrypted with another encryption_key" in seen.text
+            assert "Nothing can be delivered or changed. The only endpoint is encrypted with a different encryption_key" in seen.text
         assert "unusable" in seen.text
         assert "Nothing can be sent to this endpoint, and its deliveries wait. Its secrets were encrypted" in seen.text
 
