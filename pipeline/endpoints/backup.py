@@ -55,7 +55,7 @@ class RestoreStep(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """``endpoint_id``: the id that the endpoint has or will have; None for a new id. ``differences``: names of fields, never values."""
+    """``endpoint_id``: the endpoint's current or future id; None for a new id. ``differences``: names of fields, never values."""
 
     step: RestoreStep
     endpoint_id: int | None = None
@@ -97,7 +97,7 @@ def restored(record: EndpointRecord, vault: Vault, *, at: datetime, changed_by: 
 
 
 def _same(record: EndpointRecord, registry: Registry) -> Endpoint | None:
-    """The endpoint that was created at the same time and has the id in the backup or, if that belongs to another, its target_url."""
+    """The endpoint that was created at the same time, and has the id of the backup or, failing that, its target_url."""
     candidates = (registry.get(record.id), registry.by_url(record.target_url))
     return next((one for one in candidates if one is not None and one.record.created_at == record.created_at), None)
 

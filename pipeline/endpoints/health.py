@@ -127,7 +127,7 @@ class HealthTable:
         return self.fact(endpoint, HealthFact.DISABLED)
 
     def held(self, endpoint_id: int, drops: Iterable[HeldDrop] = ()) -> HeldSummary:
-        """The held deliveries of an endpoint, as reported by the processes that keep them, without partitions that were dropped entirely."""
+        """The held deliveries of an endpoint, as reported by their processes, without partitions that were dropped entirely."""
         found = (facts.get(endpoint_id) for facts in self._held.values())
         parts = tuple(fact for fact in found if fact is not None and fact.held and not any(_is_all(drop, fact) for drop in drops))
         if not parts:

@@ -1,9 +1,9 @@
 """Every endpoint in memory, read from the compacted topic. This is the only module that writes that topic.
 
-Ids are integers that need no coordination: an offset of the topic's only partition. A write returns when this process has read it
-back (read your writes). If two processes create the same target_url at once, both decide alike: the endpoint that is first in the
+Ids need no coordination: they are offsets in the topic's only partition. A write returns when this process has read it back (read
+your writes). If two processes create the same target_url at once, all processes decide alike: the endpoint that is first in the
 topic stays. The same applies to two changes of one endpoint, and to two changes that give two endpoints the same target_url: the
-later record takes effect nowhere, and its writer is told.
+later record takes effect nowhere, and its writer gets an error.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ log = logger(__name__)
 _ID_CLAIM = b"id-claim"
 """Key of the records whose offsets become new ids; compaction keeps the last of them."""
 _CLIENT = "endpoint-client"
-"""The name of the endpoints' client certificates in the metric; the one that expires first counts."""
+"""The label of the endpoints' client certificates in the metric; the one that expires first counts."""
 _MOST_CLAIMS = 20_000
-"""How many claims are written at once, so that an id that was chosen elsewhere is never given again."""
+"""How many claims may be written at once to skip ids up to one that was assigned elsewhere."""
 
 
 def deleted(record: EndpointRecord, *, changed_by: str, at: datetime) -> EndpointRecord:
@@ -65,11 +65,11 @@ def deleted(record: EndpointRecord, *, changed_by: str, at: datetime) -> Endpoin
 
 
 class NewerEndpointError(Exception):
-    """An endpoint's record has a newer major version: its subscriptions cannot be known, so nothing may be decided."""
+    """An endpoint's record has a newer major version: its subscriptions are unknown, so no event may be matched."""
 
 
 class SupersededError(Exception):
-    """A change that took no effect anywhere: another change is before it in the topic."""
+    """A change that took no effect anywhere: another change precedes it in the topic."""
 
 
 class Registry:
@@ -96,11 +96,11 @@ class Registry:
             health.on_disabled = self._disabled
         self.table = CompactedTable(broker, topic, self._apply)
         self.on_idle: Callable[[int], None] = lambda _: None
-        """Called with the id of an endpoint that receives nothing any more: it was deleted, paused or disabled."""
+        """Called with the id of an endpoint that nothing is sent to any more: it was deleted, paused or disabled."""
         self.on_deleted: Callable[[int], None] = lambda _: None
-        """Also called with the id of a deleted endpoint. No other endpoint will get its id."""
+        """Called with the id of a deleted endpoint, in addition to ``on_idle``. No other endpoint will get its id."""
         self.on_resumed: Callable[[int], None] = lambda _: None
-        """Called with the id of an endpoint that was paused or disabled and is active again."""
+        """Called with the id of an endpoint that is active again."""
         self._endpoints: dict[int, Endpoint] = {}
         self._subscriptions = Subscriptions()
         self._states: Counter[str] = Counter()
@@ -108,24 +108,24 @@ class Registry:
         self._versions: dict[int, int] = {}
         """The version of every endpoint that was read, including deleted ones: a late change must not bring one back."""
         self._deleted: dict[int, datetime] = {}
-        """When each deleted endpoint was created, to tell whether a backup contains the same one."""
+        """When each deleted endpoint was created, to recognize it in a backup."""
         self._unsettled: dict[int, EndpointRecord] = {}
         """Endpoints whose last record took no effect. Compaction would keep only that one; see :meth:`settle`."""
         self._refused: set[int] = set()
         """Offsets of the records that took no effect."""
         self._sample: bytes | None = None
-        """The content of the last claim of an id: see key_check."""
+        """The value of the last claim of an id: see `key_check`."""
         self._ordered: set[int] = set()
         """Endpoints that get their events in order."""
         self._certificates: dict[int, datetime] = {}
-        """When the client certificates of active endpoints expire."""
+        """When the client certificate of each active endpoint expires."""
         self._had_certificates = False
         self._settling = asyncio.Lock()
         self._newer: dict[bytes | None, str] = {}
         """Why a record cannot be read, by its key."""
 
     def may_write(self, producer: Producer) -> bool:
-        """Whether Kafka has accepted earlier changes. If it has not for a long time, another change would only queue behind them."""
+        """Whether Kafka accepts changes. If earlier ones have waited for long, another one would only queue behind them."""
         return not producer.is_stuck(self._topic)
 
     def get(self, endpoint_id: int) -> Endpoint | None:
@@ -137,11 +137,11 @@ class Registry:
         return self.operational if endpoint_id == OPERATIONAL_ENDPOINT_ID else self.get(endpoint_id)
 
     def is_deleted(self, endpoint_id: int) -> bool:
-        """Whether the endpoint is known to be deleted. An endpoint that is unknown (yet) is not."""
+        """Whether the endpoint is known to be deleted. False for one that is unknown (yet)."""
         return endpoint_id in self._deleted
 
     def held(self, endpoint: Endpoint) -> HeldSummary:
-        """The held deliveries of a paused or disabled endpoint, without those that somebody dropped."""
+        """The held deliveries of a paused or disabled endpoint, without dropped ones."""
         if self.health is None:
             return HeldSummary()
         return self.health.held(endpoint.id, endpoint.record.drops)
@@ -161,7 +161,7 @@ class Registry:
         return None if endpoint_id is None else self._endpoints[endpoint_id]
 
     def problem(self) -> str | None:
-        """Why this process can deliver to no endpoint, and what to do (for health checks). Ignores single unusable endpoints."""
+        """Why this process can deliver to no endpoint at all, and what to do (for health checks)."""
         unread = self.table.problem() or (self.health.table.problem() if self.health is not None else None)
         return unread or self.wrong_key()
 
@@ -174,7 +174,7 @@ class Registry:
         return unusable(self._endpoints.values())
 
     def refuse_newer(self) -> None:
-        """Make sure that every endpoint can be read. To continue without one would silently lose its notifications.
+        """Make sure that every endpoint can be read. Continuing without one would silently lose its notifications.
 
         Raises:
             NewerEndpointError: a newer release wrote an endpoint, and this is still its last record.
@@ -182,8 +182,8 @@ class Registry:
         if self._newer:
             key, reason = next(iter(self._newer.items()))
             message = (
-                f"Endpoint {(key or b'?').decode('utf-8', 'replace')} was written by a newer release, so this process cannot go on. "
-                f"Upgrade it: the API comes last in an upgrade. Nothing is lost, events and deliveries wait in Kafka. ({reason})"
+                f"Endpoint {(key or b'?').decode('utf-8', 'replace')} was written by a newer release, so this process cannot "
+                f"continue. Upgrade it: the API comes last in an upgrade. Nothing is lost: events and deliveries wait in Kafka. ({reason})"
             )
             raise NewerEndpointError(message)
 
@@ -214,17 +214,17 @@ class Registry:
                 await self.settle(producer)
                 if first := self.by_url(record.target_url):
                     return first, False
-                # The first one is already gone: the URL is free again.
+                # The first one was deleted meanwhile: the URL is free again.
             else:
                 return self._endpoints[record.id], True
 
     def may_return(self, endpoint_id: int, created_at: datetime) -> bool:
-        """Whether an endpoint of a backup may get its id back: it is this deleted endpoint, or nobody ever had the id."""
+        """Whether an endpoint of a backup may get its id back: it is this deleted endpoint, or the id was never used."""
         known = endpoint_id in self._versions
         return endpoint_id > 0 and (self._deleted.get(endpoint_id) == created_at if known else True)
 
     async def reserve(self, producer: Producer, endpoint_id: int) -> bool:
-        """Make sure that no new endpoint gets this id; False if that would take too many records."""
+        """Make sure that no new endpoint gets this id. Returns False if that would take too many records."""
         value = sealed_sample(self._vault)
         claim = await producer.send(self._topic, key=_ID_CLAIM, value=value)
         missing = endpoint_id - 1 - claim.offset
@@ -234,7 +234,7 @@ class Registry:
         return True
 
     def next_version(self, endpoint_id: int) -> int:
-        """The least version for the next record of an endpoint, also of a deleted or a new one."""
+        """The lowest version for the next record of an endpoint, even if it is deleted or new."""
         return self._versions.get(endpoint_id, 0) + 1
 
     async def write(self, producer: Producer, record: EndpointRecord) -> None:
@@ -274,7 +274,7 @@ class Registry:
             try:
                 self._apply_one(record)
                 self._newer.pop(record.key, None)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others count
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one record, the others must be applied
                 metrics.TABLE_ERRORS.inc()
                 # The text of an unexpected error may contain a value of the record.
                 reason = str(error) if isinstance(error, InvalidRecordError) else type(error).__name__
@@ -310,19 +310,19 @@ class Registry:
             self._deleted[change.id] = change.created_at
         endpoint = None if change.deleted else self._judged(open_endpoint(change, self._vault))
         self._replace(change.id, endpoint)
-        # Only when everything was read: a record that was replaced may be encrypted with a key that is gone.
+        # Only after everything was read: an outdated record may be encrypted with a key that no longer exists.
         if endpoint is not None and endpoint.problem and self.table.is_caught_up:
-            log.warning("an endpoint is unusable, its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
+            log.warning("an endpoint is unusable, so its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
 
     def _comes_too_late(self, change: EndpointRecord) -> bool:
-        """Whether a record comes too late. Every process reads the same order, so every process decides alike."""
+        """Whether a record comes too late. All processes read the same order, so all decide alike."""
         if change.version <= self._versions.get(change.id, 0):
             return True
         other = None if change.deleted else self.by_url(change.target_url)
         return other is not None and other.id != change.id
 
     def _replace(self, endpoint_id: int, endpoint: Endpoint | None) -> None:
-        """Set or remove an endpoint, and update the indexes for it alone: there may be many others."""
+        """Set or remove an endpoint. The indexes are updated for it only: there may be many others."""
         if former := self._endpoints.pop(endpoint_id, None):
             self._subscriptions.remove(former)
             self._states[_state(former)] -= 1

@@ -1,4 +1,4 @@
-"""An endpoint's signatures beside its signing secret: opened key pairs, and the HMAC in a second header. Pure."""
+"""An endpoint's signatures in addition to its signing secret: decrypted key pairs, and the HMAC in a second header. Pure."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ OpenPairs = tuple[tuple[SigningKeyPair, datetime | None], ...]
 
 
 class BodySignature:
-    """A header with an HMAC-SHA256 of the body, for receivers that know no other form. Never shows its key."""
+    """A header with an HMAC-SHA256 of the body, for receivers that support no other form. Never shows its key."""
 
     __slots__ = ("_hmac", "_is_hex", "_prefix", "name")
 
     def __init__(self, stored: SignatureHeaderRecord, key: str) -> None:
-        """``key`` is used literally, as such receivers do: nothing of it is decoded."""
+        """``key`` is used literally, as by such receivers: nothing in it is decoded."""
         self.name = stored.name
         self._prefix = stored.prefix
         self._is_hex = stored.encoding == "hex"
@@ -43,7 +43,7 @@ def open_key_pairs(record: EndpointRecord, vault: Vault) -> OpenPairs:
     """An endpoint's key pairs, newest first.
 
     Raises:
-        VaultError: one cannot be opened, or is invalid.
+        VaultError: one cannot be decrypted, or is invalid.
     """
     try:
         return tuple((SigningKeyPair(vault.open(pair.sealed)), pair.expires_at) for pair in record.key_pairs)

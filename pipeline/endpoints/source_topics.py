@@ -1,4 +1,4 @@
-"""Topics of event types that are added at run time: the API creates missing topics, or says who can."""
+"""Topics of event types that are added at run time: the API creates missing topics, or says what to do."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class SourceTopics:
         """Why a topic cannot have this name after the prefix."""
         if len(self._prefix + topic) <= _LONGEST_NAME:
             return None
-        return f"With the prefix {self._prefix} the name has more than the {_LONGEST_NAME} characters that Kafka takes; write a shorter one."
+        return f"With the prefix {self._prefix}, the name is longer than Kafka's {_LONGEST_NAME} characters; choose a shorter one."
 
     async def provide(self, topic: str, *, is_read: bool) -> Sequence[str]:
-        """Make sure that a topic exists; returns remarks about it. ``topic`` is without the prefix.
+        """Make sure that a topic exists. Returns remarks about it for the user. ``topic``: without the prefix.
 
         ``is_read``: fan-outs read it already.
 
@@ -50,17 +50,16 @@ class SourceTopics:
         async with asyncio.timeout(self._seconds):
             is_new, differences = await in_thread(lambda: self._provide(spec, topic), "source topic")
         if is_new:
-            log.info("made the topic of an event type", topic=spec.name)
-            told = f"The topic {spec.name} is new: it was made."
-            advice = (
-                f" Fan-outs knew another one of this name: `oms-webhooks topics --begin-anew {spec.name}`." if is_read else ""
-            )
-            return (told + advice,)
-        others = [f"The topic {spec.name} is not as it should be: {difference}." for difference in differences[:_MOST_TOLD]]
+            log.info("created the topic of an event type", topic=spec.name)
+            told = f"The topic {spec.name} was created."
+            advice = f" Fan-outs read an earlier topic of this name: run `oms-webhooks topics --begin-anew {spec.name}`."
+            return (told + advice if is_read else told,)
+        others = [f"The topic {spec.name} has an unexpected setting: {difference}." for difference in differences[:_MOST_TOLD]]
         if is_read:
             return others
         return (
-            f"The topic {spec.name} was there already. Fan-outs read it from its beginning; what is no event of this type becomes a dead letter.",
+            f"The topic {spec.name} existed already. Fan-outs read it from its beginning; "
+            "records that are not events of this type become dead letters.",
             *others,
         )
 
@@ -73,13 +72,14 @@ class SourceTopics:
                 if not error.needs_a_person:
                     raise
                 raise TopicError(_cannot_be_made(spec.name, topic, error)) from error
-            with suppress(BrokerError):  # without the right to see the settings of topics, skip the comparison
+            with suppress(BrokerError):  # skip the comparison without the permission to see topic settings
                 return False, [f"{one.what} is {one.found}, wanted {one.wanted}" for one in admin.differences([spec])]
         return False, ()
 
 
 def _cannot_be_made(name: str, topic: str, error: TopicError) -> str:
     return (
-        f"This process does not see the topic {name}, and cannot make it. Have it made with `oms-webhooks topics --create --event-topic {topic}`, "
-        f"grant the roles their rights to it (`oms-webhooks grants --event-topic {topic}` prints the commands), and try again. Kafka says: {error}"
+        f"This process cannot see the topic {name}, and may not create it. Have it created with "
+        f"`oms-webhooks topics --create --event-topic {topic}`, grant the roles their permissions for it "
+        f"(`oms-webhooks grants --event-topic {topic}` prints the commands), and try again. Kafka says: {error}"
     )

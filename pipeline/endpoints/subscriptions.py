@@ -1,7 +1,7 @@
 """Finds the endpoints of an event without examining each one: an index by event name, and by a value that a filter requires.
 
-With 10,000 endpoints of as many shops, each with a filter for its shop, an event is compared with the filters of a few. Only for
-endpoints that the index leaves are the remaining filters evaluated.
+With 10,000 endpoints that each filter for their own shop, an event is compared with the filters of a few. Only the endpoints that
+the index returns have their remaining filters evaluated.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _by_id = attrgetter("id")
 
 @dataclass(slots=True)  # one per event; a frozen dataclass takes three times as long to create
 class MatchInput:
-    """An event as filters see it. ``payload`` parses it, and is called only if some endpoint's filter needs it."""
+    """An event as filters see it. ``payload`` parses the payload, and is called only if a filter needs it."""
 
     event_name: str
     payload: Callable[[], Any]
     members: Callable[[], Mapping[str, str]] = dict
-    """The members of the webhook's body except ``data``: filters know them as ``event``."""
+    """The members of the webhook's body except ``data``: ``event`` in filters."""
     version: Callable[[], int | None] | None = None
     """The version of the payload; None if the event type has only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilterFailure:
-    """A filter that failed on an event: that of one endpoint, or of all endpoints whose filters compare ``path``."""
+    """A filter that failed on an event: the filter of one endpoint, or of all endpoints whose filters compare ``path``."""
 
     event_name: str
     expression: str
@@ -51,7 +51,7 @@ OnFailure: TypeAlias = Callable[[FilterFailure], None]
 
 
 def ignore_failures(_: FilterFailure) -> None:
-    """The default listener: it does nothing."""
+    """The default listener, which does nothing."""
 
 
 class Subscriptions:
@@ -70,8 +70,9 @@ class Subscriptions:
             self._events[event].remove(endpoint)
 
     def matching(self, event: MatchInput, on_failure: OnFailure = ignore_failures) -> list[Endpoint]:
-        """The endpoints, by id, that subscribe to the event and whose filters accept it. An endpoint that pins a version gets
-        only that version.
+        """The endpoints that subscribe to the event and whose filters accept it, sorted by id.
+
+        An endpoint that pins a version gets only that version.
         """
         subscribers = self._events.get(event.event_name)
         found = subscribers.matching(event, on_failure) if subscribers else []
@@ -87,9 +88,7 @@ class Subscriptions:
 
 
 class _Subscribers:
-    """The endpoints of one event. An endpoint with comparisons is indexed by the values of one of its paths, because it accepts
-    no others.
-    """
+    """The endpoints of one event type. An endpoint with equality filters is indexed by the values that it accepts at one path."""
 
     def __init__(self) -> None:
         self._unfiltered: _Endpoints = {}
@@ -128,7 +127,7 @@ class _Subscribers:
         by_value = self._filtered.get(path, {})
         for value in values:
             endpoints = by_value.get(_key(value), {})
-            endpoints.pop(endpoint.id, None)  # a filter may list a value twice
+            endpoints.pop(endpoint.id, None)  # may be gone: a filter may list a value twice
             if not endpoints:
                 by_value.pop(_key(value), None)
         if not by_value:
@@ -152,7 +151,7 @@ class _Subscribers:
         return [one for endpoints in by_value.values() for one in endpoints.values() if one.id not in with_null]
 
     def tree(self) -> PathTree:
-        """The parts of the payload that all expressions read; rebuilt after one was added or removed."""
+        """The parts of the payload that the expressions read; rebuilt after one was added or removed."""
         if self._tree is None:
             self._tree = PathTree(self._paths)
         return self._tree
@@ -167,7 +166,7 @@ class _Subscribers:
                 yield from by_value.get(key, {}).values()
 
     def _company(self, equality: Equality) -> int:
-        """How many other endpoints have the same values of this path: the fewer, the more selective the path is."""
+        """How many other endpoints require the same values at this path: the fewer, the more selective it is."""
         path, values = equality
         by_value = self._filtered.get(path, {})
         return sum(len(by_value.get(_key(value), ())) for value in values)
@@ -175,7 +174,7 @@ class _Subscribers:
 
 @dataclass(slots=True)
 class _Match:
-    """One event, compared with the filters of candidate endpoints."""
+    """Compares one event with the filters of candidate endpoints."""
 
     event: MatchInput
     payload: Any
@@ -184,7 +183,7 @@ class _Match:
     evaluation: Evaluation | None = field(default=None)
 
     def accepted_by(self, endpoint: Endpoint) -> bool:
-        """Whether all filters of an endpoint hold. If one is false, failures of others do not matter."""
+        """Whether all filters of an endpoint accept the event. If one rejects it, failures of the others do not matter."""
         filters = endpoint.filters
         failure: FilterFailure | None = None
         if filters.unreadable is not None:
@@ -206,7 +205,7 @@ class _Match:
         return failure is None
 
     def look_for(self, path: str) -> None:
-        """A path gave null: report it if the payload lacks the member. All endpoints with that path fail then."""
+        """Called if a path yields only null. If the payload lacks the member, report that all filters with this path fail."""
         member = missing_member(self.payload, path)
         if member is not None:
             failure = FilterFailure(
@@ -228,7 +227,7 @@ def _no_field(member: str) -> str:
 
 
 def _key(value: object) -> _Value:
-    # In Python True == 1; in JSON these are different values.
+    # In Python True == 1, but in JSON these are different values.
     return isinstance(value, bool), value
 
 

@@ -11,11 +11,11 @@ from pydantic import SecretStr
 
 
 class VaultError(Exception):
-    """A secret could not be opened, or a key is not a valid key. The message contains neither."""
+    """A secret could not be decrypted, or a key is invalid. The message contains neither."""
 
 
 class SealedOtherwiseError(VaultError):
-    """None of the keys opens a secret."""
+    """None of the keys decrypts a secret."""
 
 
 class Vault:
@@ -26,7 +26,7 @@ class Vault:
         try:
             fernets = [Fernet(key.get_secret_value()) for key in self._keys]
         except ValueError:
-            message = "encryption_key is not a key; make one with: oms-webhooks new-key"
+            message = "encryption_key is not a valid key; create one with: oms-webhooks new-key"
             raise VaultError(message) from None
         self._first, self._fernet = fernets[0], MultiFernet(fernets)
         self.key_count = len(fernets)
@@ -36,9 +36,9 @@ class Vault:
         return Fernet.generate_key().decode()
 
     def derived(self, purpose: str) -> Vault:
-        """A vault for another purpose, with keys derived from these (HKDF-SHA256): neither can open what the other has encrypted.
+        """A vault for another purpose, with keys derived from these (HKDF-SHA256). Neither can decrypt secrets of the other.
 
-        All processes with the same encryption_key derive the same keys, so there is no second secret to keep.
+        All processes with the same encryption_key derive the same keys, so no second secret has to be managed.
         """
         return Vault(",".join(_derived(key.get_secret_value(), purpose) for key in self._keys))
 
@@ -54,15 +54,15 @@ class Vault:
         """
         try:
             return self._fernet.decrypt(sealed).decode()
-        except (InvalidToken, ValueError):  # UnicodeEncodeError for a text that is not ASCII
+        except (InvalidToken, ValueError):  # UnicodeEncodeError if it is not ASCII
             message = (
-                "Its secrets were encrypted with another encryption_key; add that key to OMS_WEBHOOKS_ENCRYPTION_KEY in every role, "
-                "comma-separated, behind the first."
+                "Its secrets were encrypted with another encryption_key; add that key to OMS_WEBHOOKS_ENCRYPTION_KEY in every "
+                "role, comma-separated, after the first."
             )
             raise SealedOtherwiseError(message) from None
 
     def is_current(self, sealed: str) -> bool:
-        """Whether a secret was encrypted with the first key. It must be possible to open it."""
+        """Whether a secret was encrypted with the first key. One of the keys must be able to decrypt it."""
         if self.key_count == 1:
             return True
         try:

@@ -198,4 +198,4 @@ async def test_the_topic_of_a_new_event_type_is_made_by_who_may_and_read_when_it
     await asyncio.to_thread(grant, kafka, [KafkaRight(("Read",), "topic", (topic,)).command("User:fanout", "any:9092")])
     assert list((await asyncio.to_thread(look_at_topics, broker, [topic])).readable) == [topic]
     await asyncio.to_thread(grant, kafka, [KafkaRight(("Describe",), "topic", (topic,)).command("User:api", "any:9092")])
-    assert "was there already" in (await maker.provide("oms.refunds", is_read=False))[0]
+    assert "existed already" in (await maker.provide("oms.refunds", is_read=False))[0]

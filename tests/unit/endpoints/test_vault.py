@@ -46,7 +46,7 @@ def test_the_key_can_be_rotated() -> None:
     ids=["empty", "blank", "short", "not ASCII", "44 letters", "a comma too many", "one that is none", "cut off"],
 )
 def test_what_is_no_key_is_refused_without_showing_it(keys: str) -> None:
-    with pytest.raises(VaultError, match=r"^encryption_key is not a key; make one with: oms-webhooks new-key$") as caught:
+    with pytest.raises(VaultError, match=r"^encryption_key is not a valid key; create one with: oms-webhooks new-key$") as caught:
         Vault(keys)
     assert caught.value.__suppress_context__
 

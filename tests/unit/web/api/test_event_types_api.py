@@ -166,7 +166,7 @@ REFUNDS = "oms.refunds"
 
 async def test_a_topic_that_is_missing_is_made_before_the_type_is_written_down(service: Service) -> None:
     status, made = await request(service, "POST", PATH, **given(topic=REFUNDS))
-    assert (status, made["changes"]) == (201, ["refund_issued: It is new.", "The topic oms.refunds is new: it was made."])
+    assert (status, made["changes"]) == (201, ["refund_issued: It is new.", "The topic oms.refunds was created."])
     assert list(service.topics.cluster.topics) == [REFUNDS]
     assert service.events.sources[-1] == REFUNDS
     status, changed = await request(service, "PUT", f"{PATH}/refund_issued", **given(topic=REFUNDS, description="Other."))
@@ -177,7 +177,7 @@ async def test_of_a_topic_that_was_there_already_it_is_said_what_follows(service
     service.topics.cluster.create(REFUNDS)
     status, made = await request(service, "POST", PATH, **given(topic=REFUNDS))
     assert status == 201
-    assert "was there already. Fan-outs read it from its beginning" in made["changes"][1]
+    assert "existed already. Fan-outs read it from its beginning" in made["changes"][1]
 
 
 async def test_a_topic_that_cannot_be_made_is_refused_with_what_to_do(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
