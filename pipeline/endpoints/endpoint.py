@@ -222,4 +222,6 @@ def _signing_key(secret: str) -> SigningKey:
     try:
         return SigningKey(secret)
     except ValueError as error:  # its message does not repeat the secret
-        raise VaultError(f"The endpoint's signing secret is invalid; delete it and register it again. ({error})") from None
+        raise VaultError(
+            f"The endpoint's signing secret is invalid; delete the endpoint and register it again. ({error})"
+        ) from None

@@ -183,7 +183,8 @@ class Registry:
             key, reason = next(iter(self._newer.items()))
             message = (
                 f"Endpoint {(key or b'?').decode('utf-8', 'replace')} was written by a newer release, so this process cannot "
-                f"continue. Upgrade it: the API comes last in an upgrade. Nothing is lost: events and deliveries wait in Kafka. ({reason})"
+                "continue. Upgrade it: the API comes last in an upgrade. Nothing is lost: events and deliveries wait in Kafka. "
+                f"({reason})"
             )
             raise NewerEndpointError(message)
 
