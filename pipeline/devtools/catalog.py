@@ -1,11 +1,11 @@
-"""What the simulated shops sell, to whom, where, and with which carriers. Fictitious; no address exists."""
+"""What the simulated shops sell, to whom, where, and with which carriers. All of it is fictitious."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
-# Most tenants number their orders R and 9 digits; some have their own prefix. Repeated prefixes are more likely.
+# Most tenants number their orders with R and 9 digits; some have their own prefix. Repetition makes a prefix more likely.
 ORDER_PREFIXES = ("R", "R", "R", "R", "R", "R", "MAPLE-", "NORD-", "JP-W-")
 
 DELIVERY_DETAILS = {
@@ -58,7 +58,7 @@ JPY = Currency("JPY", "¥{}", 0, Decimal(150))
 
 @dataclass(frozen=True, slots=True)
 class Country:
-    """A country as addresses show it."""
+    """A country as it appears in addresses."""
 
     id: int
     iso: str

@@ -1,7 +1,7 @@
 """The Order, Shipment and Stock Item objects that the simulated shop publishes, with every field of the Solidus API.
 
 Amounts are Decimals inside and decimal strings outside. They add up exactly: an order's total is the sum of item_total,
-ship_total and adjustment_total, and the adjustments are those of its line items and its own. A tax that is included in prices is
+ship_total and adjustment_total, and its adjustments are its own and those of its line items. A tax that is included in prices is
 also listed as an adjustment, but not added to any total.
 """
 
@@ -21,7 +21,7 @@ _CHECKOUT_STEPS = ("address", "delivery", "payment", "confirm", "complete")
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """The cart and the payment: everything that the Order object is made from."""
+    """The cart and the payment: everything from which an Order object is built."""
 
     number: str
     customer: Customer
@@ -120,7 +120,7 @@ def order(purchase: Purchase, ids: Ids) -> Json:
 
 
 def _totals(currency: Currency, **amounts: Decimal) -> Json:
-    """Every amount as a decimal string, and as people read it."""
+    """Every amount as a decimal string and as a text for people."""
     texts = {name: money(amount) for name, amount in amounts.items()}
     return texts | {f"display_{name}": currency.display(amount) for name, amount in amounts.items()}
 

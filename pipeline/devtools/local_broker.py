@@ -1,7 +1,7 @@
-"""Kafka brokers on this machine for trying out, developing and testing; never for production.
+"""Kafka brokers on this machine for demonstration, development and tests; never for production.
 
-`TansuBroker` needs one wheel and holds its data in memory. `ApacheKafkaBroker` is the real one, with its data on disk; it needs
-Java 17 and, once, Maven. Both listen on loopback only and end with the process that started them.
+`TansuBroker` needs one wheel and keeps its data in memory. `ApacheKafkaBroker` is a real Kafka with its data on disk; it needs
+Java 17 and, once, Maven. Both listen on loopback only and exit with the process that started them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class LocalBroker(Protocol):
         """
 
     def stop(self) -> None:
-        """Stop the broker in an orderly way and wait for its end; does nothing if it is not running."""
+        """Shut the broker down gracefully and wait until it has exited; does nothing if it is not running."""
 
 
 class TansuBroker(BrokerProcess):
@@ -72,7 +72,7 @@ class TansuBroker(BrokerProcess):
     _stop_seconds = 5.0
 
     def __init__(self, *, log_path: Path | None = None) -> None:
-        """`log_path` receives the broker's output; None drops it."""
+        """`log_path` receives the broker's output; None discards it."""
         super().__init__(directory=None, log_path=log_path)
 
     def _prepare(self, port: int) -> tuple[Sequence[str], str]:
@@ -85,10 +85,10 @@ class TansuBroker(BrokerProcess):
 class ApacheKafkaBroker(BrokerProcess):
     """A real Apache Kafka with one node (KRaft, broker and controller in one JVM) and its data in `data_dir`.
 
-    `libs_dir` contains Kafka's jars. The default is the variable OMS_WEBHOOKS_KAFKA_LIBS, else var/kafka/libs-VERSION of the
-    checkout; Maven fills a directory that does not exist. `log_path` is broker.log in `data_dir` by default. `server_properties`
-    adds to the server's configuration or overrides it. `listeners` opens more ports beside the plain one, by name, which
-    `server_properties` secure; `format_options` are passed to Kafka's storage tool (`--add-scram`).
+    `libs_dir` contains Kafka's jars. The default is the variable OMS_WEBHOOKS_KAFKA_LIBS, or else var/kafka/libs-VERSION in the
+    checkout; if the directory does not exist, Maven creates it. `log_path` is broker.log in `data_dir` by default.
+    `server_properties` extends or overrides the server's configuration. `listeners` are names and ports of further listeners
+    beside the plain one; `server_properties` must secure them. `format_options` are passed to Kafka's storage tool (`--add-scram`).
     """
 
     name = "Apache Kafka"  # start() adds the version
@@ -134,7 +134,7 @@ class ApacheKafkaBroker(BrokerProcess):
         self.name = f"Apache Kafka {_jar_version(libs)}"
         self._data_dir.mkdir(parents=True, exist_ok=True)
         properties = _server_properties(port, free_port(), self._listeners) | self._server_properties
-        # Paths in the file are relative to data_dir: this needs no escaping, and a data directory may be moved.
+        # Paths in the file are relative to data_dir: they need no escaping, and the directory may be moved.
         lines = [f"{key}={value}\n" for key, value in properties.items()]
         (self._data_dir / "server.properties").write_text("".join(lines), encoding="ascii")
         run = [java, f"-Xmx{self.heap}", *_JVM_OPTIONS, "-cp", f"{libs.absolute()}/*"]
@@ -184,7 +184,7 @@ def _server_properties(port: int, controller_port: int, more: Mapping[str, int])
         # After a SIGKILL the controller keeps the broker out until the old session has expired (9 s by default).
         "broker.session.timeout.ms": "2000",
         "broker.heartbeat.interval.ms": "500",
-        "log.cleaner.dedupe.buffer.size": "16777216",  # of the heap; 128 MiB by default
+        "log.cleaner.dedupe.buffer.size": "16777216",  # on the heap; 128 MiB by default
     }
 
 
@@ -205,7 +205,7 @@ def _tansu_binary() -> str:
 
 
 def _kafka_libs(libs_dir: Path | None) -> Path:
-    """Return the directory of Kafka's jars; Maven fills it if it does not exist."""
+    """Return the directory of Kafka's jars; Maven creates it if it does not exist."""
     if libs_dir is None and _LIBS_VARIABLE in os.environ:
         libs_dir = Path(os.environ[_LIBS_VARIABLE])
     if libs_dir is not None and libs_dir.is_dir():
@@ -226,7 +226,7 @@ def _kafka_libs(libs_dir: Path | None) -> Path:
 
 
 def _download_kafka(libs_dir: Path) -> None:
-    """Fill `libs_dir` in one step, so that parallel runs never see half of it."""
+    """Create `libs_dir` in one step, so that parallel runs never see half of it."""
     maven = _executable("mvn", f"Install Maven, or set {_LIBS_VARIABLE} to a directory with Kafka's jars")
     libs_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=libs_dir.parent, ignore_cleanup_errors=True) as temporary:
@@ -234,7 +234,7 @@ def _download_kafka(libs_dir: Path) -> None:
         command = [maven, "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode != 0:
-            # Its output is not repeated here: it may contain the address of a registry, with a password.
+            # Maven's output is not repeated here: it may contain the address of a registry, with a password.
             raise BrokerStartError(
                 f"Maven could not fetch Kafka's jars (exit code {done.returncode}). "
                 f"Run `mvn -f {_POM} dependency:copy-dependencies` to see why, {ELSEWHERE}."
@@ -242,14 +242,14 @@ def _download_kafka(libs_dir: Path) -> None:
         try:
             jars.rename(libs_dir)
         except OSError:
-            if not libs_dir.is_dir():  # otherwise a parallel run was faster
+            if not libs_dir.is_dir():  # a parallel run was not faster
                 raise
 
 
 def _jar_version(libs: Path) -> str:
     for jar in libs.glob("kafka-clients-*.jar"):
         return jar.stem.removeprefix("kafka-clients-")
-    raise BrokerStartError(f"{libs} holds no Kafka jars: remove it, and it is filled again.")
+    raise BrokerStartError(f"{libs} contains no Kafka jars: remove the directory, and Maven creates it again.")
 
 
 def _executable(name: str, advice: str) -> str:

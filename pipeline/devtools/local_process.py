@@ -1,4 +1,4 @@
-"""A broker as a child process on loopback: chooses its port, waits until it answers, ends it with this process."""
+"""A broker as a child process on loopback: chooses its port, waits until it answers, and ends it with this process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ HOST = "127.0.0.1"
 ELSEWHERE = "or set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS to a broker that is running already"
 _PORT_ATTEMPTS = 5
 
-# A small Python runs this and then becomes the broker: Linux keeps PR_SET_PDEATHSIG (1) across exec. A preexec_fn would do the
-# same in a fork of a process with threads, which can deadlock. A parent that ended before the prctl call cannot send the signal
-# any more, so getppid() is checked.
+# A small Python process runs this and then becomes the broker: Linux keeps PR_SET_PDEATHSIG (1) across exec. A preexec_fn would do
+# the same in a fork of a process with threads, which can deadlock. If the parent exits before the prctl call, no signal is sent, so
+# getppid() is checked.
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 if ctypes.CDLL(None).prctl(1, signal.SIGKILL) != 0:
@@ -32,8 +32,8 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
-# Metadata v2 of no topics: api key 3, version 2, correlation id, null client id, empty array. Brokers answer it when they serve
-# clients, and the answer contains their cluster id. No client library: a failed bootstrap leaks a thread.
+# A metadata request (v2) for no topics: api key 3, version 2, correlation id, null client id, empty array. Brokers answer it once
+# they serve clients, and the answer contains their cluster id. A client library would leak a thread if its bootstrap failed.
 _METADATA_REQUEST = struct.pack(">ihhihi", 14, 3, 2, 1, -1, 0)
 
 
@@ -44,8 +44,8 @@ class BrokerStartError(RuntimeError):
 class _Child:
     """A process in a separate session (Ctrl-C does not reach it) that ends when this process ends.
 
-    Linux sends the death signal when the *thread* that forked ends, so a thread that lives exactly as long as the child forks it
-    and waits for it. On other systems only an orderly exit of this process ends the child.
+    Linux sends the death signal when the *thread* that forked the child ends, so a separate thread forks it and waits for it. On
+    other systems, only a regular exit of this process ends the child.
     """
 
     def __init__(self, command: Sequence[str], *, directory: Path | None, log_path: Path | None) -> None:
@@ -96,13 +96,13 @@ def _spawn_and_wait(
 
 
 class BrokerProcess(ABC):
-    """The common part of both brokers: choosing a port, waiting until the broker answers, ending it."""
+    """What both brokers have in common: choosing a port, waiting until the broker answers, ending it."""
 
     name: str
     durable: bool
     _advice: str
     _start_seconds: float  # when to give up
-    _stop_seconds: float  # when to stop asking nicely
+    _stop_seconds: float  # when to send SIGKILL
 
     def __init__(self, *, directory: Path | None, log_path: Path | None) -> None:
         self._directory = directory
@@ -127,14 +127,14 @@ class BrokerProcess(ABC):
     def start(self) -> str:
         if self.pid is not None:
             return self.bootstrap_servers
-        # Clients know the port of a broker that is started again; only a first start may choose.
+        # Clients know the port of a broker that is restarted; only the first start may choose one.
         ports = [self._port] if self._port is not None else [free_port() for _ in range(_PORT_ATTEMPTS)]
         for port in ports:
             if self._start_on(port):
                 self._port = port
                 return self.bootstrap_servers
         taken = ", ".join(map(str, ports))
-        raise BrokerStartError(f"{self.name}: another process has port {taken}. Stop it, {ELSEWHERE}.")
+        raise BrokerStartError(f"{self.name}: another process uses port {taken}. Stop it, {ELSEWHERE}.")
 
     def stop(self) -> None:
         if self._child is not None:
@@ -154,12 +154,12 @@ class BrokerProcess(ABC):
             raise BrokerStartError(f"{self.name} cannot be run: {error}. {self._advice}") from error
         atexit.register(self.stop)
         deadline = time.monotonic() + self._start_seconds
-        # A broker whose port is taken ends; the cluster id distinguishes it from the owner of the port.
+        # A broker whose port is taken exits; the cluster id distinguishes it from the broker that has the port.
         while child.alive and time.monotonic() < deadline:
             if _answers(port, cluster_id):
                 return True
             time.sleep(0.01)
-        problem = "did not answer in time" if child.alive else "ended while it started"
+        problem = "did not answer in time" if child.alive else "exited while it started"
         self.stop()
         if _accepts(port):
             return False
@@ -169,11 +169,11 @@ class BrokerProcess(ABC):
 def free_port() -> int:
     """Return a free loopback port below the ephemeral ranges of Linux and macOS.
 
-    A client that keeps connecting to an unused ephemeral port may be assigned that very port, connect to itself, and keep a
-    restarted broker from its port.
+    A client that keeps connecting to an unused ephemeral port may be assigned that same port, connect to itself, and prevent a
+    restarted broker from using it.
 
-    No other call on this machine returns the same port while this process lives, because the caller may start to listen late, or
-    be restarted. The UDP port of the same number marks it as taken.
+    No other call on this machine returns the same port while this process lives, because its user may start late or be restarted.
+    The UDP port of the same number marks it as taken.
     """
     while True:
         port = 20_000 + secrets.randbelow(12_000)

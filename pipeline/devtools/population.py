@@ -19,7 +19,7 @@ SUBSCRIBER_SHARE = 0.4
 
 
 class Ids:
-    """Rising ids, one sequence for each kind of object."""
+    """Ascending ids, one sequence per kind of object."""
 
     def __init__(self) -> None:
         self._sequences: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1001))
@@ -31,7 +31,7 @@ class Ids:
 
 @dataclass(slots=True)
 class Stock:
-    """One variant at one location, and its quantity."""
+    """The quantity of one variant at one location."""
 
     id: int
     variant_id: int
@@ -49,7 +49,7 @@ class Stock:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A customer; ``user_id`` of None is a guest."""
+    """A customer; a guest if ``user_id`` is None."""
 
     name: str
     email: str
@@ -62,7 +62,7 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A customer who regularly gets a variant."""
+    """A variant that a customer receives regularly."""
 
     id: str
     customer: Customer
@@ -70,7 +70,7 @@ class Subscription:
 
 
 def new_customer(rng: random.Random, ids: Ids) -> Customer:
-    """A customer with a home, and sometimes with a different billing address."""
+    """A customer with a home address, and sometimes a different billing address."""
     market = MARKETS[0] if rng.random() < 0.45 else rng.choice(MARKETS[1:])
     city = rng.choice(market.cities)
     name, local = rng.choice(market.people)
@@ -105,7 +105,7 @@ def new_stock(rng: random.Random, ids: Ids) -> Iterator[Stock]:
 def new_subscriptions(
     rng: random.Random, ids: Ids, customers: Sequence[Customer], stock: Sequence[Stock]
 ) -> Iterator[Subscription]:
-    """A subscription for some of the customers who have an account."""
+    """Subscriptions for some of the customers who have an account."""
     for customer in customers:
         if customer.user_id is not None and rng.random() < SUBSCRIBER_SHARE:
             yield Subscription(f"S{ids.next('subscription')}", customer, rng.choice(stock))
@@ -132,7 +132,7 @@ def _country(country: Country) -> Json:
 
 
 def scattered(rng: random.Random, digits: int) -> Iterator[str]:
-    """Numbers of so many digits that look random and only repeat after all of them were used."""
+    """Numbers with this many digits that look random and repeat only after all of them were used."""
     size = 10**digits
     # A step without a common factor with 10 visits every number once.
     step, start = 38_742_048_907 % size, rng.randrange(size)

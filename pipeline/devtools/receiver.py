@@ -1,4 +1,4 @@
-"""A sample integrator: an endpoint that checks signatures, and acknowledges or fails in the ways in which endpoints fail.
+"""A sample integrator: an endpoint that checks signatures, and acknowledges deliveries or fails as real endpoints do.
 
 For demonstrations and tests. A real integrator would also look up every ``webhook-id`` before acting on a delivery, because a
 delivery may arrive more than once.
@@ -29,7 +29,7 @@ Failure = Literal["status", "hang", "reset"]
 Outcome = Literal["acknowledged", "refused", "bad_signature", "abandoned"]
 
 _SHUTDOWN_S = 1.0
-# Closing a socket with a linger time of 0 sends a reset instead of an orderly end.
+# Closing a socket with a linger time of 0 sends a reset instead of closing the connection in an orderly way.
 _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
@@ -40,7 +40,7 @@ class Behaviour:
     Args:
         fail_rate: the share of attempts that fail, 0 to 1, drawn from ``seed``.
         fail_first: how many attempts of each webhook-id fail before any is acknowledged.
-        failure: how an attempt fails: an answer with ``status``, no answer at all, or a connection reset.
+        failure: how an attempt fails: with ``status``, without any answer, or with a connection reset.
         status: the status code of a failing answer.
         delay: seconds to wait before any answer.
     """
@@ -72,11 +72,10 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One attempt as the endpoint saw it. ``attempt`` counts this webhook-id's attempts from 1; 0 if its signature was not
-    accepted.
+    """One attempt as the endpoint saw it.
 
-    ``status`` is the answer's status; None without an answer. Headers and body are left out of the repr: they may contain a
-    bearer token and customers' data.
+    ``attempt`` counts this webhook-id's attempts from 1; 0 if its signature was not accepted. ``status`` is the answer's status;
+    None without an answer. Headers and body are not in the repr: they may contain a bearer token and customer data.
     """
 
     path: str
@@ -92,10 +91,10 @@ class Received:
 
 @dataclass(slots=True)
 class ReceiverCounts:
-    """The counts so far. ``received`` is the sum of the four outcomes and of the requests that are being answered.
+    """The counts so far. ``received`` is the sum of the four outcomes and the requests in progress.
 
     ``distinct`` counts the accepted webhook-ids, ``retries`` their further attempts. ``late`` counts acknowledged deliveries that
-    came after a later event of the same event key (see :func:`is_late`).
+    arrived after a later event with the same event key (see :func:`is_late`).
     """
 
     received: int = 0
@@ -127,7 +126,7 @@ class Receiver:
         secret: the endpoint's signing secret; None accepts everything unchecked. It may be set later.
         behaviour: how it answers; it may be changed at any time.
         on_delivery: called with every attempt, just before it is answered.
-        limits: how much of what arrived it remembers.
+        limits: how much it remembers.
         clock: seconds since 1970.
     """
 
@@ -145,7 +144,7 @@ class Receiver:
         self.secret = secret
         self.behaviour = behaviour or Behaviour()
         self.checks = ReceiverChecks()
-        """Further requirements beside a signature with the secret; they may be changed at any time."""
+        """Requirements in addition to a signature with the secret; they may be changed at any time."""
         self.counts = ReceiverCounts()
         self.deliveries: deque[Received] = deque(maxlen=limits.keep)
         self.attempts: dict[str, int] = {}
@@ -163,7 +162,7 @@ class Receiver:
         """The endpoint's signing secret.
 
         Raises:
-            ValueError: the value that is set is not a signing secret.
+            ValueError: the new value is not a signing secret.
         """
         return self._secret
 
@@ -176,7 +175,7 @@ class Receiver:
         """Listen, and return the URL to register. Port 0 chooses a free one.
 
         Raises:
-            RuntimeError: it is listening already.
+            RuntimeError: it is already listening.
             ListenError: the address cannot be listened on, for example because the port is in use.
         """
         if self._runner is not None:
@@ -186,7 +185,7 @@ class Receiver:
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         application.router.add_post("/{path:.*}", self._handle)
         application.router.add_options("/{path:.*}", self._shake_hands)
-        # A handler whose client is gone is cancelled, so that it is counted as abandoned and ends.
+        # If the client disconnects, its handler is cancelled and counts the attempt as abandoned.
         runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         try:
@@ -200,14 +199,14 @@ class Receiver:
         return f"http://[{host}]:{address[1]}/" if ":" in host else f"http://{host}:{address[1]}/"
 
     async def stop(self) -> None:
-        """Close the port and every connection, including those that hang. Stopping twice does nothing."""
+        """Close the port and every connection, including those that hang. Does nothing if it is stopped."""
         runner, self._runner = self._runner, None
         self._stopping.set()
         if runner is not None:
             await runner.cleanup()
 
     async def _shake_hands(self, request: web.Request) -> web.Response:
-        """The handshake that asks whether webhooks are wanted here. It is not a delivery, and is not counted."""
+        """Answer a handshake, which asks whether webhooks are wanted here. It is not a delivery, and is not counted."""
         allowed = self.checks.handshake(request.headers)
         return web.Response(status=405, headers={"Allow": "POST"}) if allowed is None else web.Response(headers=allowed)
 
@@ -301,7 +300,7 @@ class Receiver:
 
 
 def is_late(sequences: dict[str, int], headers: Mapping[str, str], most: int = 1_000_000) -> bool:
-    """Whether a delivery is older than the last known event of its event key; if not, it becomes the last known one.
+    """Whether a delivery is older than the latest known event of its event key. If not, it becomes the latest.
 
     ``sequences`` are the highest sequences by event key, at most ``most``. A real receiver keeps them in its database. A delivery
     without the two headers is never late.
@@ -320,7 +319,7 @@ def is_late(sequences: dict[str, int], headers: Mapping[str, str], most: int = 1
 def _fails(behaviour: Behaviour, webhook_id: str, attempt: int) -> bool:
     if attempt <= behaviour.fail_first:
         return True
-    # Derived from the attempt itself, so that it does not depend on the order of the attempts.
+    # Derived from the attempt, so that the result does not depend on the order of attempts.
     draw = blake2b(f"{behaviour.seed} {webhook_id} {attempt}".encode(errors="replace"), digest_size=8).digest()
     return int.from_bytes(draw) < behaviour.fail_rate * 2**64
 

@@ -1,4 +1,4 @@
-"""The sample receiver's requirements beside a signature with a secret, and its answer to a handshake."""
+"""The sample receiver's requirements in addition to a signature with a secret, and its answer to a handshake."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class ReceiverChecks:
-    """All requirements that are set must be met.
+    """A request must meet all requirements that are set.
 
     Args:
         basic: user name and password of HTTP Basic, separated by a colon.
         api_key: the name of a header, a colon, and the key that it must contain.
-        public_key: ``whpk_`` and the base64 of the Ed25519 key that checks signatures of version v1a.
+        public_key: ``whpk_`` and the Ed25519 key in base64 that checks signatures of version v1a.
         allowed_origin: the sender that a handshake (OPTIONS) allows; ``*``: any; empty: none.
 
     Raises:
@@ -40,7 +40,7 @@ class ReceiverChecks:
     def __post_init__(self) -> None:
         """Refuse malformed values."""
         if self.basic and ":" not in self.basic:
-            raise ValueError("Give user name and password with a colon between them: user:password.")
+            raise ValueError("Give user name and password, separated by a colon: user:password.")
         name, colon, key = self.api_key.partition(":")
         if self.api_key and not (colon and name.strip() and key.strip()):
             raise ValueError("Give the name of the header, a colon and the key: X-Api-Key: key.")
@@ -52,10 +52,10 @@ class ReceiverChecks:
         lowered = {name.lower(): value for name, value in headers.items()}
         if self.basic:
             expected = f"Basic {base64.b64encode(self.basic.encode()).decode()}"
-            _compare(lowered.get("authorization"), expected, "Authorization is not that of this user and password.")
+            _compare(lowered.get("authorization"), expected, "The Authorization header does not match the user name and password.")
         if self.api_key:
             name, _, key = (part.strip() for part in self.api_key.partition(":"))
-            _compare(lowered.get(name.lower()), key, f"The header {name} does not hold the key.")
+            _compare(lowered.get(name.lower()), key, f"The header {name} does not contain the key.")
         if self.public_key:
             self._check_signature(headers, body, int(now()))
 

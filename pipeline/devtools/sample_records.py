@@ -1,4 +1,4 @@
-"""Events of the types that a deployment adds, for the simulated OMS: their samples, with new ids, times and order numbers. Pure."""
+"""Turns the samples of a deployment's own event types into events for the simulated OMS: new ids, times and order numbers. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SampleRecord:
 
 
 def sample_record(kind: ConfiguredEventType, event_id: str, order_number: str | None, now: datetime) -> SampleRecord:
-    """The sample as an event that happens ``now``; about this order, if it refers to an order at all."""
+    """The sample as an event that happens ``now``, about this order if the event type refers to orders."""
     payload = copy.deepcopy(dict(kind.sample))
     pointers = kind.references.get("order_number", ())
     if order_number is not None:
@@ -34,7 +34,7 @@ def sample_record(kind: ConfiguredEventType, event_id: str, order_number: str | 
 
 
 def _put(payload: Any, pointer: str, text: str) -> None:
-    """Put a text at a pointer, if there is a text already; anything else is unchanged."""
+    """Replace the text at a pointer. If there is no text, nothing changes."""
     *steps, last = [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
     for step in steps:
         payload = payload.get(step) if isinstance(payload, dict) else None

@@ -1,7 +1,7 @@
-"""A simulated OMS: orders that are bought, cancelled, shipped and delivered, and the stock that they use up.
+"""A simulated OMS: orders that are placed, cancelled, shipped and delivered, and the stock that they use up.
 
-Everything depends on one seed: the same seed and the same times give the same bytes. Time is compressed: a whole order passes in
-as many events as it has, so a demonstration shows whole lives of orders in seconds.
+Everything depends on one seed: the same seed and the same times give the same bytes. Time is compressed: an order's events follow
+each other without the delays of real life, so a demonstration shows the whole life of an order in seconds.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _LiveOrder:
 
 
 class Shop:
-    """An OMS with ``customers``, stock and up to ``live_orders`` orders under way at a time."""
+    """An OMS with ``customers``, stock and up to ``live_orders`` open orders at a time."""
 
     def __init__(self, seed: int, live_orders: int = 24, customers: int = CUSTOMERS) -> None:
         self._random = random.Random(seed)  # noqa: S311 - repeatable, and nothing is kept secret with it
@@ -84,13 +84,13 @@ class Shop:
         self._stock_moves: deque[_Step] = deque()
 
     def events(self, rate: float, start: datetime) -> Iterator[SimulatedEvent]:
-        """Endless events, ``rate`` of them per second of virtual time, the first at ``start``. It never waits.
+        """An endless sequence of events, ``rate`` per second of virtual time, the first at ``start``. It never waits.
 
         Raises:
             ValueError: the rate is not above 0.
         """
         if rate <= 0:
-            message = f"The rate is {rate}; it must be above 0 events a second."
+            message = f"The rate is {rate}; it must be above 0 events per second."
             raise ValueError(message)
         return (self.next_event(start + timedelta(seconds=n / rate)) for n in itertools.count())
 
@@ -103,7 +103,7 @@ class Shop:
         if now.tzinfo is None:
             message = "The time has no time zone; use datetime.now(UTC)."
             raise ValueError(message)
-        # A step's effects on the stock are published before any other event, so that every event is true when it is published.
+        # A step's effects on the stock are published before any other event, so that every event is correct when it is published.
         if not self._stock_moves:
             self._resupply()
         if self._stock_moves:
@@ -158,14 +158,14 @@ class Shop:
         rng = self._random
         available = [stock for stock in self._stock if stock.on_hand]
         first = rng.choice(available)
-        # Most orders are shipped from one place; some are split into several shipments.
+        # Most orders are shipped from one location; some are split into several shipments.
         split = rng.random() < 0.2
         others = [stock for stock in available if stock is not first and (split or stock.location is first.location)]
         chosen = [first, *rng.sample(others, min(len(others), rng.choice((0, 0, 0, 0, 0, 1, 1, 2))))]
         return tuple((stock, min(stock.on_hand, rng.choice((1, 1, 1, 2, 3)))) for stock in chosen)
 
     def _plan(self, order: _LiveOrder) -> deque[_Step]:
-        """Plan the events of the order. Its shipments travel in parallel."""
+        """Plan the order's events. Events of its shipments are interleaved."""
         rng = self._random
         journeys = [self._journey(order, shipment) for shipment in order.payload["shipments"]]
         if rng.random() < CANCELLED_SHARE:
@@ -247,7 +247,7 @@ class Shop:
             stock.on_hand += quantity
 
     def _resupply(self) -> None:
-        """Sometimes, and at the latest before half of the stock is sold out, sold-out items are resupplied."""
+        """Sometimes resupply a sold-out item; always if half of all items are sold out."""
         missing = [stock for stock in self._stock if not stock.on_hand]
         if missing and (len(missing) * 2 >= len(self._stock) or self._random.random() < RESUPPLY_SHARE):
             self._put_back(((self._random.choice(missing), self._random.randint(12, 60)),))

@@ -144,7 +144,7 @@ def test_a_broker_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("CALF_TANSU_BIN", str(binary))
     broker = TansuBroker(log_path=tmp_path / "log")
 
-    with pytest.raises(BrokerStartError, match=r"ended while it started(?s:.)*no memory left"):
+    with pytest.raises(BrokerStartError, match=r"exited while it started(?s:.)*no memory left"):
         broker.start()
 
     assert broker.pid is None
