@@ -52,7 +52,7 @@ class ReceiverChecks:
         lowered = {name.lower(): value for name, value in headers.items()}
         if self.basic:
             expected = f"Basic {base64.b64encode(self.basic.encode()).decode()}"
-            _compare(lowered.get("authorization"), expected, "The Authorization header does not match the user name and password.")
+            _compare(lowered.get("authorization"), expected, "The Authorization header does not match user and password.")
         if self.api_key:
             name, _, key = (part.strip() for part in self.api_key.partition(":"))
             _compare(lowered.get(name.lower()), key, f"The header {name} does not contain the key.")

@@ -34,7 +34,7 @@ class SourceTopics:
         """Why a topic cannot have this name after the prefix."""
         if len(self._prefix + topic) <= _LONGEST_NAME:
             return None
-        return f"With the prefix {self._prefix}, the name is longer than Kafka's {_LONGEST_NAME} characters; choose a shorter one."
+        return f"With the prefix {self._prefix}, the name exceeds Kafka's {_LONGEST_NAME} characters; choose a shorter one."
 
     async def provide(self, topic: str, *, is_read: bool) -> Sequence[str]:
         """Make sure that a topic exists. Returns remarks about it for the user. ``topic``: without the prefix.

@@ -21,7 +21,9 @@ async def test_a_wrong_key_is_told_and_one_endpoint_sealed_otherwise_stops_nothi
     async with start_pipeline(encryption_key=wrong) as pipeline:
         checks = await eventually(lambda: joined(pipeline))
         assert list(checks) == ["endpoints"], "everything else is ready"
-        assert checks["endpoints"].startswith("The only endpoint is encrypted with a different encryption_key than this process has.")
+        assert checks["endpoints"].startswith(
+            "The only endpoint is encrypted with a different encryption_key than this process has."
+        )
         refused = await pipeline.api.post(
             "endpoints", json={"endpoint": {"target_url": "http://127.0.0.1:9/x", "events": ["order_completed"]}}
         )

@@ -60,7 +60,9 @@ async def test_everything_can_be_seen_and_pages_say_what_is_wrong(service: Servi
         await visitor.log_in()
         for page in ("/webhooks/keys", f"/webhooks/endpoints/{endpoint}"):
             seen = await visitor.go(page)
-            assert "Nothing can be delivered or changed. The only endpoint is encrypted with a different encryption_key" in seen.text
+            assert (
+                "Nothing can be delivered or changed. The only endpoint is encrypted with a different encryption_key" in seen.text
+            )
         assert "unusable" in seen.text
         assert "Nothing can be sent to this endpoint, and its deliveries wait. Its secrets were encrypted" in seen.text
 
