@@ -1,4 +1,4 @@
-"""The way of a delivery: one attempt of one event at one endpoint, and every record that follows from it.
+"""The path of a delivery: one attempt of one event at one endpoint, and every record that follows from it.
 
 ::
 
