@@ -71,15 +71,15 @@ class AttemptStreams:
 
     @property
     def listeners(self) -> int:
-        """How many listen."""
+        """The number of listeners."""
         return sum(len(watch.listeners) for watch in self._watches.values())
 
     @asynccontextmanager
     async def listen(self, query: AttemptQuery, look: Look, clock: Clock) -> AsyncIterator[Listener]:
-        """New attempts of a search, from now on. The order and page of the search are ignored.
+        """Listen to new attempts of a search, from now on. Its order and page are ignored.
 
         Raises:
-            ApiError: 503, there are too many listeners, or the process is stopping.
+            ApiError: 503, there are too many listeners or searches, or the process is stopping.
         """
         query = _watched(query)
         watch = self._watches.get(query)
@@ -133,7 +133,7 @@ class AttemptStreams:
 
 
 def _watched(query: AttemptQuery) -> AttemptQuery:
-    """What matters of a search that is watched: what must hold. Equal ones are looked for once."""
+    """The conditions of a search alone, so that searches that differ only in order or page share one poll."""
     return AttemptQuery(conditions=query.required)
 
 

@@ -35,25 +35,25 @@ class AuditLog:
     topic: str
     clock: Clock = utc_now
     proxies: Networks = ()
-    """Reverse proxies whose X-Forwarded-For is believed."""
+    """Reverse proxies whose X-Forwarded-For is trusted."""
     person: Callable[[str], str] = str
-    """What people call an actor."""
+    """Returns an actor's name."""
     write_timeout_seconds: float = 10.0
 
     def actor(self, request: web.Request) -> Actor:
-        """Who sent a request."""
+        """The sender of a request."""
         who = principal_of(request)
         return Actor(who.actor, who.role, client_address(request, self.proxies))
 
     async def put(self, asked: web.Request | Actor, action: AuditAction, subject: str, detail: str = "") -> None:
-        """Write an audit record for a request or its actor. Returns when Kafka has it.
+        """Write an audit record for a request or an actor. Returns when Kafka has acknowledged it.
 
         An action that cannot be recorded must not be carried out.
 
         Raises:
             ApiError: 503, Kafka does not answer.
         """
-        if self.producer.is_stuck(self.topic):  # whoever comes next need not wait as long as the first one did
+        if self.producer.is_stuck(self.topic):  # one caller has waited for Kafka already; the next need not
             raise _unrecorded()
         who = asked if isinstance(asked, Actor) else self.actor(asked)
         entry = AuditEntry(

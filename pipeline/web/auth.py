@@ -71,10 +71,10 @@ class ApiKeys:
         return self.owner(key.strip())
 
     def owner(self, key: str) -> Principal:
-        """Whose key it is.
+        """The owner of a key.
 
         Raises:
-            WrongKeyError: nobody has this key.
+            WrongKeyError: the key is not valid.
         """
         given = digest(key)
         # Compare with every key, so that the duration reveals nothing about them.
@@ -94,13 +94,13 @@ class ApiKeys:
 
 
 def digest(key: str) -> bytes:
-    """The SHA-256 of a key. A slow hash is for passwords: keys are long and random."""
-    # A header's bytes that are not UTF-8 are lone surrogates.
+    """The SHA-256 of a key. Keys are long and random, so they need no slow hash as passwords do."""
+    # Header bytes that are not UTF-8 arrive as lone surrogates.
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def key_id(digest_of_key: bytes) -> str:
-    """The id of a key. It does not help to guess the key."""
+    """The id of a key. It is of no help in guessing the key."""
     return digest_of_key.hex()[:_ID_DIGITS]
 
 
@@ -120,7 +120,7 @@ def authorise(
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         route = declared(request, routes)
-        # Where nothing matched, the handler answers 404 or 405; who may see a path may know its methods.
+        # If nothing matched, the handler answers 404 or 405. A client that may see a path may know its methods.
         needs_no_key = request.path in public if route is None else route.access is None
         if needs_no_key:
             return await handler(request)
@@ -135,18 +135,18 @@ def authorise(
 
 
 def require_role(who: Principal, needed: Access) -> None:
-    """Raises ApiError (403) when somebody may not do something."""
+    """Raise ApiError (403) if the caller's role is too low."""
     if not who.role.covers(needed):
         raise ApiError(403, f"This needs a key with the role {needed.value}. Your key has the role {who.role.value}.")
 
 
 def declared(request: web.Request, routes: Mapping[tuple[str, str], DeclaredT]) -> DeclaredT | None:
-    """The declaration of what the router matched; None when nothing did (then the handler answers 404 or 405)."""
+    """The declaration of the matched route. None if nothing matched: then the handler answers 404 or 405."""
     if request.match_info.http_exception is not None:
         return None
     resource = request.match_info.route.resource
     method = "GET" if request.method == "HEAD" else request.method
-    # A KeyError (an answer of 500) for a route that came by another way: closed rather than open.
+    # Fail closed: a route without a declaration raises KeyError, which is answered with 500.
     return routes[method, resource.canonical if resource else ""]
 
 

@@ -1,4 +1,4 @@
-"""What a change makes of an endpoint's authentication: the rules, without HTTP. Pure."""
+"""The rules for changing an endpoint's authentication, without HTTP. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schemas.http.endpoints import EndpointInput
 
 
 def authentication_values(given: EndpointInput, current: EndpointRecord | None, vault: Vault) -> dict[str, Any]:
-    """The fields ``sealed_token`` and ``authentication`` of a record, where the change says something about them.
+    """The record's fields ``sealed_token`` and ``authentication``, if the change affects them.
 
     ``token`` is how clients of the published API set a bearer token. They may send back an ``authentication`` that they read.
 
@@ -47,10 +47,10 @@ def _agrees_with_token(given: EndpointInput) -> bool:
 
 
 def refuse_colliding_headers(values: Mapping[str, Any], current: EndpointRecord | None) -> None:
-    """Make sure that no header is sent twice: by the settings that a change makes, together with those that stay.
+    """Make sure that, after the change, no two settings set the same header.
 
     Raises:
-        InvalidError: two of custom headers, the one that authenticates and the one that signs are the same.
+        InvalidError: the custom headers, the authentication header and the signature header are not all different.
     """
     if not values.keys() & {"authentication", "sealed_headers", "signature_header"}:
         return

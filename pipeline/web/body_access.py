@@ -18,7 +18,7 @@ _BODIES: Final = frozenset({"request_body", "response_body"})
 
 
 async def show_bodies(api: CommonServices, request: web.Request, detail: AttemptDetailAnswer) -> AttemptDetailAnswer:
-    """The attempt as the caller may see it. If an operator sees its bodies, that is recorded."""
+    """The attempt as the caller may see it. If the bodies are shown, that is recorded."""
     if not principal_of(request).role.covers(Access.OPERATOR):
         return detail.model_copy(update={"request_body": None, "response_body": "", "bodies_hidden": True})
     await api.audit.put(request, AuditAction.VIEW_BODY, f"attempt {detail.id}", f"event {detail.event_id}")

@@ -1,4 +1,4 @@
-"""What a change makes of an endpoint's client certificate: the rules, without HTTP. Pure."""
+"""The rules for changing an endpoint's client certificate, without HTTP. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from schemas.http.endpoints import EndpointInput
 
 
 def certificate_values(given: EndpointInput, current: EndpointRecord | None, vault: Vault, now: datetime) -> dict[str, Any]:
-    """The field ``client_certificate`` of a record, where the change says something about it.
+    """The record's field ``client_certificate``, if the change affects it.
 
     Raises:
-        InvalidError: certificate or key cannot be used.
+        InvalidError: the certificate or its key cannot be used.
     """
     if "client_certificate" not in given.model_fields_set:
         return {}
@@ -38,10 +38,10 @@ def certificate_values(given: EndpointInput, current: EndpointRecord | None, vau
 
 
 def require_tls(values: Mapping[str, Any], current: EndpointRecord | None) -> None:
-    """A client certificate is shown in TLS, and nowhere else.
+    """Make sure that an endpoint with a client certificate uses TLS.
 
     Raises:
-        InvalidError: there is one, and the target_url has no TLS.
+        InvalidError: there is a certificate, and the target_url does not use TLS.
     """
     certificate = values.get("client_certificate", current.client_certificate if current else None)
     target_url = values.get("target_url", current.target_url if current else "")
@@ -51,7 +51,7 @@ def require_tls(values: Mapping[str, Any], current: EndpointRecord | None) -> No
 
 
 def shown_certificate(record: EndpointRecord) -> dict[str, Any] | None:
-    """What is shown of an endpoint's client certificate: not its texts."""
+    """The public facts of an endpoint's client certificate, without the certificate and its key."""
     stored = record.client_certificate
     if stored is None:
         return None

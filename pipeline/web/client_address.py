@@ -1,4 +1,4 @@
-"""Whose request it is, by address: the peer's own, or, behind a reverse proxy of ours, what that proxy says."""
+"""The address of a client: the peer's own or, behind one of our reverse proxies, the one that the proxy reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Networks = Sequence[IPv4Network | IPv6Network]
 
 
 def client_address(request: web.Request, proxies: Networks) -> str:
-    """The last address on the way here that is not one of our proxies. Anyone could have written the addresses before it."""
+    """The last address on the way here that is not one of our proxies. Earlier addresses could be forged."""
     forwarded = [part.strip() for value in request.headers.getall("X-Forwarded-For", []) for part in value.split(",")]
     address = request.remote or ""
     while forwarded and _is_in(address, proxies):

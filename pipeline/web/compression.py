@@ -25,7 +25,7 @@ _COMPRESSED: Final = frozenset(
 )
 _FEWEST_BYTES: Final = 1024
 _MOST_AT_ONCE: Final = 128 * 1024
-"""Bytes that are compressed in the event loop: a few milliseconds. What is longer is compressed in a thread."""
+"""Bytes. This much takes a few milliseconds in the event loop; longer bodies are compressed in a thread."""
 _LEVEL: Final = 5
 _MOST_PADDING: Final = 100
 _HAS_NAME: Final = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff"
@@ -33,7 +33,7 @@ _HAS_NAME: Final = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff"
 
 @web.middleware
 async def compress(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A middleware that answers 304 where the client has the answer, and compresses the others. Streams are left as they are."""
+    """A middleware that answers 304 if the client has the content, and compresses other answers. Streams are not changed."""
     response = await handler(request)
     if not isinstance(response, web.Response) or response.prepared or not isinstance(response.body, bytes):
         return response
@@ -49,12 +49,12 @@ async def compress(request: web.Request, handler: Handler) -> web.StreamResponse
     response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     tag = response.etag
     if tag is not None and request.method in ("GET", "HEAD") and not request.path.startswith(f"{PREFIX}/"):
-        response.etag = ETag(tag.value, is_weak=True)  # the bytes are others; what they say is the same
+        response.etag = ETag(tag.value, is_weak=True)  # other bytes, the same content
     return response
 
 
 def takes_gzip(accepted: str) -> bool:
-    """Whether a client takes gzip, by its Accept-Encoding."""
+    """Whether a client accepts gzip, according to its Accept-Encoding."""
     qualities: dict[str, bool] = {}
     for one in accepted.lower().split(","):
         name, _, parameters = one.partition(";")
@@ -64,7 +64,7 @@ def takes_gzip(accepted: str) -> bool:
 
 
 def gzipped(body: bytes) -> bytes:
-    """A body compressed, of a length that nobody can tell beforehand."""
+    """The compressed body, with an unpredictable length."""
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     name = b"a" * (1 + secrets.randbelow(_MOST_PADDING)) + b"\0"
     end = struct.pack("<LL", zlib.crc32(body), len(body) & 0xFFFFFFFF)
@@ -72,10 +72,10 @@ def gzipped(body: bytes) -> bytes:
 
 
 def _kept(request: web.Request, response: web.Response) -> web.Response | None:
-    """304, where the client has the answer. An answer without a version gets a tag made from its content."""
+    """304 if the client has the content. An answer of the API without an ETag gets one: a hash of its content."""
     is_of_the_api = request.path.startswith(f"{PREFIX}/")
     if is_of_the_api and response.etag is not None:
-        # The version of an endpoint, for If-Match. Its health may be another though the version is the same.
+        # The tag is the endpoint's version, for If-Match. The health in the answer may change without a new version.
         return None
     if is_of_the_api and isinstance(response.body, bytes):
         response.etag = ETag(hashlib.sha256(response.body).hexdigest()[:24], is_weak=True)

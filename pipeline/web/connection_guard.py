@@ -1,9 +1,8 @@
-"""The connections to our own port: bounded in number, and each in time for the head of a request, its body, and the reading of the answer.
+"""Limits the connections to our own port: their number, and the time for sending a request and for reading the answer.
 
-aiohttp's server waits for the head of a request for as long as the client likes, and for as many clients as there are descriptors. Here each
-of its protocols sits behind one of ours, which sees the same bytes, and which aiohttp's own middleware tells when a head is complete.
-When there are too many connections, those that wait for a request go first, the one that has waited longest before all others: who has
-sent a request is served.
+aiohttp's server waits for the head of a request without a time limit, on as many connections as there are file descriptors. So each
+of aiohttp's protocols sits behind one of ours, which sees the same bytes; a middleware reports when a head is complete. When there
+are too many connections, the one that has waited longest for a request is closed first. Clients that have sent a request are served.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _REASONS: Final = ("head", "body", "idle", "reading", "shed", "refused")
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Connections at once, and seconds: for a whole head, for a whole body, between requests, and for reading some of the answer."""
+    """Connections at once, and seconds: for a whole head, a whole body, between requests, and for reading part of an answer."""
 
     most: int = 512
     head_seconds: float = 10.0
@@ -34,14 +33,14 @@ class ConnectionLimits:
 
 
 class ConnectionGuard:
-    """All connections of one server; called for each new one. ``make`` makes aiohttp's protocol of a connection."""
+    """All connections of one server. It is called for each new one. ``make`` creates aiohttp's protocol for it."""
 
     def __init__(self, make: Callable[[], asyncio.Protocol], limits: ConnectionLimits) -> None:
         self._make = make
         self._limits = limits
         self._connections: dict[asyncio.BaseTransport, GuardedConnection] = {}
         self._waiting: dict[GuardedConnection, None] = {}
-        """Those that have sent no whole request, in the order in which they began to wait."""
+        """Connections without a complete request, those that have waited longest first."""
         self.heads = Deadlines(limits.head_seconds, _ending("head"))
         self.bodies = Deadlines(limits.body_seconds, _ending("body"))
         self.idle = Deadlines(limits.idle_seconds, self._is_idle)
@@ -54,7 +53,7 @@ class ConnectionGuard:
         return GuardedConnection(self, self._make())
 
     def middleware(self) -> Middleware:
-        """Tells that the head of a request is complete, and that its answer is. It must be the outermost one."""
+        """A middleware that reports complete heads and complete answers. It must be the outermost one."""
 
         @web.middleware
         async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -70,7 +69,7 @@ class ConnectionGuard:
         return middleware
 
     def came(self, visitor: GuardedConnection, transport: asyncio.Transport) -> bool:
-        """Take a connection in, and show out another one when there are too many; False: there is no room."""
+        """Admit a connection. If there are too many, another one is closed for it; False if none can be closed."""
         if len(self._connections) >= self._limits.most and not self._shed():
             metrics.HTTP_CLOSED.labels("refused").inc()
             return False
@@ -81,7 +80,7 @@ class ConnectionGuard:
         return True
 
     def left(self, visitor: GuardedConnection, transport: asyncio.BaseTransport) -> None:
-        """A connection is gone."""
+        """Forget a connection."""
         self._connections.pop(transport, None)
         self._waiting.pop(visitor, None)
         for deadlines in (self.heads, self.bodies, self.idle, self.reading):
@@ -89,7 +88,7 @@ class ConnectionGuard:
         metrics.HTTP_CONNECTIONS.set(len(self._connections))
 
     def spoke(self, visitor: GuardedConnection) -> None:
-        """Bytes came on a connection between two requests: a head begins."""
+        """Bytes arrived between two requests: a head starts."""
         self.idle.remove(visitor)
         self.heads.add(visitor)
 
@@ -109,7 +108,7 @@ class ConnectionGuard:
             self.idle.add(visitor)
 
     def _is_idle(self, visitor: GuardedConnection) -> None:
-        """No request came in time; but the answer to the last one may still be on its way."""
+        """No request came in time. If the last answer is still being sent, wait again."""
         if visitor.is_writing:
             self.idle.add(visitor)
         else:
@@ -124,7 +123,7 @@ class ConnectionGuard:
         return False
 
     def _forget(self, visitor: GuardedConnection) -> None:
-        """Before its transport says so: connections come faster than they go."""
+        """Do not wait until the transport reports the end: new connections come faster than that."""
         if visitor.transport is not None:
             self.left(visitor, visitor.transport)
 
@@ -139,18 +138,18 @@ class GuardedConnection(asyncio.Protocol):
         self.is_idle = False
         """Whether it is between two requests."""
         self.is_writing = False
-        """Whether an answer waits for its reader."""
+        """Whether an answer is waiting for the client to read it."""
         self._is_admitted = False
 
     def end(self, reason: str) -> None:
-        """Close at once: whoever does not send will not read either."""
+        """Close at once, without an answer: a client that does not send will not read either."""
         metrics.HTTP_CLOSED.labels(reason).inc()
         if self.transport is not None:
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's class is not a subclass of it
         self._is_admitted = self._visitors.came(self, self.transport)
         if self._is_admitted:
             self._inner.connection_made(transport)
@@ -158,7 +157,7 @@ class GuardedConnection(asyncio.Protocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes arrived."""
         if not self._is_admitted:
             return
         if self.is_idle:
@@ -167,7 +166,7 @@ class GuardedConnection(asyncio.Protocol):
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """The client sends nothing more."""
+        """The client will send nothing more."""
         return self._inner.eof_received() if self._is_admitted else None
 
     def pause_writing(self) -> None:

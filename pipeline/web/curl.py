@@ -13,10 +13,10 @@ _LEFT_OUT: Final = frozenset({"host", "content-length", "connection", "accept-en
 
 
 def curl(url: str, headers: Mapping[str, str], body: str | None) -> str:
-    """The command, to be pasted into a shell. What is redacted stays so; a body that is not shown is read from ``body.json``."""
+    """The command, to be pasted into a shell. Redacted values stay redacted. A hidden or long body is read from ``body.json``."""
     parts = ["curl --request POST"]
     parts += [f"--header {shlex.quote(f'{name}: {value}')}" for name, value in headers.items() if name.lower() not in _LEFT_OUT]
     inline = body is not None and len(body) <= _MOST_BODY and "\0" not in body
     parts.append(f"--data-raw {shlex.quote(body)}" if inline and body is not None else "--data-binary @body.json")
-    # Behind --: a URL is never an option.
+    # After --, so that the URL is never read as an option.
     return " \\\n  ".join([*parts, f"-- {shlex.quote(url)}"])

@@ -1,7 +1,7 @@
-"""Check parameters against the declaration of a route or page, before the handler runs, by one rule for all.
+"""Checks parameters against the declaration of a route or page, before the handler runs.
 
 An unknown parameter must not be ignored silently: ``q[endpoint_id_eq]=11&order_number_eq=R100`` is a wider search than
-the user meant. A read reports it. A request that sends, exports or changes something is refused.
+the user meant. A read reports it in its answer. A request that sends, exports or changes something is refused.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def settle(request: web.Request, found: Sequence[ParameterProblem], *, acts: boo
     """Refuse the findings, or keep them for the answer.
 
     Raises:
-        InvalidError: there are some, and the request acts or is strict; or ``strict`` is neither yes nor no.
+        InvalidError: there are findings, and the request acts or is strict, or the value of ``strict`` is not a boolean.
     """
     asked = [value.strip() for value in request.query.getall(STRICT.name, ())]
     request[IS_STRICT] = acts or any(value in TRUTHY for value in asked)
@@ -111,7 +111,7 @@ def settle(request: web.Request, found: Sequence[ParameterProblem], *, acts: boo
 
 
 def findings(known: Sequence[Parameter], pairs: Iterable[tuple[str, str]]) -> list[ParameterProblem]:
-    """What is wrong with the pairs of a query string. What stands below ``q`` is the search's business."""
+    """Problems with the pairs of a query string. The search checks the filters (``q``) itself."""
     by_name = {one.name: one for one in known if one.place == "query"}
     has_filters = _FILTERS in by_name
     found: dict[ParameterProblem, None] = {}
@@ -141,7 +141,7 @@ def _unknown(key: str, known: Mapping[str, Parameter]) -> str:
 
 
 def _unfit(parameter: Parameter, value: str) -> str | None:
-    """Why a value is not of the parameter's type; None when it is."""
+    """Why a value does not have the parameter's type. None if it does."""
     match parameter.schema.get("type"):
         case "boolean" if value not in TRUTHY | FALSY:
             return f"{shown(value)} is neither 1 nor 0"
@@ -151,7 +151,7 @@ def _unfit(parameter: Parameter, value: str) -> str | None:
 
 
 def _telling(response: web.StreamResponse, notes: Sequence[str], *, has_document: bool) -> web.StreamResponse:
-    """The answer with what was left out: in ``ignored_filters`` of a JSON answer; a document of another kind stays as it is."""
+    """The answer with the notes in its ``ignored_filters``. Answers other than JSON objects are not changed."""
     if not notes or has_document or not isinstance(response, web.Response) or not isinstance(response.body, bytes):
         return response
     content: Any = msgspec.json.decode(response.body)

@@ -1,4 +1,4 @@
-"""``/docs``: the documentation as a site, as ``make docs`` built it. It needs no key: it says nothing of anybody's data."""
+"""``/docs``: the documentation site that ``make docs`` builds. It needs no key, because it contains no data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.web.errors import NOT_FOUND, ApiError
 
 SITE: Final = Path(__file__).with_name("site")
 _POLICY: Final = (
-    # The site's generator writes scripts and styles into its pages. Nothing on them is anybody's input, and no cookie is of use there.
+    # The generator puts scripts and styles into its pages. The pages contain no user input, and need no cookie.
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -33,7 +33,7 @@ def _files(site: Path) -> Mapping[str, Path]:
 
 
 def docs_routes(site: Path = SITE) -> Iterable[web.RouteDef]:
-    """The pages of the site, below ``/docs``. Only files that it had when the process started are served, by their exact names."""
+    """The pages of the site, below ``/docs``. Only files that existed when the process started are served, by exact name."""
     files = _files(site)
 
     async def show(request: web.Request) -> web.StreamResponse:

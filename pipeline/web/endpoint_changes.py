@@ -21,14 +21,14 @@ from schemas.http.endpoints import EndpointInput
 log = logger(__name__)
 
 GRACE: Final = timedelta(hours=24)
-"""How long a secret that was rotated out signs beside the new one (design, section 5)."""
+"""How long the previous secret signs too, after a rotation (design, section 5)."""
 
 
 async def create_endpoint(api: EndpointServices, given: EndpointInput, actor: str) -> tuple[Endpoint, str | None]:
     """Register an endpoint. Returns it and its signing secret. If the target_url is already registered: that endpoint and None.
 
     Raises:
-        InvalidError: the target_url cannot be a target.
+        InvalidError: a field cannot be used, such as a target_url with a private address.
         ApiError: 503, Kafka does not answer.
     """
     require_right_key(api)
@@ -61,7 +61,7 @@ async def update_endpoint(
     """Change the fields that were given, and no others.
 
     Raises:
-        InvalidError: the target_url cannot be a target, or is another endpoint's.
+        InvalidError: a field cannot be used, or another endpoint has this target_url.
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
     """
     require_right_key(api)
@@ -82,7 +82,7 @@ async def update_endpoint(
         ):
             values |= {"verified_url": None, "verified_at": None, "verified_origin": None, "verification_problem": ""}
         if values.get("active") or values.get("target_url", record.target_url) != record.target_url:
-            # What was known of its health is of the past, a reason to disable it too.
+            # Its past failures no longer count, not even as a reason to disable it.
             values["activated_version"] = record.version + 1
         return changed(api, record, values | {"change": "update", "changed_by": actor}) if values else None
 
@@ -93,7 +93,7 @@ async def update_endpoint(
 async def rotate_secret(
     api: EndpointServices, endpoint_id: int, actor: str, expected: Versions = None, overlap: timedelta = GRACE
 ) -> tuple[Endpoint, str]:
-    """Give an endpoint a new signing secret. The one before it signs too, for the overlap.
+    """Give an endpoint a new signing secret. The previous one signs too, for the overlap.
 
     Raises:
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.
@@ -113,10 +113,10 @@ async def rotate_secret(
 async def rotate_key_pair(
     api: EndpointServices, endpoint_id: int, actor: str, expected: Versions = None, overlap: timedelta = GRACE
 ) -> Endpoint:
-    """Give an endpoint a new key pair for signatures of version v1a. The one before it signs too, for the overlap.
+    """Give an endpoint a new key pair for v1a signatures. The previous one signs too, for the overlap.
 
     Raises:
-        ApiError: 404; 409, it has no such signatures; 412, its version is not an expected one; 503, Kafka does not answer.
+        ApiError: 404; 409, it has no v1a signatures; 412, its version is not an expected one; 503, Kafka does not answer.
     """
     require_right_key(api)
     newest = sealed_key_pair(api.vault)
@@ -132,9 +132,9 @@ async def rotate_key_pair(
 
 
 async def reencrypt_endpoint(api: EndpointServices, endpoint_id: int, actor: str) -> bool:
-    """Encrypt an endpoint's secrets with the first encryption key; False when there was nothing to do.
+    """Encrypt an endpoint's secrets with the first encryption key. Returns False if there was nothing to do.
 
-    An endpoint that is deleted by now, or whose secrets cannot be opened, is left as it is.
+    Nothing is done if the endpoint has been deleted, or if its secrets cannot be opened.
 
     Raises:
         ApiError: 503, Kafka does not answer.
@@ -158,7 +158,7 @@ async def reencrypt_endpoint(api: EndpointServices, endpoint_id: int, actor: str
 
 
 async def delete_endpoint(api: EndpointServices, endpoint_id: int, actor: str, expected: Versions = None) -> None:
-    """Delete an endpoint. Its last record keeps who deleted it; its token, headers, secrets and filters go.
+    """Delete an endpoint. Its last record says who deleted it, and has no token, headers, secrets and filters.
 
     Raises:
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer.

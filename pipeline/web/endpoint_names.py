@@ -1,4 +1,4 @@
-"""What people call an endpoint: its description, or else the host of its URL. Pure."""
+"""The displayed name of an endpoint: its description, or else the host of its URL. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MOST: Final = 60
 
 
 def endpoint_name(description: str, target_url: str) -> str:
-    """The name of an endpoint: the first line of its description, cut at a word; without one, the host of its URL."""
+    """The first line of the description, cut at a word. Without a description, the host of the URL."""
     line = next((text for one in description.splitlines() if (text := " ".join(one.split()))), "")
     if not line:
         return _host(target_url)
@@ -22,5 +22,5 @@ def endpoint_name(description: str, target_url: str) -> str:
 def _host(target_url: str) -> str:
     try:
         return urlsplit(target_url).netloc.rpartition("@")[2] or target_url
-    except ValueError:  # a URL of an old record, such as one with half an IPv6 address
+    except ValueError:  # an invalid URL in an old record, such as half an IPv6 address
         return target_url

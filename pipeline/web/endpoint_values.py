@@ -24,7 +24,11 @@ _EITHER: Final = "disabled and active cannot both be true: a disabled endpoint r
 
 
 def record_values(api: EndpointServices, given: EndpointInput, current: EndpointRecord | None, actor: str) -> dict[str, Any]:
-    """The fields that were given, as a record holds them. ``current`` is the endpoint as it is, if there is one."""
+    """The fields that were given, as fields of the record. ``current`` is the endpoint's current record, if it exists.
+
+    Raises:
+        InvalidError: a field cannot be used.
+    """
     values: dict[str, Any] = {name: getattr(given, name) for name in EndpointInput.model_fields if name in given.model_fields_set}
     if "events" in values:
         values["events"] = in_order(given.events)
@@ -94,7 +98,7 @@ def _pins(given: EndpointInput, current: EndpointRecord | None) -> dict[str, Any
 
 
 def _merged_headers(api: EndpointServices, given: EndpointInput, sealed: dict[str, str]) -> dict[str, str]:
-    """The values are hidden, so a change names only the headers that change (as in RFC 7396). null removes a header."""
+    """Clients cannot read the values, so they send only the headers that change (as in RFC 7396). null removes a header."""
     if given.headers is None:
         return {}
     merged = dict(sealed)

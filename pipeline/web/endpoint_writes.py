@@ -1,4 +1,4 @@
-"""How a change of an endpoint is written: one at a time, for the version that the client has read, until Kafka has confirmed it."""
+"""Writes changes of endpoints: one at a time, only to the version that the client has read, and confirmed by Kafka."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from schemas.endpoint import EndpointRecord
 log = logger(__name__)
 
 Versions = Collection[str] | None
-"""The versions that a change was made for (If-Match): None for any."""
+"""The versions that may be changed (If-Match). None: any."""
 
 _NOT_NOW: Final = (
     "Kafka does not accept changes of endpoints at the moment (/readyz says why), so nothing was changed. Please try again later."
@@ -43,10 +43,10 @@ def find_endpoint(api: EndpointServices, endpoint_id: int) -> Endpoint:
 
 
 def require_right_key(api: EndpointServices) -> None:
-    """Make sure that the other processes can open what is encrypted now.
+    """Make sure that the other processes can decrypt what this one encrypts.
 
     Raises:
-        ApiError: 503, this process has another encryption key than the others.
+        ApiError: 503, this process has a different encryption key from the others.
     """
     require_endpoints(api.registry)
     if problem := api.registry.wrong_key():
@@ -55,9 +55,9 @@ def require_right_key(api: EndpointServices) -> None:
 
 @asynccontextmanager
 async def changing(api: EndpointServices) -> AsyncIterator[None]:
-    """Allow one change at a time, with a limit for waiting for Kafka.
+    """Allow one change at a time, with a time limit for Kafka.
 
-    While Kafka does not accept changes, none is written. Otherwise, they would wait in memory and take effect long after their answer.
+    While Kafka does not accept changes, refuse them. Otherwise, they would wait in memory and take effect long after the answer.
     """
     require_endpoints(api.registry)
     if not api.registry.may_write(api.producer):
@@ -73,7 +73,7 @@ async def changing(api: EndpointServices) -> AsyncIterator[None]:
 async def change_endpoint(
     api: EndpointServices, endpoint_id: int, expected: Versions, change: Callable[[EndpointRecord], EndpointRecord | None]
 ) -> None:
-    """Apply ``change`` to the current endpoint and write the result (None: nothing), after whatever another process just wrote.
+    """Apply ``change`` to the current record and write the result (None: nothing). If another process wrote first, apply it again.
 
     Raises:
         ApiError: 404; 412, its version is not an expected one; 503, Kafka does not answer; and what ``change`` raises.

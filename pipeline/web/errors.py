@@ -1,4 +1,4 @@
-"""Errors, and how they are told: as JSON ``{"error": "…"}`` and, for 422, the sentences for each field; or as a page."""
+"""Errors, and their answers: JSON ``{"error": "…"}`` and, for 422, the sentences for each field; or a page."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ApiError(Exception):
 
         ApiError
          +-- InvalidError            422, with the errors of each field
-         +-- HeldCountError          409, another number of deliveries is held
+         +-- HeldCountError          409, a different number of deliveries is held
          +-- UnauthorizedError       401
-         |    +-- WrongKeyError      401, the key is none of ours
+         |    +-- WrongKeyError      401, the key is not valid
          +-- StartingError           503, not ready yet
 
     ``status`` is the HTTP status of the answer.
@@ -85,7 +85,7 @@ class StartingError(ApiError):
 
 
 def require_endpoints(registry: Registry) -> None:
-    """Make sure that all endpoints are in memory: until then, one that exists would look as if it did not.
+    """Make sure that all endpoints are in memory. Before that, an existing endpoint would seem not to exist.
 
     Raises:
         ApiError: 503, they have not been read yet.
@@ -111,7 +111,7 @@ class ErrorBody:
 
 def explained(request: web.Request, error: Exception) -> ErrorBody:
     """The answer to an error. Unexpected errors are logged, and answered without details."""
-    from pipeline.core.search import SearchLimitError  # noqa: PLC0415 - every role loads this file, and only the API searches
+    from pipeline.core.search import SearchLimitError  # noqa: PLC0415 - every role loads this file, but only the API searches
 
     match error:
         case InvalidError():
@@ -122,7 +122,7 @@ def explained(request: web.Request, error: Exception) -> ErrorBody:
             return ErrorBody(error.status, str(error), error.headers)
         case web.HTTPException():
             return _of_aiohttp(request, error)
-    # The route's template, not the path: nothing that a client chose gets into the log.
+    # The route's template, not the path: text that a client chose must not get into the log.
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unmatched"
     log.error("a request failed", method=request.method, route=route, exc_info=error)
@@ -137,8 +137,8 @@ async def json_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     except Exception as error:
         if isinstance(error, web.HTTPException) and error.status < 400:
             raise
-        from schemas.http.answers import ErrorAnswer, InvalidAnswer  # noqa: PLC0415 - as of the search
-        from schemas.http.endpoints import HeldCountConflict  # noqa: PLC0415 - as of the search
+        from schemas.http.answers import ErrorAnswer, InvalidAnswer  # noqa: PLC0415 - only the API needs them
+        from schemas.http.endpoints import HeldCountConflict  # noqa: PLC0415
 
         if isinstance(error, HeldCountError):
             return answer(HeldCountConflict(error=str(error), held_count=error.held), error.status)

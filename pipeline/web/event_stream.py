@@ -1,4 +1,4 @@
-"""New attempts as server-sent events: one stream for the API and the dashboard, which differ in what they write and in who may listen."""
+"""New attempts as server-sent events. The API and the dashboard share the stream; format and access differ."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
 
 HEARTBEAT_SECONDS: Final = 10.0
-"""At most so long nothing is written: then what lies between knows that somebody is there, and who listens is looked at again."""
+"""The longest pause between writes: it keeps proxies from closing the stream, and the listener's access is checked again."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamForm:
-    """What a stream says. ``rows`` writes attempts, the oldest first; ``over`` is said to who may listen no more.
+    """The texts of a stream, and who may listen. ``rows`` formats attempts, oldest first. ``over`` is sent when access has ended.
 
-    ``may_listen`` is asked with every event, and every few seconds: a key may be revoked, a session may end.
+    ``may_listen`` is called for every event and every few seconds, because a key may be revoked or a session may end.
     """
 
     rows: Callable[[Sequence[AttemptRow]], str]
@@ -34,21 +34,21 @@ class StreamForm:
 
 
 def wants_events(request: web.Request) -> bool:
-    """Whether a stream is asked for."""
+    """Whether the request asks for a stream."""
     return request.method == "GET" and EVENT_STREAM in request.headers.get("Accept", "")
 
 
 async def search_attempts(api: Api, query: AttemptQuery) -> AttemptPage:
-    """One look for attempts."""
+    """Search once."""
     async with searching(api):
         return await api.search.attempts(query)
 
 
 async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, form: StreamForm) -> web.StreamResponse:
-    """Answer with the attempts of a search as they are recorded, until the client goes, may listen no more, or the process ends.
+    """Stream the attempts of a search as they are recorded, until the client leaves, loses access, or the process stops.
 
     Raises:
-        ApiError: 503, too many listen already.
+        ApiError: 503, there are too many listeners.
     """
 
     async def look(one: AttemptQuery) -> AttemptPage:

@@ -27,7 +27,7 @@ log = logger(__name__)
 _MOST_BYTES: Final = 256 * 1024
 _MOST_NAMED: Final = 10
 MAX_TOPICS: Final = 200
-"""Former ones included: of event types that were removed, or have another topic now."""
+"""Includes the former topics of event types that were removed or moved to another topic."""
 _UNCONFIRMED: Final = (
     "Kafka has not confirmed the change in time. The change may still take effect. List the event types before you try again."
 )
@@ -38,11 +38,11 @@ _OVERTAKEN: Final = "Somebody else changed the event type at the same time, so y
 
 
 async def create_event_type(api: EventTypeServices, entry: dict[str, Any], actor: str) -> Sequence[str]:
-    """Add an event type; returns what there is to say of its topic.
+    """Add an event type. Returns notes about its topic.
 
     Raises:
         InvalidError: the entry cannot be used.
-        ApiError: 409, there is one of this name, or too many, or its topic is not there and cannot be made; 503, Kafka does not answer.
+        ApiError: 409, the name is taken, there are too many, or its topic is missing and cannot be created; 503.
     """
     require_new(api, entry)
     told = await _provide_topic(api, entry["topic"])
@@ -55,7 +55,7 @@ def require_new(api: EventTypeServices, entry: dict[str, Any]) -> None:
 
     Raises:
         InvalidError: the entry cannot be used.
-        ApiError: 409, there is one of this name, or too many; 503, they have not been read yet.
+        ApiError: 409, the name is taken, or there are too many; 503, the event types have not been read yet.
     """
     require_event_types(api)
     _checked(api, entry)
@@ -69,12 +69,12 @@ def require_new(api: EventTypeServices, entry: dict[str, Any]) -> None:
 async def update_event_type(
     api: EventTypeServices, name: str, entry: dict[str, Any], actor: str, *, allow_breaking: bool
 ) -> tuple[Sequence[SchemaChange], Sequence[str]]:
-    """Put another entry in the place of an event type; returns what that changes, and what there is to say of its topic.
+    """Replace the entry of an event type. Returns the changes of its schema, and notes about its topic.
 
     Raises:
         InvalidError: the entry cannot be used.
-        ApiError: 404; 409, it cannot be changed here, or the change breaks somebody and that is not allowed, or its topic is not there and
-            cannot be made; 503, Kafka does not answer.
+        ApiError: 404; 409, it cannot be changed here, the change is breaking and that is not allowed, or its topic is missing and
+            cannot be created; 503, Kafka does not answer.
     """
     require_changeable(api, name)
     if entry.setdefault("name", name) != name:
@@ -91,7 +91,7 @@ async def update_event_type(
 
 
 async def remove_event_type(api: EventTypeServices, name: str, actor: str) -> None:
-    """Take an event type out.
+    """Remove an event type.
 
     Raises:
         ApiError: 404; 409, it cannot be changed here, or endpoints subscribe to it; 503, Kafka does not answer.
@@ -114,10 +114,10 @@ def require_event_types(api: EventTypeServices) -> None:
 
 
 def require_changeable(api: EventTypeServices, name: str) -> None:
-    """Make sure that an event type was made with the API.
+    """Make sure that an event type was added with the API.
 
     Raises:
-        ApiError: 404, there is none of this name; 409, it is built in, or in the file.
+        ApiError: 404, it does not exist; 409, it is built in, or in the file.
     """
     require_event_types(api)
     if name in api.catalogue.of_file.by_name:
@@ -143,7 +143,7 @@ def _checked(api: EventTypeServices, entry: dict[str, Any]) -> ConfiguredEventTy
 
 
 async def _provide_topic(api: EventTypeServices, topic: str) -> Sequence[str]:
-    """See to it that an event type's topic is there, before anybody is told to read it."""
+    """Make sure that an event type's topic exists, before the fan-outs read it. Returns notes about it."""
     catalogue = api.catalogue
     if topic in catalogue.topics:
         return ()

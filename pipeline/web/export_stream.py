@@ -1,4 +1,4 @@
-"""All attempts of a search, written out as they are read: page after page behind a cursor, so that memory is bounded."""
+"""Exports all attempts of a search, page by page with a cursor, so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from schemas.http.attempts import AttemptAnswer
 
 _PER_PAGE: Final = 1_000
 _PER_PAGE_WITH_BODIES: Final = 50
-"""A body may have a megabyte."""
+"""Fewer, because a body may have a megabyte."""
 _BODIES: Final = ("request_body", "response_body", "response_body_encoding")
 _LINE: Final = tuple(AttemptAnswer.model_fields)
 
 Line = dict[str, Any]
-"""An attempt as JSON has it, its bodies included when they are asked for."""
+"""An attempt as in JSON, with its bodies if they were requested."""
 
 
 async def pages(api: AttemptServices, query: AttemptQuery, *, with_bodies: bool) -> AsyncIterator[list[Line]]:
-    """The attempts of a search, a page at a time. The first page may be empty, no other is.
+    """The attempts of a search, page by page. Only the first page may be empty.
 
     Raises:
-        ApiError: 422, the order is not that of time, or the search takes too much; 503, ClickHouse does not answer.
+        ApiError: 422, the order is not by time, or the search takes too much; 503, ClickHouse does not answer.
     """
     if query.in_time is None:
         raise InvalidError({"q": ["An export is in the order of time: leave the sort out, or sort by created_at alone."]})
-    # Behind a cursor nothing is counted.
+    # With a cursor, the store does not count all results.
     first = beginning(descending=query.in_time.descending)
     query = replace(query, page=1, per_page=_PER_PAGE_WITH_BODIES if with_bodies else _PER_PAGE, after=query.after or first)
     while True:
@@ -58,7 +58,7 @@ def _line(row: AttemptRow) -> Line:
 
 
 async def as_csv(found: AsyncIterator[list[Line]], *, with_bodies: bool) -> AsyncIterator[bytes]:
-    """CSV (RFC 4180) with a header; no cell is taken for a formula."""
+    """CSV (RFC 4180) with a header. Cells are escaped so that spreadsheets do not read them as formulas."""
     names = _LINE + (_BODIES if with_bodies else ())
     yield _csv_line(names)
     async for lines in found:
@@ -68,12 +68,12 @@ async def as_csv(found: AsyncIterator[list[Line]], *, with_bodies: bool) -> Asyn
 def _csv_line(values: Any) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text).writerow(values)
-    # A lone surrogate cannot come out of ClickHouse as text, but must not break an export halfway either.
+    # ClickHouse returns no lone surrogates, but one must not break an export halfway.
     return text.getvalue().encode("utf-8", "replace")
 
 
 async def as_json(found: AsyncIterator[list[Line]], *, with_bodies: bool) -> AsyncIterator[bytes]:  # noqa: ARG001 - lines have them
-    """A JSON array, an attempt a line."""
+    """A JSON array with one attempt per line."""
     before = b"[\n"
     async for lines in found:
         for line in lines:

@@ -1,4 +1,4 @@
-"""An endpoint's fields as the API takes them: their filters are compiled, so that what is wrong is told with everything else."""
+"""Input models that also compile the filters, so that errors in filters are reported together with all others."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def _compilable(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class CompilableEndpointInput(EndpointInput):
-    """The same fields. Filters that cannot be compiled are refused."""
+    """An EndpointInput that refuses filters that cannot be compiled."""
 
     _compile = field_validator("filters", mode="after")(_compilable)
 
 
 class CompilablePreviewInput(PreviewInput):
-    """The same for a preview."""
+    """A PreviewInput that refuses filters that cannot be compiled."""
 
     _compile = field_validator("filters", mode="after")(_compilable)
 
 
 def filters_sentence(error: FilterError) -> str:
-    """What is wrong, as the answer says it."""
+    """The sentence for the answer."""
     return f"filters: {error}"

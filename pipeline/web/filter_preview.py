@@ -26,14 +26,14 @@ MAX_EVENTS: Final = 50_000
 MAX_SECONDS: Final = 15.0
 _PAGE: Final = 500
 _SLICE: Final = 50
-"""How many events to match before other tasks in this process may run."""
+"""Events to match before other tasks of this process may run."""
 _EXAMPLES: Final = 10
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class PreviewBudget:
-    """The limit of a preview. The answer says how far it came."""
+    """The limits of a preview. The answer says which time it covers."""
 
     events: int = MAX_EVENTS
     seconds: float = MAX_SECONDS

@@ -1,4 +1,7 @@
-"""``/webhooks/guide``: the guide for integrators, made of ``docs/receiving.md``, ``/guide/filters`` and ``/guide/authentication``. It needs no key: it says nothing of anybody's data."""
+"""``/webhooks/guide``: the guide for integrators, from ``docs/receiving.md``, with ``/filters`` and ``/authentication`` below it.
+
+It needs no key, because it contains no data.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ _LINKS: Final = {
 
 
 def guide_routes(types: Callable[[], EventTypes] = lambda: BUILT_IN) -> Iterable[web.RouteDef]:
-    """The page. ``types``: those of now."""
+    """The pages. ``types`` returns the current event types."""
 
     async def show(_: web.Request) -> web.Response:
         return guide(types()).response()
@@ -58,7 +61,7 @@ def guide_routes(types: Callable[[], EventTypes] = lambda: BUILT_IN) -> Iterable
 
 @functools.lru_cache(maxsize=4)
 def guide(types: EventTypes = BUILT_IN) -> StaticPage:
-    """The guide, with the samples, the schemas and the example receivers in it."""
+    """The guide, including the samples, the schemas and the example receivers."""
     inserts = {
         "events": fragment("guide_events.html", events=_events(types)),
         "receivers": fragment("guide_receivers.html", receivers=_receivers()),
@@ -69,13 +72,13 @@ def guide(types: EventTypes = BUILT_IN) -> StaticPage:
 
 @functools.cache
 def filters_guide() -> StaticPage:
-    """What there is to know about filters."""
+    """The page about filters."""
     return static_page("guide.html", ["page.css", "guide.css"], document=render(_text("filters.md"), inserts={}, links=_LINKS))
 
 
 @functools.cache
 def authentication_guide() -> StaticPage:
-    """How requests authenticate, and how they are signed."""
+    """The page about authentication and signatures."""
     document = render(_text("authentication.md"), inserts={}, links=_LINKS)
     return static_page("guide.html", ["page.css", "guide.css"], document=document)
 
@@ -115,6 +118,6 @@ def _text(name: str) -> str:
 
 
 def _documents() -> Traversable:
-    """Where the documents are: packed into an installed package (see pyproject.toml), or where they are written, in a checkout."""
+    """The directory of the documents: inside the package if it is installed (see pyproject.toml), or ``docs`` of the checkout."""
     packed = resources.files("pipeline.web").joinpath("docs")
     return packed if packed.is_dir() else Path(__file__).parents[2] / "docs"

@@ -1,4 +1,4 @@
-"""What every role serves: is the process alive, has it started, can it do its work, and its metrics."""
+"""The routes of every role: is the process alive, has it started, can it do its work, and its metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.web.errors import StartingError
 
 
 def ops_routes(health: Health) -> Iterable[web.RouteDef]:
-    """``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``; they need no API key."""
+    """``/healthz``, ``/startupz``, ``/readyz`` and ``/metrics``. They need no API key."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -22,7 +22,7 @@ def ops_routes(health: Health) -> Iterable[web.RouteDef]:
     async def startupz(_: web.Request) -> web.Response:
         if not health.starting:
             return web.json_response({"status": "started"})
-        if health.waiting_for:  # whoever restarts what does not start must not restart this: it would wait again
+        if health.waiting_for:  # 200, because a restart would not help: the process would wait again
             return web.json_response({"status": "waiting", "waiting_for": health.waiting_for})
         return web.json_response({"status": STARTING}, status=503)
 
@@ -42,7 +42,7 @@ def ops_routes(health: Health) -> Iterable[web.RouteDef]:
 
 
 def refuse_until_started(health: Health) -> Middleware:
-    """A middleware that answers 503 while the parts that the API works with are being started."""
+    """A middleware that answers 503 while the parts that the API needs are starting."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -54,7 +54,7 @@ def refuse_until_started(health: Health) -> Middleware:
 
 
 def say_what_is_waited_for(health: Health) -> Middleware:
-    """A middleware for before the one that looks at keys, which cannot while they have not been read and does not know why."""
+    """A middleware that adds what the start waits for. It runs before the check of API keys, which does not know the reason."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -67,6 +67,6 @@ def say_what_is_waited_for(health: Health) -> Middleware:
 
 
 async def _metrics(request: web.Request) -> web.Response:
-    # Prometheus asks for OpenMetrics, people and older scrapers for text; the encoder that fits answers with its own type.
+    # Prometheus asks for OpenMetrics; people and older scrapers ask for text.
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return web.Response(body=encode(metrics.registry), headers={"Content-Type": content_type})

@@ -1,7 +1,7 @@
-"""``/.well-known/jwks.json``: the public keys that check signatures of version v1a. Everybody may read it; it costs little.
+"""``/.well-known/jwks.json``: the public keys that verify v1a signatures. Anyone may read it.
 
-All keys, or those of one endpoint (``?endpoint_id=7``): a receiver that takes only its own endpoint's keys cannot be sent what was signed for
-another one. An endpoint without such signatures and one that does not exist look the same.
+It serves all keys, or those of one endpoint (``?endpoint_id=7``): a receiver that trusts only its own endpoint's keys refuses requests
+that were signed for another endpoint. An endpoint without v1a signatures and one that does not exist look the same.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ PATH: Final = "/.well-known/jwks.json"
 MEDIA_TYPE: Final = "application/jwk-set+json"
 MAX_KEYS: Final = 1000
 _KEPT_SECONDS: Final = 5.0
-"""For so long the list of all keys is kept: whoever asks often is answered from memory."""
+"""How long the list of all keys is cached."""
 _HEADERS: Final = {"Cache-Control": "public, max-age=60"}
 
 
 def jwks_routes(api: Api) -> Iterable[web.RouteDef]:
-    """The route; it needs no API key."""
+    """The route. It needs no API key."""
     kept: tuple[float, bytes | None] = (float("-inf"), None)
 
     def all_keys() -> bytes | None:

@@ -1,7 +1,7 @@
-"""The API keys that were made with the API or the command line, from the compacted topic ``webhooks.api-keys``.
+"""The API keys that were created with the API or the command line, from the compacted topic ``webhooks.api-keys``.
 
-The topic holds digests only. Every API process reads it to its end before it serves, and on; so a key that is revoked in one
-process is gone in all of them as soon as they have read it.
+The topic holds digests only. Every API process reads it to its end before it serves, and keeps reading, so a key that is revoked in
+one process soon stops working in all of them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ACTOR: Final = "api-key:"
 _USED: Final = "used:"
 _PATIENCE_SECONDS: Final = 10.0
 _TELL_AFTER: Final = timedelta(hours=1)
-"""How old the last use that is on record may be before another is written: one record an hour for each key, however busy it is."""
+"""The last use of a key is written at most once an hour, however busy the key is."""
 
 
 def new_api_key() -> str:
@@ -50,21 +50,21 @@ class KeyRing:
         self.table = CompactedTable(broker, topic, self._apply)
         self._keys: dict[str, ApiKeyRecord] = {}
         self._used: dict[str, datetime] = {}
-        """When each key was last used: what this process saw, and what others told."""
+        """When each key was last used, as seen by this process or reported by others."""
         self._told: dict[str, datetime] = {}
-        """The last use of each key that is on record, or on its way there."""
+        """The last use of each key that was written, or is being written."""
         self._telling: set[asyncio.Task[None]] = set()
 
     def valid(self) -> list[ApiKeyRecord]:
-        """The keys that were not revoked, the oldest first."""
+        """The keys that were not revoked, oldest first."""
         keys = (key for key in self._keys.values() if key.revoked_at is None)
         return sorted(keys, key=lambda key: (key.created_at, key.id))
 
     def opening(self) -> list[ApiKeyRecord]:
-        """The valid keys, for whoever checks a key: before all of them have been read, none can be called wrong.
+        """The valid keys, for checking a key.
 
         Raises:
-            StartingError: they have not been read yet.
+            StartingError: not all keys have been read, so a valid key might seem wrong.
         """
         if not self.table.is_caught_up:
             raise StartingError
@@ -76,18 +76,18 @@ class KeyRing:
         return key if key is not None and key.revoked_at is None else None
 
     def person(self, actor: str) -> str:
-        """Whoever is on record as ``api-key:<id>``, as people call them: the owner of the key, or the key's name, revoked or not."""
+        """The name of the actor ``api-key:<id>``: the owner of the key, or else the key's name. Revoked keys are known too."""
         if not actor.startswith(_ACTOR):
             return actor
         key = self._keys.get(actor.removeprefix(_ACTOR))
         return (key.owner or key.name) if key is not None else f"a key of the settings ({actor.removeprefix(_ACTOR)})"
 
     def last_used(self, identifier: str) -> datetime | None:
-        """When a key was last used, as far as is known; what other processes saw in the last hour may not be."""
+        """When a key was last used. Uses in other processes in the last hour may be missing."""
         return self._used.get(identifier)
 
     def note_use(self, producer: Producer, identifier: str, at: datetime) -> None:
-        """A key opened something. Nobody waits for its record; where Kafka does not take it, a use an hour later tells it."""
+        """Note that a key was used. The record is written in the background. If that fails, the next one follows after an hour."""
         key = self.get(identifier)
         if key is None:
             return
@@ -101,7 +101,7 @@ class KeyRing:
         telling.add_done_callback(self._telling.discard)
 
     async def _tell_use(self, producer: Producer, key: ApiKeyRecord, at: datetime) -> None:
-        """Write it beside the key's own record, which it must never overwrite: that may have been revoked meanwhile."""
+        """Write it as a separate record. Overwriting the key's record could undo a revocation by another process."""
         use = ApiKeyRecord(
             id=_USED + key.id,
             name=key.name,
@@ -119,17 +119,17 @@ class KeyRing:
     async def create(
         self, producer: Producer, *, name: str, role: Access, created_by: str, at: datetime, owner: str = ""
     ) -> tuple[ApiKeyRecord, str]:
-        """Make a key: its record and the key itself, which is kept nowhere."""
+        """Create a key. Returns its record and the key itself, which is not stored."""
         key, record = self._new(name, role, created_by, at)
         record = replace(record, owner=owner)
         await self._write(producer, record)
         return record, key
 
     async def create_first(self, producer: Producer, *, at: datetime) -> str | None:
-        """Make an admin key if there is none: the key, which only its finder will ever see; None when there is one.
+        """Create an admin key if there is none. Returns the key, or None if there is one already.
 
-        Of several processes that start at once, each writes a key, and the one that stands first in the topic counts, in all of
-        them. The others are taken back; nobody was told of them.
+        If several processes start at once, each writes a key. The first one in the topic counts, in all processes. The others
+        are deleted before anyone sees them.
         """
         if self._has_admin():
             return None
@@ -141,14 +141,14 @@ class KeyRing:
         return None
 
     async def revoke(self, producer: Producer, record: ApiKeyRecord, *, revoked_by: str, at: datetime) -> None:
-        """End a key. Its record stays, with who revoked it."""
+        """Revoke a key. Its record stays, and says who revoked it."""
         await self._write(producer, replace(record, revoked_at=at, revoked_by=revoked_by))
 
     def _new(self, name: str, role: Access, created_by: str, at: datetime) -> tuple[str, ApiKeyRecord]:
         while True:
             key = new_api_key()
             hashed = digest(key)
-            if key_id(hashed) not in self._keys:  # 32 bits of it: rarely, another key's
+            if key_id(hashed) not in self._keys:  # an id has only 32 bits, so it may be taken
                 break
         return key, ApiKeyRecord(
             id=key_id(hashed), name=name, role=role, sha256=hashed.hex(), created_at=at, created_by=created_by
@@ -178,13 +178,13 @@ class KeyRing:
                 metrics.TABLE_ERRORS.inc()
                 log.warning("an API key's record cannot be used", topic=self._topic, offset=record.offset, error=str(error))
                 continue
-            # The first start of two processes: every process reads the same order, and takes the same one.
+            # Two processes started for the first time. All processes read the same order, so they accept the same key.
             if key.is_first and key.revoked_at is None and key.id not in self._keys and self._has_admin():
                 continue
             self._keys[key.id] = key
 
     def _apply_use(self, record: Record) -> None:
-        """Another process, or this one, told that a key was used. If it cannot be read, nothing is lost: the next use says it again."""
+        """Read a record of a key's last use. If it is unreadable, nothing is lost: another follows."""
         try:
             use = from_json(record.value or b"", ApiKeyRecord)
         except InvalidRecordError as error:

@@ -1,4 +1,4 @@
-"""Count wrong API keys by client address. After too many, all keys from that address are refused for a while, even right ones."""
+"""Counts wrong API keys by client address. After too many, all keys from that address are refused for a while, even right ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LoginThrottle:
         self._windows: dict[str, tuple[float, int]] = {}
 
     def checked(self, address: str, check: Callable[[], ResultT]) -> ResultT:
-        """Check a key, unless its address has used up its guesses. A request without a key does not count as a guess.
+        """Check a key, unless too many wrong keys came from its address. A request without a key does not count.
 
         Raises:
             ApiError: 429 with Retry-After; or what ``check`` raises.

@@ -1,4 +1,4 @@
-"""Our own documents as HTML: Markdown with tables, headings that can be linked to, and links that hold on the page. Pure."""
+"""Renders our own documents as HTML: Markdown with tables, anchors for headings, and links that work on the page. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NO_SLUG: Final = re.compile(r"[^a-z0-9 _-]")
 
 
 class LinkError(ValueError):
-    """A document links to another file, and nobody has said what stands for that on the page."""
+    """A document links to another file, and ``links`` has no replacement for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading: its level (1 to 6), what it is linked by, and its text."""
+    """A heading: its level (1 to 6), its anchor, and its text."""
 
     level: int
     slug: str
@@ -32,25 +32,25 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document as HTML, and its headings in their order."""
+    """A document as HTML, and its headings in order."""
 
     html: Markup
     headings: Sequence[Heading]
 
 
 def render(text: str, *, inserts: Mapping[str, Markup], links: Mapping[str, str]) -> Document:
-    """Make HTML of a document. HTML in it is shown, not used.
+    """Render a document as HTML. HTML in the document is escaped.
 
     Args:
-        text: Markdown. A line ``<!-- page: NAME -->``, which other readers do not see, stands where an insert belongs.
+        text: Markdown. The line ``<!-- page: NAME -->`` is replaced with an insert.
         inserts: HTML by name.
-        links: what stands on the page for a link to another file. Links to headings and to other sites hold as they are.
+        links: replacements of links to other files. Links to headings and to other sites stay as they are.
 
     Raises:
         LinkError: a link to a file that is not in ``links``.
         KeyError: an insert is missing.
     """
-    # The parts at even places are text, those between them are names.
+    # Parts at even positions are text; parts at odd positions are names.
     parts = _MARKER.split(text)
     html: list[str] = []
     headings: list[Heading] = []
@@ -61,7 +61,7 @@ def render(text: str, *, inserts: Mapping[str, Markup], links: Mapping[str, str]
         tokens = _MARKDOWN.parse(part)
         headings += _marked_headings(tokens)
         _point_links(tokens, links)
-        # Only code has it, as HTML is shown and not used. Long lines are scrolled, with the keyboard too.
+        # Only code blocks have <pre>, because HTML is escaped. With tabindex, long lines can be scrolled with the keyboard.
         html.append(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}).replace("<pre>", '<pre tabindex="0">'))
     return Document(Markup("".join(html)), headings)  # noqa: S704 - the renderer escapes, and inserts are HTML
 
@@ -75,7 +75,7 @@ def _marked_headings(tokens: Sequence[Token]) -> Iterable[Heading]:
 
 
 def _slug(text: str) -> str:
-    """As GitHub makes it, so that a link to a heading holds in both places."""
+    """The anchor that GitHub gives a heading, so that links work in both places."""
     return _NO_SLUG.sub("", text.lower()).replace(" ", "-")
 
 

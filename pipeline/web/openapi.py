@@ -52,7 +52,7 @@ def openapi(routes: Sequence[Route], version: str, event_names: Sequence[str] = 
 
 
 def _with_event_types(components: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """One model of the event types, which all others refer to."""
+    """Replace all copies of the enum of event types by references to one model."""
     known: dict[str, Any] = {}
 
     def referring(part: Any) -> Any:
@@ -84,20 +84,20 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "responses": answers | refusals,
     }
     if route.body is not None:
-        # A body whose members all have defaults may be left out.
+        # A body may be left out if all its members have defaults.
         is_needed = any(field.is_required() for field in route.body.model_fields.values())
         operation["requestBody"] = {"required": is_needed, "content": {_JSON: {"schema": schemas[route.body, "validation"]}}}
     return operation
 
 
 def operation_id(route: Route) -> str:
-    """A name for a route that no other has: ``patch_endpoints_id``."""
+    """The unique name of a route: ``patch_endpoints_id``."""
     parts = route.path.removeprefix("/webhook/").replace("{", "").replace("}", "").replace(".", "_").split("/")
     return "_".join([route.method.lower(), *parts])
 
 
 def tag(route: Route) -> str:
-    """What a route is about: the first part of its path."""
+    """The group of a route: the first part of its path."""
     return route.path.removeprefix("/webhook/").partition("/")[0].partition(".")[0]
 
 

@@ -1,6 +1,6 @@
-"""What somebody pasted into the search box: an order number, an address, an e-mail, anything. Pure.
+"""Recognizes a text that was pasted into the search box: an order number, a URL, an email address, anything. Pure.
 
-:func:`recognise` says what a text can only be, or else what it may be; what exists of the latter, the store and the registry know.
+:func:`recognise` returns what the text certainly is, or guesses. The caller looks up which of them exist.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.endpoints.endpoint import Endpoint
 from pipeline.web.endpoint_names import endpoint_name
 
 MOST_TEXT: Final = 2_000
-"""Characters. More is cut: it is a body that somebody pasted, and its beginning finds it as well."""
+"""Characters. A longer text is cut: it is probably a body, and its beginning is enough to find it."""
 _MOST_REFERENCE: Final = 255
 _MOST_ID_DIGITS: Final = 18
 _LEAST_ORDER_DIGITS: Final = 6
@@ -24,18 +24,18 @@ _ORDER: Final = re.compile(r"R[0-9]{6,12}", re.ASCII | re.IGNORECASE)
 _SHIPMENT: Final = re.compile(r"H[0-9]{6,14}", re.ASCII | re.IGNORECASE)
 _EMAIL: Final = re.compile(r"[^\s@<>\"',;:]+@[^\s@<>\"',;:]+\.[^\s@<>\"',;:.]{2,}")
 _ADDRESSEE: Final = re.compile(rf"[^@<>]+<(?P<email>{_EMAIL.pattern})>")
-"""``Grace Hopper <grace.hopper@example.com>``, as programs for mail copy it."""
+"""``Grace Hopper <grace.hopper@example.com>``, as mail programs copy it."""
 _MENTIONED: Final = re.compile(rf"(?<![^\W_])(?:{_ORDER.pattern}|{_SHIPMENT.pattern})(?![^\W_])", re.ASCII | re.IGNORECASE)
 _URL: Final = re.compile(r"(?:https?://|//)\S+", re.IGNORECASE)
 _PATH: Final = re.compile(r"/\S*", re.ASCII)
 _UNSEEN: Final = re.compile("[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\x00-\x1f\x7f]+")
 _WRAPPED: Final = "\"'`\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{DOUBLE LOW-9 QUOTATION MARK}<>()[]{},;"
 _LEAST_PART: Final = 3
-"""Characters of a part of an endpoint's name that find it."""
+"""The fewest characters of an endpoint's name that find it."""
 
 
 class ReferenceKind(enum.StrEnum):
-    """What can be looked up by what stands in the search box; the attribute that attempts are found by."""
+    """What the search box can look up. The values are attributes of attempts."""
 
     ORDER = "order_number"
     SHIPMENT = "shipment_number"
@@ -53,16 +53,16 @@ _TEXTS: Final = (
     ReferenceKind.SKU,
     ReferenceKind.EVENT,
 )
-"""What any text may be the number of."""
+"""Any text may be one of these."""
 _STORIES: Final = (ReferenceKind.ORDER, ReferenceKind.SHIPMENT, ReferenceKind.SUBSCRIPTION)
-"""What a part of an address may be the number of: ``https://oms.example.com/orders/NORD-330722995``."""
+"""A part of a URL's path may be one of these: ``https://oms.example.com/orders/NORD-330722995``."""
 _MOST_PARTS: Final = 3
 _DIGIT: Final = re.compile(r"\d", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A thing, by its number."""
+    """A number or id, and its kind."""
 
     kind: ReferenceKind
     value: str
@@ -70,10 +70,10 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Pasted:
-    """What a text is. One at most of ``certain``, ``url`` and ``is_email`` says so for certain; ``guesses`` are what it may be.
+    """What a text is. At most one of ``certain``, ``url`` and ``is_email`` is set; ``guesses`` are what else it may be.
 
-    ``path`` is the path of a URL, with its query: that of a page of ours, if it is one. ``mentioned`` is the one order or shipment of
-    which a longer text speaks: ``Order R742992696 is late``, or the address of its page in the OMS.
+    ``path`` is the path and query of a URL, perhaps of one of our pages. ``mentioned`` is the only order or shipment in a longer
+    text: ``Order R742992696 is late``, or the URL of its page in the OMS.
     """
 
     text: str
@@ -88,7 +88,7 @@ class Pasted:
 
 @dataclass(frozen=True, slots=True)
 class NamedEndpoint:
-    """An endpoint as the search box knows it."""
+    """An endpoint, for the search box."""
 
     id: int
     name: str
@@ -97,7 +97,7 @@ class NamedEndpoint:
 
 
 def recognise(text: str) -> Pasted:
-    """Say what a text is: as it was typed, or pasted with what stood around it."""
+    """Recognize a text, even if it was pasted with quotation marks or other characters around it."""
     cleaned = " ".join(_UNSEEN.sub(" ", text).split())[:MOST_TEXT]
     bare = cleaned.strip(_WRAPPED + " ")
     if _URL.fullmatch(bare):
@@ -116,7 +116,7 @@ def recognise(text: str) -> Pasted:
 
 
 def _mentioned(text: str) -> Reference | None:
-    """The one order that a text names, or else the one shipment."""
+    """The only order in a text, or else the only shipment."""
     numbers = {found.upper() for found in _MENTIONED.findall(text)}
     for form in (_ORDER, _SHIPMENT):
         if named := [one for one in numbers if form.fullmatch(one)]:
@@ -125,7 +125,7 @@ def _mentioned(text: str) -> Reference | None:
 
 
 def _certain(bare: str, number: str) -> Reference | None:
-    """What can be nothing else, by its form."""
+    """A reference whose form is unmistakable."""
     if _ORDER.fullmatch(number):
         return Reference(ReferenceKind.ORDER, number.upper())
     if _SHIPMENT.fullmatch(number):
@@ -134,20 +134,20 @@ def _certain(bare: str, number: str) -> Reference | None:
 
 
 def spelled(number: str) -> str:
-    """A number as orders and shipments are written, where it is one in another way; else the number itself."""
+    """The canonical form of the number of an order or shipment. Other numbers are returned as they are."""
     found = recognise(number).certain
     return found.value if found is not None else number.strip()
 
 
 def named(endpoints: Iterable[Endpoint]) -> Iterable[NamedEndpoint]:
-    """Endpoints as the search box knows them."""
+    """Endpoints, for the search box."""
     for one in endpoints:
         description = one.record.description
         yield NamedEndpoint(one.id, endpoint_name(description, one.target_url), one.target_url, description)
 
 
 def matching(endpoints: Iterable[NamedEndpoint], pasted: Pasted) -> tuple[Sequence[NamedEndpoint], bool]:
-    """The endpoints that are meant, and whether they are for certain: by URL, id or whole name; or else by the beginning of a word."""
+    """The endpoints that match a text, and whether that is certain: by URL, id or whole name. Otherwise, by the start of a word."""
     known = list(endpoints)
     if pasted.url is not None:
         bare = pasted.url.partition("#")[0]
@@ -189,7 +189,7 @@ def _host(url: str) -> str:
 
 
 def _joined(text: str) -> str:
-    """A number without what people write into it: ``#R 742-992-696`` is ``R742992696``."""
+    """A number without separators: ``#R 742-992-696`` is ``R742992696``."""
     return re.sub(r"[\s\-]+", "", text.lstrip("#").strip())
 
 

@@ -1,4 +1,4 @@
-"""The API's own reference: the OpenAPI document, and a page made of it. Both are public: they say nothing of anybody's data."""
+"""The reference of the API: the OpenAPI document, and a page rendered from it. Both are public, because they contain no data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.web.static_page import StaticPage, static_page
 
 
 def reference_routes(routes: Callable[[], Sequence[Route]], event_names: Callable[[], Sequence[str]]) -> Iterable[Route]:
-    """The routes, below ``/api``. ``routes`` returns all of them, these included; ``event_names`` the event types."""
+    """The routes, below ``/api``. ``routes`` returns all routes, including these; ``event_names`` returns the event types."""
 
     @functools.lru_cache(maxsize=4)
     def document(names: Sequence[str]) -> dict[str, Any]:

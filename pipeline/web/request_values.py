@@ -16,9 +16,9 @@ TRUTHY: Final = frozenset({"1", "t", "T", "true", "TRUE"})
 FALSY: Final = frozenset({"0", "f", "F", "false", "FALSE"})
 
 IGNORED: Final = web.RequestKey("ignored", list[str])
-"""What of the request's parameters was left out, and why: one sentence each."""
+"""The ignored parameters of the request: one sentence each, with the reason."""
 IS_STRICT: Final = web.RequestKey("is_strict", bool)
-"""Whether what would be left out is an error: ``strict=1``, or the request does more than look."""
+"""Whether an ignored parameter is an error: with ``strict=1``, and if the request does more than read."""
 
 # Every number of 18 digits fits into 64 bits.
 _MAX_DIGITS: Final = 18
@@ -31,7 +31,7 @@ def path_id(request: web.Request) -> int:
         ApiError: 404, it is not a whole number.
     """
     text = request.match_info["id"]
-    # Not int() alone: it also takes 1_000 and the digits of other scripts.
+    # int() alone would also accept 1_000 and the digits of other scripts.
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise not_found()
     return int(text)
@@ -46,7 +46,7 @@ def whole_number(request: web.Request, name: str, default: int) -> int:
     """A parameter of the query string.
 
     Raises:
-        InvalidError: it is given and not a whole number.
+        InvalidError: it is not a whole number.
     """
     text = _last(request, name)
     if not text:
@@ -57,15 +57,15 @@ def whole_number(request: web.Request, name: str, default: int) -> int:
 
 
 def _last(request: web.Request, name: str) -> str:
-    """The value of a parameter; of several the last, as Rack has it. Empty when it is not given."""
+    """The value of a parameter, or an empty string. Of several values, the last one counts, as in Rack."""
     return request.query.getall(name, [""])[-1].strip()
 
 
 def expected_versions(request: web.Request) -> frozenset[str] | None:
-    """The versions that If-Match allows (RFC 9110, 13.1.1); None for any. A weak ETag matches nothing; nor does anything that is not an ETag.
+    """The versions that If-Match allows (RFC 9110, 13.1.1). None: any. Weak ETags, and values that are not ETags, match nothing.
 
     Raises:
-        InvalidError: it is empty, as an unset variable leaves it: the change would be made on top of whatever is there.
+        InvalidError: it is empty, perhaps because of an unset variable. The change would overwrite any version.
     """
     if not request.headers.get(hdrs.IF_MATCH, ETAG_ANY).strip():
         raise InvalidError(
@@ -84,7 +84,7 @@ def page_and_size(request: web.Request) -> tuple[int, int]:
 
 
 def refuse_ignored(request: web.Request, ignored: Sequence[str], blank: Sequence[str] = ()) -> None:
-    """Refuse what would be left out, and filters without a value (``blank``), where the request is strict.
+    """If the request is strict, refuse ignored parameters, and filters without a value (``blank``).
 
     Raises:
         InvalidError: the request is strict, and something was ignored or is blank.
@@ -100,7 +100,7 @@ async def read_body(request: web.Request) -> bytes:
     """The body.
 
     Raises:
-        ApiError: 400, it broke off.
+        ApiError: 400, the body is incomplete.
     """
     try:
         return await request.read()

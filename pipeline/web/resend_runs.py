@@ -1,4 +1,4 @@
-"""Resend all failed notifications of a search in the background: at a limited rate, recorded, and safe to start again.
+"""Resends all failed notifications of a search in the background: at a limited rate, recorded, and safe to start again.
 
 If the process dies, Kafka has acknowledged everything that was resent until then, and those attempts will be made. The progress of the run
 is in the audit log (topic ``webhooks.audit``, table ``audit_log``): a record before the first resend, one before each resend, and one after
@@ -38,12 +38,12 @@ MOST: Final = 100_000
 _BATCH: Final = 50
 _REMEMBERED: Final = 20
 _SILENT_AFTER: Final = timedelta(seconds=60)
-"""A run without a record for this long counts as dead. A batch takes about a second."""
+"""A run that has written no record for this long counts as dead. A batch takes about a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResendRun:
-    """A run, as people see it. ``heard_at`` is when it last put on record how far it had come."""
+    """A run, as people see it. ``heard_at`` is when it last recorded its progress."""
 
     id: str
     started_by: str
@@ -53,14 +53,14 @@ class ResendRun:
 
 
 class ResendRuns:
-    """The runs of this process, one at a time, so that what they send is bounded; and what the audit tells of the others'."""
+    """The runs of this process, one at a time to bound the rate, and the runs of other processes, from the audit log."""
 
     def __init__(self, again: SendAgain, per_second: float = 50.0) -> None:
-        """``per_second`` is how many notifications are resent in a second, at most."""
+        """``per_second`` is the maximum rate of resends."""
         self.again = again
         self.pause_seconds = 1 / per_second
         self._beginning = asyncio.Lock()
-        """Held from the look whether one is under way until one is."""
+        """Held from the check that no run is in progress until the new run has started."""
         self._known: OrderedDict[str, RunInProcess] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
 
@@ -74,10 +74,10 @@ class ResendRuns:
             return await self.again.notifications.failed(query, MOST)
 
     async def start(self, who: Actor, query: AttemptQuery) -> ResendRun:
-        """Begin to resend all failed notifications of a search, each once; returns when that is on record.
+        """Start to resend all failed notifications of a search, each once. Returns when the start is recorded.
 
         Raises:
-            ApiError: 409, another run is under way here; 422, a filter means nothing, or there are too many; 503.
+            ApiError: 409, another run is in progress here; 422, a filter has no effect, or there are too many notifications; 503.
         """
         if query.ignored:
             raise InvalidError({"q": [*query.ignored, "Correct it. Without this filter, more would be sent than you want."]})
@@ -95,24 +95,24 @@ class ResendRuns:
         return work.seen
 
     def begin(self, work: RunInProcess) -> None:
-        """Carry out a run; none is under way."""
+        """Start the task of a run. No other run may be in progress."""
         self._known[work.seen.id] = work
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         self._task = asyncio.create_task(work.carry_out(), name=f"run {work.seen.id}")
 
     async def stop(self) -> None:
-        """End the run that is under way; it puts that on record, so Kafka must still be there."""
+        """Stop the current run. It records that, so Kafka must still be available."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
     async def cancel(self, who: Actor, run_id: str) -> ResendRun:
-        """Ask a run to stop, in whichever process it is carried out; it does so before its next batch.
+        """Ask a run in any process to stop. It stops before its next batch.
 
         Raises:
-            ApiError: 404, there is no such run; 409, it is over; 503, Kafka or ClickHouse does not answer.
+            ApiError: 404, there is no such run; 409, it has ended; 503, Kafka or ClickHouse does not answer.
         """
         run = await self.find(run_id)
         if run is None:
@@ -126,13 +126,13 @@ class ResendRuns:
         return asked
 
     async def find(self, run_id: str) -> ResendRun | None:
-        """A run of this process or of another."""
+        """A run of any process."""
         if work := self._known.get(run_id):
             return work.seen
         return next(iter(await self.last(run_id)), None)
 
     async def last(self, run_id: str | None = None) -> list[ResendRun]:
-        """The last runs of all processes, the newest first; or the one that is named."""
+        """The last runs of all processes, newest first, or only the one with this id."""
         now, runs = self.again.audit.clock(), []
         for run in map(_seen, await self.on_record(run_id)):
             if run is not None:
@@ -141,12 +141,12 @@ class ResendRuns:
         return runs
 
     async def on_record(self, run_id: str | None = None) -> Sequence[RunRow]:
-        """What the audit tells."""
+        """The runs in the audit log."""
         async with searching(self.again):
             return await self.again.reports.resend_runs(run_id)
 
     async def tell(self, who: Actor, run: ResendRun) -> None:
-        """Put on record how far a run has come."""
+        """Record the progress of a run."""
         await self.again.audit.put(who, AuditAction.RESEND_RUN, f"resend run {run.id}", to_json(run.progress).decode())
 
 
@@ -158,20 +158,20 @@ class RunInProcess:
         self.seen = ResendRun(secrets.token_hex(8), who.actor, now, now, progress)
         """As people see it."""
         self.is_cancelled = False
-        """Set by whoever wants it to stop."""
+        """Whether somebody asked it to stop."""
         self._runs = runs
         self._again = runs.again
         self._who = who
         self._notifications = notifications
 
     async def tell(self, **changes: object) -> None:
-        """Put on record how far it has come."""
+        """Record its progress."""
         self._change(**changes)
         self.seen = replace(self.seen, heard_at=self._again.audit.clock())
         await self._runs.tell(self._who, self.seen)
 
     async def carry_out(self) -> None:
-        """Send batch after batch until all are sent, or somebody or something ends it; raises nothing but CancelledError."""
+        """Send all batches, unless the run is canceled or fails. Raises only CancelledError."""
         try:
             for first in range(0, len(self._notifications), _BATCH):
                 if await self._is_cancelled():
@@ -205,7 +205,7 @@ class RunInProcess:
                 await asyncio.sleep(self._runs.pause_seconds)
 
     async def _sent(self, one: PastNotification | None) -> str:
-        """What became of it: where :class:`ResendProgress` counts it."""
+        """Resend one notification. Returns the counter of :class:`ResendProgress` that counts it."""
         if one is None:
             return "skipped"
         if one.is_delivered:
@@ -229,7 +229,7 @@ class RunInProcess:
 
 
 def doubts(query: AttemptQuery) -> list[str]:
-    """Why a search is not taken for what is to be sent again: more might be sent than is meant."""
+    """Why a search is refused for a resend: it might send more than is intended."""
     found = [
         f"{one} has no value. Give one, or leave it out. Without a value, more would be sent than you want."
         for one in query.blank
@@ -240,7 +240,7 @@ def doubts(query: AttemptQuery) -> list[str]:
 
 
 def _seen(row: RunRow) -> ResendRun | None:
-    """A run as the audit tells of it."""
+    """A run, from its row in the audit log."""
     try:
         progress = from_json(row.detail.encode(), ResendProgress)
     except InvalidRecordError:
@@ -250,7 +250,7 @@ def _seen(row: RunRow) -> ResendRun | None:
 
 
 def _taken_for_dead(run: ResendRun) -> ResendRun:
-    """One that is not over and has been silent for a minute has died with its process."""
+    """A run that has not ended but has been silent for a minute: its process has died."""
     if run.progress.state.is_over:
         return run
     problem = "The run has reported nothing for a minute, so its process must have ended. Notifications that it had resent will be delivered."

@@ -1,7 +1,7 @@
-"""The dashboard's sessions that were logged out, from the topic ``webhooks.ended-sessions``: a copy of their cookie opens nothing.
+"""The dashboard's sessions that were logged out, from the topic ``webhooks.ended-sessions``. Copies of their cookies are refused.
 
-A cookie holds its session, so the server has to remember only those that ended early, and only until they would have ended anyway; the topic
-keeps them for longer than that. Every API process reads it to its end before it takes a session, and on.
+A cookie contains its session, so the server only has to remember sessions that ended early, until they would have expired. The
+topic keeps them longer than that. Every API process reads it to its end before it accepts a session, and keeps reading.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from schemas.session import EndedSession
 log = logger(__name__)
 
 SESSION_TIME: Final = timedelta(hours=12)
-"""A working day; then the key has to be shown again."""
+"""A working day. After that, the user has to log in again."""
 MOST_OF_A_KEY: Final = 1000
-"""Sessions of one API key that are remembered one by one. Beyond, all sessions of the key that are not younger count as ended: whoever
-logs in and out without a pause takes up no more memory."""
+"""The most ended sessions of one API key to remember individually. If there are more, all sessions of the key up to the last of
+them count as ended, so that endless logins and logouts do not fill the memory."""
 _CLEAN_EVERY: Final = timedelta(minutes=10)
 
 
@@ -38,16 +38,16 @@ class EndedSessions:
         self._clock = clock
         self.table = CompactedTable(broker, topic, self._apply)
         self._ended: dict[str, dict[str, datetime]] = {}
-        """By API key: ids of sessions, and until when each would have lasted."""
+        """By API key: the ids of sessions, and when each would have expired."""
         self._all_until: dict[str, datetime] = {}
-        """By API key: all of its sessions that would not have lasted longer have ended."""
+        """By API key: all sessions that would expire by this time have ended."""
         self._next_cleaning = clock() + _CLEAN_EVERY
 
     def has(self, session_id: str, key_id: str, until: datetime) -> bool:
-        """Whether a session has ended that would have lasted ``until`` then.
+        """Whether a session that expires at ``until`` has been ended.
 
         Raises:
-            StartingError: the ended sessions have not been read yet, so that nobody knows.
+            StartingError: the ended sessions have not been read yet.
         """
         if not self.table.is_caught_up:
             raise StartingError
@@ -55,7 +55,7 @@ class EndedSessions:
         return session_id in self._ended.get(key_id, ()) or (everything is not None and until <= everything)
 
     async def end(self, producer: Producer, session_id: str, key_id: str, until: datetime) -> None:
-        """End a session: here at once, and everywhere when Kafka has it. Returns when it can be read here."""
+        """End a session: here at once, elsewhere when the record has been read. Returns when this process has read it back."""
         self._note(session_id, key_id, until)
         record = EndedSession(key_id=key_id, until=until, ended_at=self._clock())
         position = await producer.send(self._topic, key=session_id.encode(), value=to_json(record))
@@ -79,14 +79,14 @@ class EndedSessions:
                 metrics.TABLE_ERRORS.inc()
                 log.warning("an ended session's record cannot be used", topic=self._topic, offset=record.offset, error=str(error))
                 continue
-            # Nothing lasts longer than a session, whatever a record says.
+            # Ignore implausible times: no session lasts longer than this.
             if now < ended.until <= now + 2 * SESSION_TIME:
                 self._note(session_id, ended.key_id, ended.until)
         if now >= self._next_cleaning:
             self._clean(now)
 
     def _clean(self, now: datetime) -> None:
-        """Forget what would be over by now."""
+        """Forget sessions that would have expired by now."""
         self._next_cleaning = now + _CLEAN_EVERY
         left = {key_id: {one: until for one, until in ended.items() if until > now} for key_id, ended in self._ended.items()}
         self._ended = {key_id: ended for key_id, ended in left.items() if ended}

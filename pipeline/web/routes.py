@@ -19,15 +19,15 @@ from schemas.api_key import Access
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Models = type[BaseModel] | tuple[type[BaseModel], ...] | str | None
-"""The body of an answer: a model, one of several, a media type other than JSON, or none at all."""
+"""The body of an answer: a model, one of several, a media type other than JSON, or no body."""
 
 PREFIX: Final = "/api"
 PUBLISHED: Final = "/v1"
-"""What stands before that in the OMS's published API: everything is there too, and means the same."""
+"""Prefix of the OMS's published API. All routes are also served below it."""
 SLASH: Final = "/"
-"""What may stand at the end of every path: some clients write it, and it means nothing."""
+"""Every path may end with it, because some clients add it."""
 TRACE: Final = web.RequestKey("trace", TraceContext)
-"""Where a request stands in a trace, when there are traces."""
+"""The trace context of a request, if tracing is on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,9 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route below ``/api``. ``access`` is what a key must be allowed at least; None means that no key is needed.
+    """A route below ``/api``. ``access`` is the lowest role that may use it; None means that no key is needed.
 
-    ``errors`` are the refusals of its own; those that come of its shape (401, 403, 404, 413, 415, 422, …) are added by
-    :meth:`refusals`.
+    ``errors`` are its specific error statuses. :meth:`refusals` adds the general ones (401, 403, 404, 413, 415, 422, …).
     """
 
     method: Method
@@ -62,7 +61,7 @@ class Route:
     exports: bool = False
     """A GET that returns all results. Unknown parameters are refused, as in requests that send or change something."""
     id_schema: Mapping[str, object] = field(default_factory=lambda: {"type": "integer", "minimum": 0, "maximum": 2**53 - 1})
-    """What ``{id}`` in the path looks like."""
+    """The JSON Schema of ``{id}`` in the path."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -75,8 +74,8 @@ class Route:
         return self.method != "GET" or self.exports
 
     def refusals(self) -> list[int]:
-        """Every status of 400 and above that the route answers."""
-        found = {422, *self.errors}  # a parameter that it does not know
+        """Every status of 400 and above that the route may answer with."""
+        found = {422, *self.errors}  # 422: an unknown parameter
         if self.access is not None:
             found |= {401, 403, 429}
         if "{" in self.path:
@@ -86,8 +85,8 @@ class Route:
         return sorted(found)
 
     def definitions(self) -> Iterable[web.RouteDef]:
-        """As the router takes it, with and without a slash at its end. A GET answers HEAD too."""
-        # ``preview`` is not an id: with another method than its own it is a 405, not an endpoint that was not found.
+        """The definitions for the router, with and without a slash at the end. GET routes answer HEAD too."""
+        # ``preview`` is not an id: with a wrong method it is answered with 405, not with 404.
         path = self.path.replace("{id}", "{id:(?!preview/?$)[^/]+}")
         for each in (path, path + SLASH):
             if self.method == "GET":
@@ -106,7 +105,7 @@ AFTER: Final = Parameter(
 STRICT: Final = Parameter(
     "strict", "1: treat a filter or parameter that would be ignored, or that has no value, as an error.", {"type": "boolean"}
 )
-"""Every route takes it; where something is sent, exported or changed, requests are strict without it."""
+"""Every route accepts it. Requests that send, export or change something are always strict."""
 FILTERS: Final = Parameter(
     "q",
     "Filters in the ransack grammar, such as q[order_number_eq]=R1 and q[s]=created_at desc.",

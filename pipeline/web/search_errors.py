@@ -1,4 +1,4 @@
-"""Translate errors of a search into answers that say what the user can do."""
+"""Translates errors of a search into answers that say what the user can do."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Send again: a notification of an attempt, past events step by step, or a dead letter to its topic.
+"""Resends a notification, replays past events step by step, and publishes dead letters again.
 
-The same rules apply to every caller. Each action is recorded in the audit log first, and Kafka has the records when the call returns.
+The same rules apply to every caller. Each action is recorded in the audit log first. When a call returns, Kafka has the records.
 ``resend_runs.py`` resends all failed notifications of a search.
 """
 
@@ -58,7 +58,7 @@ class Resent:
 
 @dataclass(frozen=True, slots=True)
 class ReplayedStep:
-    """A step of a replay. ``skipped`` events have no body. ``end`` is where the step ends; None behind the last event."""
+    """A step of a replay. ``skipped`` events have no body. ``end`` is where the step ends; None after the last event."""
 
     events: int
     sent: int
@@ -68,7 +68,7 @@ class ReplayedStep:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What is published instead; None: as it was."""
+    """The repaired key and value. None: unchanged."""
 
     key: bytes | None = None
     value: bytes | None = None
@@ -93,7 +93,7 @@ class Republished:
 
 @dataclass(frozen=True, slots=True)
 class SendAgain:
-    """What sending again works with. One per process that serves the API."""
+    """Resends, replays and repairs. There is one per API process."""
 
     registry: Registry
     producer: Producer
@@ -102,17 +102,17 @@ class SendAgain:
     notifications: NotificationHistory
     reports: Reports
     events: EventReader
-    """Reads an event that is published again as the fan-out will."""
+    """Reads a repaired event as the fan-out will."""
     search_timeout_seconds: float = 30.0
     ordered: OrderedPublisher = field(init=False)
-    """Writes what is for endpoints that get events in order to the end of its lane."""
+    """Appends deliveries to lanes, for endpoints that get events in order."""
 
     def __post_init__(self) -> None:
-        """It writes with the producer of this process."""
+        """Create the publisher of ordered deliveries, with the same producer."""
         object.__setattr__(self, "ordered", OrderedPublisher(self.producer, self.topics.ordered))
 
     async def attempt(self, who: Actor, identifier: int, trace: TraceContext | None = None) -> Resent:
-        """Send the notification of an attempt again, with the ``trace`` of the request that asks for it.
+        """Resend the notification of an attempt, in the ``trace`` of the request.
 
         Raises:
             ApiError: 404, there is no such attempt; 409, it cannot be sent again; 503, Kafka or ClickHouse does not answer.
@@ -127,7 +127,7 @@ class SendAgain:
     async def notification(
         self, who: Actor, one: PastNotification, *, run: str = "", trace: TraceContext | None = None
     ) -> Resent:
-        """Send a notification again, with the endpoint's current settings. ``run`` is the id of the run that does it.
+        """Resend a notification, with the endpoint's current settings. ``run`` is the id of the run that resends it.
 
         Raises:
             ApiError: 409, it cannot be sent again now; 503, Kafka does not answer.
@@ -143,7 +143,7 @@ class SendAgain:
         return Resent(one.event, endpoint)
 
     def addressee(self, endpoint_id: int) -> Endpoint:
-        """The endpoint as it is now.
+        """The current endpoint.
 
         Raises:
             ApiError: 409, nothing can be sent to it.
@@ -158,7 +158,7 @@ class SendAgain:
         return endpoint
 
     async def count_replay(self, wanted: ReplayRequest) -> tuple[int, int]:
-        """How many events a replay has, and how many notifications they make.
+        """The number of events of a replay, and of their notifications.
 
         Raises:
             ApiError: 409, an endpoint cannot get them; 422, it takes too much; 503, ClickHouse does not answer.
@@ -170,11 +170,11 @@ class SendAgain:
     async def replay(
         self, who: Actor, wanted: ReplayRequest, after: ReplayPosition | None, limit: int, run: str | None
     ) -> ReplayedStep:
-        """Send the next events of a replay, to the endpoints as they are now. Without a ``run``, only say where the step ends.
+        """Send the next events of a replay, with the endpoints' current settings. Without a ``run``, only say where the step ends.
 
         Raises:
-            ApiError: 409, an endpoint cannot get them; 422, it takes too much; 503, Kafka or ClickHouse does not answer: then some
-                may have been sent.
+            ApiError: 409, an endpoint cannot get them; 422, it takes too much; 503, Kafka or ClickHouse does not answer, and some
+                events may have been sent.
         """
         self._check_endpoints(wanted)
         async with searching(self):
@@ -190,11 +190,11 @@ class SendAgain:
         return ReplayedStep(len(bodies), sent, sum(body is None for body in bodies.values()), end)
 
     async def republish(self, who: Actor, identifier: int, repair: Repair) -> Republished:
-        """Publish a dead letter again, with its headers, to the topic that its event belongs in.
+        """Publish a dead letter again, with its headers, to the topic of its event type.
 
         Raises:
-            ApiError: 404, there is no such dead letter; 409, it did not come from a topic of events; 422, it would be a dead letter
-                again; 503, Kafka or ClickHouse does not answer.
+            ApiError: 404, there is no such dead letter; 409, it did not come from a source topic; 422, it would become a dead
+                letter again; 503, Kafka or ClickHouse does not answer.
         """
         async with searching(self):
             letter = await self.reports.dead_letter(identifier)
@@ -214,7 +214,7 @@ class SendAgain:
             position = await self._confirmed(sent, "the record", "be published")
         except PublishError as error:
             raise ApiError(409, str(error)) from error
-        # Only what Kafka has acknowledged counts as repaired, and leaves the list.
+        # This second record removes the dead letter from the list, so it is only written after Kafka has the repaired record.
         done = f"{PUBLISHED}to {topic}, partition {position.partition}, offset {position.offset}, event {event.id}"
         try:
             await self.audit.put(who, AuditAction.REPUBLISH, subject, done)
@@ -223,12 +223,12 @@ class SendAgain:
         return Republished(event, position)
 
     def event_of(self, letter: DeadLetterDetail, value: bytes | None, key: bytes = _ANY_KEY) -> EventMeta:
-        """The event that a dead letter would be with this value, by the rules of the fan-out.
+        """The event in a dead letter with this value, by the rules of the fan-out.
 
         Raises:
-            InvalidRecordError: it would be a dead letter again.
+            InvalidRecordError: it would become a dead letter again.
         """
-        # The time stands for that of the record, which comes when it is published.
+        # The record gets its real time when it is published.
         record = _RepairedRecord(key, value, _own_headers(letter), round(self.audit.clock().timestamp() * 1000))
         event = self.events.decode(record, letter.summary.topic).meta
         self.events.read(record, self.events.topic_of(event.event_name))
@@ -252,7 +252,7 @@ class SendAgain:
     def _check_endpoints(self, wanted: ReplayRequest) -> None:
         require_endpoints(self.registry)
         for endpoint_id in wanted.endpoint_ids:
-            # Somebody typed the id, whereas that of a resend once was an endpoint's.
+            # A user typed the id, so it may never have existed.
             if self.registry.get(endpoint_id) is None:
                 raise ApiError(409, f"There is no endpoint {endpoint_id}: it was deleted, or it never existed.")
             self.addressee(endpoint_id)
@@ -266,7 +266,7 @@ class SendAgain:
         return len(due)
 
     async def _deliver(self, one: PastNotification, body: bytes, trace: TraceContext | None = None) -> None:
-        """Put a delivery into the topic of what is due at once, or at the end of its lane; returns when Kafka has it."""
+        """Write a delivery to the delay topic that is due at once, or to the end of its lane. Returns when Kafka has it."""
         delivery = DeliveryRecord(
             event=one.event,
             endpoint_id=one.endpoint_id,
@@ -277,7 +277,7 @@ class SendAgain:
         )
         endpoint = self.registry.get(one.endpoint_id)
         if endpoint is not None and endpoint.record.ordered and one.event.key is not None:
-            # If the caller stops waiting, the write continues. Otherwise, later sends could be lost with it.
+            # Shielded: if the caller stops waiting, the write continues. Otherwise, later sends could be lost with it.
             await self._confirmed(asyncio.shield(self.ordered.write([delivery], body)), "the resend", "be made")
             return
         metrics.RETRIES_SCHEDULED.labels(delay_label(_AT_ONCE)).inc()
@@ -294,12 +294,12 @@ class SendAgain:
 
 
 def _own_headers(letter: DeadLetterDetail) -> list[tuple[str, bytes]]:
-    """The headers that the record had before it was set aside."""
+    """The headers that the record had before it became a dead letter."""
     return [(name, content) for name, content in letter.headers if name != DEAD_LETTER_HEADER]
 
 
 def is_cut(letter: DeadLetterDetail) -> bool:
-    """Whether only the beginning of the record was set aside."""
+    """Whether the dead letter contains only the beginning of the record."""
     try:
         return from_header(letter.headers, DEAD_LETTER_HEADER, DeadLetter).truncated
     except InvalidRecordError:  # somebody else wrote it to the topic

@@ -42,18 +42,18 @@ MAX_URL_BYTES: Final = 1024 * 1024
 """A search may have long lists of numbers. If a list is too long, the search itself says so."""
 _READS: Final = frozenset({"GET", "HEAD"})
 _GONE: Final = "499"
-"""The status under which a request is counted whose client went away before it was answered; nobody receives it."""
+"""The status that counts requests whose client disconnected before the answer. It is never sent."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SHUTDOWN_SECONDS: Final = 10.0
 _BACKLOG: Final = 1024
 
 
 class _WithoutRequests(logging.Filter):
-    """Drops what aiohttp says of requests that are not HTTP: it quotes them, Authorization headers and all."""
+    """Drops aiohttp's logs of invalid requests: they quote the request, including its Authorization header."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        # By name: the parser's kinds have no public place.
+        # By name, because aiohttp does not export the parser's exceptions.
         is_of_the_parser = any(kind.__name__ == "HttpProcessingError" for kind in type(error).__mro__)
         if not is_of_the_parser and not isinstance(error, web.RequestPayloadError):
             return True
@@ -72,7 +72,7 @@ def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None 
     app.on_response_prepare.append(_harden)
     app.add_routes(ops_routes(health))
     if api is not None:
-        # Loaded here: the other roles serve health and metrics only, and start sooner without it.
+        # Imported here, because the other roles only serve health and metrics, and start faster without it.
         from pipeline.web.site_application import add_site  # noqa: PLC0415
 
         add_site(app, api, health)
@@ -122,17 +122,17 @@ async def _finish_changes(request: web.Request, handler: Handler) -> web.StreamR
 
 
 _changes: Final[set[asyncio.Future[web.StreamResponse]]] = set()
-"""Those under way, so that none is forgotten that nobody waits for."""
+"""The changes in progress. asyncio itself keeps only weak references to tasks."""
 
 
 def _changed(change: asyncio.Future[web.StreamResponse]) -> None:
     _changes.discard(change)
     if not change.cancelled():
-        change.exception()  # whoever still waits for it tells it; otherwise there is nobody to tell
+        change.exception()  # mark it as retrieved: if nobody waits any more, asyncio would log it
 
 
 def _traced(tracing: Tracing) -> Middleware:
-    """A span for each request to the API; probes and scrapes have none."""
+    """A middleware with a span for each request to the API. Probes and scrapes have none."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -152,7 +152,7 @@ def _traced(tracing: Tracing) -> Middleware:
 
 
 def _named(request: web.Request) -> tuple[str, str]:
-    """A request's route and method as words of a short list: neither its path nor what else a client makes up."""
+    """The route and method of a request, as labels of metrics: a fixed set of values, which clients cannot extend."""
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "unmatched"
     if route.startswith((PREFIX, PUBLISHED + PREFIX)):
@@ -167,7 +167,7 @@ class WebServer:
         self._limits = limits or ConnectionLimits()
         self._visitors = ConnectionGuard(self._make_protocol, self._limits)
         app.middlewares.insert(0, self._visitors.middleware())
-        # Compressed bodies are not unpacked: nobody needs them here, and they could be bombs.
+        # Do not decompress bodies: nobody needs that here, and they could be decompression bombs.
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -183,10 +183,10 @@ class WebServer:
         self._port = port
 
     async def start(self) -> str:
-        """Listen, and return the URL; with port 0, the port is one that was free.
+        """Listen, and return the URL. Port 0 selects a free port.
 
         Raises:
-            ListenError: the address cannot be listened on.
+            ListenError: the address cannot be used.
         """
         await self._runner.setup()
         try:

@@ -58,7 +58,7 @@ class EndpointServices(CommonServices):
     vault: Vault
     guard: AddressGuard
     policies: RetryPolicies
-    """The meaning of the endpoints' retry policies."""
+    """The retry policies that endpoints may use."""
     hold: timedelta = DEFAULT_HOLD
     """How long deliveries wait for a paused or disabled endpoint."""
     disable_after: timedelta = timedelta(days=5)
@@ -77,7 +77,7 @@ class EventTypeServices(EndpointServices):
 
     catalogue: EventTypeCatalogue
     source_topics: SourceTopics
-    """Makes the topics of event types."""
+    """Creates the topics of event types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class SendTestServices(EndpointServices):
     delivery_service: DeliveryService
     topics: Topics
     test_timeout_seconds: float = 30.0
-    """How long a test delivery may take in all: longer than a request to an endpoint may."""
+    """How long a test delivery may take in total. Must be longer than the limit of a request to an endpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ class ErasureServices(CommonServices):
     eraser: Eraser
     topics: Topics
     erasure_timeout_seconds: float = 600.0
-    """How long ClickHouse may take to overwrite what is erased before that is answered with 503."""
+    """How long ClickHouse may take to overwrite erased data before the request is answered with 503."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a change makes of an endpoint's signatures, and their rotations: the rules, without HTTP."""
+"""The rules for changing an endpoint's signatures and for rotating keys, without HTTP."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from schemas.http.signatures import SignatureHeaderInput
 from schemas.signatures import SIGNATURE_VERSIONS, SealedKeyPair, SignatureHeaderRecord
 
 MAX_VALID: Final = 5
-"""Valid secrets, or key pairs, of one endpoint: each adds a signature to every request."""
+"""The most valid secrets, or key pairs, of one endpoint. Each adds a signature to every request."""
 SealedT = TypeVar("SealedT", SealedSecret, SealedKeyPair)
 
 
 def signature_values(given: EndpointInput, current: EndpointRecord | None, vault: Vault) -> dict[str, Any]:
-    """The fields ``key_pairs`` and ``signature_header`` of a record, where the change says something about them."""
+    """The record's fields ``key_pairs`` and ``signature_header``, if the change affects them."""
     values: dict[str, Any] = {}
     if "signature_versions" in given.model_fields_set:
         has_pairs = current is not None and bool(current.key_pairs)
@@ -47,9 +47,10 @@ def sealed_key_pair(vault: Vault) -> SealedKeyPair:
 
 
 def rotated(newest: SealedT, former: tuple[SealedT, ...], now: datetime, overlap: timedelta) -> tuple[SealedT, ...]:
-    """The newest, and what goes on signing beside it: what was valid, for the overlap from now on. No overlap ends them all.
+    """The newest secret or key pair, and the former ones that still sign.
 
-    What was rotated out before keeps its own time.
+    The previous one signs until the overlap ends. Those that were replaced earlier keep their expiry. Without overlap, only the
+    newest one signs.
     """
     if not overlap:
         return (newest,)
@@ -63,7 +64,7 @@ def rotated(newest: SealedT, former: tuple[SealedT, ...], now: datetime, overlap
 
 
 def shown_signatures(record: EndpointRecord, now: datetime) -> dict[str, Any]:
-    """What is shown of an endpoint's signatures: no secret."""
+    """An endpoint's signatures without their secrets."""
     header = record.signature_header
     pairs = valid_pairs(record.key_pairs, now)
     return {

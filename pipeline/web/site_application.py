@@ -1,4 +1,4 @@
-"""What the role ``api`` serves besides health and metrics: the API, the dashboard, the guide and the documentation."""
+"""The routes of the role ``api``: the API, the dashboard, the guide and the documentation."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pipeline.web.services import Api
 
 
 def add_site(app: web.Application, api: Api, health: Health) -> None:
-    """Add it all to the application of the process."""
-    # An application of its own: its handlers cannot be reached past its middleware, however a path is written.
+    """Add all of them to the application of the process."""
+    # The API is a separate application, so that no path reaches its handlers without its middleware.
     routes = api_routes(api)
 
     def on_use(key_id: str) -> None:
@@ -42,7 +42,7 @@ def add_site(app: web.Application, api: Api, health: Health) -> None:
     app.router.add_get("/", _to_dashboard)
     app.add_routes(jwks_routes(api))
     app.add_routes(docs_routes())
-    app.add_routes(guide_routes(lambda: api.events.types))  # before the dashboard, which asks everybody to log in
+    app.add_routes(guide_routes(lambda: api.events.types))  # before the dashboard, which requires a login
     app.add_subapp(f"{DASHBOARD}/", dashboard(api, health))
 
 

@@ -1,4 +1,4 @@
-"""Pages that are the same for everybody, made once: a template with its style inside, and a policy that allows that and nothing else."""
+"""Pages that are the same for everyone and are rendered once, with inline style and a policy that allows only that style."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _POLICY: Final = "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'non
 
 @dataclass(frozen=True, slots=True)
 class StaticPage:
-    """A page, and the Content-Security-Policy under which its style applies and nothing else does."""
+    """A page, and the Content-Security-Policy that allows its style and nothing else."""
 
     text: str
     policy: str
     tag: str
-    """The ETag of its content, for clients that have it already."""
+    """The ETag of its content."""
 
     def response(self) -> web.Response:
-        """The page as an answer, which may be kept for five minutes."""
+        """Answer with the page. It may be cached for five minutes."""
         headers = {"Content-Security-Policy": self.policy, "Cache-Control": "public, max-age=300"}
         response = web.Response(text=self.text, content_type="text/html", headers=headers)
         response.etag = self.tag
@@ -35,7 +35,7 @@ class StaticPage:
 
 
 def static_page(template: str, styles: Sequence[str], **values: object) -> StaticPage:
-    """Make a page of a template and of style sheets beside it. The template puts ``style`` into its one style element."""
+    """Render a template with style sheets from the same folder. The template puts ``style`` into its only style element."""
     style = "".join(_LOADER.get_source(_TEMPLATES, name)[0] for name in styles)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     text = _TEMPLATES.get_template(template).render(style=style, **values)
@@ -43,5 +43,5 @@ def static_page(template: str, styles: Sequence[str], **values: object) -> Stati
 
 
 def fragment(template: str, **values: object) -> Markup:
-    """A part of a page, made of a template."""
+    """Render a template as part of a page."""
     return Markup(_TEMPLATES.get_template(template).render(**values))  # noqa: S704 - the template escapes its values

@@ -1,6 +1,6 @@
 """The timeline in sentences: what an endpoint did not get, why, and what comes next. Pure.
 
-A sentence is a sequence of pieces: texts, and times, which each reader sees in a time zone of their own.
+A sentence is a sequence of texts and times. Times are separate because each reader sees them in their own time zone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.web.timelines import DeliveryStatus, EndpointCondition, EndpointDe
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A time in a sentence. ``is_relative``: as a distance from now (``in 4 min``), not as a time of the day (``12:58``)."""
+    """A time in a sentence. ``is_relative``: shown relative to now (``in 4 min``), not as a time of day (``12:58``)."""
 
     time: datetime
     is_relative: bool = False
@@ -26,7 +26,7 @@ class Moment:
 Sentence = Sequence[str | Moment]
 
 _NAMED: Final = 3
-"""Endpoints that the first sentence names."""
+"""The most endpoints that the headline names."""
 _FAILURES: Final[dict[str, tuple[str, str]]] = {
     Failure.TIMEOUT: ("has not answered in time", "did not answer in time"),
     Failure.CONNECT_TIMEOUT: (
@@ -46,7 +46,7 @@ _UNREACHABLE: Final = ("has been unreachable", "could not be reached")
 
 
 def headline(timeline: Timeline) -> Sentence:
-    """What somebody who asks about an order wants to know first."""
+    """The most important sentence: whether every endpoint got everything."""
     missing, count = timeline.missing, sum(len(one.deliveries) for one in timeline.endpoints)
     if not count:
         return (_counted(len(timeline.events), "event", "came, and no endpoint was subscribed to", "it.", "any of them."),)
@@ -62,7 +62,7 @@ def headline(timeline: Timeline) -> Sentence:
 
 
 def sentence(part: EndpointTimeline) -> Sentence:
-    """What an endpoint did not get, because of what, and what comes next; below the endpoint's name."""
+    """What an endpoint did not get, why, and what comes next. It is shown below the endpoint's name."""
     total, missing = len(part.deliveries), part.missing
     waiting = sum(one.status is DeliveryStatus.ON_ITS_WAY for one in part.deliveries)
     if not missing:
@@ -81,7 +81,7 @@ def sentence(part: EndpointTimeline) -> Sentence:
 
 
 def note(delivery: EndpointDelivery) -> Sentence:
-    """What there is to say of one event at an endpoint, beside its status."""
+    """A note on one event at an endpoint, next to its status."""
     last, due_at = delivery.last, delivery.due_at
     match delivery.status:
         case DeliveryStatus.DELIVERED:
@@ -89,7 +89,7 @@ def note(delivery: EndpointDelivery) -> Sentence:
         case DeliveryStatus.ON_ITS_WAY:
             return ("nothing has been recorded yet",)
     if last is None and due_at is not None and delivery.status is DeliveryStatus.LATE:
-        # It may have been sent, and the record of that be late: nobody knows here.
+        # It may have been sent, and only its record may be late.
         return ("no attempt is on record; it came ", Moment(due_at, is_relative=True))
     pieces: list[str | Moment] = [_short_reason(last)] if last else ["not sent yet"]
     if due_at is not None and delivery.status is DeliveryStatus.WILL_RETRY:
@@ -130,7 +130,7 @@ def _listed(names: Sequence[str], rest: str) -> str:
 
 
 def _reason(part: EndpointTimeline, missing: Sequence[EndpointDelivery]) -> Sentence:
-    """Why it was not delivered: how the endpoint is kept back, or else what came of the last attempt."""
+    """Why it was not delivered: the endpoint gets nothing at the moment, or the last attempt failed."""
     failed = [one.last for one in missing if one.last is not None]
     if kept_back := _kept_back(part.endpoint):
         return kept_back
@@ -165,7 +165,7 @@ def _failure(last: AttemptRow, failing_since: datetime | None) -> Sentence:
 
 
 def _words(attempt: AttemptRow) -> tuple[str, str]:
-    """What the endpoint has done since a time, and did at one."""
+    """What the endpoint did, in two tenses: since a time, and at a time."""
     if attempt.http_status_code is not None:
         return f"has answered {attempt.http_status_code}", f"answered {attempt.http_status_code}"
     return _FAILURES.get(attempt.failure or "", _UNREACHABLE)
@@ -178,7 +178,7 @@ def _short_reason(attempt: AttemptRow) -> str:
 
 
 def _coming(missing: Sequence[EndpointDelivery]) -> Sentence:
-    """What comes next, of each kind that there is; with its number, where there are several kinds."""
+    """What comes next, by status. If there are several statuses, each has its number of notifications."""
     by_status: dict[DeliveryStatus, list[EndpointDelivery]] = {}
     for one in missing:
         by_status.setdefault(one.status, []).append(one)

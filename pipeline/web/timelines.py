@@ -1,7 +1,7 @@
 """The timeline of an order, a shipment, a subscription or a stock item: what each endpoint got, and where the rest is now. Pure.
 
-What was planned when an attempt failed may not be what holds now: the endpoint may have been paused, disabled or deleted since, or be
-down, so that what is due for it waits. :func:`tell` takes both: what is on record, and how the endpoints are now.
+The plan that was recorded with a failed attempt may be out of date: the endpoint may have been paused, disabled or deleted since,
+or it may be down, so that its deliveries wait. So :func:`tell` combines the records with the current state of the endpoints.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pipeline.store.search.attempt_rows import AttemptRow
 from pipeline.web.endpoint_names import endpoint_name
 
 _GRACE: Final = timedelta(minutes=1)
-"""How late an attempt may be, or its record, before that is worth a word."""
+"""How late an attempt, or its record, may be before it counts as overdue."""
 
 
 class DeliveryStatus(enum.StrEnum):
-    """Where a notification (an event at an endpoint) is now, in the words that people read."""
+    """Where a notification (an event at an endpoint) is now. The values are shown to people."""
 
     DELIVERED = "delivered"
     ON_ITS_WAY = "on its way"
     WILL_RETRY = "will retry"
     LATE = "overdue"
-    """It should have been tried by now, and there is no reason why it was not."""
+    """It should have been sent by now, and no reason is known why it was not."""
     ON_HOLD = "on hold: endpoint is down"
     PAUSED = "paused"
     DISABLED = "on hold: endpoint is disabled"
@@ -41,22 +41,22 @@ class DeliveryStatus(enum.StrEnum):
 
     @property
     def short(self) -> str:
-        """The same without its reason, where that has been said already."""
+        """The status without its reason, for where the reason has been given already."""
         return self.partition(":")[0]
 
     @property
     def is_missing(self) -> bool:
-        """Whether the endpoint did not get it, and is not just about to."""
+        """Whether the endpoint did not get it, and is not about to get it."""
         return self not in (DeliveryStatus.DELIVERED, DeliveryStatus.ON_ITS_WAY)
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing happens any more unless somebody does something."""
+        """Whether nothing more happens unless somebody acts."""
         return self in _OVER
 
     @property
     def kind(self) -> str:
-        """The kind of its badge."""
+        """The style of its badge."""
         if self is DeliveryStatus.DELIVERED:
             return "good"
         if self in (DeliveryStatus.ON_ITS_WAY, DeliveryStatus.PAUSED, DeliveryStatus.DELETED):
@@ -80,9 +80,9 @@ _STATES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class EndpointCondition:
-    """How an endpoint is now. ``state`` is ``active``, ``paused``, ``disabled``, ``unverified`` or ``deleted``.
+    """The current state of an endpoint. ``state`` is ``active``, ``paused``, ``disabled``, ``unverified`` or ``deleted``.
 
-    ``is_down``: it failed so often that what is due for it waits until it answers again. ``problem``: why nothing can be sent to it.
+    ``is_down``: it failed so often that its deliveries wait until it answers again. ``problem``: why nothing can be sent to it.
     """
 
     id: int
@@ -98,7 +98,7 @@ class EndpointCondition:
 
 @dataclass(frozen=True, slots=True)
 class EndpointDelivery:
-    """An event at an endpoint. ``attempts`` are all that are on record, the newest first."""
+    """An event at an endpoint. ``attempts`` are all recorded attempts, newest first."""
 
     event: TimelineEvent
     status: DeliveryStatus
@@ -106,26 +106,26 @@ class EndpointDelivery:
 
     @property
     def last(self) -> AttemptRow | None:
-        """The attempt that decided: the last that was acknowledged; or else one that is to be tried again; or else the last."""
+        """The attempt that decides the status: the last acknowledged one, or else one that will be retried, or else the last."""
         return _acknowledged(self.attempts) or (_deciding(self.attempts) if self.attempts else None)
 
     @property
     def due_at(self) -> datetime | None:
-        """When it is, or was, to be sent next; None when it is not."""
+        """When the next attempt is or was due. None if there is no next attempt."""
         if self.status is DeliveryStatus.DELIVERED or self.status.is_over:
             return None
         return self.last.next_attempt_at if self.last else self.event.received_at
 
     @property
     def can_be_resent(self) -> bool:
-        """Whether a resend finds it: it failed, and there is an endpoint that takes it."""
+        """Whether a resend includes it: it failed, and the endpoint accepts deliveries."""
         is_kept_back = self.status in (*_STATES.values(), DeliveryStatus.UNUSABLE)
         return self.status.is_missing and bool(self.attempts) and not is_kept_back
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """An event. ``received_at`` is None while it is not in ClickHouse; then who matched is not known either."""
+    """An event. ``received_at`` is None while it is not in ClickHouse. Then the endpoints that matched are not known either."""
 
     event_id: str
     event_name: str
@@ -136,7 +136,7 @@ class TimelineEvent:
 
 @dataclass(frozen=True, slots=True)
 class EndpointTimeline:
-    """What an endpoint was sent, in the order in which it happened."""
+    """The deliveries of an endpoint, in the order of the events."""
 
     endpoint: EndpointCondition
     deliveries: tuple[EndpointDelivery, ...]
@@ -153,7 +153,7 @@ class EndpointTimeline:
 
     @property
     def status(self) -> DeliveryStatus:
-        """The gravest status of its deliveries."""
+        """The worst status of its deliveries."""
         return max((one.status for one in self.deliveries), key=_GRAVITY.index)
 
 
@@ -166,7 +166,7 @@ _GRAVITY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What each endpoint got: those that miss something first. ``is_complete`` is False where older events are left out.
+    """What each endpoint got. Endpoints that miss something come first. ``is_complete`` is False if older events are left out.
 
     ``unheard`` are events that no endpoint was subscribed to when they came.
     """
@@ -188,7 +188,7 @@ class Timeline:
 
     @property
     def has_several_to_resend(self) -> bool:
-        """Whether a resend of all is more than one of a single endpoint."""
+        """Whether a resend of all would involve more than one endpoint."""
         return sum(bool(one.resendable) for one in self.endpoints) > 1
 
     @property
@@ -198,7 +198,7 @@ class Timeline:
 
 
 def tell(record: TimelineRecords, endpoints: Mapping[int, EndpointCondition], now: datetime) -> Timeline:
-    """Fold events and attempts into what each endpoint that matched, or was sent something, got and did not get."""
+    """Combine events and attempts by endpoint, for each endpoint that matched or was sent something."""
     attempts: defaultdict[tuple[str, int], list[AttemptRow]] = defaultdict(list)
     for attempt in record.attempts:
         attempts[attempt.event_id, attempt.endpoint_id].append(attempt)
@@ -230,7 +230,7 @@ def tell(record: TimelineRecords, endpoints: Mapping[int, EndpointCondition], no
 
 
 def _place(part: EndpointTimeline) -> tuple[bool, int, str, int]:
-    """Those that miss something first; among them those that something can be sent to."""
+    """The sort key: endpoints that miss something first, and among them those that deliveries can be sent to."""
     kept_back = {"disabled": 1, "unverified": 1, "paused": 2, "deleted": 3}.get(part.endpoint.state, 0)
     return not part.missing, kept_back, part.endpoint.name.casefold(), part.endpoint.id
 
@@ -243,7 +243,7 @@ def _endpoint_timeline(
 
 
 def _deleted(endpoint_id: int, attempts: Sequence[AttemptRow]) -> EndpointCondition:
-    """An endpoint that is not registered any more: what it was called is not known, but where it was."""
+    """An endpoint that is no longer registered. Its name is not known, but its URL is, from its attempts."""
     target_url = attempts[0].target_url if attempts else ""
     return EndpointCondition(endpoint_id, endpoint_name("", target_url) or f"Endpoint {endpoint_id}", target_url, "deleted")
 
@@ -257,7 +257,7 @@ def _event_of(attempt: AttemptRow) -> TimelineEvent:
 
 
 def _status(event: TimelineEvent, attempts: Sequence[AttemptRow], endpoint: EndpointCondition, now: datetime) -> DeliveryStatus:
-    """What is on record decides; of what is to be sent, now or later, how the endpoint is now."""
+    """A final outcome on record decides. If something is still to be sent, the endpoint's current state decides."""
     last = _deciding(attempts) if attempts else None
     if _acknowledged(attempts) is not None:
         return DeliveryStatus.DELIVERED
@@ -284,7 +284,7 @@ def _acknowledged(attempts: Sequence[AttemptRow]) -> AttemptRow | None:
 
 
 def _deciding(attempts: Sequence[AttemptRow]) -> AttemptRow:
-    """The newest attempt; but where a retry is to come in another series (of the event, or of a resend), the newest of that."""
+    """The newest attempt. But if the other series (first delivery or resend) will be retried, the newest attempt of that series."""
     newest: dict[bool, AttemptRow] = {}
     for one in attempts:
         newest.setdefault(one.trigger == "resend", one)

@@ -1,4 +1,4 @@
-"""Verifying endpoints before they are used: when they are registered, when their target_url changes, and when somebody asks for it."""
+"""Verifies endpoints before they are used: when they are registered, when their target_url changes, and on request."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NOT_ASKED: Final = "Verification is off for this endpoint. Set verification to 
 
 
 async def verify_when_asked(api: EndpointServices, endpoint: Endpoint, actor: str) -> Endpoint:
-    """Verify an endpoint that was just registered or changed, if that was asked for and it is not verified. Returns it as it is then.
+    """Verify an endpoint that was just registered or changed, if it needs verification. Returns the resulting endpoint.
 
-    Where the verdict cannot be written down it stays unverified, and is returned all the same: nobody sees its secret a second time.
+    If the result cannot be written, the endpoint stays unverified. That is no error, because the secret is shown only once.
     """
     if not endpoint.is_unverified or api.verifier is None:
         return endpoint
@@ -33,10 +33,11 @@ async def verify_when_asked(api: EndpointServices, endpoint: Endpoint, actor: st
 
 
 async def verify_endpoint(api: EndpointServices, endpoint_id: int, actor: str, expected: Versions = None) -> Endpoint:
-    """Ask an endpoint whether it wants webhooks, and write down what it answered. One that refuses is unverified from then on.
+    """Ask an endpoint whether it wants webhooks, and write its answer. If it refuses, it becomes unverified.
 
     Raises:
-        ApiError: 404; 409, it is not to be verified, or this process cannot; 412, its version is not an expected one; 503, Kafka does not answer.
+        ApiError: 404; 409, its verification is off, or this process cannot verify; 412, its version is not an expected one;
+            503, Kafka does not answer.
     """
     endpoint = find_endpoint(api, endpoint_id)
     await change_endpoint(api, endpoint_id, expected, lambda _: None)  # 412 before anything is sent
@@ -49,7 +50,7 @@ async def verify_endpoint(api: EndpointServices, endpoint_id: int, actor: str, e
 
     def change(record: EndpointRecord) -> EndpointRecord | None:
         if (record.target_url, record.verification) != (asked.target_url, asked.verification):
-            return None  # it was changed meanwhile: the answer says nothing of it as it is now
+            return None  # it has changed in the meantime, so the answer does not apply
         return changed(api, record, _values(api, record, found) | {"change": "verify", "changed_by": actor})
 
     await change_endpoint(api, endpoint_id, None, change)
