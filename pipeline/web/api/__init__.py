@@ -1,4 +1,4 @@
-"""The HTTP API, one file a resource.
+"""The HTTP API, one file per resource.
 
 `table.py` lists every route. Handlers do the work of one request and use `pipeline.web` for the rest.
 Start reading in `endpoints.py`.

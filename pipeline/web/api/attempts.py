@@ -154,10 +154,10 @@ async def asked(api: AttemptServices, request: web.Request, now: datetime | None
 
 
 async def attempt_in_full(api: AttemptServices, request: web.Request) -> AttemptDetailAnswer:
-    """The attempt that the path names, as the caller may see it.
+    """The attempt in the path, as the caller may see it.
 
     Raises:
-        ApiError: 404, there is none; 503, ClickHouse or (for the audit) Kafka does not answer.
+        ApiError: 404, there is none; 503, ClickHouse or (for the audit log) Kafka does not answer.
     """
     identifier = path_id(request)
     async with searching(api):

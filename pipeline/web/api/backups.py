@@ -127,7 +127,7 @@ async def _create(api: EndpointServices, record: EndpointRecord, wanted: Restore
             raise SupersededError(f"Endpoint {endpoint.id} has taken this target_url in the meantime.")
         return RestorePlan(RestoreStep.CREATE, endpoint.id)
     version = max(api.registry.next_version(record.id), record.version)
-    # The earlier health facts no longer apply.
+    # Earlier facts about its health no longer apply.
     await api.registry.write(api.producer, structs.replace(record, **values, version=version, activated_version=version))
     return RestorePlan(RestoreStep.CREATE, record.id)
 
@@ -150,7 +150,7 @@ async def _refusal(api: EndpointServices, record: EndpointRecord) -> str:
     if record.expressions:
         fields["filters"] = texts_of(record)
     try:
-        # Endpoints that an older release accepted are restored, but nothing is sent to them.
+        # Headers that only older releases accepted do not prevent a restore. They are not sent.
         opened = {name: api.vault.open(sealed) for name, sealed in record.sealed_headers.items()}
         fields["headers"] = {name: value for name, value in opened.items() if not is_retired(name)}
         fields["signature_header"] = opened_signature_header(record, api.vault)

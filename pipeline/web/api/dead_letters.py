@@ -168,7 +168,7 @@ async def dead_letter_in_full(api: DeadLetterServices, request: web.Request) -> 
     """The dead letter in the path, with its bytes. The view is recorded in the audit log.
 
     Raises:
-        ApiError: 404, there is none; 503, ClickHouse or (for the audit) Kafka does not answer.
+        ApiError: 404, there is none; 503, ClickHouse or (for the audit log) Kafka does not answer.
     """
     identifier = path_id(request)
     async with searching(api):
@@ -195,7 +195,7 @@ def repair_of(given: RepairInput) -> Repair:
 
 
 def _text(value: str | None) -> str | None:
-    # Bytes of a query string that are not UTF-8 are lone surrogates; no reason and no topic holds such.
+    # Bytes of a query string that are not UTF-8 arrive as lone surrogates. No reason and no topic contains them.
     return None if value is None else value.encode("utf-8", "replace").decode()
 
 

@@ -64,7 +64,6 @@ def _disabled(api: EndpointListServices, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def endpoint_values(api: EndpointListServices, endpoint: Endpoint) -> dict[str, Any]:
-    """The representation of an endpoint. It never contains the token or secrets."""
     record, health = endpoint.record, api.registry.health
     held = api.registry.held(endpoint)
     return {

@@ -29,7 +29,7 @@ _PREDICATES: Final[dict[str, Callable[[str, str], bool]]] = {
     "start": lambda found, value: found.casefold().startswith(value.casefold()),
 }
 _LIST: Final = re.compile(r"\[[0-9]*\]", re.ASCII)
-"""The suffix of a filter's name with several values: ``[]``, or ``[0]`` and ``[1]`` as JavaScript's qs writes them."""
+"""The suffix of a filter with several values: ``[]``, or ``[0]`` and ``[1]``, as JavaScript's qs writes them."""
 _ACTIVE: Final = {"active_eq": True, "active_true": True, "active_false": False}
 
 Test = Callable[[Endpoint], bool]

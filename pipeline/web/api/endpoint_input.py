@@ -42,8 +42,8 @@ def parse_endpoint(
     """Read a request body. ``is_strict``: nothing may be ignored.
 
     Raises:
-        InvalidError: it is not JSON, not wrapped, a field has a wrong value or is misspelt, or one that is ``required`` is missing; or
-            something would be ignored that must not be.
+        InvalidError: it is not JSON, not wrapped, a field has a wrong value or is misspelled, a ``required`` one is missing, or
+            something would be ignored although the request is strict.
     """
     document = parse_object(body, _MEMBER, _WRAPPER)
     fields = unwrapped(document, _MEMBER, _WRAPPER)
@@ -61,7 +61,7 @@ def parse_endpoint(
 
 
 def _misspelt(names: Iterable[str]) -> dict[str, str]:
-    """Names that are almost those of fields, each with the field that is meant."""
+    """Names that are almost the name of a field, each with that field."""
     known = list(EndpointInput.model_fields)
     found = {}
     for name in islice((one for one in names if one not in _KNOWN and len(one) <= _LONGEST), _COMPARED):

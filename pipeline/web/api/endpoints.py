@@ -200,12 +200,12 @@ class _Handlers:
         return answer(EndpointCreated(**values, secret=secret), 201, headers)
 
     async def update(self, request: web.Request) -> web.Response:
-        # An endpoint that does not exist is not found, whatever the body says.
+        # Look the endpoint up first: if it does not exist, the answer is 404, even if the body is invalid.
         endpoint = find_endpoint(self._api, path_id(request))
         asked = parse_endpoint(await read_body(request), types=self._api.events.types, is_strict=is_true(request, STRICT.name))
         actor, expected = principal_of(request).actor, expected_versions(request)
         endpoint = await update_endpoint(self._api, endpoint.id, asked.given, actor, expected)
-        if endpoint.is_unverified and not endpoint.record.verification_problem:  # nobody has asked it yet
+        if endpoint.is_unverified and not endpoint.record.verification_problem:  # not verified yet
             endpoint = await verify_when_asked(self._api, endpoint, actor)
         return answer(
             EndpointWritten(**endpoint_values(self._api, endpoint), ignored_fields=asked.ignored), headers=_tag(endpoint)

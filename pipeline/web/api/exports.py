@@ -64,10 +64,10 @@ def export_routes(api: AttemptServices) -> Iterable[Route]:
 
 
 async def export(api: AttemptServices, request: web.Request, form: str, now: datetime | None = None) -> web.StreamResponse:
-    """Answer with all attempts that the query string asks for, in one of the ``FORMS``; ``now`` as for a search.
+    """Answer with all attempts of the search in the query string, in one of the ``FORMS``. ``now``: see :func:`asked`.
 
     Raises:
-        ApiError: before anything was sent: 403, 422 or 503.
+        ApiError: 403, 422 or 503, before anything was sent.
     """
     query = await asked(api, request, now)
     with_bodies = is_true(request, "bodies")
@@ -77,7 +77,7 @@ async def export(api: AttemptServices, request: web.Request, form: str, now: dat
         await api.audit.put(request, AuditAction.VIEW_BODY, "export", "request_body, response_body")
     media_type, write = FORMS[form]
     chunks = write(pages(api, query, with_bodies=with_bodies), with_bodies=with_bodies)
-    # Read the first two parts, because the header of a CSV is produced before anything is queried.
+    # Read two chunks before the status is sent. The first one of a CSV is its header, which needs no query.
     begun = [chunk async for chunk in _first(chunks, 2)]
     response = web.StreamResponse(
         headers={

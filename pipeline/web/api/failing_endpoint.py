@@ -1,4 +1,4 @@
-"""What is shown of an endpoint that goes on failing: since when, what its owner was told, and when it will be disabled."""
+"""The fields of an endpoint that keeps failing: since when, which notices its owner got, and when it will be disabled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.operational import ENDPOINT_FAILING, ENDPOINT_WILL_BE_DISABLED
 
 
 def failing_values(health: HealthTable | None, endpoint: Endpoint, disable_after: timedelta) -> dict[str, Any]:
-    """The fields of the answer; empty for an endpoint whose last attempt succeeded."""
+    """The fields of the answer. They are empty if the last attempt succeeded."""
     known = health.fact(endpoint.record, HealthFact.FAILING) if health is not None else None
     if known is None or known.since is None:
         return {"failing_since": None, "will_be_disabled_at": None, "owner_told": []}

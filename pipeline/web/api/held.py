@@ -1,8 +1,8 @@
 """``POST /api/webhook/endpoints/{id}/held/drop``: drop the held deliveries of an endpoint. The request must name their number.
 
-The decision is stored in the endpoint's record, as an offset for each partition of ``webhooks.held``: the end of the held deliveries at that
-time. Kafka has it when this answers. The processor of the partition carries it out, now or after a restart. Deliveries that are held
-later are behind that end.
+The decision is stored in the endpoint's record, as an offset for each partition of ``webhooks.held``: the end of the held
+deliveries at that time. When this answers, Kafka has it. The process that reads the partition carries it out, now or after a
+restart. Deliveries that are held later are not affected, because they come after that offset.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def held_drop_routes(api: EndpointServices) -> Iterable[Route]:
 
 
 async def drop_held(api: EndpointServices, who: Actor, endpoint_id: int, count: int) -> None:
-    """Drop the held deliveries of an endpoint if their number is ``count``. Recorded first. Returns when the drop is certain.
+    """Drop the held deliveries of an endpoint if their number is ``count``. Returns when Kafka has the decision.
 
     Raises:
-        ApiError: 404; 409, it is another number (HeldCountError), or the endpoint is active; 503, Kafka does not answer.
+        ApiError: 404; 409, the number is a different one (HeldCountError), or the endpoint is active; 503, Kafka does not answer.
     """
     _require(api, endpoint_id, count)
     await api.audit.put(who, AuditAction.DROP_HELD, f"endpoint {endpoint_id}", f"{count} held deliveries")

@@ -87,7 +87,7 @@ async def create_key(api: KeyServices, request: web.Request, given: KeyInput) ->
 
 
 async def revoke_key(api: KeyServices, request: web.Request, identifier: str) -> ApiKeyRecord:
-    """End an API key.
+    """Revoke an API key.
 
     Raises:
         ApiError: 404, there is no such key; 503, Kafka does not answer.

@@ -1,4 +1,4 @@
-"""The retry policy of an endpoint, as the API shows it."""
+"""The retry policy of an endpoint, in the API's format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from schemas.topics import delay_label
 
 
 def retry_values(policies: RetryPolicies, policy: str) -> dict[str, Any]:
-    """The policy, and what it means now."""
+    """The policy, and its current delays."""
     return {
         "retry_policy": policy,
         "retry_delays": [delay_label(delay) for delay in policies.schedule(policy).delays],

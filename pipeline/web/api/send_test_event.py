@@ -1,4 +1,4 @@
-"""``POST /api/webhook/endpoints/{id}/test``: a sample event to an endpoint, now, and what it answered."""
+"""``POST /api/webhook/endpoints/{id}/test``: send a sample event to an endpoint, and return its answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from schemas.http.operations import TestAnswer, TestBody, TestInput
 from schemas.topics import MAX_EVENT_BYTES_LIMIT
 
 TEST_SOURCE: Final = "test"
-"""The source topic in the row of an event that no producer published."""
+"""Stands for the source topic in the row of an event that no producer published."""
 
 _WRAPPER: Final = 'The body may be empty, or must be wrapped: {"test": {"event_name": "order_completed"}}.'
 _LATE: Final = "The test did not finish in time, or Kafka has not confirmed its record. The event may have been sent. Check the attempts of the endpoint."
@@ -48,7 +48,7 @@ _LATE: Final = "The test did not finish in time, or Kafka has not confirmed its 
 
 @dataclass(frozen=True, slots=True)
 class SampleEvent:
-    """An event that never happened."""
+    """An event that did not happen."""
 
     meta: EventMeta
     body: bytes
@@ -57,7 +57,7 @@ class SampleEvent:
 def sample_event(
     event_type: str, event_id: str, at: datetime, types: EventTypes = BUILT_IN, version: int | None = None
 ) -> SampleEvent:
-    """The sample of an event type (of its newest version, if none is named), as if a producer had published it."""
+    """The sample of an event type, as if a producer had published it. Default: the newest version."""
     published = {
         "id": event_id,
         "event_name": event_type,
@@ -97,10 +97,10 @@ def send_test_event_routes(api: SendTestServices) -> Iterable[Route]:
 async def send_test_event(
     api: SendTestServices, request: web.Request, endpoint: Endpoint, event_type: str | None = None
 ) -> AttemptDetailAnswer:
-    """Send the sample of an event type (by default of the endpoint's first) to an endpoint now; that it was done is on record.
+    """Send the sample of an event type to an endpoint now. Default: its first one. The test is recorded in the audit log.
 
     Raises:
-        ApiError: 409, nothing can be sent to it; 503, the test did not end in time, or we could not send it.
+        ApiError: 409, nothing can be sent to it; 503, the test did not end in time, or a fault of our own prevented it.
     """
     if endpoint.problem is not None:
         raise ApiError(409, f"Nothing can be sent to endpoint {endpoint.id}: {endpoint.problem}")
@@ -116,7 +116,7 @@ async def send_test_event(
 
 
 def first_event(endpoint: Endpoint, types: EventTypes = BUILT_IN) -> str:
-    """The first event type that an endpoint subscribed to."""
+    """The first known event type that an endpoint subscribes to."""
     known = [name for name in types.in_order(endpoint.record.events) if name in types.by_name]
     return known[0] if known else types.names[0]
 

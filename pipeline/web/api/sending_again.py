@@ -1,7 +1,7 @@
-"""Sending again: ``POST …/attempts/{id}/resend``, ``/webhook/resends`` (all failed ones of a search), ``/webhook/replays`` (past events).
+"""``POST …/attempts/{id}/resend``, ``/webhook/resends`` (all failed ones of a search) and ``/webhook/replays`` (past events).
 
 The client of a replay keeps its position and requests one step after another; nothing runs in this process between steps. A
-step is answered when Kafka has all of it. So the client knows what was sent, whichever side dies.
+step is answered when Kafka has all of it, so the client knows what was sent, even if one side dies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MOST_DIGITS: Final = 15
 
 
 def resend_routes(api: SendAgainServices) -> Iterable[Route]:
-    """The route for one notification, below ``/api``."""
+    """The route that resends one notification, below ``/api``."""
 
     async def resend(request: web.Request) -> web.Response:
         sent = await api.again.attempt(api.audit.actor(request), path_id(request), request.get(TRACE))
@@ -66,7 +66,7 @@ def resend_routes(api: SendAgainServices) -> Iterable[Route]:
 
 
 def resend_run_routes(api: SendAgainServices) -> Iterable[Route]:
-    """The routes for all that failed in a search, below ``/api``."""
+    """The routes that resend all failed notifications of a search, below ``/api``."""
 
     async def look(request: web.Request) -> web.Response:
         query = await asked(api, request)
@@ -160,7 +160,7 @@ def run_id(request: web.Request) -> str:
     """The ``{id}`` in the path.
 
     Raises:
-        ApiError: 404, no run has such an id.
+        ApiError: 404, it is not the id of a run.
     """
     text = request.match_info["id"]
     if not _ID.fullmatch(text):
@@ -175,7 +175,7 @@ def _shown(run: ResendRun) -> ResendRunAnswer:
 
 
 def replay_routes(api: SendAgainServices) -> Iterable[Route]:
-    """The routes for past events, below ``/api``."""
+    """The routes that replay past events, below ``/api``."""
 
     async def preview(request: web.Request) -> web.Response:
         given = parse_wrapped(

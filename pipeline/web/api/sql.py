@@ -1,4 +1,4 @@
-"""``POST /api/webhook/sql`` of the embedded pipeline: one SELECT, read-only. A real ClickHouse has an interface and users of its own."""
+"""``POST /api/webhook/sql``: one read-only SELECT in the embedded ClickHouse. A ClickHouse server is queried directly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``GET /api/webhook/endpoints/{id}/stats``: how an endpoint did in the last 24 hours."""
+"""``GET /api/webhook/endpoints/{id}/stats``: the statistics of an endpoint for the last 24 hours."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def stats_routes(api: StatsServices) -> Iterable[Route]:
 
 
 async def endpoint_stats(api: StatsServices, endpoint_id: int) -> StatsAnswer:
-    """How an endpoint did in the last 24 hours. Raises what the store raises."""
+    """The statistics of an endpoint for the last 24 hours. Raises the store's errors."""
     until = api.clock()
     found = await api.reports.endpoint_stats(endpoint_id, until, buckets=_BUCKETS, width=_WIDTH)
     succeeded = sum(bucket.succeeded for bucket in found.buckets)

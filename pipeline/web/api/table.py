@@ -1,4 +1,4 @@
-"""Every route below ``/api``: the only list of them."""
+"""The only list of all routes below ``/api``."""
 
 from __future__ import annotations
 

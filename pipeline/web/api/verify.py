@@ -1,4 +1,4 @@
-"""``POST /api/webhook/endpoints/{id}/verify``: ask an endpoint again whether it wants webhooks."""
+"""``POST /api/webhook/endpoints/{id}/verify``: ask an endpoint whether it wants webhooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read and check wrapped request bodies such as ``{"endpoint": {…}}``. Pure. Messages contain no values, which may be secret."""
+"""Reads and checks wrapped request bodies such as ``{"endpoint": {…}}``. Pure. Messages contain no values, which may be secret."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SHOWN_CHARACTERS: Final = 50
 def parse_wrapped(
     body: bytes, member: str, model: type[ModelT], *, hint: str, required: Collection[str] = (), types: EventTypes = BUILT_IN
 ) -> ModelT:
-    """Read the ``member`` of a request body. ``hint`` says what such a body looks like, ``types`` are the event types that there are.
+    """Read the ``member`` of a request body. ``hint`` says what the body must look like; ``types`` are the known event types.
 
     Raises:
-        InvalidError: it is not JSON, not wrapped, something stands beside the wrapped member, a field has a wrong value or is not known,
-            or one that is ``required`` is missing.
+        InvalidError: it is not JSON, not wrapped, it has members besides the wrapped one, a field has a wrong value or is unknown, or
+            a ``required`` one is missing.
     """
     document = parse_object(body, member, hint)
     if beside := names_beside(document, member):
@@ -39,10 +39,10 @@ def parse_wrapped(
 def validated(
     given: Mapping[str, object], model: type[ModelT], required: Collection[str] = (), types: EventTypes = BUILT_IN
 ) -> ModelT:
-    """Check fields, wherever they come from.
+    """Check the fields of a request body or a form.
 
     Raises:
-        InvalidError: a field has a wrong value, or one that is ``required`` is missing.
+        InvalidError: a field has a wrong value, or a ``required`` one is missing.
     """
     errors = {name: [f"{name} is required."] for name in required if name not in given}
     try:
@@ -55,20 +55,20 @@ def validated(
 
 
 def names_beside(document: Mapping[str, object], member: str) -> list[str]:
-    """What stands beside the wrapped member."""
+    """The names of members besides the wrapped one."""
     return some_names(name for name in document if name != member)
 
 
 def some_names(names: Iterable[str]) -> list[str]:
-    """Names that somebody made up, at most 20 of them, shortened."""
+    """At most 20 of the names, shortened, because clients may send any names."""
     return [name[:_SHOWN_CHARACTERS] for name in sorted(names)[:_SHOWN_FIELDS]]
 
 
 def parse_object(body: bytes, member: str, hint: str) -> dict[str, Any]:
-    """A JSON object without duplicate members. ``member`` is reported as missing if it is something else.
+    """A JSON object without duplicate members.
 
     Raises:
-        InvalidError: it is none.
+        InvalidError: it is something else. If it is other JSON, ``hint`` is reported for ``member``.
     """
     try:
         document = msgspec.json.decode(body)
@@ -87,7 +87,7 @@ def unwrapped(document: Mapping[str, Any], member: str, hint: str) -> dict[str, 
     """The wrapped member.
 
     Raises:
-        InvalidError: there is none, or it is no object.
+        InvalidError: it is missing, or not an object.
     """
     wrapped = document.get(member)
     if not isinstance(wrapped, dict):
@@ -115,7 +115,7 @@ def _why_no_json(body: bytes) -> str:
         if error.pos >= len(text.rstrip()):
             return "it ends too early"
         return f"line {error.lineno}, column {error.colno} is not valid JSON"
-    except (RecursionError, ValueError):  # a number of thousands of digits, say
+    except (RecursionError, ValueError):  # for example, a number with thousands of digits
         pass
     return "a number in it is too large, is NaN or Infinity, or a text has half of a surrogate pair"
 
@@ -127,7 +127,7 @@ def _sentences(error: ValidationError) -> dict[str, list[str]]:
         if finding["type"] == "extra_forbidden":
             cause = f"There is no such member: {place}."
         elif plain := plain_sentence(finding):
-            cause = f"{place} {plain.removeprefix('It ')}"  # as the sentences of our validators begin
+            cause = f"{place} {plain.removeprefix('It ')}"  # the same start as the sentences of our validators
         else:
             cause = sentence_of(finding)
         sentences.setdefault(str(finding["loc"][0])[:_SHOWN_CHARACTERS], []).append(cause)
