@@ -18,7 +18,7 @@ _NO_NEWS: Final = frozenset({"date"})
 
 @dataclass(frozen=True, slots=True)
 class DiffLine:
-    """A line that is in both answers, only in the earlier one, or only in the later one; or a gap between differences."""
+    """A line in both answers, only in the earlier one, or only in the later one; or a gap between differences."""
 
     kind: Literal["same", "removed", "added", "gap"]
     text: str = ""

@@ -34,10 +34,10 @@ class Assets:
         self._assets = {asset.name: asset for _, asset in assets}
 
     def url(self, name: str) -> str:
-        """Where a file is, by its name in ``static``.
+        """The URL of a file, by its name in ``static``.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such file.
         """
         return self._urls[name]
 

@@ -39,9 +39,9 @@ ATTEMPTS: Final = f"{PREFIX}/attempts"
 _BEFORE: Final = Parameter("before", "The cursor of the following page. Shows the attempts before it.")
 _BARS: Final = 60
 _MOST_NAMED: Final = 50
-"""Endpoints that a part of a name stands for."""
+"""The most endpoints that part of a name may match."""
 _COUNTED_AT_ONCE: Final = 100
-"""Attempts of an order or a similar search. For more attempts, the statistics need another query."""
+"""The most attempts that are counted without another query. An order, for example, has fewer."""
 
 
 def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
@@ -50,9 +50,8 @@ def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     async def index(request: web.Request) -> web.StreamResponse:
         filters = read_filters(_as_meant(renderer.api, in_utc(request.query.items())))
         if has_blanks(request.query.items()) or list(filters.pairs) != list(read_filters(request.query.items()).pairs):
-            # A form also sends its empty fields. Redirect to the shorter link without them.
-            # Parameters without effect stay in the link, so that they are reported. Times in the reader's zone are written in UTC, numbers
-            # as the OMS spells them, and endpoints with their ids.
+            # Redirect to a link without the empty fields of the form, with times in UTC, numbers as the OMS writes them, and
+            # endpoints by id. Parameters without effect stay in the link, so that they are reported.
             return renderer.redirect(request, f"{ATTEMPTS}?{urlencode([*filters.pairs, *filters.unknown])}")
         link = f"{own_address(request)}{ATTEMPTS}" + (f"?{filters.query()}" if filters.pairs else "")
         try:
@@ -86,7 +85,7 @@ def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 def _as_meant(api: Api, pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    """The filters, with numbers as the OMS spells them, and endpoints by id: people type ``r742 992 696``, and the name of an endpoint."""
+    """The filters, with numbers as the OMS writes them and endpoints by id: people type ``r742 992 696`` and names."""
     for key, value in pairs:
         if key in (FIELDS["order"], FIELDS["shipment"]):
             yield key, spelled(value)

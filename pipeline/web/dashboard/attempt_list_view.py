@@ -1,4 +1,4 @@
-"""The content of the page that searches attempts: rows, filters in words, and histogram. Pure."""
+"""The content of the page that searches attempts: rows, filters in words, and the histogram. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """``/webhooks/attempts/live``: new attempts of a search as they are made, for example while somebody fixes a receiver.
 
-A browser gets a page; without JavaScript, it reloads itself. An ``EventSource`` gets a stream of server-sent events that contain rows for
-the page's table. The stream ends with the session, with the process, or when the browser disconnects.
+A browser gets a page, which reloads itself if JavaScript is off. An ``EventSource`` gets server-sent events with rows for the
+page's table. The stream ends when the session ends, the process stops, or the browser disconnects.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 def _may_listen(renderer: PageRenderer, request: web.Request) -> bool:
-    """Whether the listener is still logged in, with the same role as at the beginning."""
+    """Whether the listener is still logged in, with the same role as at the start."""
     api, session = renderer.api, request[SESSION]
     if session.key_id is None or session.until <= api.clock():
         return False
@@ -67,6 +67,6 @@ def _may_listen(renderer: PageRenderer, request: web.Request) -> bool:
 
 
 def _rows(renderer: PageRenderer, request: web.Request, attempts: Iterable[AttemptRow]) -> str:
-    """Rows of the table, the newest first."""
+    """Rows of the table, newest first."""
     names = endpoint_names(renderer.api.registry.all())
     return renderer.show(request, "attempt_rows_live.html", rows=list(attempts)[::-1], names=names).text or ""

@@ -60,7 +60,7 @@ class ComparedAnswers:
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """What the page shows."""
+    """The content of the page."""
 
     attempt: AttemptDetailAnswer
     status: NotificationStatus
@@ -76,7 +76,7 @@ class AttemptView:
     is_known: bool
     """Whether the endpoint is still registered."""
     resent: tuple[str, datetime] | None
-    """Who resent it last, and when."""
+    """Who last resent it, and when."""
 
 
 def attempt_detail_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
@@ -193,7 +193,7 @@ class _Handlers:
 
 
 def phases(attempt: AttemptAnswer) -> Sequence[Phase]:
-    """The parts of the duration: until the answer began (including the connection), and reading the answer."""
+    """The parts of the duration: until the answer started (including the connection), and reading the answer."""
     if attempt.first_byte_ms is None or not attempt.duration_ms:
         return ()
     waiting = min(attempt.first_byte_ms, attempt.duration_ms)
@@ -205,7 +205,7 @@ def phases(attempt: AttemptAnswer) -> Sequence[Phase]:
 
 
 def timeline(attempt: AttemptDetailAnswer) -> Sequence[AttemptAnswer]:
-    """All attempts of this event at this endpoint, the oldest first."""
+    """All attempts of this event at this endpoint, oldest first."""
     return sorted([attempt, *attempt.siblings], key=_order)
 
 

@@ -74,7 +74,7 @@ def _kept(renderer: PageRenderer, request: web.Request, form: MultiDictProxy[str
 
 
 def form_of(request: web.Request) -> MultiDictProxy[str]:
-    """The form that was sent; the middleware has read it."""
+    """The form of the request. The middleware has read it."""
     return request[FORM]
 
 

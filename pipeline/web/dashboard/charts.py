@@ -21,7 +21,7 @@ class ChartBar:
     bad_height: float
     label: str
     href: str = ""
-    """The search for the attempts that it shows. Empty if it shows none."""
+    """The search for its attempts. Empty if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ def columns(
     least: float = 1.5,
     hrefs: Sequence[str] = (),
 ) -> Chart:
-    """A chart of label, successes and failures, the oldest first. What is there is seen: ``least`` is its smallest height.
+    """A chart of label, successes and failures, oldest first. ``least`` is the minimum height of a column that is not empty.
 
-    ``hrefs``, where there are any, lead from each of the columns to what it shows.
+    ``hrefs``: the link of each column.
     """
     highest = max((good + bad for _, good, bad in counts), default=0)
     step = width / max(len(counts), 1)

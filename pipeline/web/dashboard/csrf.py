@@ -16,7 +16,7 @@ def masked(token: str) -> str:
 
 
 def is_token(given: str, token: str) -> bool:
-    """Whether a form has the token of its session. Pages of the previous release have it unmasked."""
+    """Whether a form has the token of its session. Pages from the previous release have it unmasked."""
     if hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
         return True
     try:

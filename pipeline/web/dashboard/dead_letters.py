@@ -62,7 +62,7 @@ class DeadLetterView:
     headers: Sequence[tuple[str, str]]
     is_cut: bool
     is_event: bool
-    """Whether it came from a topic of events, so that it can be published again."""
+    """Whether it came from a source topic, so that it can be published again."""
     draft_key: ShownBytes
     draft_value: ShownBytes
     errors: dict[str, list[str]]
@@ -115,7 +115,7 @@ class _Handlers:
         value = given.value
         if form.get("do") == "format" and value.encoding == _TEXT:
             value = value.model_copy(update={"content": pretty(value.content)})
-        if "part" in form:  # no audit record while somebody types: opening the page was recorded
+        if "part" in form:  # no audit record while somebody types, because opening the page was recorded
             async with searching(self._renderer.api):
                 known = await self._renderer.api.reports.dead_letter(path_id(request))
             if known is None:
@@ -143,7 +143,7 @@ class _Handlers:
     async def _refused(self, request: web.Request, error: InvalidError, given: RepairInput | None) -> web.Response:
         letter = await dead_letter_in_full(self._renderer.api, request)
         found = self._checked(letter, given.value) if given is not None and given.value is not None else self._as_it_came(letter)
-        # A problem that is shown at its place is not repeated.
+        # Do not repeat a problem that is shown at its place in the text.
         errors = {name: said for name, said in error.errors.items() if name != "value" or not found.problems}
         view = replace(self._view(letter, given, found), errors=errors, is_refused=True)
         return self._renderer.show(request, "dead_letter.html", error.status, view=view)
@@ -189,7 +189,7 @@ class _Handlers:
 
 
 def _given(request: web.Request) -> RepairInput | None:
-    """What the form says is to be published; None for the button that publishes the record as it was."""
+    """The key and value in the form. None for the button that publishes the record unchanged."""
     form = form_of(request)
     if "value" not in form:
         return None

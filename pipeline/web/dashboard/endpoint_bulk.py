@@ -1,4 +1,4 @@
-"""``/webhooks/endpoints/several/change``: change several endpoints together. A first page shows the effects and the numbers."""
+"""``/webhooks/endpoints/several/change``: change several endpoints together, after a page that shows the effects."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _chosen(renderer: PageRenderer, form: MultiDictProxy[str]) -> list[Endpoint]
 
 
 def _is_changed(action: str, endpoint: Endpoint) -> bool:
-    """Whether the action changes the endpoint. A disabled one can be resumed, but not paused: it receives nothing either way."""
+    """Whether the action changes the endpoint. A disabled one can be resumed, but not paused: it already receives nothing."""
     if action == "disable":
         return endpoint.record.disabled_at is None
     return endpoint.active is (action == "pause")

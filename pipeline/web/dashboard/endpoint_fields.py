@@ -42,7 +42,7 @@ from schemas.retry_policy import POLICY_NAMES, STANDARD
 from schemas.verification import Verification
 
 CUSTOM_RETRIES: Final = "custom"
-"""Stands in the form for delays of the endpoint's own."""
+"""The form's value for custom delays."""
 _NO_EVENTS: Final = "Select at least one event type."
 
 
@@ -65,7 +65,7 @@ class EndpointForm:
     description: str = ""
     max_per_second: str = ""
     retry_policy: str = STANDARD
-    """A policy's name, or CUSTOM_RETRIES. Then ``retry_delays`` holds the endpoint's own delays."""
+    """The name of a policy, or CUSTOM_RETRIES, with the delays in ``retry_delays``."""
     retry_delays: str = ""
     verification: str = Verification.NONE.value
     is_ordered: bool = False
@@ -147,7 +147,7 @@ def beside(typed: EndpointForm, current: EndpointRecord) -> EndpointForm:
 
 
 def _squeezed(filters: str) -> str:
-    """The filters, whatever their layout."""
+    """The filters without whitespace, to compare them."""
     return "".join(filters.split())
 
 
@@ -237,7 +237,7 @@ def _filters(text: str) -> object:
 
 
 def subscribes_to_all(events: Sequence[str], types: EventTypes) -> bool:
-    """Whether these are all existing event types."""
+    """Whether these are all the event types."""
     return set(events) >= types.by_name.keys()
 
 

@@ -145,7 +145,7 @@ def day_chart(day: EndpointDay, until: datetime) -> Chart:
 
 
 def _is_called(endpoint: EndpointAnswer, find: str) -> bool:
-    """Whether all words of the query are in the name or the URL, or the query is the id."""
+    """Whether all words of the query are in the description or the URL, or the query is the id."""
     text = f"{endpoint.description}\n{endpoint.target_url}".casefold()
     return find == str(endpoint.id) or all(word in text for word in find.casefold().split())
 

@@ -15,7 +15,7 @@ _ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
 
 @dataclass(frozen=True, slots=True)
 class EndpointName:
-    """An endpoint's name and its URL in full. ``is_url``: nobody gave it a name, and it is the URL, shortened."""
+    """An endpoint's name and full URL. ``is_url``: it has no description, and the name is its shortened URL."""
 
     id: int
     name: str

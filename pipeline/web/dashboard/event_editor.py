@@ -1,4 +1,4 @@
-"""The problems of an event's text, with their places, for somebody who repairs it. Pure."""
+"""Finds the problems in the text of an event, and their places, to help repair it. Pure."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from schemas.codec import InvalidRecordError
 
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _MOST_PLACED: Final = 500_000
-"""In characters. In longer texts, places are not searched."""
+"""Characters. In longer texts, problems have no place."""
 _MOST_PROBLEMS: Final = 20
 _BESIDE: Final = 60
-"""How many characters of the line to show before and after a place."""
+"""Characters of the line to show before and after a place."""
 _PLAIN: Final = (
     ("Expecting property name", "Expected a name in double quotes. Is there an extra comma before it?"),
     ("Expecting ',' delimiter", "Expected a comma, or the end of the list or object."),

@@ -16,7 +16,7 @@ from pipeline.web.services import Api
 from schemas.api_key import Access
 
 ORIGINS: Final[Mapping[str, str]] = {"built_in": "built in", "file": "file", "api": "API"}
-"""Where an event type comes from, in a word."""
+"""The origins of event types, in words."""
 
 
 @dataclass(frozen=True, slots=True)

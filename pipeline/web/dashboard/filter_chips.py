@@ -33,7 +33,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "until": "q[created_at_lteq]",
     "order_by": "q[s]",
 }
-"""The fields of the form, and the keys of the query string that they stand for."""
+"""The fields of the form, and their keys in the query string."""
 ORDERS: Final[Mapping[str, str]] = {"": "Newest first", "created_at asc": "Oldest first", "duration_ms desc": "Slowest first"}
 
 _PLACES: Final = frozenset({"page", "after", "before"})
@@ -129,7 +129,7 @@ def read_filters(given: Iterable[tuple[str, str]]) -> FilterForm:
 
 
 def in_utc(given: Iterable[tuple[str, str]]) -> Pairs:
-    """A query string whose times of day without an offset, as a browser's field has them, are written in UTC."""
+    """A query string with times in UTC. A browser's field sends local times, without an offset."""
     times = (FIELDS["since"], FIELDS["until"])
     return [(key, _in_utc(value) if key in times else value) for key, value in given]
 

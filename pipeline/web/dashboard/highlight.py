@@ -1,4 +1,4 @@
-"""Find the matches of a search in a text. Pure: returns pieces of text, never markup."""
+"""Finds the matches of a search in a text. Pure: returns pieces of text, never markup."""
 
 from __future__ import annotations
 

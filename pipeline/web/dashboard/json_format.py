@@ -9,7 +9,7 @@ from typing import Final
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _INDENT: Final = "  "
 _DEEPEST: Final = 100
-"""The most levels to indent. Otherwise, a body of nested brackets would grow quadratically."""
+"""The most levels to indent. Without a limit, nested brackets would make the text grow quadratically."""
 
 
 def pretty(text: str) -> str:

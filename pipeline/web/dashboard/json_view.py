@@ -1,4 +1,4 @@
-"""JSON to read: indented, colored, foldable, and with matches marked. Pure: returns pieces of text, never markup."""
+"""JSON for readers: indented, colored, foldable, and with matches marked. Pure: returns pieces of text, never markup."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class _Writer:
 
 
 def _folds(lines: Sequence[str]) -> tuple[set[int], set[int]]:
-    """The lines at which folds begin and end: the first folds that are long enough and not nested too deeply."""
+    """The lines at which folds start and end: the first folds that are long enough and not nested too deeply."""
     opens: set[int] = set()
     closes: set[int] = set()
     stack: list[int] = []

@@ -73,10 +73,10 @@ class _Handlers:
             response = self._form(request, error.status, wanted, str(error))
             response.headers.update({name: value for name, value in (error.headers or {}).items() if name == RETRY_AFTER})
             return response
-        if request.get(PRINCIPAL) is not None:  # no copy of the previous user's cookie remains valid
+        if request.get(PRINCIPAL) is not None:  # also invalidates copies of the previous user's cookie
             await self._end(request[SESSION])
         log.info("somebody logged in to the dashboard", key_id=who.key_id, role=who.role.value)
-        # A new session, so that nobody can have planted its cookie.
+        # Always a new session, against session fixation.
         session = renderer.sessions.new(who.key_id)
         if (typed := opened(renderer, form.get(CARRIED_FIELD, ""))) is not None:
             request[SESSION], request[PRINCIPAL] = session, who

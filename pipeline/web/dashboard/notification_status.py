@@ -83,6 +83,6 @@ def _waiting(last: AttemptAnswer, endpoint: EndpointAnswer | None, now: datetime
 
 
 def _deciding(attempts: Sequence[AttemptAnswer]) -> AttemptAnswer:
-    """The newest attempt; but where a retry is to come in another series (of the event, or of a resend), the newest of that."""
+    """The newest attempt. But if the other series (first delivery or resend) will be retried, the newest attempt of that series."""
     newest = {one.trigger == "resend": one for one in attempts}
     return next((one for one in newest.values() if one.outcome == "repeated"), attempts[-1])

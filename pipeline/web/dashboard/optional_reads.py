@@ -15,7 +15,7 @@ FiguresT = TypeVar("FiguresT")
 
 @dataclass(frozen=True, slots=True)
 class OptionalReads(Generic[FiguresT]):
-    """The result; or None, and the reason in a sentence."""
+    """The result, or None and the reason in a sentence."""
 
     found: FiguresT | None
     problem: str | None = None

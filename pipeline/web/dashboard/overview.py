@@ -1,4 +1,4 @@
-"""``/webhooks``: the current state of the whole pipeline. The page polls ``/webhooks/live``; without JavaScript, reload it."""
+"""``/webhooks``: the current state of the whole pipeline. With JavaScript, the page polls ``/webhooks/live``."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def overview_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 def is_troubled(endpoint: EndpointAnswer) -> bool:
-    """Whether an endpoint needs attention: it fails, is on hold, or was disabled for its failures. A pause is intended."""
+    """Whether an endpoint needs attention: it fails, is on hold, or was disabled for its failures. A pause is intentional."""
     if endpoint.problem is not None:
         return True
     if endpoint.state == "active":

@@ -22,10 +22,10 @@ LOGIN: Final = f"{PREFIX}/login"
 
 @dataclass(frozen=True, slots=True)
 class DashboardPage:
-    """A page below ``/webhooks`` (GET), or the target of a form (POST: does its work, and redirects with 303).
+    """A page below ``/webhooks`` (GET), or the target of a form (POST, which acts and redirects with 303).
 
-    ``access`` is the least role that the page needs; None: no login is needed. ``parameters`` are those of its URL, ``fields`` those of the
-    form that is sent to it. ``exports``: it returns all results, and refuses unknown parameters.
+    ``access`` is the lowest role that may use it; None means that no login is needed. ``parameters`` are those of its URL,
+    ``fields`` those of its form. ``exports``: it returns all results, and refuses unknown parameters.
     """
 
     method: Literal["GET", "POST"]
@@ -47,7 +47,7 @@ class DashboardPage:
         return self.method, PREFIX + self.path
 
     def definition(self) -> web.RouteDef:
-        """As the router takes it. A GET answers HEAD too.
+        """The definition for the router. GET pages answer HEAD too.
 
         A variable part matches any path segment. aiohttp's default pattern excludes braces, which order numbers may contain.
         """

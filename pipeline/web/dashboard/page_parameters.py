@@ -1,4 +1,4 @@
-"""Check the parameters and fields of a request against the page's declaration, by the same rule as in the API."""
+"""Checks the parameters and fields of a request against the page's declaration, by the same rules as in the API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_FIELD: Final = "this form has no such field"
 
 
 def check_page_parameters(pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
-    """A middleware after authentication. Unknown parameters are reported on a page, and refused by a form or an export."""
+    """A middleware that runs after authentication. Pages report unknown parameters; forms and exports refuse them."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -37,7 +37,7 @@ class Entry:
 
 
 _GUIDE: Final = f"{PREFIX}/guide"
-"""Public. It is not a page of the dashboard (see pipeline/web/guide.py)."""
+"""Public, and not a page of the dashboard (see pipeline/web/guide.py)."""
 _DOCS: Final = "/docs"
 """The documentation site, if this installation has it (see pipeline/web/docs_site.py)."""
 _NAVIGATION: Final = (
@@ -52,10 +52,10 @@ _NAVIGATION: Final = (
 
 @cache
 def _assets_and_templates() -> tuple[Assets, Environment]:
-    """The templates of this release. Each process compiles a template when it is first used.
+    """The static files and the templates. Each process compiles a template when it is first used.
 
-    Names, URLs and texts come from others, so every value that a page prints is made visible. A value that a form sends back must stay
-    as it is: the template escapes it itself (``|e``).
+    Names, URLs and texts come from others, so invisible characters are made visible in every value that a page prints. A value
+    that a form sends back must stay unchanged: the template escapes it itself (``|e``).
     """
     assets = Assets()
     templates = Environment(
@@ -74,7 +74,7 @@ def _assets_and_templates() -> tuple[Assets, Environment]:
 
 
 class PageRenderer:
-    """Makes pages. One per process."""
+    """Renders pages. There is one per process."""
 
     def __init__(self, api: Api, warnings: Callable[[], Mapping[str, str]]) -> None:
         """``warnings`` returns the problems of this process, by the name of the check."""
@@ -97,14 +97,14 @@ class PageRenderer:
         return response
 
     def redirect(self, request: web.Request, to: str, *notices: Notice) -> web.Response:
-        """Redirect to a page of the dashboard, which shows the notices. 303: the browser continues with GET."""
+        """Redirect to a page of the dashboard, which shows the notices. With 303, the browser continues with GET."""
         response = web.Response(status=303, headers={"Location": to})
         if notices:
             self.sessions.say(request, response, notices)
         return response
 
     def to_login(self, request: web.Request) -> web.Response:
-        """Redirect to the login and, after it, back to the requested page, if it is one."""
+        """Redirect to the login, which then redirects to the requested page, if it can be requested again."""
         wanted = request.raw_path if request.method in ("GET", "HEAD") else ""
         return self.redirect(request, f"{LOGIN}?{urlencode({'next': wanted})}" if is_own_page(wanted) else LOGIN)
 
@@ -142,10 +142,10 @@ class PageRenderer:
 
 
 _MAX_NEXT: Final = 2000
-"""Characters. Longer addresses (searches with thousands of values) are not come back to: servers on the way have bounds."""
+"""Characters. There is no redirect to longer URLs (searches with thousands of values), because proxies limit the length."""
 
 
 def is_own_page(path: str) -> bool:
-    """Whether to redirect there. Only pages of the dashboard are allowed, whatever a link to the login says."""
+    """Whether a redirect there is safe. Only pages of the dashboard are, because anyone can write a link to the login."""
     is_below = path == PREFIX or path.startswith((f"{PREFIX}/", f"{PREFIX}?"))
     return is_below and len(path) <= _MAX_NEXT and path.isascii() and path.isprintable() and "\\" not in path

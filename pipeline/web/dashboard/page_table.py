@@ -1,4 +1,4 @@
-"""Every page below ``/webhooks``: the only list of them."""
+"""The only list of all pages below ``/webhooks``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/webhooks/go?text=…``: the search box of every page. It opens what was pasted: a timeline, an endpoint, an attempt, or the search."""
+"""``/webhooks/go?text=…``: the search box of every page. It opens a timeline, an endpoint, an attempt, or the search."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     def onward(
         request: web.Request, pasted: Pasted, found: Sequence[Choice], problem: str | None, *, is_guess: bool
     ) -> web.Response:
-        """Redirect to the only result. Without a result: to the search. With several: show a page to choose from."""
+        """Redirect to the only result or, without results, to the search. If there are several, show them."""
         may_see_bodies = principal_of(request).role.covers(Access.OPERATOR)
         if len(found) == 1:
             return renderer.redirect(
@@ -103,13 +103,16 @@ def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 def _matching(api: Api, pasted: Pasted) -> tuple[Sequence[NamedEndpoint], bool]:
-    """The endpoints that are meant, and whether they are for certain. The page of an order may be on the host of one that is not meant."""
+    """The matching endpoints, and whether that is certain. A guess is dropped if the text names an order or a shipment.
+
+    The URL of an order's page may have the same host as an endpoint.
+    """
     endpoints, is_exact = matching(named(api.registry.all()), pasted)
     return (endpoints, is_exact) if is_exact or pasted.mentioned is None else ((), False)
 
 
 def _choices(pasted: Pasted, endpoints: Sequence[NamedEndpoint], references: Sequence[Reference]) -> list[Choice]:
-    """What was found. The page of an order may be on the host of an endpoint that is not meant."""
+    """The results. If a URL names something that exists, endpoints with the same host are left out."""
     is_page = pasted.url is not None and bool(references)
     found = [] if is_page else [Choice(one.name, f"{PREFIX}/endpoints/{one.id}", one.target_url) for one in endpoints]
     return found + [_reference(one) for one in references]
@@ -120,7 +123,7 @@ def _named(pasted: Pasted) -> list[Choice]:
 
 
 def _doubts(pasted: Pasted, only: Choice, *, is_guess: bool) -> Iterable[Notice]:
-    """What to say where something else may have been meant than the one thing that was found."""
+    """A notice if the only result is a guess, because the user may have meant something else."""
     if pasted.url is None and only in _named(pasted):
         yield _or_in_bodies(pasted.text, f"names {only.label[:1].lower()}{only.label[1:]}")
     elif pasted.url is None and is_guess:
@@ -142,7 +145,7 @@ def _reference(one: Reference) -> Choice:
 
 
 def _own_page(request: web.Request, pasted: Pasted) -> str | None:
-    """The dashboard page that a URL points to. It is opened on this host. A URL with another host must look like one of ours."""
+    """The path of the dashboard page that a URL points to. A URL with another host must look like one of our pages."""
     path = pasted.path or ""
     if not is_own_page(path) or path.startswith((f"{PREFIX}/go", f"{PREFIX}/static/")):
         return None
@@ -155,7 +158,7 @@ def _in_bodies(text: str) -> str:
 
 
 def _or_in_bodies(text: str, what: str) -> Notice:
-    """A notice if the result is a guess, because something else may have been meant: a word in a body, for example."""
+    """A notice with a link that searches the bodies for the text instead."""
     short = text if len(text) <= 60 else f"{text[:60]}\N{HORIZONTAL ELLIPSIS}"
     return Notice(
         "good",

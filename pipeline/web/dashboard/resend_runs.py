@@ -1,4 +1,4 @@
-"""``/webhooks/resends``: resend all failed notifications of a search. Pages for the number and confirmation, the progress, and to stop."""
+"""``/webhooks/resends``: pages to resend all failed notifications of a search, to watch the progress, and to stop a run."""
 
 from __future__ import annotations
 

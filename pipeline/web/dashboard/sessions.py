@@ -70,7 +70,7 @@ class Sessions:
         self._clock = clock
 
     def of(self, request: web.Request) -> Session:
-        """The browser's session. A new one if there is none or it has ended."""
+        """The browser's session, or a new one if there is none or it has expired."""
         session = self._opened(request.cookies.get(SESSION_COOKIE), Session)
         return session if session is not None and session.until > self._clock() else self.new()
 
@@ -87,7 +87,7 @@ class Sessions:
         response.del_cookie(SESSION_COOKIE, path=PREFIX)
 
     def say(self, request: web.Request, response: web.StreamResponse, notices: Sequence[Notice]) -> None:
-        """Show a notice on the next page."""
+        """Show notices on the next page."""
         short = [replace(notice, text=notice.text[:_MAX_TEXT]) for notice in notices]
         content = msgspec.json.encode(_Notices(self._clock() + _NOTICES_TIME, short))
         self._set(request, response, NOTICES_COOKIE, content, _NOTICES_TIME)

@@ -17,7 +17,7 @@ ENCODING_CHOICES: Final = (("hex", "hexadecimal"), ("base64", "base64"))
 
 @dataclass(frozen=True, slots=True)
 class SignatureForm:
-    """What stands in the fields, as text."""
+    """The content of the fields, as text."""
 
     has_v1a: bool = False
     name: str = ""
@@ -27,7 +27,7 @@ class SignatureForm:
 
 
 def shown_signature_form(record: EndpointRecord) -> SignatureForm:
-    """The fields of an endpoint that there is."""
+    """The fields of an existing endpoint."""
     has_v1a, header = bool(record.key_pairs), record.signature_header
     if header is None:
         return SignatureForm(has_v1a)
@@ -35,7 +35,7 @@ def shown_signature_form(record: EndpointRecord) -> SignatureForm:
 
 
 def sent_signature_form(form: MultiDictProxy[str], stored: EndpointRecord | None) -> SignatureForm:
-    """The fields as they were sent; those of the endpoint where none were sent."""
+    """The fields as they were sent. If none were sent, the fields of the endpoint."""
     kept = shown_signature_form(stored) if stored is not None else SignatureForm()
     if "signatures" not in form:
         return kept
@@ -44,7 +44,7 @@ def sent_signature_form(form: MultiDictProxy[str], stored: EndpointRecord | None
 
 
 def given_certificate(form: MultiDictProxy[str]) -> dict[str, Any]:
-    """The field ``client_certificate`` as the API takes it; none when the form says nothing about it."""
+    """The field ``client_certificate`` in the API's format. Empty if the form does not set it."""
     if "remove_certificate" in form:
         return {"client_certificate": None}
     texts = {name: form.get(name, "").replace("\r\n", "\n").strip() for name in ("certificate", "private_key")}
@@ -52,7 +52,7 @@ def given_certificate(form: MultiDictProxy[str]) -> dict[str, Any]:
 
 
 def given_signatures(form: MultiDictProxy[str]) -> dict[str, Any]:
-    """The fields as the API takes them; none when the form says nothing about them."""
+    """The fields in the API's format. Empty if the form does not set them."""
     if "signatures" not in form:
         return {}
     versions = ["v1", "v1a"] if "v1a" in form else ["v1"]

@@ -39,7 +39,7 @@ def span(length: timedelta) -> str:
 
 
 def stamp(time: datetime) -> str:
-    """A time to the second, in the reader's zone, which is named: ``2026-03-02 16:04:00 CET``."""
+    """A time to the second, with the reader's zone: ``2026-03-02 16:04:00 CET``."""
     there = local(time)
     name = there.tzname() or ""
     # Zones without an abbreviation are named by their UTC offset.
@@ -47,13 +47,13 @@ def stamp(time: datetime) -> str:
 
 
 def minute(time: datetime) -> str:
-    """A minute of a day in the reader's zone, which is named: ``16:04 CET``."""
+    """A time of day to the minute, with the reader's zone: ``16:04 CET``."""
     _, of_day, zone = stamp(time).split(" ")
     return f"{of_day[:5]} {zone}"
 
 
 def hour(time: datetime) -> str:
-    """When an hour begins in the reader's zone, which is named, with the day where that is not today's: ``2 Mar, 16:00 CET``."""
+    """A day and a time to the minute, with the reader's zone: ``2 Mar, 16:00 CET``."""
     there = local(time)
     return f"{there.day} {there:%b}, {minute(time)}"
 
@@ -64,12 +64,12 @@ def utc(time: datetime) -> str:
 
 
 def both(time: datetime) -> str:
-    """A time in the reader's zone, and in UTC where that is another: what stands beside a time when the pointer is on it."""
+    """A time in the reader's zone and, if that is another zone, in UTC. For tooltips."""
     return shown if (shown := stamp(time)) == utc(time) else f"{shown} ({utc(time)})"
 
 
 def clock(time: datetime, now: datetime) -> str:
-    """A time as people say it, in the reader's zone: ``12:58`` today and last night, ``2 Mar, 12:58`` this year, else with the year."""
+    """A short time in the reader's zone: ``12:58`` today or within 12 hours, ``2 Mar, 12:58`` this year, else with the year."""
     there, today = local(time), local(now)
     if there.date() == today.date() or abs(time - now) < _HALF_A_DAY:
         return f"{there:%H:%M}"
@@ -78,7 +78,7 @@ def clock(time: datetime, now: datetime) -> str:
 
 
 def time_of(text: str) -> datetime | None:
-    """A time with its offset, as links have it; None for what is none: a whole day, or words."""
+    """A time with an offset, as in links. None for other texts, such as a whole day or words."""
     if not _WITH_A_CLOCK.match(text):
         return None
     try:
@@ -89,7 +89,7 @@ def time_of(text: str) -> datetime | None:
 
 
 def field_time(text: str) -> str | None:
-    """A time as a browser's field for one takes it, in the reader's zone; empty for none, None for a text that is not a time."""
+    """A time in the reader's zone, in the format of a browser's field. Empty text stays empty; None for text that is not a time."""
     if not text:
         return ""
     time = time_of(text)
@@ -107,7 +107,7 @@ def number(value: int) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share: ``99.8%``. Never 100% when something is missing, nor 0% when something is there."""
+    """A share: ``99.8%``. It is 100% or 0% only if the share is exactly that."""
     if share is None:
         return NOTHING
     if share in (0.0, 1.0):
@@ -139,12 +139,12 @@ def outcome(name: str) -> str:
 
 
 def words(name: str) -> str:
-    """A name of the wire for people: ``shipment_shipped`` is ``Shipment shipped``, ``not_json`` is ``Not JSON``."""
+    """A wire name for people: ``shipment_shipped`` becomes ``Shipment shipped``, ``not_json`` becomes ``Not JSON``."""
     return name.replace("_", " ").capitalize().replace(" json", " JSON")
 
 
 def segment(text: str) -> str:
-    """A text as one segment of a path: slashes and all else that means something there are encoded."""
+    """A text as one segment of a path, with slashes and other special characters encoded."""
     return quote(text.encode("utf-8", "replace"), safe="")
 
 
@@ -155,7 +155,7 @@ def about(sentence: str, field: str) -> str:
 
 
 def tojson_text(value: object) -> str:
-    """A value as JSON, as text: the template escapes it (Jinja's own tojson is for scripts)."""
+    """A value as JSON text, which the template escapes. Jinja's own tojson is for scripts."""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -20,12 +20,12 @@ _zone: ContextVar[tzinfo] = ContextVar("time zone of the reader", default=UTC)
 
 
 def local(time: datetime) -> datetime:
-    """A time in the zone of whoever the page is made for."""
+    """A time in the reader's zone."""
     return time.astimezone(_zone.get())
 
 
 def from_local(time: datetime) -> datetime:
-    """A time without an offset, as the reader's clock shows it."""
+    """A time in UTC, from a time without an offset in the reader's zone."""
     return time.replace(tzinfo=_zone.get()).astimezone(UTC)
 
 
@@ -59,7 +59,7 @@ def chosen_zone(request: web.Request) -> str | None:
 
 
 def in_time_zone() -> Middleware:
-    """A middleware that has the pages of a request show times in the zone of its reader."""
+    """A middleware that makes pages show times in the reader's zone."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -48,7 +48,7 @@ def time_zone_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 def keep_zone(request: web.Request, response: web.Response, name: str) -> None:
-    """Have the browser remember a zone. One that is not known is not kept."""
+    """Store a zone in the browser's cookie. Unknown zones are not stored."""
     if zone_of(name) is not None:
         response.set_cookie(
             ZONE_COOKIE, name, max_age=_YEAR, path=PREFIX, secure=came_over_tls(request), httponly=True, samesite="Lax"
@@ -56,7 +56,7 @@ def keep_zone(request: web.Request, response: web.Response, name: str) -> None:
 
 
 def _zones() -> Sequence[str]:
-    """The zones to choose from: those of places, as people look for them, and UTC."""
+    """The zones to choose from: UTC and the zones that are named after places."""
     return [
         DEFAULT,
         *sorted(one for one in zone_names() if "/" in one and not one.startswith(("Etc/", "SystemV/", "posix/", "right/"))),

@@ -1,4 +1,4 @@
-"""``/webhooks/orders/{number}``, ``/shipments/…``, ``/subscriptions/…``, ``/stock-items/…``: what each endpoint received, and a way to resend the rest."""
+"""``/webhooks/orders/{number}``, ``/shipments/…``, ``/subscriptions/…``, ``/stock-items/…``: what each endpoint received."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from schemas.api_key import Access
 from schemas.delivery import Trigger
 
 _MOST: Final = 255
-"""Characters of a number, as the references of an event."""
+"""Characters of a number. The references of an event have the same limit."""
 _MOST_DIGITS: Final = 18
 _MOST_SHIPMENTS: Final = 100
 _MOST_AT_ONCE: Final = 100
@@ -51,14 +51,14 @@ class TimelineKind:
     name: str
     folder: str
     what: str
-    """What its number is called."""
+    """The name of its number."""
 
     def path(self, number: str) -> str:
-        """The address of a page."""
+        """The path of a page."""
         return f"{PREFIX}/{self.folder}/{segment(number)}"
 
     def may_be(self, number: str) -> bool:
-        """Whether anything can have this number."""
+        """Whether a number is possible. The id of a stock item is a whole number."""
         is_whole = number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS
         return is_whole or self.about is not TimelineSubject.STOCK_ITEM
 
@@ -87,9 +87,9 @@ class ShownEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class TimelineView:
-    """What the page shows. ``own`` and ``of_shipments`` are the searches of the two links; the latter is None without shipments.
+    """The content of the page. ``own`` and ``of_shipments`` are the targets of the two links; the latter is None without shipments.
 
-    ``spelled``: another way to write the number, and its page, where nothing is on record.
+    ``spelled``: if nothing was found, another way to write the number, and its page.
     """
 
     kind: TimelineKind
@@ -103,7 +103,7 @@ class TimelineView:
     is_sent_at_once: bool
     spelled: tuple[str, str] | None
     resent: Mapping[tuple[str, int], tuple[str, datetime]]
-    """Who sent an event to an endpoint again last, and when."""
+    """Who last resent an event to an endpoint, and when."""
 
 
 def timeline_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
@@ -179,19 +179,19 @@ class _Handlers:
         return number
 
     def _spelled(self, number: str) -> tuple[str, str] | None:
-        """The number as it is written elsewhere, where that is another."""
+        """The canonical form of the number and its page, if it differs."""
         other = spelled(number)
         return (other, self._kind.path(other)) if other != number else None
 
 
 def _resent(record: TimelineRecords) -> tuple[Sequence[str], datetime] | None:
-    """The events that somebody sent again, and since when to look for who it was; None when nobody did."""
+    """The events that were resent, and the time from which to search for who resent them. None if none were resent."""
     events = {one.event_id for one in record.attempts if one.trigger == Trigger.RESEND}
     return (sorted(events), min(one.created_at for one in record.attempts)) if events else None
 
 
 def conditions(api: Api, ids: Iterable[int]) -> Mapping[int, EndpointCondition]:
-    """How endpoints are now, by id; those that are not registered (any more) are left out."""
+    """The current state of endpoints, by id. Endpoints that are not registered are left out."""
     return {one: _condition(api, endpoint) for one in ids if (endpoint := api.registry.get(one)) is not None}
 
 
