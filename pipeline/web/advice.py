@@ -15,8 +15,8 @@ _BY_FAILURE: Final[Mapping[str, str]] = {
     Failure.CONNECT_TIMEOUT: "The connection was not accepted in time. Check that the server runs, and that its firewall allows our addresses.",
     Failure.CONNECTION_REFUSED: "Nothing listens on this port. Start the receiver, or correct the port of the target URL.",
     Failure.CONNECTION_RESET: (
-        "The connection was cut before the answer was complete. Look for crashes and restarts in the receiver's log, and for limits "
-        "on body size or time in the proxy before it."
+        "The connection was cut before the answer was complete. Look for crashes and restarts in the receiver's log, and for "
+        "limits on body size or time in the proxy in front of it."
     ),
     Failure.DNS: "The host name is not known. Correct the target URL, or the name's DNS records.",
     Failure.TLS: "Fix the certificate or the TLS settings: a public authority, the right host name, the full chain, TLS 1.2 or newer.",
@@ -33,7 +33,7 @@ _BY_STATUS: Final[Mapping[int, str]] = {
     403: "The receiver forbids the request. Look for a firewall (WAF) or a CSRF check on this path. Webhooks have neither cookies nor forms.",
     404: "There is nothing at this path. Correct the target URL.",
     405: "This path takes no POST. Correct the target URL or the route.",
-    408: f"It gave up waiting for the request. {_SOON}",
+    408: f"The receiver gave up waiting for the request. {_SOON}",
     409: "A conflict usually means that the receiver already has this notification. Answer a retry (same webhook-id) with 200.",
     410: "The receiver says that it is gone permanently. If that is right, delete or pause the endpoint.",
     411: "The receiver needs a Content-Length, and we send one. Check the proxy in front of it.",
@@ -41,7 +41,7 @@ _BY_STATUS: Final[Mapping[int, str]] = {
     415: "The receiver does not accept application/json. Accept this content type.",
     422: "The receiver rejects the content. Acknowledge notifications that you do not need, too.",
     429: "The receiver gets too many requests. Set max_per_second on the endpoint. A Retry-After header is honored.",
-    500: "Search its log at this time for the webhook-id, and fix what failed there.",
+    500: "Search the receiver's log at this time for the webhook-id, and fix what failed there.",
     501: "The receiver does not support POST. Correct the target URL or the route.",
     502: "The proxy in front of the receiver gets no valid answer from it. Check that the receiver runs.",
     503: "Nothing, if it is temporarily overloaded or in maintenance: retries continue, and a Retry-After header is honored.",

@@ -126,7 +126,7 @@ class AttemptStreams:
                 _tell(watch, StreamNews(problem=str(error)))
                 pause *= _SLOWER
             except Exception:
-                log.exception("a look for new attempts failed")
+                log.exception("the search for new attempts failed")
                 _tell(watch, StreamNews(problem="New attempts cannot be read at the moment. The log of the API says why."))
                 pause *= _SLOWER
             await asyncio.sleep(pause)

@@ -23,7 +23,7 @@ def authentication_values(given: EndpointInput, current: EndpointRecord | None, 
     """
     if given.token is not None:
         if not _agrees_with_token(given):
-            raise InvalidError({"authentication": ["Give token, or authentication of another type, and not both."]})
+            raise InvalidError({"authentication": ["Give either token, or authentication of another type, not both."]})
         return {"sealed_token": vault.seal(given.token.get_secret_value()), "authentication": None}
     is_removed = "token" in given.model_fields_set
     if given.authentication is None:

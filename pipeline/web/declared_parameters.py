@@ -137,7 +137,7 @@ def _unknown(key: str, known: Mapping[str, Parameter]) -> str:
     if _FILTERS in known and _IS_NO_FILTER.match(key.strip()):
         return "there is no such parameter; filters look like q[order_number_eq]=R1"
     names = ", ".join(one for one in known if one != STRICT.name)
-    return f"there is no such parameter here; there is {names}" if names else "there is no such parameter here"
+    return "there is no such parameter here" + (f"; known parameters: {names}" if names else "")
 
 
 def _unfit(parameter: Parameter, value: str) -> str | None:

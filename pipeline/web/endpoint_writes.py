@@ -89,7 +89,7 @@ async def change_endpoint(
                 try:
                     await api.registry.write(api.producer, written)
                 except SupersededError:
-                    log.info("a change of an endpoint was overtaken, making it again", endpoint_id=endpoint_id)
+                    log.info("another process changed an endpoint first, trying again", endpoint_id=endpoint_id)
                 else:
                     log.info(
                         "an endpoint was changed", endpoint_id=endpoint_id, change=written.change, changed_by=written.changed_by

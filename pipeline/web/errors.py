@@ -55,7 +55,7 @@ class HeldCountError(ApiError):
     def __init__(self, named: int, held: int) -> None:
         are = "is held" if held == 1 else "are held"
         super().__init__(
-            409, f"{held:,} {are} for this endpoint now, not {named:,}: nothing was dropped. Name the number of now."
+            409, f"{held:,} {are} for this endpoint now, not {named:,}: nothing was dropped. Send the current number."
         )
         self.held = held
 

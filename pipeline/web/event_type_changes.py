@@ -32,7 +32,7 @@ _UNCONFIRMED: Final = (
     "Kafka has not confirmed the change in time. The change may still take effect. List the event types before you try again."
 )
 _NO_TOPIC_YET: Final = (
-    "Kafka does not say whether the topic is there, or has not made it in time. No event type was changed; try again."
+    "Kafka has not said whether the topic exists, or has not created it in time. No event type was changed. Please try again."
 )
 _OVERTAKEN: Final = "Somebody else changed the event type at the same time, so your change was not made. Read it again."
 

@@ -147,7 +147,7 @@ def _answer(
     unread = f" {tally.unread:,} could not be read: too large, erased, or too old." if tally.unread else ""
     of = f"{events:,} {'event' if events == 1 else 'events'}"
     return PreviewAnswer(
-        sentence=f"You would have received {tally.matched:,} of {of} of {span}.{reached}{unread}",
+        sentence=f"You would have received {tally.matched:,} of {of} in {span}.{reached}{unread}",
         matched=tally.matched,
         events=events,
         examined=tally.examined,

@@ -80,7 +80,7 @@ class KeyRing:
         if not actor.startswith(_ACTOR):
             return actor
         key = self._keys.get(actor.removeprefix(_ACTOR))
-        return (key.owner or key.name) if key is not None else f"a key of the settings ({actor.removeprefix(_ACTOR)})"
+        return (key.owner or key.name) if key is not None else f"a key in the settings ({actor.removeprefix(_ACTOR)})"
 
     def last_used(self, identifier: str) -> datetime | None:
         """When a key was last used. Uses in other processes in the last hour may be missing."""

@@ -22,9 +22,9 @@ _JSON: Final = "application/json"
 _ABOUT: Final = (
     "Webhooks of an order management system: register endpoints, and find out what was sent to them. "
     "Times are ISO 8601 in UTC with milliseconds, durations are milliseconds. "
-    "What a GET does not understand of its query string it leaves out, and names in `ignored_filters` of its answer; with `strict=1`, and "
-    "wherever something is sent, exported or changed, that is an error (422). "
-    "A key's role is viewer, operator or admin; each may do all that those before it may."
+    "A GET ignores parameters that it does not understand, and lists them in `ignored_filters` of its answer. With `strict=1`, and "
+    "wherever something is sent, exported or changed, they are an error (422). "
+    "The role of a key is viewer, operator or admin. Each role includes the rights of the roles before it."
 )
 
 

@@ -181,12 +181,12 @@ class RunInProcess:
                 await self.tell()
             await self.tell(state=RunState.DONE)
         except asyncio.CancelledError:
-            await self._end(RunState.STOPPED, "The process that carried it out was stopped.")
+            await self._end(RunState.STOPPED, "The process that ran it was stopped.")
             raise
         except (ApiError, PublishError) as error:
             await self._end(RunState.FAILED, str(error))
         except Exception:
-            log.exception("a run that resends failed", run=self.seen.id)
+            log.exception("a resend run failed", run=self.seen.id)
             await self._end(RunState.FAILED, "Something went wrong on our side. The log of the API says what.")
 
     async def _is_cancelled(self) -> bool:
@@ -225,7 +225,7 @@ class RunInProcess:
         try:
             await self.tell(state=state, problem=problem)
         except (ApiError, PublishError) as error:
-            log.warning("the end of a run that resends could not be put on record", run=self.seen.id, error=str(error))
+            log.warning("the end of a resend run could not be recorded", run=self.seen.id, error=str(error))
 
 
 def doubts(query: AttemptQuery) -> list[str]:
@@ -244,7 +244,7 @@ def _seen(row: RunRow) -> ResendRun | None:
     try:
         progress = from_json(row.detail.encode(), ResendProgress)
     except InvalidRecordError:
-        log.warning("the progress of a run that resends cannot be read", run=row.id)
+        log.warning("the progress of a resend run cannot be read", run=row.id)
         return None
     return ResendRun(row.id, row.actor, row.started_at, row.heard_at, progress)
 

@@ -182,8 +182,8 @@ class SendAgain:
         bodies = {one.event.id: one.body for one in page}
         sent = 0
         if page and run is not None:
-            behind = "the beginning" if after is None else f"{after.received_ms}.{after.event_id}"
-            detail = f"{len(bodies)} events to endpoints {', '.join(map(str, wanted.endpoint_ids))}, behind {behind}"
+            place = "from the beginning" if after is None else f"after {after.received_ms}.{after.event_id}"
+            detail = f"{len(bodies)} events to endpoints {', '.join(map(str, wanted.endpoint_ids))}, {place}"
             await self.audit.put(who, AuditAction.REPLAY, f"replay {run}", detail)
             sent = await self._deliver_all(page)
         end = ReplayPosition.of(page[-1]) if len(bodies) == limit else None
@@ -205,8 +205,8 @@ class SendAgain:
             raise ApiError(409, f"This record came from {topic}, which is not a topic of events. See docs/runbook.md.")
         key, value, event = self._checked(letter, repair)
         topic = self.events.topic_of(event.event_name)
-        mended = [name for name, now, was in (("key", key, letter.key), ("value", value, letter.value)) if now != was]
-        detail = f"to {topic}, event {event.id}, " + (f"mended: {', '.join(mended)}" if mended else "as it was")
+        repaired = [name for name, now, was in (("key", key, letter.key), ("value", value, letter.value)) if now != was]
+        detail = f"to {topic}, event {event.id}, " + (f"repaired: {', '.join(repaired)}" if repaired else "as it was")
         subject = f"{LETTER}{identifier}"
         await self.audit.put(who, AuditAction.REPUBLISH, subject, detail)
         sent = self.producer.send(topic, key=key, value=value, headers=_own_headers(letter))
@@ -219,7 +219,7 @@ class SendAgain:
         try:
             await self.audit.put(who, AuditAction.REPUBLISH, subject, done)
         except ApiError as error:
-            log.warning("a dead letter was published again, but its list does not know", dead_letter=identifier, error=str(error))
+            log.warning("a dead letter was published again, but stays in the list", dead_letter=identifier, error=str(error))
         return Republished(event, position)
 
     def event_of(self, letter: DeadLetterDetail, value: bytes | None, key: bytes = _ANY_KEY) -> EventMeta:

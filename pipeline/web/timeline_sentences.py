@@ -34,12 +34,12 @@ _FAILURES: Final[dict[str, tuple[str, str]]] = {
         "could not be reached (connecting took too long)",
     ),
     Failure.CONNECTION_REFUSED: ("has refused connections", "refused the connection"),
-    Failure.CONNECTION_RESET: ("has broken connections off", "broke the connection off"),
+    Failure.CONNECTION_RESET: ("has been cutting connections", "cut the connection"),
     Failure.DNS: ("has been unreachable (its host name is not known)", "could not be found (its host name was not known)"),
     Failure.TLS: ("has had a TLS problem", "had a TLS problem"),
-    Failure.TRUNCATED: ("has broken its answers off", "broke its answer off"),
-    Failure.INVALID_RESPONSE: ("has not answered in HTTP", "did not answer in HTTP"),
-    Failure.BLOCKED_ADDRESS: ("has had an address that nothing is sent to", "had an address that nothing is sent to"),
+    Failure.TRUNCATED: ("has sent incomplete answers", "sent an incomplete answer"),
+    Failure.INVALID_RESPONSE: ("has not answered with valid HTTP", "did not answer with valid HTTP"),
+    Failure.BLOCKED_ADDRESS: ("has had an address that webhooks are not sent to", "had an address that webhooks are not sent to"),
     Failure.INVALID_TARGET: ("has had a URL or headers that cannot be used", "had a URL or headers that could not be used"),
 }
 _UNREACHABLE: Final = ("has been unreachable", "could not be reached")
@@ -143,7 +143,7 @@ def _reason(part: EndpointTimeline, missing: Sequence[EndpointDelivery]) -> Sent
 def _kept_back(endpoint: EndpointCondition) -> Sentence:
     if endpoint.problem is not None and endpoint.state == "active":
         return ("nothing can be sent to it: its secrets cannot be opened",)
-    held = f" ({endpoint.held_count:,} held for it in all)" if endpoint.held_count else ""
+    held = f" ({endpoint.held_count:,} held for it in total)" if endpoint.held_count else ""
     since: Sentence = (" since ", Moment(endpoint.disabled_at)) if endpoint.disabled_at else ()
     reasons: dict[str, Sentence] = {
         "deleted": ("the endpoint was deleted",),
@@ -158,7 +158,7 @@ def _failure(last: AttemptRow, failing_since: datetime | None) -> Sentence:
     if last.outcome == "expired":
         return ("it was paused or disabled for too long",)
     if last.outcome == "discarded":
-        return ("it was not to be sent any more",)
+        return ("it was discarded",)
     if failing_since is not None:
         return (f"it {_words(last)[0]} since ", Moment(failing_since))
     return (f"it {_words(last)[1]} at ", Moment(last.created_at))

@@ -28,7 +28,7 @@ async def verify_when_asked(api: EndpointServices, endpoint: Endpoint, actor: st
     try:
         return await verify_endpoint(api, endpoint.id, actor)
     except ApiError as error:
-        log.warning("an endpoint that is to be verified was not; ask it again", endpoint_id=endpoint.id, problem=str(error))
+        log.warning("an endpoint could not be verified; verify it again", endpoint_id=endpoint.id, problem=str(error))
         return api.registry.get(endpoint.id) or endpoint
 
 

@@ -123,7 +123,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     # Another secret.
     await page.get_by_role("link", name="Rotate").click()
     await admin.look("endpoint-rotate")
-    await page.get_by_role("button", name="Make a new secret").click()
+    await page.get_by_role("button", name="Create a new secret").click()
     renewed = await page.locator(".secret code").inner_text()
     assert renewed != receiver.secret
 

@@ -171,7 +171,7 @@ async def test_5_rotate_a_secret(shop: Shop, admin: Tab) -> None:
         await page.get_by_role("link", name="Endpoints", exact=True).click()
         await page.get_by_role("link", name="ERP", exact=True).click()
         await page.get_by_role("link", name="Rotate").click()
-        await page.get_by_role("button", name="Make a new secret").click()
+        await page.get_by_role("button", name="Create a new secret").click()
         await expect(page.locator(".secret code")).to_contain_text("whsec_")
 
 

@@ -62,7 +62,7 @@ async def test_from_the_order_number_to_the_resend(shop: Shop, admin: Tab) -> No
     await expect(card).to_contain_text(
         re.compile(r"1 of 1 not delivered, because it (has answered 500 since|answered 500 at) .*; next retry in")
     )
-    await expect(card).to_contain_text("Search its log at this time")
+    await expect(card).to_contain_text("Search the receiver's log at this time")
     await expect(card.locator("details")).to_have_attribute("open", "")
     await expect(page.locator("section.receiver", has_text="ERP").locator("details")).not_to_have_attribute("open", "")
     await admin.look("timeline-trouble")

@@ -38,7 +38,7 @@ async def test_what_was_repaired_leaves_the_list_and_says_by_whom(store: Store) 
     await told(
         store,
         # What was meant to be published is no repair; what Kafka has acknowledged is. The last one counts.
-        entry(START, AuditAction.REPUBLISH, f"{LETTER}{second}", "to oms.orders, event evt_2, mended: value"),
+        entry(START, AuditAction.REPUBLISH, f"{LETTER}{second}", "to oms.orders, event evt_2, repaired: value"),
         entry(START, AuditAction.REPUBLISH, f"{LETTER}{first}", f"{PUBLISHED}to oms.orders, partition 0, offset 7, event evt_1"),
         entry(
             START + MINUTE, AuditAction.REPUBLISH, f"{LETTER}{first}", f"{PUBLISHED}to oms.orders, partition 0, offset 8", "Grace"

@@ -48,8 +48,9 @@ def attempt_event_routes(api: Api) -> Iterable[Route]:
             Access.VIEWER,
             "Watch the attempts of a search as they are recorded",
             {200: EVENT_STREAM},
-            'Server-sent events, for Accept: text/event-stream. attempts: {"attempts": [...]}, the oldest first, each as in the list; '
-            'problem: {"error": ...}, and the stream goes on; over: {"error": ...}, and it ends. An attempt may come again after a connection broke: ids tell.',
+            'Server-sent events, for Accept: text/event-stream. attempts: {"attempts": [...]}, oldest first, each as in the '
+            'list; problem: {"error": ...}, and the stream continues; over: {"error": ...}, and it ends. After a reconnection, '
+            "an attempt may be sent again, with the same id.",
             parameters=(FILTERS, STRICT),
             errors=(406, 422, 503),
         )

@@ -31,7 +31,7 @@ from schemas.http.attempts import (
 )
 
 _BARS: Final = Parameter(
-    "bars", "How many at most.", {"type": "integer", "minimum": 1, "maximum": MAX_BARS, "default": DEFAULT_BARS}
+    "bars", "The maximum number of bars.", {"type": "integer", "minimum": 1, "maximum": MAX_BARS, "default": DEFAULT_BARS}
 )
 
 
@@ -98,8 +98,9 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
             Access.VIEWER,
             "Search the attempts",
             {200: AttemptListAnswer},
-            "Newest first. In another order, a search in texts (bodies, *_cont) sorts the newest 2,000 attempts that it finds: sorted_since "
-            "says so. What a filter does not understand is reported in ignored_filters. Searching in bodies needs an operator.",
+            "Newest first. In another order, a search in texts (bodies, *_cont) sorts only the newest 2,000 attempts that it "
+            "finds, and sorted_since is set. Filters without effect are reported in ignored_filters. Searching in bodies needs "
+            "an operator.",
             parameters=(*PAGE, AFTER, FILTERS, STRICT),
             errors=(422, 503),
         ),
@@ -110,8 +111,8 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
             Access.VIEWER,
             "Count the attempts of a search",
             {200: FacetsAnswer},
-            "By state, event type and endpoint. Where counting all would mean to read too much, the newest 5,000 (1,000 of a search in bodies) are counted: "
-            "counted_since says so.",
+            "By state, event type and endpoint. If counting all would read too much, only the newest 5,000 are counted (1,000 if "
+            "the search is in bodies), and counted_since is set.",
             parameters=(FILTERS, STRICT),
             errors=(422, 503),
         ),
@@ -122,7 +123,8 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
             Access.VIEWER,
             "The attempts of a search over time",
             {200: HistogramAnswer},
-            "Where counting all would mean to read too much, the newest 5,000 (1,000 of a search in bodies) are counted: counted_since says so.",
+            "If counting all would read too much, only the newest 5,000 are counted (1,000 if the search is in bodies), and "
+            "counted_since is set.",
             parameters=(_BARS, FILTERS, STRICT),
             errors=(422, 503),
         ),
@@ -133,7 +135,7 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
             Access.VIEWER,
             "One attempt with headers and bodies",
             {200: AttemptDetailAnswer},
-            "Bodies are shown to operators, and that they were is on record; to viewers bodies_hidden is true.",
+            "Operators see the bodies, and the view is recorded in the audit log. For viewers, bodies_hidden is true.",
             errors=(503,),
         ),
     ]

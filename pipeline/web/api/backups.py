@@ -78,7 +78,7 @@ def backup_routes(api: EndpointServices) -> Iterable[Route]:
             Access.ADMIN,
             "All endpoints as a backup",
             {200: MEDIA_TYPE},
-            "JSON lines. Secrets are in it as they are in Kafka, encrypted with the encryption key. That it was made is on record.",
+            "JSON lines. Secrets are encrypted with the encryption key, as in Kafka. The backup is recorded in the audit log.",
             errors=(503,),
             exports=True,
         ),
@@ -87,10 +87,10 @@ def backup_routes(api: EndpointServices) -> Iterable[Route]:
             "/webhook/backups/endpoints",
             restore,
             Access.ADMIN,
-            "Restore endpoints of a backup",
+            "Restore endpoints from a backup",
             {200: RestoreAnswer},
-            f"Up to {MAX_RESTORED}, each by itself: what is missing is created, with its id where nobody else has it; what is there and "
-            "differs is changed with overwrite only. It may be done again.",
+            f"Up to {MAX_RESTORED}, each on its own. A missing endpoint is created, with its old id if that is free. An existing "
+            "one that differs is changed only with overwrite. The request can be repeated.",
             body=RestoreBody,
             errors=(503,),
         ),

@@ -55,8 +55,8 @@ def encryption_routes(api: EndpointServices) -> Iterable[Route]:
             Access.ADMIN,
             "Encrypt endpoints with the first encryption key",
             {200: EncryptionAnswer},
-            f"At most {_AT_ONCE} a request: repeat it until nothing remains. Each is a change of its endpoint (`reencrypt`), with a new "
-            "version; nothing else of it changes, and deliveries go on.",
+            f"At most {_AT_ONCE} per request: repeat it until nothing remains. Each one is a change of its endpoint "
+            "(`reencrypt`), with a new version. Nothing else changes, and deliveries continue.",
             errors=(503,),
         ),
     ]

@@ -46,8 +46,8 @@ def preview_routes(api: PreviewServices) -> Iterable[Route]:
             Access.ADMIN,
             "What an endpoint would have received",
             {200: PreviewAnswer},
-            "Nothing is registered and nothing is sent. The events of the last days are held against the filters as the fan-out does it, the "
-            "newest first, up to 50,000 of them or 15 seconds; the answer says how far it came.",
+            "Nothing is registered and nothing is sent. The events of the last days are matched by the rules of the fan-out, "
+            "newest first, up to 50,000 of them or for 15 seconds. The answer says which time it covers.",
             body=PreviewBody,
             errors=(503,),
         )
@@ -64,6 +64,6 @@ def checked_preview(values: Mapping[str, object], types: EventTypes) -> Compilab
 
 
 async def audited_preview(api: PreviewServices, request: web.Request, given: CompilablePreviewInput) -> PreviewAnswer:
-    """Record the preview in the audit log, then count. Filters reveal the content of bodies, so a preview counts as a search in bodies."""
+    """Record the preview in the audit log, then count. Filters reveal the content of bodies, like a search in bodies."""
     await api.audit.put(request, AuditAction.SEARCH_BODIES, "events", "preview of filters")
     return await preview(api, given)

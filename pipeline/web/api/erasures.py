@@ -29,7 +29,10 @@ log = logger(__name__)
 
 _WRAPPER: Final = 'Name the person: {"erasure": {"email": "…"}} or {"erasure": {"order_number": "…"}}.'
 _LOOK_EVERY_S: Final = 0.25
-_STILL_AT_IT: Final = "ClickHouse has not finished overwriting yet, and will go on by itself. Ask for the preview: it says what is left; then ask again."
+_STILL_AT_IT: Final = (
+    "ClickHouse has not finished overwriting yet, and will continue on its own. Request the preview to see what is left, then "
+    "erase again."
+)
 
 
 def erasure_routes(api: ErasureServices) -> Iterable[Route]:
@@ -81,9 +84,9 @@ def erasure_routes(api: ErasureServices) -> Iterable[Route]:
             Access.ADMIN,
             "Erase a person's data from ClickHouse",
             {200: ErasureAnswer},
-            "Overwrites bodies, answers and references of the person's events and attempts, and dead letters. Answers when ClickHouse has "
-            "done it and nothing is found any more; a 503 says that it is still at it. It may be done again. Kafka keeps its records "
-            "until their retention is over (`kept_elsewhere`).",
+            "Overwrites bodies, answers and references of the person's events and attempts, and dead letters. Answers when "
+            "ClickHouse is done and nothing is found any more; 503 means that it is still working. The request can be repeated. "
+            "Kafka keeps its records until their retention ends (`kept_elsewhere`).",
             body=ErasureBody,
             errors=(503,),
         ),

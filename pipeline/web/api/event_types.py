@@ -52,8 +52,8 @@ _WRAPPER: Final = (
 )
 _NAME: Final = {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,99}$"}
 _RULES: Final = (
-    "As an entry of the file of event types (docs/event-types.md). Every process knows it within seconds; nothing is restarted. "
-    "A topic that is not there is made; where this process may not do that, the answer is a 409 that says how to make it. "
+    "The fields are those of the file of event types (docs/event-types.md). Every process knows the event type within seconds, "
+    "without a restart. A missing topic is created. If this process may not create it, the answer is 409 and says how to do it. "
 )
 
 
@@ -107,7 +107,7 @@ def event_type_routes(api: Api) -> Iterable[Route]:
     async def update(request: web.Request) -> web.Response:
         wanted, name = await given(request), request.match_info["id"]
         require_changeable(api, name)
-        detail = "also where it breaks somebody" if wanted.allow_breaking else ""
+        detail = "breaking changes allowed" if wanted.allow_breaking else ""
         await api.audit.put(request, AuditAction.UPDATE_EVENT_TYPE, f"event type {name}", detail)
         found, told = await update_event_type(
             api, name, wanted.entry(), principal_of(request).actor, allow_breaking=wanted.allow_breaking
@@ -148,10 +148,10 @@ def event_type_routes(api: Api) -> Iterable[Route]:
             "/webhook/event_types/{id}",
             update,
             Access.ADMIN,
-            "Change an event type that was made with the API",
+            "Change an event type that was added with the API",
             {200: EventTypeWritten},
             _RULES
-            + "A change that breaks producers or receivers is a 409 that says what it breaks, unless allow_breaking is true.",
+            + "A change that breaks producers or receivers is refused with 409 and the reason, unless allow_breaking is true.",
             body=EventTypeBody,
             errors=(409, 503),
             id_schema=_NAME,
@@ -161,9 +161,10 @@ def event_type_routes(api: Api) -> Iterable[Route]:
             "/webhook/event_types/{id}",
             remove,
             Access.ADMIN,
-            "Remove an event type that was made with the API",
+            "Remove an event type that was added with the API",
             {204: None},
-            "While endpoints subscribe to it, it is a 409 that names them. Events that are still published become dead letters.",
+            "While endpoints subscribe to it, the answer is 409 and names them. Events that are still published become dead "
+            "letters.",
             errors=(409, 503),
             id_schema=_NAME,
         ),
@@ -172,7 +173,7 @@ def event_type_routes(api: Api) -> Iterable[Route]:
             "/webhook/event_types",
             index,
             Access.VIEWER,
-            "The event types, with samples and JSON Schema",
+            "List the event types, with samples and JSON Schema",
             {200: EventTypesAnswer},
         ),
     ]

@@ -22,7 +22,7 @@ from schemas.audit import AuditAction
 log = logger(__name__)
 
 _BODIES: Final = Parameter(
-    "bodies", "1: with request and response bodies. Needs an operator, and is on record.", {"type": "boolean"}
+    "bodies", "1: include request and response bodies. Needs an operator, and is recorded.", {"type": "boolean"}
 )
 
 _PAGE: Final = tuple(
@@ -54,7 +54,7 @@ def export_routes(api: AttemptServices) -> Iterable[Route]:
             Access.VIEWER,
             f"All attempts of a search as {form.upper()}",
             {200: FORMS[form][0]},
-            "In the order of time, written as they are read. When something goes wrong on the way the connection breaks off.",
+            "Sorted by time, and streamed. If something fails on the way, the connection is closed early.",
             parameters=EXPORT_PARAMETERS,
             errors=(422, 503),
             exports=True,

@@ -47,10 +47,10 @@ def held_drop_routes(api: EndpointServices) -> Iterable[Route]:
             "/webhook/endpoints/{id}/held/drop",
             drop,
             Access.ADMIN,
-            "Drop what is held for a paused or disabled endpoint",
+            "Drop the held deliveries of a paused or disabled endpoint",
             {200: HeldDropAnswer},
-            "None of it is sent, then or later; each delivery ends on record as discarded, with who dropped it. What is held afterwards stays. "
-            "409 with held_count, and nothing is dropped, when the endpoint's held_count is not count.",
+            "They are never sent. Each is recorded as discarded, with who dropped it. Deliveries that are held later stay. If the "
+            "endpoint's held_count is not count, nothing is dropped, and the answer is 409 with held_count.",
             body=HeldDropInput,
             errors=(409, 503),
         )

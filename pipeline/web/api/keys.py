@@ -51,7 +51,7 @@ def key_routes(api: KeyServices) -> Iterable[Route]:
             "/webhook/keys",
             create,
             Access.ADMIN,
-            "Make an API key",
+            "Create an API key",
             {201: KeyCreated},
             "Shows the key, once.",
             body=KeyBody,
@@ -82,7 +82,7 @@ async def create_key(api: KeyServices, request: web.Request, given: KeyInput) ->
         record, key = await api.ring.create(
             api.producer, name=given.name, role=given.role, created_by=actor, at=api.clock(), owner=given.owner
         )
-    log.info("an API key was made", key_id=record.id, role=record.role.value, created_by=actor)
+    log.info("an API key was created", key_id=record.id, role=record.role.value, created_by=actor)
     return record, key
 
 

@@ -86,8 +86,9 @@ def send_test_event_routes(api: SendTestServices) -> Iterable[Route]:
             Access.OPERATOR,
             "Send a sample event to an endpoint",
             {200: TestAnswer},
-            "Once, now, also to an endpoint that is paused or not subscribed; there are no retries. The answer is the attempt, and it is "
-            "recorded with the trigger test and an id that begins with test_. Whether the endpoint acknowledged it is its state.",
+            "Sent once, immediately, without retries, even if the endpoint is paused or not subscribed. The answer is the "
+            "attempt. It is recorded with the trigger test and an event id that starts with test_. Its state says whether the "
+            "endpoint acknowledged it.",
             body=TestBody,
             errors=(409, 503),
         )

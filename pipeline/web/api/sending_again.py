@@ -56,10 +56,10 @@ def resend_routes(api: SendAgainServices) -> Iterable[Route]:
             "/webhook/attempts/{id}/resend",
             resend,
             Access.OPERATOR,
-            "Send a notification again",
+            "Resend a notification",
             {202: ResendAnswer},
-            "To the endpoint as it is now, subscribed or not, with the same body and webhook-id. Retries follow as for any delivery. "
-            "Kafka has it when this is answered.",
+            "With the endpoint's current settings, subscribed or not, and with the same body and webhook-id. It is retried like "
+            "any delivery. When this answers, Kafka has it.",
             errors=(409, 422, 503),
         )
     ]
@@ -104,10 +104,10 @@ def resend_run_routes(api: SendAgainServices) -> Iterable[Route]:
             "/webhook/resends/preview",
             look,
             Access.OPERATOR,
-            "What resending all failed ones of a search would send",
+            "Preview a resend of all failed notifications of a search",
             {200: ResendPreviewAnswer},
-            "Several failed attempts of an event at an endpoint are one notification. What has been delivered since is left out, and so are tests. "
-            "Needs a filter, and a value for each.",
+            "Several failed attempts of an event at an endpoint are one notification. Tests, and notifications that have been "
+            "delivered since, are left out. Needs a filter. Every filter needs a value.",
             parameters=(FILTERS, STRICT),
             errors=(422, 503),
         ),
@@ -116,7 +116,7 @@ def resend_run_routes(api: SendAgainServices) -> Iterable[Route]:
             "/webhook/resends",
             index,
             Access.OPERATOR,
-            "The last runs that resend many",
+            "List the last resend runs",
             {200: ResendRunsAnswer},
             errors=(422, 503),
         ),
@@ -127,8 +127,8 @@ def resend_run_routes(api: SendAgainServices) -> Iterable[Route]:
             Access.OPERATOR,
             "Resend all failed notifications of a search",
             {202: ResendRunAnswer},
-            "Each once, the oldest first, at a bounded rate, as a single resend does it; what the endpoint has acknowledged by then is "
-            "left out. Needs a filter; one that is not understood, or has no value, is an error here.",
+            "Each is resent once, oldest first, at a limited rate. Notifications that the endpoint has acknowledged by then are "
+            "left out. Needs a filter. A filter that is not understood, or has no value, is an error.",
             parameters=(FILTERS,),
             errors=(409, 422, 503),
         ),
@@ -137,7 +137,7 @@ def resend_run_routes(api: SendAgainServices) -> Iterable[Route]:
             "/webhook/resends/{id}",
             show,
             Access.OPERATOR,
-            "How far a run has come",
+            "The progress of a resend run",
             {200: ResendRunAnswer},
             errors=(422, 503),
             id_schema=_ID_SCHEMA,
@@ -147,9 +147,9 @@ def resend_run_routes(api: SendAgainServices) -> Iterable[Route]:
             "/webhook/resends/{id}/cancel",
             cancel,
             Access.OPERATOR,
-            "Stop a run",
+            "Stop a resend run",
             {202: ResendRunAnswer},
-            "It stops before its next batch, whichever process carries it out. What was resent is not taken back.",
+            "It stops before its next batch, in whichever process it runs. Notifications that were already resent are delivered.",
             errors=(409, 422, 503),
             id_schema=_ID_SCHEMA,
         ),
@@ -199,7 +199,7 @@ def replay_routes(api: SendAgainServices) -> Iterable[Route]:
             "/webhook/replays/preview",
             preview,
             Access.ADMIN,
-            "What a replay would send",
+            "Preview a replay",
             {200: ReplayPreview},
             body=ReplayPreviewBody,
             errors=(409, 503),
@@ -211,8 +211,9 @@ def replay_routes(api: SendAgainServices) -> Iterable[Route]:
             Access.ADMIN,
             "Send the next events of a replay",
             {200: ReplayAnswer},
-            "To the endpoints as they are now, with the same bodies and webhook-ids, as resends. Each event comes once, though it may "
-            "have been dispatched twice. Kafka has all of the step when it is answered; after a 503 some of it may be on its way.",
+            "Sent as resends, with the endpoints' current settings and the same bodies and webhook-ids. Each event is sent once, "
+            "even if it was dispatched twice. When this answers, Kafka has the whole step; after a 503, part of it may have been "
+            "sent.",
             body=ReplayBody,
             errors=(409, 503),
         ),

@@ -44,10 +44,10 @@ def sql_routes(api: SqlServices) -> Iterable[Route]:
             "/webhook/sql",
             ask,
             Access.ADMIN,
-            "Ask the embedded ClickHouse",
+            "Query the embedded ClickHouse",
             {200: SqlAnswer},
-            "One SELECT, read-only and bounded; that one was asked is on record. 404 where ClickHouse is a server of its own, which is "
-            "asked directly.",
+            "One SELECT, read-only and limited. The audit log records that there was a query. 404 if ClickHouse is a server: "
+            "query it directly.",
             body=SqlInput,
             errors=(404, 503),
         )

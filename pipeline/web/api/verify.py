@@ -35,8 +35,8 @@ def verify_routes(api: EndpointListServices) -> Iterable[Route]:
             Access.ADMIN,
             "Verify an endpoint",
             {200: EndpointWritten},
-            "Asks it once, in the way that its verification says, and answers with the endpoint as it is then: verified_at, or verification_problem. "
-            "While it is unverified, nothing is delivered to it, and what is due is held. 409 when its verification is none.",
+            "Asks it once, by its kind of verification. The answer is the resulting endpoint, with verified_at or "
+            "verification_problem. While it is unverified, its deliveries are held. 409 if its verification is none.",
             parameters=(IF_MATCH,),
             errors=(409, 412, 503),
         )

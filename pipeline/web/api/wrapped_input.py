@@ -27,8 +27,8 @@ def parse_wrapped(
     """Read the ``member`` of a request body. ``hint`` says what the body must look like; ``types`` are the known event types.
 
     Raises:
-        InvalidError: it is not JSON, not wrapped, it has members besides the wrapped one, a field has a wrong value or is unknown, or
-            a ``required`` one is missing.
+        InvalidError: it is not JSON, not wrapped, it has members besides the wrapped one, a field has a wrong value or is unknown,
+            or a ``required`` one is missing.
     """
     document = parse_object(body, member, hint)
     if beside := names_beside(document, member):

@@ -34,7 +34,7 @@ from schemas.http.attempts import AttemptAnswer, AttemptDetailAnswer
 from schemas.http.endpoints import EndpointAnswer
 
 _MOST_FIND: Final = 20_000
-_FIND: Final = Parameter("find", "What is marked in the request's body.")
+_FIND: Final = Parameter("find", "Text to mark in the request's body.")
 _COMPARE: Final = Parameter("compare", "Another attempt of the notification, to compare its answer.", {"type": "integer"})
 
 
@@ -129,7 +129,7 @@ class _Handlers:
         status = self._status(detail_answer(found))
         here = f"{PREFIX}/attempts/{found.attempt.id}"
         sentences = [
-            "The receiver gets the same body under the same webhook-id again. A receiver that does not check these ids processes "
+            "The receiver gets the same body with the same webhook-id again. A receiver that does not check these ids processes "
             "the event twice: it may send a second e-mail, or book the order again.",
             "The audit log records that you resent it.",
         ]
@@ -199,7 +199,7 @@ def phases(attempt: AttemptAnswer) -> Sequence[Phase]:
     waiting = min(attempt.first_byte_ms, attempt.duration_ms)
     share = round(waiting / attempt.duration_ms * 1000, 1)
     return (
-        Phase("until the answer began", "waiting", waiting, 0, share),
+        Phase("until the answer started", "waiting", waiting, 0, share),
         Phase("reading the answer", "reading", attempt.duration_ms - waiting, share, round(1000 - share, 1)),
     )
 

@@ -51,8 +51,8 @@ from schemas.topics import delay_label
 _LIST: Final = f"{PREFIX}/endpoints"
 _EVERYTHING: Final = Notice(
     "warning",
-    "This endpoint hears of everything. Every change of every order, shipment and stock item becomes a request to its server, most of "
-    "them for nothing: choose only the events that the receiver acts on.",
+    "This endpoint subscribes to all events. Every change of every order, shipment and stock item becomes a request to its "
+    "server, most of them unnecessary. Select only the events that the receiver uses.",
 )
 
 
@@ -155,14 +155,15 @@ class _Handlers:
             "It receives nothing until you resume it. Nothing is lost: new events and due retries are held, and use up no attempt.",
             *(
                 [
-                    f"In the last 24 hours, it was sent {_deliveries(made, 'request', 'requests')}. Expect about the same number to be held per day."
+                    f"In the last 24 hours, it was sent {_deliveries(made, 'request', 'requests')}. Expect about the same number "
+                    "to be held per day."
                 ]
                 if made
                 else []
             ),
             *([f"{_deliveries(held, 'delivery is held', 'deliveries are held')} for it."] if held else []),
-            f"When you resume it, the held deliveries are sent, at the endpoint's own pace. After {span(api.hold)}, held deliveries expire: "
-            "they are never sent, and are recorded as expired.",
+            f"When you resume it, the held deliveries are sent, at the endpoint's own pace. After {span(api.hold)}, held "
+            "deliveries expire: they are never sent, and are recorded as expired.",
             "The endpoint's page shows how many deliveries are held. You can also drop them there.",
         )
 
@@ -223,7 +224,8 @@ class _Handlers:
             "delete",
             "Delete this endpoint?",
             "Delete the endpoint",
-            "It receives nothing more, not even retries that are due. Its signing secrets, token and headers are deleted permanently.",
+            "It receives nothing more, not even retries that are due. Its signing secrets, token and headers are deleted "
+            "permanently.",
             "Its recorded attempts are kept. To stop it only for a while, pause it.",
         )
 

@@ -127,7 +127,7 @@ def _doubts(pasted: Pasted, only: Choice, *, is_guess: bool) -> Iterable[Notice]
     if pasted.url is None and only in _named(pasted):
         yield _or_in_bodies(pasted.text, f"names {only.label[:1].lower()}{only.label[1:]}")
     elif pasted.url is None and is_guess:
-        yield _or_in_bodies(pasted.text, "is this endpoint")
+        yield _or_in_bodies(pasted.text, "matches this endpoint")
 
 
 async def _existing(api: Api, guesses: Sequence[Reference]) -> Sequence[Reference]:

@@ -53,32 +53,32 @@ def rotation_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     async def ask_secret(request: web.Request) -> web.Response:
         return ask(
             request,
-            "Give it a new signing secret?",
-            "Make a new secret",
-            "Requests are signed with the new secret from now on, and with the present one too for a time that you choose: that is the time "
-            "to give the new one to the receiver.",
+            "Create a new signing secret?",
+            "Create a new secret",
+            "From now on, requests are signed with the new secret and, for a time that you choose, also with the current one. "
+            "Use that time to give the new secret to the receiver.",
             "The new secret is shown once, on the next page.",
         )
 
     async def make_secret(request: web.Request) -> web.Response:
         overlap, actor = _overlap(request), principal_of(request).actor
         endpoint, secret = await rotate_secret(renderer.api, path_id(request), actor, None, overlap)
-        made = f"There is a new signing secret; {_valid(overlap)}. {SECRET_SHOWN}"
+        made = f"The new signing secret is in use; {_valid(overlap)}. {SECRET_SHOWN}"
         return renderer.redirect(request, _page(endpoint.id), Notice("good", made, secret=secret))
 
     async def ask_pair(request: web.Request) -> web.Response:
         return ask(
             request,
-            "Give it a new key pair?",
-            "Make a new key pair",
-            "Requests carry a signature of the new key pair from now on, and one of the present pair too for a time that you choose.",
-            "The public keys are on the endpoint's page and in the JWKS. Receivers that keep the JWKS for a while need an overlap.",
+            "Create a new key pair?",
+            "Create a new key pair",
+            "From now on, requests are signed with the new key pair and, for a time that you choose, also with the current one.",
+            "The public keys are on the endpoint's page and in the JWKS. Receivers that cache the JWKS need an overlap.",
         )
 
     async def make_pair(request: web.Request) -> web.Response:
         overlap, actor = _overlap(request), principal_of(request).actor
         endpoint = await rotate_key_pair(renderer.api, path_id(request), actor, None, overlap)
-        made = f"There is a new key pair; {_valid(overlap)}. Its public key is below."
+        made = f"The new key pair is in use; {_valid(overlap)}. Its public key is below."
         return renderer.redirect(request, _page(endpoint.id), Notice("good", made))
 
     one = "/endpoints/{id}"

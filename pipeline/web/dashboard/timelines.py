@@ -170,7 +170,7 @@ class _Handlers:
         known = api.registry.get(int(endpoint)) if endpoint.isascii() and endpoint.isdigit() else None
         to = f" to {_name(known)}" if known is not None else ""
         text = f"{count:,} notification{' is' if count == 1 else 's are'} being resent{to}. Reload this page to see the result."
-        return back(Notice("good", text, href=f"{PREFIX}/resends/{run.id}", label="Watch it"))
+        return back(Notice("good", text, href=f"{PREFIX}/resends/{run.id}", label="Show the progress"))
 
     def _number(self, request: web.Request) -> str:
         number = request.match_info["number"]

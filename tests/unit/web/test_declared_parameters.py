@@ -185,11 +185,11 @@ FLAG = Parameter("flag", "", {"type": "boolean"})
         ([("count", "-7"), ("flag", "false")], []),
         ([("flag", "yes")], ["flag: yes is neither 1 nor 0"]),
         ([("flag", " ")], ["flag: it has no value; give it one, or leave it out"]),
-        ([("counts", "")], ["counts: there is no such parameter here; there is count, flag, q"]),
-        ([("count[]", "1")], ["count[]: there is no such parameter here; there is count, flag, q"]),
-        ([("x\x00\ud800", "1")], ["x\\x00\\ud800: there is no such parameter here; there is count, flag, q"]),
+        ([("counts", "")], ["counts: there is no such parameter here; known parameters: count, flag, q"]),
+        ([("count[]", "1")], ["count[]: there is no such parameter here; known parameters: count, flag, q"]),
+        ([("x\x00\ud800", "1")], ["x\\x00\\ud800: there is no such parameter here; known parameters: count, flag, q"]),
         ([("order_number_eq", "1")], ["order_number_eq: there is no such parameter; filters look like q[order_number_eq]=R1"]),
-        ([("qs", "1")] * 3, ["qs: there is no such parameter here; there is count, flag, q"]),
+        ([("qs", "1")] * 3, ["qs: there is no such parameter here; known parameters: count, flag, q"]),
     ],
 )
 def test_findings(pairs: list[tuple[str, str]], expected: list[str]) -> None:

@@ -93,7 +93,7 @@ async def test_bodies_are_for_operators_and_on_record(two_pages: Service) -> Non
 @pytest.mark.parametrize(
     ("query", "status", "words"),
     [
-        ("q[s]=duration_ms desc", 422, "An export is in the order of time"),
+        ("q[s]=duration_ms desc", 422, "An export is sorted by time"),
         ("q[ordr_eq]=1&strict=1", 422, "ordr_eq: attempts have no attribute ordr"),
         ("after=nonsense", 422, "after is not a cursor"),
     ],

@@ -67,7 +67,7 @@ async def test_mended_bytes_go_where_the_record_came_from(service: Service) -> N
     assert (record.key, record.value, record.headers) == (b"R1", EVENT, [("trace", b"\xff")])
     entry, done = service.kafka.audits
     assert (entry.action, entry.subject) == (AuditAction.REPUBLISH, "dead letter 7")
-    assert entry.detail == "to oms.orders, event evt-1, mended: value"
+    assert entry.detail == "to oms.orders, event evt-1, repaired: value"
     assert service.kafka.records.index(record) == 1, "the audit comes first"
     assert done.detail == "published to oms.orders, partition 0, offset 0, event evt-1", "only now it counts as repaired"
 
@@ -84,7 +84,7 @@ async def test_as_it_was_and_with_a_key(service: Service) -> None:
     assert (await request(service, "POST", PATH, **mended(key={"content": key, "encoding": "base64"})))[0] == 202
     [record] = service.kafka.to("oms.orders")
     assert (record.key, record.value) == (b"R\xff", EVENT)
-    assert service.kafka.audits[0].detail == "to oms.orders, event evt-1, mended: key"
+    assert service.kafka.audits[0].detail == "to oms.orders, event evt-1, repaired: key"
 
 
 @pytest.mark.parametrize(

@@ -109,10 +109,10 @@ def test_what_has_just_come_is_on_its_way() -> None:
         ((LATE,), DOWN, "1 of 3 not delivered, because it has answered 503 since 12:58; on hold: endpoint is down."),
         ((LATE,), ERP, "1 of 3 not delivered, because it answered 503 at 15:05; it was due 24 min ago."),
         ((EXHAUSTED,), ERP, "1 of 3 not delivered, because it answered 503 at 15:05; no retry is left."),
-        ((LATE,), PAUSED, "1 of 3 not delivered, because it is paused (12 held for it in all); held until it is resumed."),
+        ((LATE,), PAUSED, "1 of 3 not delivered, because it is paused (12 held for it in total); held until it is resumed."),
         ((LATE,), DISABLED, "1 of 3 not delivered, because it has been disabled since 13:04; held until it is resumed."),
         ((LATE,), None, "1 of 3 not delivered, because the endpoint was deleted."),
-        ((DISCARDED,), ERP, "1 of 3 not delivered, because it was not to be sent any more."),
+        ((DISCARDED,), ERP, "1 of 3 not delivered, because it was discarded."),
         (({"outcome": "expired"},), ERP, "1 of 3 not delivered, because it was paused or disabled for too long."),
         (
             (REPEATED | {"http_status_code": None, "failure": "connection_refused"},),

@@ -101,7 +101,7 @@ async def test_a_key_has_an_owner_and_a_last_use(service: Service) -> None:
     status, made = await request(service, "POST", PATH, **body(name="support desk", role="viewer", owner=" Ada Lovelace "))
     assert (status, made["owner"], made["last_used_at"]) == (201, "Ada Lovelace", None)
     assert service.ring.person(f"api-key:{made['id']}") == "Ada Lovelace"
-    assert service.ring.person(service.kafka.audits[0].actor).startswith("a key of the settings (")
+    assert service.ring.person(service.kafka.audits[0].actor).startswith("a key in the settings (")
     headers = {"Authorization": f"Bearer {made['key']}"}
     for later in (timedelta(0), timedelta(minutes=30), timedelta(minutes=90)):
         service.now[0] = NOW + later

@@ -79,7 +79,7 @@ async def test_step_after_step_to_the_end(filled: Service) -> None:
     assert made[0].event == past(1)[0]
     entries = [(one.action, one.subject) for one in filled.kafka.audits]
     assert entries == [(AuditAction.REPLAY, f"replay {RUN}")] * 3
-    assert filled.kafka.audits[1].detail == f"2 events to endpoints 1, 3, behind {place(2)}"
+    assert filled.kafka.audits[1].detail == f"2 events to endpoints 1, 3, after {place(2)}"
     first_audit = next(index for index, one in enumerate(filled.kafka.records) if one.partition.topic == "webhooks.audit")
     first_sent = next(index for index, one in enumerate(filled.kafka.records) if one.partition.topic == "webhooks.delay.0s")
     assert first_audit < first_sent, "it is on record before"

@@ -287,7 +287,7 @@ async def test_an_attempt_in_full(service: Service, admin: Visitor) -> None:
         "webhook-id",
         "curl --request POST",
         "they know ada@example.com",
-        "until the answer began: 10 ms",
+        "until the answer started: 10 ms",
         "reading the answer: 2 ms",
         "evt_1",
         "SKUs SKU-1 , SKU-2",

@@ -71,7 +71,7 @@ async def test_mended_or_as_it_was(service: Service, admin: Visitor) -> None:
     assert as_it_was.value == EVENT
     told = [entry.detail for entry in service.kafka.audits if entry.action is AuditAction.REPUBLISH]
     assert [one for one in told if not one.startswith("published ")] == [
-        "to oms.orders, event evt-1, mended: value",
+        "to oms.orders, event evt-1, repaired: value",
         "to oms.orders, event evt-1, as it was",
     ]
     assert [one for one in told if one.startswith("published ")] == [

@@ -168,10 +168,10 @@ async def test_a_url_that_is_registered_leads_to_its_endpoint(service: Service, 
 async def test_an_endpoint_of_all_events_gets_a_warning(admin: Visitor) -> None:
     page = await register(admin, events=[event.value for event in EventType])
     assert admin.seen is not None
-    assert "This endpoint hears of everything." in admin.seen.text
+    assert "This endpoint subscribes to all events." in admin.seen.text
     await admin.go(f"{page}/edit")
     seen = await admin.send(f"{page}/edit", {"events": ["order_completed"]})
-    assert "This endpoint hears of everything." not in seen.text
+    assert "This endpoint subscribes to all events." not in seen.text
 
 
 async def test_edit(service: Service, admin: Visitor) -> None:
@@ -349,7 +349,7 @@ async def test_the_form_has_a_preview_that_saves_nothing(service: Service, admin
     seen = await admin.post("/webhooks/endpoints/new/preview", [*fields, ("filters", 'data.channel == "spree"')])
 
     assert seen.status == 200
-    assert "of 300 events of the last 7 days. Nothing was saved." in seen.text
+    assert "of 300 events in the last 7 days. Nothing was saved." in seen.text
     assert "You would have received, among others" in seen.text
     assert 'value="http://127.0.0.1/hooks"' in seen.html
     assert service.kafka.changes == []

@@ -177,7 +177,7 @@ async def test_several_are_disabled(service: Service, admin: Visitor) -> None:
     assert (record.active, record.disabled_at) == (False, NOW)
 
     seen = await admin.go(f"{LIST}/{zeta}")
-    assert "a key of the settings" in seen.text
+    assert "a key in the settings" in seen.text
     assert "disabled it" in seen.text
     assert "last 24 h Nothing" in (await admin.go("/webhooks")).text, "what somebody wanted needs nobody"
     await admin.go(f"{LIST}/{zeta}")

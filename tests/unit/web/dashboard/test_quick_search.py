@@ -84,7 +84,7 @@ async def test_what_may_be_several_things_is_asked(shop: Service, admin: Visitor
 async def test_the_beginning_of_a_name_may_have_been_meant_otherwise(shop: Service, admin: Visitor) -> None:
     seen = await admin.go("/webhooks/go?text=custom")
     assert seen.path == "/webhooks/endpoints/3"
-    assert "“custom” is this endpoint. Search the bodies instead" in seen.text
+    assert "“custom” matches this endpoint. Search the bodies instead" in seen.text
 
 
 async def test_an_order_in_a_text_may_not_have_been_meant(shop: Service, admin: Visitor) -> None:
