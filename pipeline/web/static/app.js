@@ -1,7 +1,7 @@
-// What makes pages nicer. Everything works without it.
+// Conveniences for all pages. Everything works without this script.
 "use strict";
 
-// Copy buttons: <button data-copy="#id" hidden>. They are hidden without this script.
+// Copy buttons: <button data-copy="#id" hidden>. Without this script, they stay hidden.
 for (const button of document.querySelectorAll("button[data-copy]")) {
   const source = document.querySelector(button.dataset.copy);
   if (!source || !navigator.clipboard) continue;
@@ -14,8 +14,7 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
-// Forms that change something are sent once, however often a button is pressed. Where it takes a while, <form data-busy="Sending …">,
-// the button says that it is under way.
+// POST forms are sent once, however often a button is pressed. In <form data-busy="Sending …">, the button then shows that text.
 for (const form of document.querySelectorAll("form[method=post]")) {
   form.addEventListener("submit", (event) => {
     if (form.dataset.sent) { event.preventDefault(); return; }
@@ -27,10 +26,10 @@ for (const form of document.querySelectorAll("form[method=post]")) {
     button.textContent = form.dataset.busy;
   });
 }
-// Back from another page by the browser's own way: they may be sent again.
+// If the browser restores the page from its back/forward cache, reload it, so that its forms can be sent again.
 window.addEventListener("pageshow", (event) => { if (event.persisted && document.querySelector("form[data-sent]")) location.reload(); });
 
-// The search box: "/" and Ctrl-K (on a Mac also Cmd-K) lead to it, but for "/" where somebody writes.
+// "/" and Ctrl-K (on a Mac also Cmd-K) focus the search box, except for "/" in a text field.
 const find = document.querySelector("[data-find]");
 if (find) {
   document.addEventListener("keydown", (event) => {
@@ -44,7 +43,7 @@ if (find) {
   });
 }
 
-// A login brings the time zone of the browser along. Later, it is proposed until one is chosen.
+// The login form sends the browser's time zone. After that, pages propose it until the user chooses a zone.
 const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
 for (const brought of document.querySelectorAll("[data-own-zone]")) brought.value = own || "";
 const zone = document.querySelector("[data-zone]");
@@ -57,8 +56,8 @@ if (zone) {
   }
 }
 
-// Live parts: <div data-live="/webhooks/live" data-seconds="5">. Their content is fetched again while the page is looked at.
-// A part in which somebody moves with the keyboard waits; an answer that is no such part (a login) ends it.
+// Live parts: <div data-live="/webhooks/live" data-seconds="5">. Their content is fetched again while the page is visible, unless the
+// keyboard focus is in it. A redirect to the login ends that.
 for (const part of document.querySelectorAll("[data-live]")) {
   const pause = Number(part.dataset.seconds || 5) * 1000;
   const state = document.querySelector("[data-live-state]");
@@ -68,7 +67,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
       try {
         const answer = await fetch(part.dataset.live, { headers: { Accept: "text/html" }, redirect: "manual" });
         if (answer.type === "opaqueredirect" || answer.status === 403) {
-          say("You are logged out: reload the page.");
+          say("You are logged out. Reload the page.");
           return;
         }
         if (answer.ok) {

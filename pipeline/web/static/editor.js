@@ -1,4 +1,4 @@
-// An editor that checks while somebody types: <form data-check="…">. Without this script the buttons do the same.
+// Checks the text of an editor while the user types: <form data-check="…">. Without this script, use the buttons.
 "use strict";
 
 for (const form of document.querySelectorAll("form[data-check]")) {
@@ -19,12 +19,12 @@ for (const form of document.querySelectorAll("form[data-check]")) {
       told.innerHTML = await answer.text();
       text.toggleAttribute("aria-invalid", told.querySelector("[data-start]") !== null);
     } catch {
-      // Not checked now: it is checked when it is sent.
+      // The text is checked again when it is sent.
     }
   };
   form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(check, pause); });
 
-  // A place leads into the text.
+  // The link of a problem selects its place in the text.
   told.addEventListener("click", (event) => {
     const place = event.target.closest("[data-start]");
     if (!place) return;

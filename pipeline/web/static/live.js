@@ -1,4 +1,4 @@
-// Attempts as they are made: <tbody data-live-rows="/webhooks/attempts/live?…">. Rows come as server-sent events.
+// Shows attempts as they are made: <tbody data-live-rows="/webhooks/attempts/live?…">. Rows arrive as server-sent events.
 "use strict";
 
 for (const body of document.querySelectorAll("[data-live-rows]")) {
@@ -20,7 +20,7 @@ for (const body of document.querySelectorAll("[data-live-rows]")) {
       row.classList.add("new");
       body.prepend(row);
     }
-    // Where somebody moves with the keyboard nothing is taken away.
+    // A row that has the keyboard focus is not removed.
     while (body.rows.length > most && !body.rows[body.rows.length - 1].contains(document.activeElement)) body.deleteRow(-1);
   };
   const listen = () => {
@@ -32,16 +32,16 @@ for (const body of document.querySelectorAll("[data-live-rows]")) {
       const rows = [...parsed.content.querySelectorAll("tr[data-attempt]")];
       if (!isPaused) { show(rows); return; }
       waiting = [...rows, ...waiting].slice(0, most);
-      button.textContent = `Go on, ${waiting.length} new`;
+      button.textContent = `Resume, ${waiting.length} new`;
     });
     source.addEventListener("problem", (event) => say(event.data));
     source.addEventListener("over", (event) => { say(event.data); source.close(); button.hidden = true; });
-    source.addEventListener("error", () => say(source.readyState === EventSource.CLOSED ? "Not live: reload the page." : "Not live at the moment"));
+    source.addEventListener("error", () => say(source.readyState === EventSource.CLOSED ? "Not live. Reload the page." : "Not live at the moment"));
   };
   button.hidden = false;
   button.addEventListener("click", () => {
     isPaused = !isPaused;
-    button.textContent = isPaused ? "Go on" : "Pause";
+    button.textContent = isPaused ? "Resume" : "Pause";
     say(isPaused ? "Paused" : "Live");
     if (!isPaused) { show(waiting); waiting = []; }
   });

@@ -1,7 +1,7 @@
-// What makes lists and forms nicer. Everything works without it.
+// Conveniences for lists and forms. Everything works without this script.
 "use strict";
 
-// Toolbars: one stop of the Tab key; the arrows move inside (WAI-ARIA's pattern). What a chip opens is reached by Tab from it.
+// Toolbars: one stop for the Tab key, and the arrow keys move inside (WAI-ARIA's pattern). From a chip, Tab moves into its panel.
 for (const bar of document.querySelectorAll("[data-toolbar]")) {
   const stops = () => [...bar.querySelectorAll(".tool, .chip a")].filter((one) => one.offsetParent !== null);
   let current = bar.querySelector(".tool");
@@ -19,7 +19,7 @@ for (const bar of document.querySelectorAll("[data-toolbar]")) {
     event.preventDefault();
     all[(next + all.length) % all.length].focus();
   });
-  // A panel closes when somebody looks elsewhere.
+  // A click outside a panel closes it.
   const close = (kept) => { for (const one of bar.querySelectorAll(".menu-chip[open]")) if (one !== kept) one.open = false; };
   document.addEventListener("click", (event) => close(event.target.closest && event.target.closest(".menu-chip")));
   bar.addEventListener("keydown", (event) => {
@@ -31,7 +31,7 @@ for (const bar of document.querySelectorAll("[data-toolbar]")) {
   }
 }
 
-// Tables whose rows can be ticked: one box for all of them.
+// Tables with checkboxes: one checkbox for all rows.
 for (const form of document.querySelectorAll("[data-choosing]")) {
   const all = form.querySelector("[data-all]");
   const boxes = [...form.querySelectorAll("tbody input[type=checkbox]")];

@@ -49,7 +49,7 @@ async def test_without_clickhouse_the_endpoints_are_shown(service: Service, admi
 async def test_without_endpoints_it_says_what_to_do(service: Service, visitor: Visitor) -> None:
     await visitor.log_in(await service.key(Access.VIEWER))
     seen = await visitor.go(LIST)
-    assert "No endpoint yet" in seen.text
+    assert "No endpoints yet" in seen.text
     assert "New endpoint" not in seen.text
 
 

@@ -53,7 +53,7 @@ async def test_an_endpoint_that_goes_on_failing_says_when_it_will_be_disabled(se
         "It started to fail 2 h ago , and no attempt has succeeded since. If no attempt succeeds, it will be disabled in 4 days ."
         in seen.text
     )
-    assert "Its owner was told: endpoint.failing, endpoint.will_be_disabled (50%)." in seen.text
+    assert "Its owner was notified: endpoint.failing, endpoint.will_be_disabled (50%)." in seen.text
 
 
 async def test_without_clickhouse_the_settings_are_shown(service: Service, admin: Visitor) -> None:

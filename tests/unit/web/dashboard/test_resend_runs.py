@@ -95,7 +95,7 @@ async def test_a_run_of_a_process_that_died(failing: Service, admin: Visitor) ->
 
 
 async def test_there_is_none_yet(service: Service, admin: Visitor) -> None:
-    assert "No run yet" in (await admin.go(RESENDS)).text
+    assert "No runs yet" in (await admin.go(RESENDS)).text
     assert "Nothing to resend" in (await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")).text
     service.attempts.error = StoreUnavailableError("gone")
     assert (await admin.go(RESENDS)).status == 503
