@@ -158,7 +158,7 @@ def _failure(last: AttemptRow, failing_since: datetime | None) -> Sentence:
     if last.outcome == "expired":
         return ("it was paused or disabled for too long",)
     if last.outcome == "discarded":
-        return ("it was discarded",)
+        return ("it was no longer to be sent",)
     if failing_since is not None:
         return (f"it {_words(last)[0]} since ", Moment(failing_since))
     return (f"it {_words(last)[1]} at ", Moment(last.created_at))

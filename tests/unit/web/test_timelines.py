@@ -112,7 +112,7 @@ def test_what_has_just_come_is_on_its_way() -> None:
         ((LATE,), PAUSED, "1 of 3 not delivered, because it is paused (12 held for it in total); held until it is resumed."),
         ((LATE,), DISABLED, "1 of 3 not delivered, because it has been disabled since 13:04; held until it is resumed."),
         ((LATE,), None, "1 of 3 not delivered, because the endpoint was deleted."),
-        ((DISCARDED,), ERP, "1 of 3 not delivered, because it was discarded."),
+        ((DISCARDED,), ERP, "1 of 3 not delivered, because it was no longer to be sent."),
         (({"outcome": "expired"},), ERP, "1 of 3 not delivered, because it was paused or disabled for too long."),
         (
             (REPEATED | {"http_status_code": None, "failure": "connection_refused"},),
