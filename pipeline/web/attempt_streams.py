@@ -133,7 +133,7 @@ class AttemptStreams:
 
 
 def _watched(query: AttemptQuery) -> AttemptQuery:
-    """The conditions of a search alone, so that searches that differ only in order or page share one poll."""
+    """What an attempt must match, and nothing else: searches that differ only in order or page share one poll."""
     return AttemptQuery(conditions=query.required)
 
 
