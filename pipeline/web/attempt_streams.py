@@ -71,7 +71,6 @@ class AttemptStreams:
 
     @property
     def listeners(self) -> int:
-        """The number of listeners."""
         return sum(len(watch.listeners) for watch in self._watches.values())
 
     @asynccontextmanager

@@ -41,7 +41,6 @@ class AuditLog:
     write_timeout_seconds: float = 10.0
 
     def actor(self, request: web.Request) -> Actor:
-        """The sender of a request."""
         who = principal_of(request)
         return Actor(who.actor, who.role, client_address(request, self.proxies))
 

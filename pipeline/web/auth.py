@@ -33,7 +33,6 @@ class Principal:
 
     @property
     def key_id(self) -> str:
-        """The id of the key."""
         return self.actor.removeprefix(_ACTOR)
 
 

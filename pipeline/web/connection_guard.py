@@ -148,7 +148,6 @@ class GuardedConnection(asyncio.Protocol):
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's class is not a subclass of it
         self._is_admitted = self._visitors.came(self, self.transport)
         if self._is_admitted:
@@ -157,7 +156,6 @@ class GuardedConnection(asyncio.Protocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes arrived."""
         if not self._is_admitted:
             return
         if self.is_idle:
@@ -182,7 +180,6 @@ class GuardedConnection(asyncio.Protocol):
         self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
         if self._is_admitted and self.transport is not None:
             self._visitors.left(self, self.transport)
             self._inner.connection_lost(exc)

@@ -39,7 +39,6 @@ def wants_events(request: web.Request) -> bool:
 
 
 async def search_attempts(api: Api, query: AttemptQuery) -> AttemptPage:
-    """Search once."""
     async with searching(api):
         return await api.search.attempts(query)
 

@@ -103,8 +103,6 @@ class StatsServices(EndpointServices):
 
 @dataclass(frozen=True, kw_only=True)
 class SendTestServices(EndpointServices):
-    """Test deliveries."""
-
     delivery_service: DeliveryService
     topics: Topics
     test_timeout_seconds: float = 30.0
@@ -113,8 +111,6 @@ class SendTestServices(EndpointServices):
 
 @dataclass(frozen=True, kw_only=True)
 class SendAgainServices(AttemptServices):
-    """Resends and replays."""
-
     again: SendAgain
     runs: ResendRuns
     """The runs that resend many notifications."""
@@ -122,23 +118,17 @@ class SendAgainServices(AttemptServices):
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetterServices(CommonServices):
-    """Dead letters."""
-
     reports: Reports
     again: SendAgain
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewServices(CommonServices):
-    """Previews of filters."""
-
     history: EventHistory
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErasureServices(CommonServices):
-    """Erasures."""
-
     eraser: Eraser
     topics: Topics
     erasure_timeout_seconds: float = 600.0
@@ -147,16 +137,12 @@ class ErasureServices(CommonServices):
 
 @dataclass(frozen=True, kw_only=True)
 class SqlServices(CommonServices):
-    """SQL."""
-
     analyst: SqlConsole | None = None
     """Only with the embedded ClickHouse: runs SQL for holders of API keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeyServices(CommonServices):
-    """API keys."""
-
     ring: KeyRing
     producer: Producer
     write_timeout_seconds: float = 10.0

@@ -41,7 +41,6 @@ def _stored_header(given: SignatureHeaderInput, stored: SignatureHeaderRecord | 
 
 
 def sealed_key_pair(vault: Vault) -> SealedKeyPair:
-    """A new key pair."""
     secret = new_key_pair()
     return SealedKeyPair(sealed=vault.seal(secret), public_key=SigningKeyPair(secret).public_key)
 

@@ -27,7 +27,6 @@ class Assets:
     """The files of ``pipeline/web/static``, in memory: they are few and small."""
 
     def __init__(self) -> None:
-        """Read them."""
         found = sorted(files("pipeline.web").joinpath("static").iterdir(), key=lambda file: file.name)
         assets = [_asset(file.name, file.read_bytes()) for file in found if file.is_file()]
         self._urls = {name: f"{PREFIX}/static/{asset.name}" for name, asset in assets}

@@ -104,7 +104,7 @@ class AttemptListView:
 
     @property
     def order_menu(self) -> Sequence[tuple[str, str]]:
-        """The orders to choose from."""
+        """The sort orders to choose from."""
         return list(ORDERS.items())
 
     @property

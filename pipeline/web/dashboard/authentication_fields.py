@@ -43,7 +43,6 @@ class AuthenticationForm:
     stored: str = AuthenticationType.NONE
 
     def value(self, name: str) -> str:
-        """The text of a field."""
         return (self.values or {}).get(name, "")
 
 

@@ -18,7 +18,6 @@ def pretty(text: str) -> str:
 
 
 def is_json(text: str) -> bool:
-    """Whether a text is JSON."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):

@@ -54,7 +54,6 @@ class TimelineKind:
     """The name of its number."""
 
     def path(self, number: str) -> str:
-        """The path of a page."""
         return f"{PREFIX}/{self.folder}/{segment(number)}"
 
     def may_be(self, number: str) -> bool:
