@@ -53,7 +53,8 @@ def make_api(
     settings: Settings, broker: Broker, producer: Producer, connections: Connections, deliveries: DeliveryContext
 ) -> Api:
     """The services of the HTTP API."""
-    ring, reports, events = KeyRing(broker, settings.topics.api_keys), Reports(connections), settings.event_reader
+    ring, events = KeyRing(broker, settings.topics.api_keys), settings.event_reader
+    reports = Reports(connections, longest_delay=settings.retry_policies.delays[-1])
     history = EventHistory(connections, settings.event_types.names)
     deliveries.event_types.follow(events.use)
     deliveries.event_types.follow(history.use)

@@ -229,7 +229,11 @@ class Connections:
         """Replace a chDB client whose statement failed: chDB 4.4 would put that statement's rows before the next answer."""
         self._thread.client = None
         # Open the new one first: closing the last client would close the engine.
-        fresh = open_client()
+        try:
+            fresh = open_client()
+        except Exception as error:  # noqa: BLE001 - the caller raises why the statement failed; the next call opens a client again
+            log.warning("no new connection to the embedded ClickHouse could be opened", error=str(error))
+            return
         with self._lock:
             self._clients.remove(client)
             self._clients.append(fresh)

@@ -94,6 +94,14 @@ async def test_the_last_hour_of_the_pipeline(store: Store) -> None:
     assert found.oldest_waiting.event_id == "evt_0"
 
 
+async def test_a_delivery_that_is_overdue_is_still_found(store: Store) -> None:
+    now = START + 30 * SECOND
+    await write(store, [attempt(0, created_at=now - 30 * HOUR, **FAILED)])
+    assert (await Reports(store.connections).overview(now)).waiting == 0
+    found = await Reports(store.connections, longest_delay=24 * HOUR).overview(now)
+    assert found.waiting == 1
+
+
 async def test_a_quiet_hour(store: Store) -> None:
     found = await Reports(store.connections).overview(START)
     assert (found.events, found.success_rate, found.delivery_ms, found.answer_ms) == (0, None, None, None)

@@ -86,7 +86,10 @@ class ReplayPosition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """Which events, to which endpoints, received from ``since`` (inclusive) to ``until`` (exclusive). Empty means all.
+    """Which events, to which endpoints, received from ``since`` (inclusive) to ``until`` (exclusive).
+
+    ``event_names``: the caller names them; without any, nothing but the built-in types is replayed. Without ``order_numbers``, every
+    order is.
 
     ``matched_only``: an endpoint gets the events that it matched when they were received; otherwise it gets all of them.
     """

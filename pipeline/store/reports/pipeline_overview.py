@@ -12,8 +12,8 @@ from pipeline.store.search.conditions import milliseconds
 
 MINUTES: Final = 60
 _MINUTE: Final = timedelta(minutes=1)
-_WAITING: Final = timedelta(days=1)
-"""How far back to look for the last attempt of a delivery that waits for its retry. The longest default delay is a day."""
+_OVERDUE: Final = timedelta(days=1)
+"""How long after its due time a delivery is still found to wait."""
 
 Percentiles = tuple[float, float, float]
 """50, 95 and 99, in milliseconds."""
@@ -102,17 +102,17 @@ _ATTEMPTS: Final = sql(
 _WAITING_NOW: Final = sql(
     f"SELECT 'waiting', toDateTime(0, 'UTC'), count(), toUInt64(0), {_NO_TIMES},",
     f"CAST(argMin((id, event_id, toString(event_name), endpoint_id, event_created_at, next_attempt_at), event_created_at), '{_DELIVERY}')",
-    _MADE % "day",
+    _MADE % "waiting",
     "AND outcome = 'repeated' AND (event_id, endpoint_id, attempt) NOT IN (SELECT event_id, endpoint_id, attempt - 1",
-    _MADE % "day",
+    _MADE % "waiting",
     "AND attempt > 1)",
 )
 
 
-async def overview(reader: Reader, until: datetime) -> PipelineOverview:
+async def overview(reader: Reader, until: datetime, longest_delay: timedelta) -> PipelineOverview:
     """Read it with one query, because each query has a cost and this page is requested often."""
     since = until.replace(second=0, microsecond=0) - (MINUTES - 1) * _MINUTE
-    parameters = {"hour": milliseconds(since), "day": milliseconds(until - _WAITING)}
+    parameters = {"hour": milliseconds(since), "waiting": milliseconds(until - longest_delay - _OVERDUE)}
     rows = await reader.rows(sql(_EVENTS, "UNION ALL", _ATTEMPTS, "UNION ALL", _WAITING_NOW), parameters)
     parts: dict[str, list[Sequence[Any]]] = {}
     for part, *row in rows:

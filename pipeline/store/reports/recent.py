@@ -109,7 +109,11 @@ _OF_ENDPOINT: Final = (
 class Reports:
     """Every method raises StoreUnavailableError, and StoreBudgetError if it takes too long."""
 
-    def __init__(self, connections: Connections, budget: QueryBudget | None = None) -> None:
+    def __init__(
+        self, connections: Connections, budget: QueryBudget | None = None, *, longest_delay: timedelta = timedelta(0)
+    ) -> None:
+        """``longest_delay``: the longest that a delivery may wait for its retry."""
+        self._longest_delay = longest_delay
         self._reader = Reader(connections, budget or QueryBudget())
 
     async def endpoint_stats(self, endpoint_id: int, until: datetime, *, buckets: int, width: timedelta) -> EndpointStats:
@@ -153,7 +157,7 @@ class Reports:
 
     async def overview(self, until: datetime) -> PipelineOverview:
         """The whole pipeline's last hour, and the delivery that has waited longest."""
-        return await overview(self._reader.with_full_budget(), until)
+        return await overview(self._reader.with_full_budget(), until, self._longest_delay)
 
     async def dead_letters(
         self,

@@ -99,7 +99,7 @@ class QueryQueue:
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self.end()
-            else:
+            elif entry in self._line:
                 self._line.remove(entry)
                 heapq.heapify(self._line)
             if isinstance(error, TimeoutError):
@@ -110,10 +110,12 @@ class QueryQueue:
 
     def end(self) -> None:
         """Pass the turn on."""
-        if self._line:
-            heapq.heappop(self._line)[2].set_result(None)
-        else:
-            self._free += 1
+        while self._line:
+            turn = heapq.heappop(self._line)[2]
+            if not turn.done():  # otherwise its search was cancelled just now, and has not run since
+                turn.set_result(None)
+                return
+        self._free += 1
 
     def _ended(self, query: asyncio.Future[Any]) -> None:
         self.end()

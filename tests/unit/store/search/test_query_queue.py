@@ -49,6 +49,20 @@ async def test_a_wait_is_bounded_and_says_how_many_are_ahead() -> None:
     await turns.wait(turns.place())
 
 
+async def test_a_turn_that_ends_as_the_next_search_is_cancelled_is_not_lost() -> None:
+    turns = QueryQueue(1, 60)
+    got: list[int] = []
+    await turns.wait(turns.place())
+    cancelled, patient = await waiting(turns, 1, got), await waiting(turns, 2, got)
+    cancelled.cancel()
+    turns.end()  # before the cancelled one has run
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    await patient
+    turns.end()
+    await turns.wait(turns.place())
+
+
 async def test_a_line_that_is_too_long_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_WAITING", 3)
     turns = QueryQueue(1, 60)
