@@ -50,7 +50,7 @@ class SigningKeyPair:
 
 
 def new_key_pair() -> str:
-    """Make a private key: ``whsk_`` and its base64."""
+    """Generate a private key: ``whsk_`` and its base64."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - as above
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat  # noqa: PLC0415
 

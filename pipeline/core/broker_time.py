@@ -1,9 +1,8 @@
-"""Estimates the broker's time from the timestamps that it writes (Cristian's algorithm, kept as an interval like Marzullo's).
-Pure.
+"""Estimates the broker's clock from its record timestamps (Cristian's algorithm, with an interval as in Marzullo's). Pure.
 
-We send a record at one moment and get its acknowledgement at a later one, both by a local clock that never jumps. The broker
-stamps the record in between. So the difference between the two clocks lies in an interval as long as the round trip; each further
-record narrows it. The estimate is the lower end: what waits for a time is started a little late, and never early.
+We note when a record is sent and when it is acknowledged, by a monotonic local clock. The broker stamps the record in between.
+So the difference between the two clocks lies in an interval as long as the round trip, and each further record narrows it. The
+estimate is the interval's lower end: whatever is due at a given time starts a little late, never early.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _RESOLUTION: Final = 0.001
 
 @dataclass(slots=True)
 class _Interval:
-    """The broker's time minus ours, as known at one of our moments."""
+    """The broker's time minus ours, as known at the local time ``at``."""
 
     low: float
     high: float
@@ -35,17 +34,17 @@ class _Interval:
 
 
 class BrokerTime:
-    """The broker's time. All times are seconds; ``steady`` ones are of a local clock that never jumps."""
+    """The broker's time. All times are seconds; ``steady`` times are of a local monotonic clock."""
 
     def __init__(self) -> None:
         self._known: _Interval | None = None
         self._other: _Interval | None = None
 
     def sample(self, sent: float, acknowledged: float, broker: float) -> None:
-        """A record was sent and acknowledged at these steady times, and the broker stamped it with ``broker``.
+        """Note that a record was sent and acknowledged at these steady times, and that the broker stamped it with ``broker``.
 
-        A sample that contradicts the estimate has no effect unless a second one agrees. Then the broker's clock was set, or our
-        steady clock stood still (a virtual machine was suspended).
+        A sample that contradicts the estimate has no effect until a second one confirms it. In that case, the broker's clock was
+        set, or our steady clock stopped (a virtual machine was suspended).
         """
         new = _Interval(broker - acknowledged, broker + _RESOLUTION - sent, acknowledged)
         if self._known is None:

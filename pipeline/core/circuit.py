@@ -1,9 +1,9 @@
 """A circuit breaker for one endpoint: it stops requests to an endpoint that is down, and probes whether it is back.
 
-A pure state machine; times are seconds of any clock that never goes back, passed in as ``now``::
+A pure state machine; times are seconds of any monotonic clock, passed in as ``now``::
 
-    CLOSED --(so many failures in a row, Retry-After, or another process said so)--> OPEN --(its time is over)--> HALF_OPEN (one probe at a time)
-       ^------------------(the endpoint answered the probe)--------------------------------'   | failed: OPEN, for longer
+    CLOSED --(failures in a row, Retry-After, another process's report)--> OPEN --(time is up)--> HALF_OPEN (one probe at a time)
+       ^------------------(the endpoint answered the probe)---------------------------------------'   | failed: OPEN, for longer
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def sign_of(exchange: Exchange) -> HealthSign:
 
 @dataclass(frozen=True, slots=True)
 class CircuitLimits:
-    """``failures`` in a row open the circuit for ``open_seconds``; twice as long each time, up to ``max_open_seconds``.
+    """``failures`` in a row open the circuit for ``open_seconds``, which doubles each time, up to ``max_open_seconds``.
 
-    The endpoint may ask for a time (Retry-After) of up to ``max_asked_seconds``.
+    Retry-After may open it for up to ``max_asked_seconds``.
     """
 
     failures: int = 10
@@ -59,7 +59,7 @@ class CircuitLimits:
 
     @property
     def longest_heard(self) -> float:
-        """Whatever another process says, no circuit is open for longer than one of ours could be."""
+        """How long another process's report may keep a circuit open: no longer than one of ours could be."""
         return max(self.max_open_seconds, self.max_asked_seconds)
 
 
@@ -81,7 +81,7 @@ class CircuitPermit(NamedTuple):
 class Circuit:
     """One endpoint's circuit.
 
-    An exchange counts only in the generation in which it was started: requests that were under way when the circuit opened or
+    An exchange counts only in the generation in which it was started: requests that were in flight when the circuit opened or
     closed say nothing new. (Otherwise 64 requests that time out together would open it again right after a successful probe.)
     """
 
@@ -112,7 +112,7 @@ class Circuit:
         self.state = CircuitState.CLOSED
 
     def refuses(self, now: float) -> float | None:
-        """None if a request may start; otherwise for how many seconds it is refused at least (0: until the probe has ended)."""
+        """None if a request may start; otherwise the minimum wait in seconds (0: until the probe has ended)."""
         if self.state is CircuitState.CLOSED:
             return None
         if now < self._open_until:
@@ -129,7 +129,7 @@ class Circuit:
         return CircuitPermit(self._generation, self._probing)
 
     def end(self, ticket: CircuitPermit, sign: HealthSign, now: float, asked_for: float | None = None) -> None:
-        """Report the end of a request. ``asked_for``: for how many seconds the endpoint asks for no requests (Retry-After)."""
+        """Report the end of a request. ``asked_for``: the seconds in Retry-After, if the endpoint sent it."""
         if ticket.generation != self._generation:
             return
         match sign:
@@ -137,7 +137,7 @@ class Circuit:
                 self._failures = self._openings = 0
                 self._close()
             case HealthSign.ANSWERED:
-                # It is back, but has accepted nothing: if it fails again, the circuit is open for as long as before.
+                # It is back but has accepted nothing: if it fails again, the circuit opens for as long as before.
                 self._failures = 0
                 self._close()
             case HealthSign.FAILED:
@@ -156,9 +156,9 @@ class Circuit:
     def hear_open(self, seconds: float, now: float, *, is_new: bool = False) -> None:
         """Another process has opened its circuit, for ``seconds`` more.
 
-        This process checks for itself: the next request is a probe. If it fails, the circuit is open for as long as the other
-        one. (Another process whose network fails must not cut this one off.) ``is_new``: this process has sent nothing to the
-        endpoint yet.
+        This process checks for itself: the next request is a probe. If it fails, the circuit stays open as long as the other
+        process's. (A process whose own network fails must not cut off the others.) ``is_new``: this process has sent nothing to
+        the endpoint yet.
         """
         if self.state is CircuitState.CLOSED:
             self._open(now)

@@ -20,7 +20,7 @@ class ClientIdentity:
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """The shown facts of a certificate. ``fingerprint`` is its SHA-256 in hexadecimal."""
+    """The facts of a certificate that may be shown. ``fingerprint`` is its SHA-256 in hexadecimal."""
 
     subject: str
     expires_at: datetime
@@ -32,7 +32,7 @@ class CertificateError(ValueError):
 
 
 def certificate_facts(identity: ClientIdentity, now: datetime | None = None) -> CertificateFacts:
-    """Check a certificate and its key. An expired certificate (at ``now``) is refused too.
+    """Check a certificate and its key. A certificate that has expired at ``now`` is refused too.
 
     Raises:
         CertificateError: they cannot be used.
@@ -48,7 +48,7 @@ def certificate_facts(identity: ClientIdentity, now: datetime | None = None) -> 
     except ValueError:
         raise CertificateError("certificate must be PEM: the client's certificate, then those of its authorities.") from None
     if len(chain) > _MAX_CHAIN:
-        raise CertificateError(f"certificate has {len(chain)} certificates; at most {_MAX_CHAIN} are taken.")
+        raise CertificateError(f"certificate has {len(chain)} certificates; at most {_MAX_CHAIN} are accepted.")
     leaf = chain[0]
     if _public_bytes(identity.private_key) != leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
         raise CertificateError("private_key is not the key of the first certificate.")
@@ -64,7 +64,7 @@ def _public_bytes(private_key: str) -> bytes:
     try:
         key = load_pem_private_key(private_key.encode(), password=None)
     except TypeError:
-        raise CertificateError("private_key is encrypted: give it without a passphrase; it is sealed here.") from None
+        raise CertificateError("private_key is encrypted: provide it without a passphrase. It is stored encrypted.") from None
     except (ValueError, UnsupportedAlgorithm):
         raise CertificateError("private_key must be a private key in PEM, without a passphrase.") from None
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

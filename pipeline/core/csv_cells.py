@@ -9,7 +9,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 
 
 def cell(value: object) -> object:
-    """A value as a cell: lists as words. If a spreadsheet would interpret a text as a formula, an apostrophe precedes it."""
+    """A value as a cell: lists as words. Text that a spreadsheet would interpret as a formula gets a leading apostrophe."""
     if isinstance(value, list | tuple):
         value = " ".join(map(str, value))
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

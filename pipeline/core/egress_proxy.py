@@ -1,5 +1,5 @@
-"""An HTTP proxy for all requests to endpoints, so that they come from fixed source addresses. Pure: what is sent to it (CONNECT,
-RFC 9110 section 9.3.6), and what its answer means.
+"""The HTTP proxy for all requests to endpoints, which gives them fixed source addresses: builds the CONNECT request (RFC 9110,
+9.3.6) and interprets the answer. Pure.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _NO_TARGET: Final = frozenset(
 
 class ProxyFault(enum.Enum):
     AWAY = enum.auto()
-    """The proxy cannot be connected to."""
+    """No connection to the proxy could be made."""
     CREDENTIALS = enum.auto()
     """It answered 407."""
     REFUSED = enum.auto()
     """It answered with another status or something invalid, or closed the connection."""
     SILENT = enum.auto()
-    """It has not answered in time: it is at fault, or waits for the target."""
+    """It did not answer in time: it is at fault, or is waiting for the target."""
     NO_TARGET = enum.auto()
     """It reports that it could not reach the target."""
     TARGET_SPOKE_FIRST = enum.auto()
@@ -55,11 +55,11 @@ class EgressProxy:
 
     @property
     def name(self) -> str:
-        """Host and port, for people."""
+        """Host and port, for display."""
         return _authority(self.host, self.port)
 
     def connect_request(self, address: str, port: int) -> bytes:
-        """The request for a tunnel to an IP address, which was checked."""
+        """The request for a tunnel to an IP address that has been checked."""
         authority = _authority(address, port)
         lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
         if self.authorization is not None:
@@ -68,10 +68,10 @@ class EgressProxy:
 
 
 def egress_proxy(url: str, credentials: str | None = None) -> EgressProxy:
-    """The proxy of a URL, ``http://host:port``; ``credentials`` are ``user:password``.
+    """Parse ``http://host:port`` and ``user:password``.
 
     Raises:
-        ValueError: for the operator, without any part of the input, which may be a secret.
+        ValueError: a message for the operator. It contains no part of the input, which may be a secret.
     """
     parts = _URL.fullmatch(url)
     if parts is None or not 1 <= int(parts[4]) <= 65535:
@@ -81,7 +81,7 @@ def egress_proxy(url: str, credentials: str | None = None) -> EgressProxy:
 
 
 def read_answer(head: bytes) -> int | None:
-    """The status in the beginning of the proxy's answer; None if it is not HTTP/1."""
+    """The status in the first bytes of the proxy's answer; None if they are not HTTP/1."""
     line = _STATUS_LINE.match(head)
     return None if line is None else int(line[1])
 

@@ -1,8 +1,8 @@
 """Checks an event for its producer before it is published. Pure.
 
-First, whether the fan-out would accept the event. This uses the fan-out's own function, so an accepted event does not become a
-dead letter (except for its key, which is not part of the event). Second, whether the payload is as documented: it is delivered
-even if it is not, but receivers rely on it. Findings contain no value of an event, which may be a customer's data.
+First, would the fan-out accept the event? This uses the fan-out's own function, so an accepted event does not become a dead
+letter (except because of its key, which is not part of the event). Second, is the payload as documented? It is delivered even if
+it is not, but receivers rely on it. Findings contain no values of an event, which may be customers' data.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from schemas.event_types import BUILT_IN, EventTypes
 from schemas.published_event import json_schema
 
 MAX_FINDINGS: Final = 20
-"""The most warnings about one event; a list of a thousand elements may have a thousand."""
+"""The maximum number of warnings about one event; a list of a thousand elements may cause a thousand."""
 
 _ADVICE: Final = {
-    "id": "Give it an id of 1 to 128 of A-Z a-z 0-9 _ : = + / - (no dots) that no other event has: a UUID, say.",
-    "occurred_at": "Write when it happened, with the offset or Z.",
+    "id": "Give it a unique id of 1 to 128 of A-Z a-z 0-9 _ : = + / - (no dots), such as a UUID.",
+    "occurred_at": "Write when it happened, with an offset or Z.",
     "data": "Put the Order, the Shipment or the Stock Item there, as an object.",
     "data.number": "Put the number of the order or the shipment there, as text of 1 to 255 characters.",
     "data.id": "Put the id of the stock item there, as a whole number.",
@@ -53,8 +53,8 @@ _JSON_TYPES: Final[dict[type, str]] = {
     list: "array",
     dict: "object",
 }
-_TOKEN: Final = "It gives access to the order, and is taken out before delivery. Do not publish it."
-_TWICE: Final = "Receivers take the second for a retry of the first and drop it. Give each event an id of its own."
+_TOKEN: Final = "It gives access to the order, and is removed before delivery. Do not publish it."
+_TWICE: Final = "Receivers treat the second as a retry of the first and drop it. Give each event its own id."
 
 
 def _is_time(value: object) -> bool:
@@ -67,9 +67,9 @@ _formats.checks("date-time", raises=ValueError)(_is_time)
 
 @dataclass(frozen=True, slots=True)
 class EventProblem:
-    """A problem of an event: where (``data.number``; empty for the whole event), what, and what to do.
+    """A problem with an event: where (``data.number``; empty for the whole event), what, and what to do.
 
-    A fatal one makes the event a dead letter. Any other concerns what is delivered, and may hurt a receiver.
+    A fatal problem makes the event a dead letter. Any other affects what is delivered, and may break a receiver.
     """
 
     path: str
@@ -122,7 +122,7 @@ def _warnings(decoded: DecodedEvent, value: bytes, types: EventTypes) -> Iterato
     try:
         event = msgspec.json.decode(value)
     except (msgspec.DecodeError, RecursionError):
-        yield EventProblem("", "It holds numbers or a nesting that few receivers can read.", is_fatal=False)
+        yield EventProblem("", "Few receivers can read its numbers or its nesting.", is_fatal=False)
         return
     if "token" in event["data"] and decoded.meta.event_name in names_of(OrderEvent):
         yield EventProblem("data.token", _TOKEN, is_fatal=False)
@@ -134,7 +134,7 @@ def _warnings(decoded: DecodedEvent, value: bytes, types: EventTypes) -> Iterato
             is_fatal=False,
         )
     if decoded.meta.event_name in types.configured:
-        return  # its schema decides
+        return  # decode_event has checked it against its own schema
     errors = [leaf for error in _validator(decoded.meta.event_name).iter_errors(event) for leaf in _leaves(error)]
     for error in errors[:MAX_FINDINGS]:
         yield EventProblem(_path(error), _deviation(error), is_fatal=False)
@@ -144,7 +144,7 @@ def _warnings(decoded: DecodedEvent, value: bytes, types: EventTypes) -> Iterato
 
 @functools.cache
 def _validator(event_name: str) -> Draft202012Validator:
-    """For the branch of the schema for an event type: for a union, a validator only says that nothing fits."""
+    """A validator for an event type's branch of the schema. For the union, it would only report that no branch matches."""
     schema = json_schema()
     branches = [one["$ref"] for one in schema["oneOf"]]
     definitions = schema["$defs"]
@@ -155,7 +155,7 @@ def _validator(event_name: str) -> Draft202012Validator:
 
 
 def _leaves(error: ValidationError) -> Iterator[ValidationError]:
-    """What is wrong inside an object that may also be null, instead of "neither this nor null"."""
+    """The errors inside an object that may also be null, instead of "neither this nor null"."""
     inside = [one for one in error.context or () if one.path]
     if not inside:
         yield error
@@ -171,9 +171,9 @@ def _deviation(error: ValidationError) -> str:
     rule: Any = error.validator_value
     match error.validator:
         case "type" | "anyOf":
-            return f"It is {_kind(error.instance)}; documented is {_expected(error.schema)}."
+            return f"It is {_kind(error.instance)}, but documented as {_expected(error.schema)}."
         case "required":
-            return f"Without {', '.join(name for name in rule if name not in error.instance)}; that is documented to be there."
+            return f"Required, but missing: {', '.join(name for name in rule if name not in error.instance)}."
         case "pattern":
             return f"It is not as documented: {error.schema.get('description', f'text of the form {rule}')}"
         case "format":

@@ -1,4 +1,4 @@
-"""Events in a file: one, a list, or one per line. Each is kept as the bytes that it would be published as. Pure."""
+"""Splits a file into events: one, a list, or one per line. Each keeps the bytes that would be published. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _value: Final = msgspec.json.Decoder(msgspec.Raw)
 
 @dataclass(frozen=True, slots=True)
 class EventInFile:
-    """An event, valid or not: ``value`` as in the record, and its place in words ("line 3")."""
+    """An event, valid or not: the record's value, and the event's place in the file, in words ("line 3")."""
 
     place: str
     value: bytes
@@ -43,7 +43,7 @@ def _of_list(content: bytes) -> Sequence[EventInFile]:
 
 
 def _looks_like_lines(lines: Sequence[bytes]) -> bool:
-    """Whether it is one event per line, some of them perhaps broken, and not one broken event over many lines."""
+    """Whether this is one event per line, some perhaps broken, rather than one broken event on many lines."""
     return _is_json(lines[0]) or sum(line.startswith(b'{"') for line in lines) > len(lines) / 2
 
 

@@ -37,11 +37,9 @@ class Failure(enum.StrEnum):
     TOKEN_ENDPOINT = "token_endpoint"
 
 
-@dataclass(slots=True)  # one for each delivery, and creating a frozen one takes three times as long
+@dataclass(slots=True)  # one per delivery; a frozen dataclass takes three times as long to create
 class Request:
-    """A request to make: a POST, except for a handshake. The repr omits headers and body, because they contain tokens and
-    signatures.
-    """
+    """A request to make: a POST, except for a handshake. The repr omits headers and body: they contain tokens and signatures."""
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -51,7 +49,7 @@ class Request:
     method: str = "POST"
 
 
-@dataclass(slots=True)  # one for each delivery, and creating a frozen one takes three times as long
+@dataclass(slots=True)  # one per delivery; a frozen dataclass takes three times as long to create
 class Response:
     """A complete answer, or its beginning if `body_truncated`.
 

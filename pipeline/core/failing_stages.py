@@ -8,17 +8,17 @@ from typing import Final
 
 FAILING: Final = "failing"
 PERCENTS: Final = (50, 75, 90)
-"""Percentages of the time after which an endpoint is disabled."""
+"""In percent of the time after which an endpoint is disabled."""
 
 
 def reached(failing_for: timedelta, tell_after: timedelta, disable_after: timedelta) -> tuple[str, ...]:
-    """The stages that an endpoint has reached after failing for so long."""
+    """The stages that an endpoint has reached after failing for ``failing_for``."""
     failing = (FAILING,) if failing_for >= tell_after else ()
     return (*failing, *(str(percent) for percent in PERCENTS if failing_for >= disable_after * percent / 100))
 
 
 def to_tell(stages: Collection[str], told: Collection[str]) -> tuple[str, ...]:
-    """The reached stages that its owner should be told now. Of several percentages only the highest, because the others are past."""
+    """The stages to notify the owner of now. Of several percentages, only the highest."""
     failing = (FAILING,) if FAILING in stages and FAILING not in told else ()
     percents = [stage for stage in stages if stage != FAILING]
     return (*failing, *(percents[-1:] if percents and percents[-1] not in told else ()))

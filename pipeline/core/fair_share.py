@@ -1,12 +1,12 @@
-"""Decides how many requests each endpoint may have under way, so that slow endpoints leave room for the others. Pure.
+"""Decides how many requests each endpoint may have in flight, so that slow endpoints leave room for the others. Pure.
 
-An endpoint is **slow** while a request to it has been under way for longer than ``slow_seconds`` (found out at the next
-delivery), or if the last one that ended took longer. All slow endpoints together may have ``slow_budget`` requests under way, in
-equal shares. An endpoint that answers sooner is **quick**, and has the full ``width``. An unknown endpoint begins with ``START``
-until its first answer.
+An endpoint is **slow** while a request to it has been in flight for longer than ``slow_seconds`` (noticed at the next delivery),
+or if the last one that ended took longer. All slow endpoints together may have ``slow_budget`` requests in flight, in equal
+shares. An endpoint that answers sooner is **quick**, and has the full ``width``. An unknown endpoint starts with ``START`` until
+its first answer.
 
-Why not additive increase, multiplicative decrease as in TCP: the scarce resource is the sum over all endpoints. Twenty endpoints
-that never answer would each have to be reduced by timeouts of 15 s, and a slow but good endpoint would be reduced as much
+Why not additive increase, multiplicative decrease as in TCP? The scarce resource is the sum over all endpoints. Twenty endpoints
+that never answer would each have to be reduced by timeouts of 15 s, and a slow but healthy endpoint would be reduced as much,
 although there is room for it. A share of a budget needs no timeout (age alone shows that an endpoint is slow), limits the sum
 immediately, and gives a single slow endpoint everything that it can use.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 START: Final = 8
-"""Requests under way to an endpoint that has not answered yet."""
+"""Requests in flight to an endpoint that has not answered yet."""
 
 
 class EndpointSpeed(enum.Enum):
@@ -29,7 +29,7 @@ class EndpointSpeed(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ShareLimits:
-    """``width``: requests under way to one endpoint. ``slow_budget``: to all slow endpoints together."""
+    """``width``: maximum requests in flight to one endpoint. ``slow_budget``: to all slow endpoints together."""
 
     width: int
     slow_seconds: float
@@ -42,12 +42,12 @@ class _Usage:
     def __init__(self) -> None:
         self.inside = 0
         self.running: dict[int, float] = {}
-        """When each request that is under way was started, oldest first."""
+        """When each request in flight was started, oldest first."""
         self.speed = EndpointSpeed.UNKNOWN
 
 
 class FairShare:
-    """The requests of one process, by endpoint. ``now`` is seconds of a clock that never goes back."""
+    """The requests of one process, by endpoint. ``now`` is seconds of a monotonic clock."""
 
     def __init__(self, bounds: ShareLimits) -> None:
         self._bounds = bounds
@@ -58,11 +58,11 @@ class FairShare:
 
     @property
     def slow_endpoints(self) -> int:
-        """Slow endpoints that have requests under way."""
+        """The number of slow endpoints with requests in flight."""
         return self._slow_endpoints
 
     def enter(self, endpoint_id: int, now: float) -> int | None:
-        """Take a slot: returns its token; None if the endpoint already has its maximum."""
+        """Take a slot. Returns its token, or None if the endpoint already has its maximum."""
         usage = self._usages.get(endpoint_id)
         if usage is None:
             usage = self._usages[endpoint_id] = _Usage()
@@ -80,7 +80,7 @@ class FairShare:
         return self._tokens
 
     def start(self, endpoint_id: int, token: int, now: float) -> None:
-        """The request of a slot starts. (What it waited for before was not the endpoint.)"""
+        """Note that the request of a slot starts. (Until now, it was not waiting for the endpoint.)"""
         self._usages[endpoint_id].running[token] = now
 
     def leave(self, endpoint_id: int, token: int, now: float) -> None:
@@ -98,13 +98,13 @@ class FairShare:
         self._forget(endpoint_id, usage)
 
     def forget(self, endpoint_id: int) -> None:
-        """Nothing is sent to the endpoint any more, so forget that it was slow."""
+        """Forget that an endpoint was slow, because nothing is sent to it any more."""
         usage = self._usages.get(endpoint_id)
         if usage is not None and not usage.inside:
             del self._usages[endpoint_id]
 
     def width(self, endpoint_id: int, now: float) -> int:
-        """How many requests the endpoint may have under way now."""
+        """How many requests the endpoint may have in flight now."""
         usage = self._usages.get(endpoint_id)
         if usage is None:
             return min(START, self._bounds.width)
@@ -129,7 +129,7 @@ class FairShare:
                 return max(1, min(self._bounds.width, self._bounds.slow_budget // sharing))
 
     def _look(self, usage: _Usage, now: float) -> None:
-        """Find out that an endpoint is slow before it has answered."""
+        """Detect that an endpoint is slow before it has answered."""
         if usage.speed is not EndpointSpeed.SLOW and usage.running:
             oldest = next(iter(usage.running.values()))
             if now - oldest > self._bounds.slow_seconds:
@@ -147,6 +147,6 @@ class FairShare:
             self._slow_inside += sign * usage.inside
 
     def _forget(self, endpoint_id: int, usage: _Usage) -> None:
-        # Remember a slow endpoint: otherwise it would begin with a burst again.
+        # Remember slow endpoints: otherwise they would start with a burst again.
         if not usage.inside and usage.speed is not EndpointSpeed.SLOW:
             del self._usages[endpoint_id]

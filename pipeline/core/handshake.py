@@ -37,7 +37,7 @@ def judge_handshake(exchange: Exchange, origin: str) -> VerificationResult:
         return VerificationResult(f"It gave no answer to OPTIONS: {exchange.detail}")
     if not 200 <= exchange.status <= 299:
         return VerificationResult(
-            f"It answered OPTIONS with {exchange.status}. A success with the header WebHook-Allowed-Origin is needed."
+            f"It answered OPTIONS with {exchange.status}. A 2xx status with the header WebHook-Allowed-Origin is needed."
         )
     allowed = [value.strip() for name, value in exchange.headers if name.lower() == ALLOWED_ORIGIN]
     if not allowed:
@@ -58,6 +58,6 @@ def _judge_rate(rate: str) -> VerificationResult:
         )
     if (per_second := int(rate) // 60) < 1:
         return VerificationResult(
-            f"It allows {int(rate)} requests a minute. At least 60 are needed, as rates are limited by the second."
+            f"It allows {int(rate)} requests a minute. At least 60 are needed, because rates are limited per second."
         )
     return VerificationResult(max_per_second=per_second)

@@ -64,7 +64,7 @@ class RetryPolicies:
         if not missing:
             return None
         names = ", ".join(map(delay_label, self.delays))
-        return f"retry_policy has delays that there are no topics for: {', '.join(missing)}. Choose from {names}."
+        return f"retry_policy has delays without a topic: {', '.join(missing)}. Choose from {names}."
 
     def words(self, policy: str) -> str:
         """The policy as a sentence: ``Retries after 5 s, 1 min and 10 min; gives up after 11 min 5 s.``"""

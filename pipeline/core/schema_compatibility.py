@@ -55,14 +55,14 @@ def changes(old: Sequence[ConfiguredEventType], new: Sequence[ConfiguredEventTyp
 def _of_one(before: ConfiguredEventType, after: ConfiguredEventType) -> Iterator[SchemaChange]:
     name = before.name
     if before.topic != after.topic:
-        message = f"Its topic was {before.topic}, and is {after.topic}: what producers still publish there becomes dead letters."
+        message = f"Its topic was {before.topic}, and is {after.topic}: events published to the old one become dead letters."
         yield SchemaChange(name, "topic", message, breaks=True)
     for reference, pointers in before.references.items():
         if lost := [one for one in pointers if one not in after.references.get(reference, ())]:
-            message = f"{', '.join(lost)} is not followed any more: new events are not found by it."
+            message = f"{', '.join(lost)} is no longer used: new events cannot be found by it."
             yield SchemaChange(name, f"references.{reference}", message, breaks=True)
     if before.earlier and after.earlier and before.version_at != after.version_at:
-        message = f"The version was at {before.version_at}, and is at {after.version_at}: events are taken for another version."
+        message = f"The version was at {before.version_at}, and is at {after.version_at}: events get the wrong version."
         yield SchemaChange(name, "version_at", message, breaks=True)
     for version in before.versions:
         if version not in after.versions:
@@ -89,7 +89,7 @@ class _Walk:
             return
         if not isinstance(old, Mapping) or not isinstance(new, Mapping):
             if old != new and new is not True:
-                yield self._broken(path, "It was anything, and is not any more" if old is True else "What is allowed changed")
+                yield self._broken(path, "Anything was allowed before" if old is True else "The allowed values changed")
             return
         yield from self._types(old, new, path)
         yield from self._values(old, new, path)
@@ -99,7 +99,7 @@ class _Walk:
             yield from self.compare(old.get("items", True), new["items"], f"{path}[]", depth + 1)
         for word in sorted((old.keys() | new.keys()) - _COMPARED - _WORDS):
             if old.get(word, _MISSING) != new.get(word, _MISSING) and word in new:
-                yield self._broken(path, f"{word} changed; whether all that was good still is cannot be said")
+                yield self._broken(path, f"{word} changed: what was valid may be invalid now")
 
     def _broken(self, path: str, message: str) -> SchemaChange:
         return SchemaChange(self._name, path, f"{message}.", breaks=True)
@@ -136,7 +136,7 @@ class _Walk:
             for word in words:
                 before, after = old.get(word), new.get(word)
                 if after is not None and after != before and (before is None or sign * after > sign * before):
-                    yield self._broken(path, f"{word} was {'nothing' if before is None else before}, and is {after}")
+                    yield self._broken(path, f"{word} was {'not set' if before is None else before}, and is {after}")
 
     def _members(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str, depth: int) -> Iterator[SchemaChange]:
         yield from self._required(old, new, path)
@@ -145,7 +145,7 @@ class _Walk:
             if name in after:
                 yield from self.compare(schema, after[name], f"{path}.{name}", depth + 1)
             else:
-                yield self._broken(f"{path}.{name}", "It was removed: receivers cannot rely on it any more")
+                yield self._broken(f"{path}.{name}", "It was removed: receivers can no longer rely on it")
         for name in after.keys() - before.keys():
             yield self._noted(f"{path}.{name}", "It is new")
         if old.get("additionalProperties", True) is not False and new.get("additionalProperties", True) is False:
@@ -157,7 +157,7 @@ class _Walk:
                 yield self._broken(f"{path}.{name}", "It is required now: events without it become dead letters")
         for name in old.get("required", ()):
             if name not in new.get("required", ()):
-                yield self._noted(f"{path}.{name}", "It is not required any more: receivers may miss it")
+                yield self._noted(f"{path}.{name}", "It is no longer required: receivers may not get it")
 
 
 def _resolved(schema: Any, root: Mapping[str, Any]) -> Any:

@@ -118,7 +118,7 @@ class Evaluation:
         sizes = [self._size(path) for path in expression.paths]
         values = sum(size.values for size in sizes)
         if values > MAX_VALUES or any(size.is_too_deep for size in sizes):
-            raise EvaluationError(FilterFault.TOO_LARGE, f"The event has more than {MAX_VALUES:,} values where the filter looks.")
+            raise EvaluationError(FilterFault.TOO_LARGE, f"The filter would read more than {MAX_VALUES:,} values of the event.")
         if expression.cost(values, max((size.longest for size in sizes), default=0)) > MAX_STEPS:
             raise EvaluationError(FilterFault.TOO_LARGE, "Evaluating the filter on an event of this size would take too long.")
         if self._context is None:
@@ -130,7 +130,7 @@ class Evaluation:
         except BaseException as error:  # noqa: BLE001 - a panic of the library is not an Exception
             raise _explained(error, expression.text) from None
         if not isinstance(result, bool):
-            raise EvaluationError(FilterFault.TYPE, f"The filter gave {_kind(result)}, and not true or false.")
+            raise EvaluationError(FilterFault.TYPE, f"The filter's result is {_kind(result)}, not true or false.")
         return result
 
     def _converted(self) -> cel.Context:
@@ -218,7 +218,7 @@ def _explained(error: BaseException, text: str) -> EvaluationError:
     if isinstance(error, KeyError):
         name = str(error.args[0]).strip("'\"") if error.args else ""
         what = f"no field {name!r}" if name and name in text else "no such field"
-        return EvaluationError(FilterFault.MISSING_FIELD, f"The event has {what}; ask with has(…) first whether it is there.")
+        return EvaluationError(FilterFault.MISSING_FIELD, f"The event has {what}; check with has(…) first.")
     if isinstance(error, TypeError):
         message = "Values of different kinds were compared or combined (null, a text, a number, a decimal, an object)."
         return EvaluationError(FilterFault.TYPE, message)

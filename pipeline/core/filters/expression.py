@@ -118,7 +118,7 @@ def compile_expression(text: str) -> Expression:
         text, program, paths, len(words) * joins + patterns * _PATTERN_COST, loops, sum(word.text == "," for word in words) + 1
     )
     if not any(_is_variable(words, at) for at in range(len(words))):
-        raise FilterError("the expression looks at neither event nor data: it would be the same for every event.")
+        raise FilterError("the expression uses neither event nor data: its result would be the same for every event.")
     return expression
 
 
@@ -173,8 +173,8 @@ class _Names:
         elif not is_member and word.text not in _CONSTANTS:
             elements = [name for _, name in self._open]
             if word.text not in _VARIABLES and word.text not in elements:
-                names = "event and data" if not elements else f"event, data and {', '.join(elements)}"
-                raise FilterError(f"{word.text} is not known here; there are {names}.", self._text, word.start)
+                names = "event or data" if not elements else f"event, data or {', '.join(elements)}"
+                raise FilterError(f"{word.text} is not defined here; use {names}.", self._text, word.start)
             self._looks_beyond |= bool(elements) and word.text != elements[-1]
 
     def _function(self, at: int, word: Word, *, is_member: bool) -> None:
@@ -223,7 +223,7 @@ def _explained(text: str, message: str) -> FilterError:
     if "<EOF>'" in finding and "expecting <EOF>" not in finding:
         words = "the expression ends too early."
     elif "token recognition" in finding and quoted:
-        words = f"{quoted[1][:40]} means nothing here."
+        words = f"{quoted[1][:40]} is not valid here."
     elif quoted:
         words = f"{quoted[1][:40]} was not expected here."
     elif "recursion" in finding.lower() or "depth" in finding.lower():

@@ -55,7 +55,7 @@ def words_of(text: str) -> list[Word]:
     while at < len(text):
         match = _WORDS.match(text, at)
         if match is None:
-            what = "this text has no end" if text[at] in "\"'" else f"{text[at]!r} means nothing here"
+            what = "the closing quote is missing" if text[at] in "\"'" else f"{text[at]!r} is not valid here"
             raise FilterError(f"{what}.", text, at)
         if match.lastgroup != "space":
             found.append(Word(match.lastgroup or "", match.group(), at))

@@ -99,7 +99,7 @@ def _cursor(text: str, query: AttemptQuery) -> Cursor:
     if query.in_time is None:
         raise SearchLimitError("after works when attempts are sorted by created_at alone; use page with other sorts.")
     if query.in_time.descending is not cursor.descending:
-        raise SearchLimitError("after is a cursor of the opposite order; begin again without it.")
+        raise SearchLimitError("after is a cursor of the opposite order; start again without it.")
     return cursor
 
 
@@ -114,7 +114,7 @@ def _sorts(root: Node, notes: SearchNotes) -> tuple[Sort, ...]:
             notes.add("s", f"at most {MAX_SORTS} sorts are used, {shown(name)} was left out")
         elif attribute not in [sort.attribute for sort in sorts]:
             if direction.lower() not in _DIRECTIONS:
-                notes.add("s", f"{shown(direction)} is neither asc nor desc, and asc is used")
+                notes.add("s", f"{shown(direction)} is neither asc nor desc; asc is used")
             sorts.append(Sort(attribute, descending=direction.lower() == "desc"))
     return tuple(sorts)
 
@@ -158,7 +158,7 @@ class _Reader:
             elif key in _GROUPS:
                 for one, found in self._hashes(name, child):
                     if set(found) <= set(_COMBINATORS):
-                        self._notes.add(one, "the group holds no conditions")
+                        self._notes.add(one, "the group has no conditions")
                     parts += _grouped(*self.parts(found, one, depth + 1))
             elif key in _CONDITIONS:
                 for one, found in self._hashes(name, child):
@@ -184,20 +184,20 @@ class _Reader:
     def _combinator(self, name: str, child: Node | list[str]) -> Combinator:
         text = _last(child)
         if text not in set(Combinator):
-            self._notes.add(name, f"{shown(text)} is neither and nor or, and and is used")
+            self._notes.add(name, f"{shown(text)} is neither and nor or; and is used")
             return Combinator.AND
         return Combinator(text)
 
     def _hashes(self, name: str, child: Node | list[str]) -> list[tuple[str, Node]]:
         if not isinstance(child, dict):
-            self._notes.add(name, "it must hold groups or conditions, such as q[g][0][state_eq]")
+            self._notes.add(name, "it must contain groups or conditions, such as q[g][0][state_eq]")
             return []
         found = []
         for key, one in child.items():
             if isinstance(one, dict):
                 found.append((f"{name}[{key}]", one))
             else:
-                self._notes.add(f"{name}[{key}]", "it must hold conditions, such as q[g][0][state_eq]")
+                self._notes.add(f"{name}[{key}]", "it must contain conditions, such as q[g][0][state_eq]")
         return found
 
     def _long(self, path: str, node: Node) -> list[Filter]:
@@ -206,9 +206,9 @@ class _Reader:
         values = _texts(node.get("v", node.get("values")), "value")
         form = _last(node.get("p", node.get("predicate")))
         if not attributes or not form:
-            raise NotUsableError("a condition has attributes (a) and a predicate (p)")
+            raise NotUsableError("a condition needs attributes (a) and a predicate (p)")
         if not values:
-            raise NotUsableError("a condition has a value (v)")
+            raise NotUsableError("a condition needs a value (v)")
         combinator = node.get("m", node.get("combinator"))
         is_any = combinator is not None and self._combinator(f"{path}[m]", combinator) is Combinator.OR
         return self._made(path, make_name(attributes, form, is_any_attribute=is_any), values)
@@ -216,7 +216,7 @@ class _Reader:
     def _made(self, name: str, asked: Name, texts: list[str] | None) -> list[Filter]:
         """The meaning of a condition with known attributes and predicate. If its value cannot be read, it is true for nothing."""
         if texts is None:
-            raise NeverHoldsError("several values look like q[order_number_in][]=A&q[order_number_in][]=B")
+            raise NeverHoldsError("write several values as q[order_number_in][]=A&q[order_number_in][]=B")
         made: list[Filter]
         if asked.predicate in INVERSE:
             predicate = asked.predicate if truth(texts[-1]) else INVERSE[asked.predicate]
@@ -253,7 +253,7 @@ class _Reader:
         if self._conditions > MAX_CONDITIONS:
             raise SearchLimitError(f"A search has at most {MAX_CONDITIONS} conditions; use in for many values of one attribute.")
         if self._listed > MAX_LISTED:
-            raise SearchLimitError(f"The lists of a search hold at most {MAX_LISTED:,} values; search in several steps.")
+            raise SearchLimitError(f"The lists of a search may have at most {MAX_LISTED:,} values; search in several steps.")
 
 
 def _quantified(attribute: str, predicate: Predicate, quantifier: Quantifier | None, compared: list[Condition]) -> Filter:

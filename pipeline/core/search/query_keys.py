@@ -21,7 +21,7 @@ Node = dict[str, "Node | list[str]"]
 _FORM: Final = re.compile(r"q((?:\[[^\[\]]*\])+)")
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _TWICE: Final = "only the last value counts, {} was left out; several are written with []"
-_HOW: Final = "conditions look like q[order_number_eq]"
+_HOW: Final = "write conditions as q[order_number_eq]"
 
 
 def is_filter_key(key: str) -> bool:
@@ -46,7 +46,7 @@ def nested(pairs: Iterable[tuple[str, str]], notes: SearchNotes) -> Node:
             notes.add_blank(key)
             continue
         if len(value) > MAX_VALUE:
-            raise SearchLimitError(f"{shown(key)} has {len(value):,} characters; at most {MAX_VALUE:,} are searched for.")
+            raise SearchLimitError(f"{shown(key)} has {len(value):,} characters; at most {MAX_VALUE:,} are allowed.")
         match = _FORM.fullmatch(key.strip())
         path = match[1][1:-1].split("][") if match else []
         if len(path) > MAX_KEY_DEPTH:

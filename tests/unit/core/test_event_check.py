@@ -14,7 +14,7 @@ from schemas.event import EventMeta, EventType
 from schemas.event_codec import decode_event
 from tests.unit.sample_events import event, event_of
 
-TOKEN = ("data.token", "It gives access to the order, and is taken out before delivery. Do not publish it.")
+TOKEN = ("data.token", "It gives access to the order, and is removed before delivery. Do not publish it.")
 
 
 def check(*values: bytes) -> list[CheckedEvent]:
@@ -72,24 +72,24 @@ def test_every_problem_is_told() -> None:
 @pytest.mark.parametrize(
     ("data", "path", "message"),
     [
-        ({"total": 60.25}, "data.total", "It is a number; documented is text or null (Decimal amount as a string)."),
+        ({"total": 60.25}, "data.total", "It is a number, but documented as text or null (Decimal amount as a string)."),
         ({"total": "60,25"}, "data.total", "It is not as documented: Decimal amount as a string."),
         (
             {"covered_by_store_credit": 1},
             "data.covered_by_store_credit",
-            "It is a whole number; documented is true or false or null.",
+            "It is a whole number, but documented as true or false or null.",
         ),
-        ({"bill_address": "Berlin"}, "data.bill_address", "It is text; documented is an object or null."),
-        ({"line_items": [{}, {"price": 5}]}, "data.line_items.1.price", "It is a whole number; documented is text or null"),
-        ({"line_items": {"a": 1}}, "data.line_items", "It is an object; documented is a list or null."),
+        ({"bill_address": "Berlin"}, "data.bill_address", "It is text, but documented as an object or null."),
+        ({"line_items": [{}, {"price": 5}]}, "data.line_items.1.price", "It is a whole number, but documented as text or null"),
+        ({"line_items": {"a": 1}}, "data.line_items", "It is an object, but documented as a list or null."),
         (
             {"line_items": [{"variant": {"sku": 7}}]},
             "data.line_items.0.variant.sku",
-            "It is a whole number; documented is text or null.",
+            "It is a whole number, but documented as text or null.",
         ),
         ({"completed_at": "yesterday"}, "data.completed_at", "It is not a time. Write ISO 8601"),
         ({"completed_at": "2026-03-02T15:04:00"}, "data.completed_at", "It is not a time. Write ISO 8601"),
-        ({"shipments": [{"state": "ready"}]}, "data.shipments.0", "Without number; that is documented to be there."),
+        ({"shipments": [{"state": "ready"}]}, "data.shipments.0", "Required, but missing: number."),
         ({"token": "guest"}, *TOKEN),
     ],
 )
@@ -122,7 +122,7 @@ def test_findings_are_bounded() -> None:
 
 def test_numbers_that_few_can_read_are_warned_of() -> None:
     ((path, message),) = found(event('{"number":"R1","x":1' + "0" * 5000 + "}"))
-    assert (path, message) == ("", "It holds numbers or a nesting that few receivers can read.")
+    assert (path, message) == ("", "Few receivers can read its numbers or its nesting.")
 
 
 def test_no_value_stands_in_a_finding() -> None:

@@ -48,7 +48,7 @@ def test_every_delay_of_every_policy_has_a_topic() -> None:
 
 def test_delays_without_a_topic_are_named_with_those_that_there_are() -> None:
     assert POLICIES.unknown("5s,2m,3h") == (
-        "retry_policy has delays that there are no topics for: 2m, 3h. Choose from 5s, 15s, 1m, 10m, 1h, 6h, 17h, 1d."
+        "retry_policy has delays without a topic: 2m, 3h. Choose from 5s, 15s, 1m, 10m, 1h, 6h, 17h, 1d."
     )
     assert POLICIES.unknown("5s,15s") is None
     assert POLICIES.unknown("patient") is None

@@ -125,12 +125,12 @@ def test_blank_values_are_dropped_and_only_noted(value: str) -> None:
         ("token_eq", "1", "token_eq: attempts have no attribute token"),
         ("secret_cont", "1", "secret_cont: attempts have no attribute secret"),
         ("order_number_or_typo_eq", "1", "order_number_or_typo_eq: attempts have no attribute typo"),
-        ("m", "xor", "q[m]: xor is neither and nor or, and and is used"),
-        ("g", "1", "q[g]: it must hold groups or conditions, such as q[g][0][state_eq]"),
-        ("g][0", "1", "q[g][0]: it must hold conditions, such as q[g][0][state_eq]"),
+        ("m", "xor", "q[m]: xor is neither and nor or; and is used"),
+        ("g", "1", "q[g]: it must contain groups or conditions, such as q[g][0][state_eq]"),
+        ("g][0", "1", "q[g][0]: it must contain conditions, such as q[g][0][state_eq]"),
         ("g][0][state_eqq", "1", "q[g][0][state_eqq]: it does not end in a predicate such as _eq"),
-        ("c][0][p", "eq", "q[c][0]: a condition has attributes (a) and a predicate (p)"),
-        ("state_eq]x", "1", "q[state_eq]x]: conditions look like q[order_number_eq]"),
+        ("c][0][p", "eq", "q[c][0]: a condition needs attributes (a) and a predicate (p)"),
+        ("state_eq]x", "1", "q[state_eq]x]: write conditions as q[order_number_eq]"),
     ],
 )
 def test_what_is_ignored_is_reported(name: str, value: str, reason: str) -> None:
@@ -156,8 +156,8 @@ def test_what_is_ignored_is_reported(name: str, value: str, reason: str) -> None
             "1",
             "state_or_sku_and_id_eq: it may combine attributes with _or_ or with _and_, not with both",
         ),
-        ("g][0][state_eq][x", "1", "q[g][0][state_eq]: several values look like q[order_number_in][]=A&q[order_number_in][]=B"),
-        ("state_eq][x", "1", "q[state_eq]: several values look like q[order_number_in][]=A&q[order_number_in][]=B"),
+        ("g][0][state_eq][x", "1", "q[g][0][state_eq]: write several values as q[order_number_in][]=A&q[order_number_in][]=B"),
+        ("state_eq][x", "1", "q[state_eq]: write several values as q[order_number_in][]=A&q[order_number_in][]=B"),
         ("created_at_lt", "garbage", f"created_at_lt: garbage is not {FORMS}"),
         ("endpoint_id_not_eq", "abc", "endpoint_id_not_eq: abc is not a whole number"),
         ("endpoint_id_eq", "7abc", "endpoint_id_eq: 7abc is not a whole number"),
@@ -172,7 +172,7 @@ def test_a_value_that_cannot_be_read_is_reported_and_finds_nothing(name: str, va
 
 
 def test_a_query_that_is_no_hash_is_ignored() -> None:
-    assert parsed(("q", "R1")).ignored == ("q: conditions look like q[order_number_eq]",)
+    assert parsed(("q", "R1")).ignored == ("q: write conditions as q[order_number_eq]",)
 
 
 def test_one_bad_value_of_several_does_not_take_the_others_with_it() -> None:
@@ -229,7 +229,7 @@ def test_sorts() -> None:
     query = parsed(("q[s][]", "created_at desc"), ("q[s][]", "event"), ("q[s][]", "id sideways"), ("q[s][]", "request_body"))
     assert query.sorts == (Sort("created_at", descending=True), Sort("event_name"), Sort("id"))
     assert query.ignored == (
-        "s: sideways is neither asc nor desc, and asc is used",
+        "s: sideways is neither asc nor desc; asc is used",
         "s: attempts cannot be sorted by request_body",
     )
     for text in ("duration_ms DESC", "duration_ms  desc", "duration_ms\tdesc"):
@@ -382,12 +382,12 @@ def test_groups(pairs: list[tuple[str, str]], conditions: tuple[Filter, ...]) ->
 
 
 def test_a_group_without_conditions_is_reported() -> None:
-    assert parsed(("q[g][0][m]", "or")) == AttemptQuery(ignored=("q[g][0]: the group holds no conditions",))
+    assert parsed(("q[g][0][m]", "or")) == AttemptQuery(ignored=("q[g][0]: the group has no conditions",))
 
 
 def test_a_condition_whose_value_is_blank_is_none() -> None:
     pairs = [("q[c][0][a][0][name]", "state"), ("q[c][0][p]", "eq"), ("q[c][0][v][0][value]", " ")]
-    reason = "q[c][0]: a condition has a value (v)"
+    reason = "q[c][0]: a condition needs a value (v)"
     assert parsed(*pairs) == AttemptQuery(blank=("q[c][0][v][0][value]",), ignored=(reason,))
 
 

@@ -52,7 +52,7 @@ def test_each_problem_is_printed_with_its_place_and_what_to_do() -> None:
     assert error.startswith("  error  id: ")
     assert "(no dots)" in error
     assert second.startswith("line 2: order_completed evt_1 is a valid event")
-    assert warning == "  warning  data.total: It is a whole number; documented is text or null (Decimal amount as a string)."
+    assert warning == "  warning  data.total: It is a whole number, but documented as text or null (Decimal amount as a string)."
     assert summary == "2 events: 1 cannot be delivered, 1 with warnings. Nothing was published."
 
 

@@ -35,7 +35,7 @@ async def test_what_was_read_can_be_sent_back(service: Service) -> None:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ("5s,2m", "retry_policy has delays that there are no topics for: 2m. Choose from 5s, 1m, 10m, 1h, 6h."),
+        ("5s,2m", "retry_policy has delays without a topic: 2m. Choose from 5s, 1m, 10m, 1h, 6h."),
         ("furious", "retry_policy must be standard, patient, impatient, or one to 5 delays"),
         (["5s"], "retry_policy must be standard, patient, impatient, or one to 5 delays"),
     ],
