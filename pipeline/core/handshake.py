@@ -1,4 +1,4 @@
-"""The handshake that protects a server from webhooks that it never asked for (CloudEvents, HTTP 1.1 Web Hooks, section 4). Pure."""
+"""The handshake that protects a server from unwanted webhooks (CloudEvents, HTTP 1.1 Web Hooks, section 4). Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _MOST_SHOWN: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """``problem`` is a sentence for the endpoint's owner; empty: it is verified. ``max_per_second``: the rate that it allows, if
-    it names one.
+    """``problem`` is a sentence for the endpoint's owner, empty if the endpoint is verified. ``max_per_second``: the rate that it
+    allows, if it states one.
     """
 
     problem: str = ""
@@ -25,9 +25,7 @@ class VerificationResult:
 
 
 def handshake_request(url: str, origin: str, template: Request | None = None) -> Request:
-    """The request. It carries no credentials; ``template`` provides the client certificate, without which there may be no
-    connection.
-    """
+    """The request. It carries no credentials; ``template`` provides the client certificate, which the connection may need."""
     return Request(url, {REQUEST_ORIGIN: origin}, b"", None if template is None else template.identity, method="OPTIONS")
 
 
@@ -49,7 +47,7 @@ def judge_handshake(exchange: Exchange, origin: str) -> VerificationResult:
 
 
 def _judge_rate(rate: str) -> VerificationResult:
-    """Requests per minute, or ``*``. We limit by the second, so fewer than 60 cannot be kept."""
+    """``rate``: requests per minute, or ``*``. Our limits are per second, so a rate below 60 cannot be kept."""
     if rate == "*":
         return VerificationResult()
     if not (rate.isascii() and rate.isdigit() and len(rate) <= 12):

@@ -1,9 +1,9 @@
 """Tracks the held deliveries in one partition of ``webhooks.held``: how many for each endpoint, since when, and how far they were
 processed. Pure.
 
-The topic is a log from which nothing is removed. For each endpoint there is a mark: everything below it was processed, everything
-above it waits. So an endpoint is released without reading what waits for others, and the deliveries held at one moment end at an
-offset below which no later delivery can be. Bodies are not kept here: memory is a few numbers for each endpoint.
+The topic is a log from which nothing is removed. Each endpoint has a mark: everything below it was processed, everything above it
+waits. So an endpoint is released without reading what waits for others, and all deliveries held at a given moment are below some
+offset, and all later ones above it. Bodies are not kept here: an endpoint takes only a few numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 class OffsetBound(NamedTuple):
     """An offset, and the time of the last record below it, in milliseconds since 1970.
 
-    The time tells whether a record is in the same topic: a recreated topic begins with offset 0 again.
+    The time shows whether a record is in the same topic: a recreated topic starts again at offset 0.
     """
 
     offset: int
@@ -55,7 +55,7 @@ class HeldLedger:
         self.position: int | None = None
         """The offset up to which everything was counted; None if nothing was read."""
         self.latest_ms = 0
-        """The latest time that was seen here: the broker's clock has reached it."""
+        """The latest time seen here: the broker's clock has reached it."""
         self.waiting: dict[int, HeldForEndpoint] = {}
         self.changed: set[int] = set()
         """Endpoints whose counts must be reported."""
@@ -72,8 +72,8 @@ class HeldLedger:
         return sum(one.count for one in self.waiting.values()) + sum(expected for expected, _ in self._expected.values())
 
     def count(self, endpoint_id: int) -> int:
-        """How many deliveries of the endpoint wait: those that were counted here, and those that an earlier processor reported and
-        that have not been read yet.
+        """How many deliveries of the endpoint wait: those counted here, and those that an earlier processor reported but that have
+        not been read yet.
         """
         waiting = self.waiting.get(endpoint_id)
         return (waiting.count if waiting is not None else 0) + self._expected.get(endpoint_id, (0, NOWHERE))[0]
@@ -85,7 +85,7 @@ class HeldLedger:
         return max(waiting.counted if waiting is not None else self.done(endpoint_id), told if expected else NOWHERE)
 
     def since_ms(self, endpoint_id: int) -> int | None:
-        """The time of the first that waits; the earliest possible one if it has not been read yet; None if nothing waits."""
+        """The time of the first waiting delivery, or the earliest possible if it has not been read yet; None if nothing waits."""
         waiting = self.waiting.get(endpoint_id)
         if waiting is not None:
             return waiting.since_ms
@@ -97,9 +97,10 @@ class HeldLedger:
         self.latest_ms = max(self.latest_ms, place.time_ms)
 
     def add(self, endpoint_id: int, place: OffsetBound) -> bool:
-        """Note a record that was not counted yet. True: it is the first that waits for its endpoint; see :meth:`wait`.
+        """Note a record that was not counted yet.
 
-        If it returns True, the caller either processes the record and calls :meth:`leave`, or calls :meth:`wait`.
+        Returns True if it is the first that waits for its endpoint. In that case, the caller either processes it and calls
+        :meth:`leave`, or calls :meth:`wait`.
         """
         self.skip(place)
         if self.done(endpoint_id).is_above(place):
@@ -113,7 +114,7 @@ class HeldLedger:
         return True
 
     def wait(self, endpoint_id: int, place: OffsetBound) -> None:
-        """An added record waits."""
+        """Note that an added record waits."""
         counted = OffsetBound(place.offset + 1, place.time_ms)
         waiting = self.waiting.get(endpoint_id)
         if waiting is None:
@@ -129,13 +130,13 @@ class HeldLedger:
         return waiting is not None and waiting.first <= place.offset and not self.done(endpoint_id).is_above(place)
 
     def stay(self, endpoint_id: int, place: OffsetBound) -> None:
-        """The next waiting record is this one, and it keeps waiting."""
+        """Note that this is the next waiting record, and that it keeps waiting."""
         waiting = self.waiting[endpoint_id]
         waiting.first, waiting.since_ms = place.offset, place.time_ms
         self.changed.add(endpoint_id)
 
     def take(self, endpoint_id: int, place: OffsetBound) -> None:
-        """The next waiting record is being processed. It is not done yet: see :meth:`leave`."""
+        """Note that the next waiting record is being processed. :meth:`leave` notes that it is done."""
         waiting = self.waiting[endpoint_id]
         waiting.count -= 1
         waiting.first, waiting.since_ms = place.offset + 1, place.time_ms
@@ -143,25 +144,25 @@ class HeldLedger:
             del self.waiting[endpoint_id]
 
     def leave(self, endpoint_id: int, place: OffsetBound) -> None:
-        """A record was processed; so was everything of the endpoint before it."""
+        """Note that a record was processed, and everything of the endpoint before it."""
         done = self.done(endpoint_id)
         self._done[endpoint_id] = OffsetBound(place.offset + 1, max(place.time_ms, done.time_ms))
         self.changed.add(endpoint_id)
 
     def missing(self) -> dict[int, int]:
-        """How many reported deliveries are not there any more, by endpoint. Call it once, when everything was counted."""
+        """How many reported deliveries no longer exist, by endpoint. Call this once, when everything has been counted."""
         found = {endpoint_id: count for endpoint_id, (count, _) in self._expected.items() if count}
         self.changed |= self._expected.keys()
         self._expected = {}
         return found
 
     def give_up(self, endpoint_ids: Iterable[int]) -> dict[int, int]:
-        """Forget what was counted for endpoints and could not be found; returns the numbers."""
+        """Forget deliveries that were counted for these endpoints but could not be found. Returns how many, by endpoint."""
         found = {one: self.waiting.pop(one).count for one in endpoint_ids if one in self.waiting}
         self.changed |= found.keys()
         return found
 
     @property
     def floor(self) -> int | None:
-        """Everything below was processed, for all endpoints."""
+        """Everything below this offset was processed, for all endpoints."""
         return min((one.first for one in self.waiting.values()), default=self.position)

@@ -1,4 +1,4 @@
-"""What a JSON text means to a reader: escapes undone, and one spelling of each letter. Pure."""
+"""Compares JSON texts by what they mean to a reader: escapes are decoded, and each letter has one spelling. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _character(match: re.Match[str]) -> str:
 
 
 def places(text: str, wanted: str) -> Iterator[tuple[int, int]]:
-    r"""The places where a text means ``wanted``, as starts and ends in the original text: ``M\u00fcller`` means ``müller``."""
+    r"""Where a text means ``wanted``, as starts and ends in the original text: ``M\u00fcller`` means ``müller``."""
     needle = folded(wanted)
     if not needle:
         return
@@ -51,7 +51,7 @@ def places(text: str, wanted: str) -> Iterator[tuple[int, int]]:
 
 
 def _said(text: str) -> tuple[str, list[int], list[int]]:
-    """The meaning of a text, folded, and for each of its characters the start and end in the original."""
+    """The text decoded and folded, and for each of its characters the start and end in the original."""
     if text.isascii() and "\\" not in text:
         return text.lower(), list(range(len(text))), list(range(1, len(text) + 1))
     parts, starts, ends = list[str](), list[int](), list[int]()
@@ -69,7 +69,7 @@ def _said(text: str) -> tuple[str, list[int], list[int]]:
 
 
 def _letters(text: str) -> Iterator[tuple[str, int, int]]:
-    """A letter with everything composed with it, each as meant, and where it is; or a run of ASCII that stands for itself."""
+    """Each letter, decoded, with everything composed with it, and its position. A run of plain ASCII is one piece."""
     letter, first, last = "", 0, 0
     for match in _RUN.finditer(text):
         meant = unescaped(match[0]) if match["escape"] else match[0]

@@ -1,5 +1,4 @@
-"""Tracks the deliveries in order in one partition of ``webhooks.ordered``: which delivery of each lane is next, and which have
-ended. Pure.
+"""Tracks the ordered deliveries in one partition of ``webhooks.ordered``: the next one of each lane, and the ended ones. Pure.
 
 A lane is one endpoint and one record key. Its deliveries are in the partition in the order in which they are made::
 
@@ -11,7 +10,7 @@ A lane is one endpoint and one record key. Its deliveries are in the partition i
 Only offsets are kept here, no bodies. For an endpoint with very many waiting deliveries, not even all offsets are kept:
 everything from its ``Overflow.first`` on is read again when there is room.
 
-A fan-out that died or was frozen may write an event a second time. The first occurrence counts. Events of one source partition
+A fan-out that died or was suspended may write an event a second time. The first occurrence counts. Events of one source partition
 are written in the order of their offsets, so an event that is not above the last one from there is a duplicate.
 """
 
@@ -30,7 +29,7 @@ from pipeline.core.held_ledger import OffsetBound
 from schemas.lane_progress import LaneProgress, TakenEvent
 
 MOST_PLACES: Final = 20_000
-"""How many offsets of one partition are kept. With more, endpoints that have a tenth of them keep no further ones."""
+"""How many offsets of one partition are kept. Beyond that, an endpoint that has a tenth of them keeps no further ones."""
 MOST_IDLE: Final = 20_000
 """How many lanes of one partition are remembered while nothing waits in them."""
 _MOST_ENDED: Final = 1_000
@@ -120,7 +119,7 @@ class LaneLedger:
         """Note a record that belongs to no lane."""
         self.position = offset + 1
 
-    # --- what is not kept track of ---
+    # --- overflows ---
 
     def has_room(self, endpoint_id: int) -> bool:
         """Whether more of an endpoint's overflow can be kept now."""
@@ -139,13 +138,13 @@ class LaneLedger:
         return Placement.HEAD if len(self._lanes[key].waiting) == 1 else Placement.WAITING
 
     def read_again(self, endpoint_id: int, offset: int) -> None:
-        """All of an endpoint's overflow below an offset was added again."""
+        """Note that all of an endpoint's overflow below an offset was added again."""
         overflow = self.overflows.get(endpoint_id)
         if overflow is None:
             return
         overflow.first = max(overflow.first, offset)
         if self.position is not None and overflow.first >= self.position:
-            # Counted, but not there any more: Kafka has removed it, and its consumer has reported that.
+            # Counted, but gone: Kafka has removed it, and its consumer has reported that.
             self._waits_no_more(endpoint_id, overflow.count)
             del self.overflows[endpoint_id]
 
@@ -177,7 +176,7 @@ class LaneLedger:
         return progress if progress.head == head.offset and not _is_done(progress, head) else None
 
     def retry(self, key: bytes, attempt: int, due_ms: int, delay_ms: int) -> LaneProgress:
-        """The head of a lane has failed: note its next attempt, and when it is due. Returns the progress to write."""
+        """Note that the head of a lane failed, and when its next attempt is due. Returns the progress to write."""
         lane = self._lanes[key]
         lane.progress = structs.replace(
             lane.progress, head=lane.waiting[0].offset, attempt=attempt, due_ms=due_ms, delay_ms=delay_ms
@@ -185,7 +184,7 @@ class LaneLedger:
         return lane.progress
 
     def finish(self, key: bytes, source: Source | None, now: float) -> LaneProgress:
-        """The head of a lane has ended. Returns the progress to write before the next one goes; then call :meth:`settle`."""
+        """Note that the head of a lane has ended. Returns the progress to write before the next one starts; then :meth:`settle`."""
         lane = self._lanes[key]
         head = lane.waiting.popleft()
         taken = lane.progress.taken
@@ -203,20 +202,20 @@ class LaneLedger:
         return lane.progress
 
     def settle(self, progress: LaneProgress) -> None:
-        """The end of a delivery is written: the next processor need not read the delivery any more."""
+        """Note that the end of a delivery is written: the next processor need not read the delivery."""
         self._ended.add(progress.done - 1)
         if len(self._ended) > max(_MOST_ENDED, self._count):
             self._leave_out_the_ended()
 
     def _leave_out_the_ended(self) -> None:
-        """One head may wait for days because its endpoint is paused, while millions of others come and go behind it."""
+        """Limit memory: one head may wait for days for a paused endpoint, while millions of others come and go behind it."""
         left = [offset for offset in self._taken if offset not in self._ended]
         self._ended.difference_update(self._taken)
         heapq.heapify(left)
         self._taken = left
 
     def forgettable(self, before: float, settled: int) -> list[bytes]:
-        """Lanes to forget: idle since before a time, or more than are remembered; and all their deliveries are below ``settled``."""
+        """Lanes to forget: idle since before ``before``, or in surplus; and with all their deliveries below ``settled``."""
         surplus = len(self._idle) - MOST_IDLE
         found: list[bytes] = []
         for number, (key, since) in enumerate(self._idle.items()):
@@ -234,12 +233,12 @@ class LaneLedger:
         return True
 
     def leave_to_kafka(self, before: float) -> None:
-        """If there are too many idle lanes, drop those from memory that may not be forgotten because something below their
-        deliveries waits.
+        """If too many lanes are idle, drop from memory those that may not be forgotten because something below their deliveries
+        waits.
 
-        While that waits (for days, for a paused endpoint), every order would add lanes. Kafka has their progress: a later
-        processor begins below them and reads it, and this one has already added all their deliveries. Only drops lanes that are
-        idle since ``before``.
+        While it waits (for days, for a paused endpoint), every order would add lanes. Kafka has their progress: a later processor
+        starts below them and reads it, and this one has already added all their deliveries. Only lanes that have been idle since
+        before ``before`` are dropped.
         """
         position, surplus = self.position or 0, len(self._idle) - MOST_IDLE
         to_meet_again = tuple(f"{endpoint_id}/".encode() for endpoint_id in self.overflows)
@@ -254,7 +253,7 @@ class LaneLedger:
 
     @property
     def floor(self) -> int | None:
-        """Everything below has ended."""
+        """Everything below this offset has ended."""
         while self._taken and self._taken[0] in self._ended:
             self._ended.discard(heapq.heappop(self._taken))
         lowest = [one.first for one in self.overflows.values()]
@@ -263,7 +262,7 @@ class LaneLedger:
         return min(lowest, default=self.position)
 
     def _take(self, key: bytes, endpoint_id: int, place: OffsetBound, source: Source | None) -> bool:
-        """Let a record wait in its lane. False: it has ended already, or is a duplicate."""
+        """Queue a record in its lane. False: it has ended already, or is a duplicate."""
         lane = self._lanes.get(key)
         progress = lane.progress if lane is not None else self._known.get(key, _NOTHING)
         if _is_done(progress, place):

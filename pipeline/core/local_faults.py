@@ -1,7 +1,7 @@
 """Our own faults, which are not the endpoint's (promise 9): what they are, and how to recognize them. Pure.
 
-Some are obvious: no descriptors, no memory. An unresolved name or a missing route may be the endpoint's fault or ours.
-`RecentNames` decides by what happens to others at the same time.
+Some are obvious: no descriptors, no memory. An unresolved name or a missing route may be the endpoint's fault or ours:
+`RecentNames` decides by whether other names work at the same time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FRESH_SECONDS: Final = 30.0
 _SEVERAL: Final = 3
 _MOST_FAILING: Final = 1024
 PARKED_IN_DOUBT: Final = 100
-"""A delivery that was parked so often (about 16 hours, with the usual schedule) and still fails in a way that may be the
+"""A delivery that was parked this often (about 16 hours, with the usual schedule) and still fails in a way that may be the
 endpoint's fault uses up attempts from then on: no delivery is parked for ever because of its own endpoint.
 """
 
@@ -38,7 +38,7 @@ class LocalFault(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """A request of which no byte left this machine, through a fault of ours. ``detail`` is one sentence for the operator.
+    """A request of which no byte left this machine, because of our own fault. ``detail`` is one sentence for the operator.
 
     ``otherwise`` is the result if the fault is the endpoint's after all. None: it cannot be.
     """
@@ -49,18 +49,18 @@ class NotSent:
 
 
 class NotSentError(Exception):
-    """A request was not sent, through a fault of ours; ``str(error)`` says which."""
+    """A request was not sent because of our own fault; ``str(error)`` says which."""
 
 
 def charged(sent: Exchange | NotSent, parked: int) -> Exchange | NotSent:
-    """The result of a delivery that was ``parked`` so often: in doubt, the fault is ours at first, and the endpoint's in the end."""
+    """The result of a delivery that was parked ``parked`` times. In doubt, the fault is ours until `PARKED_IN_DOUBT`."""
     if isinstance(sent, NotSent) and sent.otherwise is not None and parked >= PARKED_IN_DOUBT:
         return sent.otherwise
     return sent
 
 
 class Evidence(enum.Enum):
-    """What other names tell about a name that failed."""
+    """What other names show about a name that failed."""
 
     OTHERS_WORK = enum.auto()
     """Another name worked a moment ago: the fault is this name's."""
@@ -71,7 +71,7 @@ class Evidence(enum.Enum):
 
 
 class RecentNames:
-    """Which names worked recently, and which failed since. ``now`` is seconds of a clock that never goes back."""
+    """Which names worked recently, and which failed since. ``now`` is seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._worked: OrderedDict[str, float] = OrderedDict()

@@ -6,16 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 MAX_ELEMENTS: Final = 10_000
-"""How many array elements one filter reads in one payload: a payload can hold millions, and the next events wait."""
+"""How many array elements one filter reads in one payload: a payload can have millions, and the next events wait."""
 
 
 def values_at(payload: Any, path: str) -> Iterator[Any]:
-    """The value at a path; several if there is an array on the way."""
+    """The value at a path; several if there is an array on the path."""
     return _walk(payload, path.split("."))
 
 
 def missing_member(payload: Any, path: str) -> str | None:
-    """The first member of a path that the payload lacks; None if all exist, or if an array is on the way."""
+    """The first member of a path that the payload lacks; None if all exist, or if an array is on the path."""
     value = payload
     for name in path.split("."):
         if isinstance(value, list):

@@ -2,7 +2,7 @@
 
 Records are started in the order of their offsets and finish in any order. The committed offset is the lowest unfinished one:
 every record before it is done. Records that finished beyond it are listed in the commit's metadata, so that after a crash only
-records that were really under way are processed again, however slow the record at the committed offset is. The metadata also
+records that were really in progress are processed again, however slow the record at the committed offset is. The metadata also
 holds the progress inside records that are processed in many parts (see `pipeline.core.record_progress`). Offsets may have gaps
 (compaction, transactions).
 """
@@ -52,9 +52,7 @@ class OffsetTracker:
     __slots__ = ("_committed", "_completions", "_earlier", "_finished", "_next", "_parts", "_progress", "_unfinished")
 
     def __init__(self, earlier: Iterable[int] = (), progress: Iterable[RecordProgress] = ()) -> None:
-        """``earlier`` are offsets that an earlier assignment finished: they are skipped. ``progress`` is what it did of other
-        records.
-        """
+        """``earlier``: offsets that an earlier assignment finished; they are skipped. ``progress``: that inside other records."""
         self._unfinished: deque[int] = deque()  # started, in order; finished ones leave from the left
         self._finished: set[int] = set()
         self._earlier = set(earlier)
@@ -95,7 +93,7 @@ class OffsetTracker:
 
     def divide(self, offset: int, check: int, parts: Sequence[int]) -> RecordParts | None:
         """Note that a started record is processed in parts (see `pipeline.core.record_progress`), some of which may be done.
-        None: it is not under way.
+        None: it is not in progress.
         """
         if offset in self._finished or not self._unfinished or not self._unfinished[0] <= offset < self._next:
             return None
@@ -114,8 +112,7 @@ class OffsetTracker:
             return None
         offset = self._unfinished[0] if self._unfinished else self._next
         progress = self._progress_inside(offset) if self._parts or self._progress else ()
-        # What an earlier assignment finished and was not read again yet must stay known, too; removed records are never read
-        # again.
+        # Keep what an earlier assignment finished and was not read again yet; records that Kafka removed are never read again.
         finished = self._finished.union(each for each in self._earlier if each >= offset)
         return Commit(offset, tuple(sorted(finished)), self._completions, progress=progress)
 
@@ -167,7 +164,7 @@ def _encoded_runs(commit: Commit, room: int) -> str:
 
 
 def decode_metadata(offset: int, metadata: str | None) -> Kept | None:
-    """What :func:`encode_metadata` wrote for a commit at this offset; None if it is damaged or somebody else's."""
+    """What :func:`encode_metadata` wrote for a commit at this offset; None if it is damaged or not ours."""
     if not metadata:
         return Kept()
     if not metadata.startswith(_FORMAT):
@@ -196,4 +193,4 @@ def _decoded_runs(offset: int, text: str) -> set[int] | None:
 
 
 _MOST_FINISHED = 1_000_000
-"""Far more than is ever finished behind one slow record; metadata that claims more is damaged, and must not fill the memory."""
+"""Far more than is ever finished behind one slow record. Metadata that claims more is damaged, and must not fill the memory."""

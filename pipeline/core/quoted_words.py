@@ -1,4 +1,4 @@
-"""How a text may quote an e-mail address or an order number: in which encodings, and where such a word begins and ends. Pure.
+"""Finds an e-mail address or an order number in a text: its encodings, and where such a word begins and ends. Pure.
 
 An address is found in upper and lower case, but not as a part of a longer one (``ada@x.example`` is not in ``grada@x.example``)
 nor of another host (``ada@x.example.org``). Escapes of JSON and of URLs consist of letters and digits too, but they end a word.

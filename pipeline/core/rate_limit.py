@@ -1,8 +1,7 @@
-"""A rate limit that spreads requests evenly, counting actual starts: a process that was delayed does not catch up all at once.
-Pure.
+"""A rate limit that spreads requests evenly. It counts actual starts, so a delayed process does not catch up all at once. Pure.
 
 It is the generic cell rate algorithm (GCRA) with a small tolerance. Within any ``T`` seconds at most ``per_second * (T +
-tolerance)`` requests begin, plus one; low rates have no tolerance.
+tolerance)`` requests start, plus one; low rates have no tolerance.
 """
 
 from __future__ import annotations
@@ -10,15 +9,15 @@ from __future__ import annotations
 from typing import Final
 
 MOST_TOLERANCE_SECONDS: Final = 0.04
-"""A request may begin so much too late without delaying the next ones: timers are late by a few milliseconds."""
+"""A request may start this late without delaying the next ones: timers fire a few milliseconds late."""
 _BOUND: Final = 0.1
 """By how much the rate may be exceeded in any second, including the extra request of a window."""
 
 
 class RateLimit:
-    """At most ``per_second`` starts a second; ``now`` is seconds of a clock that never goes back.
+    """At most ``per_second`` starts a second; ``now`` is seconds of a monotonic clock.
 
-    A request first takes its turn (:meth:`reserve`), waits for it, and then begins (:meth:`begin`) or is withdrawn.
+    A request first takes its turn (:meth:`reserve`), waits for it, and then starts (:meth:`begin`) or is withdrawn.
     """
 
     __slots__ = ("_free_at", "_waiting", "per_second")
@@ -27,11 +26,11 @@ class RateLimit:
         self.per_second = per_second
         self._free_at = float("-inf")
         self._waiting = 0
-        """Turns that were taken and have not begun."""
+        """Turns that were taken and have not started."""
 
     @property
     def tolerance(self) -> float:
-        """How many seconds earlier than planned a request may begin, to make up for late ones."""
+        """How many seconds earlier than planned a request may start, to make up for late ones."""
         return min(MOST_TOLERANCE_SECONDS, max(0.0, _BOUND - 1.0 / self.per_second))
 
     def change(self, per_second: float, now: float) -> None:
@@ -41,11 +40,11 @@ class RateLimit:
             self.per_second = per_second
 
     def wait(self, now: float) -> float:
-        """The seconds until the next turn, after all taken ones; takes none."""
+        """The seconds until the next free turn. Takes none."""
         return max(0.0, self._free_at - now) + self._waiting / self.per_second
 
     def spend(self, now: float, ahead: float) -> bool:
-        """Use a turn up to ``ahead`` seconds before it comes, for planners that leave the start to others. False: not yet."""
+        """Use a turn up to ``ahead`` seconds before it comes, for callers that leave the start to others. False: not yet."""
         wait = self.wait(now)
         if wait > ahead:
             return False
@@ -53,7 +52,7 @@ class RateLimit:
         return True
 
     def reserve(self, now: float, longest_wait: float) -> float | None:
-        """Take a turn: returns the seconds until it comes, after all taken ones. None if that is too long; then no turn is taken."""
+        """Take the next free turn. Returns the seconds until it comes, or None (and takes none) if that is too long."""
         wait = self.wait(now)
         if wait > longest_wait:
             return None
@@ -61,7 +60,7 @@ class RateLimit:
         return wait
 
     def begin(self, now: float) -> float:
-        """Begin a request whose turn was taken: returns 0, or the seconds that it must still wait; then nothing was begun."""
+        """Start a request whose turn was taken. Returns 0, or the seconds that it must still wait if it was not started."""
         wait = self._free_at - self.tolerance - now
         if wait > 0.0:
             return wait

@@ -4,14 +4,14 @@ Each process that sends to an endpoint with a rate limit announces this in a top
 same topic in the same order, and all get equal shares. What keeps the sum within the limit:
 
 - A process takes no share before it has read its own announcement back. Until then it has ``UNHEARD`` of the rate; for the first
-  ``ALONE_SECONDS``, if it knows of no others, ``ALONE``: the first deliveries after a quiet time should not wait for a round trip
-  to Kafka.
+  ``ALONE_SECONDS``, if it knows of no others, ``ALONE``: the first deliveries after a quiet period should not wait for a round
+  trip to Kafka.
 - If it then finds earlier processes, it gives them ``GRACE_SECONDS`` to read the announcement and to reduce their shares. Until
   then, newcomers together have ``UNSURE``. If it finds none, it has the whole rate.
-- A process that was silent for ``LOST_SECONDS`` is gone, and its share is free. This is measured against the own announcements in
-  the topic: while the topic cannot be read or written, no process is lost, and each keeps its share.
+- A process that was silent for ``LOST_SECONDS`` is gone, and its share is free. The silence is measured by the reader's own
+  announcements in the topic: while the topic cannot be read or written, no process is lost, and each keeps its share.
 
-Times are seconds of a clock of this process that never goes back: no clock of another process counts.
+Times are seconds of this process's monotonic clock; other processes' clocks do not matter.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from typing import Final
 
 UNSURE: Final = 0.03
-"""The share of a rate that all newcomers have together, beside the established processes."""
+"""The share of a rate that all newcomers have together, in addition to the established processes."""
 UNHEARD: Final = 0.01
-"""The share of a process whose own announcement has not come back yet: it does not know who else comes at the same time."""
+"""The share of a process whose own announcement has not come back yet: it does not know who else joins at the same time."""
 ALONE: Final = 0.5
 ALONE_SECONDS: Final = 0.2
-"""Four processes that begin together have twice the rate for this time: a fifth of what they may have in a second each."""
+"""Four processes that start together send at twice the rate for this fifth of a second."""
 GRACE_SECONDS: Final = 2.0
 TELL_SECONDS: Final = 2.0
 """How often a process announces its endpoints."""
@@ -41,7 +41,7 @@ _ALWAYS: Final = float("-inf")
 class _Heard:
     at: float
     since: dict[int, float]
-    """By endpoint: since when the process announces it."""
+    """By endpoint: since when the process has announced it."""
 
 
 class RateShares:
@@ -51,18 +51,18 @@ class RateShares:
         self.process = process
         self._heard: dict[str, _Heard] = {}
         self._echo_at = _ALWAYS
-        """When its own announcement was last read."""
+        """When this process's own announcement was last read."""
         self._used: dict[int, float] = {}
         self._told: frozenset[int] = frozenset()
         self._asked: dict[int, float] = {}
-        """By endpoint: since when it waits for its own announcement to come back."""
+        """By endpoint: since when this process has been waiting for its own announcement to come back."""
         self._joined: dict[int, float] = {}
-        """By endpoint: when its own announcement came back; ``_ALWAYS`` if nobody was before it."""
+        """By endpoint: when the announcement came back; ``_ALWAYS`` if no process was there before."""
         self._others: dict[int, int] = {}
-        """A cache, until something is heard."""
+        """The number of other processes, by endpoint: a cache, cleared by each announcement."""
 
     def share(self, endpoint_id: int, now: float) -> float:
-        """The share of the endpoint's rate that this process may use now, above 0. It is about to use it."""
+        """The share of the endpoint's rate that this process may use now, above 0. Notes that the process uses it."""
         self._used[endpoint_id] = now
         joined = self._joined.get(endpoint_id)
         if joined is None:
@@ -92,7 +92,7 @@ class RateShares:
         return tuple(sorted(self._told))
 
     def hear(self, process: str, endpoint_ids: Collection[int], now: float) -> None:
-        """A process has announced its endpoints; call it in the order of the topic."""
+        """Note that a process has announced its endpoints. Call this in the order of the topic."""
         known = self._heard.get(process)
         since = {one: known.since.get(one, now) if known is not None else now for one in endpoint_ids}
         self._others.clear()
@@ -111,7 +111,7 @@ class RateShares:
             del self._heard[next(iter(self._heard))]
 
     def _living(self, endpoint_id: int) -> list[float]:
-        """Since when each other process sends to the endpoint; processes that are gone are dropped."""
+        """Since when each other process has been sending to the endpoint. Processes that are gone are dropped."""
         lost = [process for process, heard in self._heard.items() if self._echo_at - heard.at >= LOST_SECONDS]
         for process in lost:
             del self._heard[process]

@@ -1,7 +1,7 @@
 """The progress inside one record that is processed in many parts, such as an event for thousands of endpoints. Pure.
 
-Parts are numbered and begun in the order of their numbers, so "all up to this one, except for a few" describes what is done. A
-commit carries it in its metadata (see `pipeline.core.offsets`), so that the next process skips finished parts.
+Parts are numbered and started in that order, so "all up to this one, except for a few" describes what is done. A commit carries
+it in its metadata (see `pipeline.core.offsets`), so that the next process skips finished parts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LONGEST_NUMBER = 19
 
 
 class RecordProgress(NamedTuple):
-    """What is done of the record at ``offset``: every part up to ``up_to`` (at least 1), except those in ``but`` (rising).
+    """What is done of the record at ``offset``: every part up to ``up_to`` (at least 1), except those in ``but`` (ascending).
 
     ``check`` is a number derived from the record's content: the progress of another record that was once at this offset does not
     count.
@@ -33,7 +33,7 @@ class RecordParts:
     __slots__ = ("_check", "_offset", "_undone", "_up_to", "is_foreign")
 
     def __init__(self, offset: int, check: int, parts: Iterable[int], earlier: RecordProgress | None = None) -> None:
-        """``parts``: numbers from 1 on, rising. ``earlier``: what is known to be done."""
+        """``parts``: numbers from 1 on, ascending. ``earlier``: what is known to be done."""
         self._offset = offset
         self._check = check
         self._up_to = 0
@@ -47,7 +47,7 @@ class RecordParts:
 
     @property
     def left(self) -> tuple[int, ...]:
-        """The parts that are not done, rising."""
+        """The parts that are not done, ascending."""
         return tuple(self._undone)
 
     def finish(self, part: int) -> bool:
@@ -59,7 +59,7 @@ class RecordParts:
         return True
 
     def progress(self) -> RecordProgress | None:
-        """What is done; None if nothing is. With too many exceptions, it says less than is true, never more."""
+        """What is done; None if nothing is. With too many exceptions, it reports less than was done, never more."""
         but = tuple(takewhile(lambda part: part < self._up_to, self._undone))
         if len(but) > _MOST_EXCEPTIONS:
             return _useful(RecordProgress(self._offset, self._check, but[_MOST_EXCEPTIONS] - 1, but[:_MOST_EXCEPTIONS]))

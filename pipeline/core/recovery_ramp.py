@@ -1,9 +1,9 @@
-"""How fast an endpoint that is back may receive the deliveries that have accumulated: a ramp, not a flood. Pure.
+"""Limits how fast an endpoint that is back receives the deliveries that have accumulated: a ramp, not a flood. Pure.
 
-The rate begins low and doubles every ``double_seconds`` while there is something to send, up to four times the rate at which the
-endpoint last answered: it gets no more than it has shown it can take. While nothing waits, the rate stays. A failure halves it.
+The rate starts low and doubles every ``double_seconds`` while there is something to send, up to four times the rate at which the
+endpoint last answered. While nothing waits, the rate stays the same. A failure halves it.
 
-A delivery that does not fit gets a time to return, computed from the number of deliveries before it and the expected rate. So
+A delivery that does not fit is put off until a time computed from the number of deliveries before it and the expected rate. So
 accumulated deliveries are put off a few times, not every few seconds.
 """
 
@@ -32,7 +32,7 @@ class RampLimits:
 
 
 class RecoveryRamp:
-    """The ramp of one endpoint. Times are seconds of a clock that never goes back; rates are those of all processes together."""
+    """The ramp of one endpoint. Times are seconds of a monotonic clock; rates are those of all processes together."""
 
     __slots__ = ("_began", "_growth", "_limits", "_proven", "_seen_at", "_waiting", "per_second")
 
@@ -50,7 +50,7 @@ class RecoveryRamp:
         return self._proven >= end or now - self._began >= LONGEST_SECONDS
 
     def arrive(self, share: float, now: float) -> float:
-        """A delivery has come: how many a second this process may make now. ``share``: its share of the rate."""
+        """Note a delivery. Returns how many a second this process may make now; ``share`` is its share of the rate."""
         passed = now - self._seen_at
         if self._waiting or passed <= _BUSY_SECONDS:
             grown = self.per_second * math.exp(min(self._growth * passed, 60.0))
@@ -67,6 +67,6 @@ class RecoveryRamp:
         self.per_second = self._proven = max(self._limits.start_per_second, self.per_second / 2)
 
     def put_off(self, share: float) -> float:
-        """The last delivery does not fit: returns in how many seconds it should come back."""
+        """Put off the last delivery. Returns in how many seconds it should come back."""
         self._waiting += 1
         return math.log1p(self._growth * self._waiting / (self.per_second * share)) / self._growth

@@ -29,7 +29,7 @@ def split(text: str) -> tuple[list[Equality], list[str]]:
         elif part:
             rest.append(text[part[0].start : part[-1].start + len(part[-1].text)])
         else:
-            return [], [text]  # nothing before or behind &&: the library reports it
+            return [], [text]  # nothing before or after &&: the library reports it
     return equalities, rest
 
 

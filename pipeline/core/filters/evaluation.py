@@ -1,8 +1,8 @@
-"""Evaluates expressions on one event: the needed parts of the payload are extracted once, measured, and passed to the library.
-Pure.
+"""Evaluates expressions on one event. The parts of the payload that they need are extracted once, measured, and passed to the
+library. Pure.
 
 Passing a whole payload takes twenty times as long as passing the parts that expressions name, and each evaluation step copies
-what it passes on. So only those parts are passed. A member that is missing in the payload is also missing for the expression.
+what it passes on. So only those parts are passed. A member that the payload lacks is also missing for the expression.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import cel
 
 MAX_VALUES: Final = 20_000
-"""The most values that an expression may read in one event; 64 characters of a text count as one."""
+"""The maximum number of values that an expression may read in one event; 64 characters of a text count as one."""
 MAX_STEPS: Final = 1_000_000
-"""The most steps of one evaluation: about a fifth of a second on a slow machine."""
+"""The maximum number of steps of one evaluation: about a fifth of a second on a slow machine."""
 _MAX_DEPTH: Final = 64
 _MAX_NUMBER_TEXT: Final = 40
 _MOST_DIGITS: Final = 13
@@ -42,7 +42,7 @@ class FilterFault(enum.StrEnum):
 
 
 class EvaluationError(Exception):
-    """An expression that failed on an event. ``str(error)`` is a sentence without values of the event."""
+    """An expression failed on an event. ``str(error)`` is a sentence without values of the event."""
 
     def __init__(self, fault: FilterFault, message: str) -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class PathTree:
             if not any(path[:length] in kept for length in range(len(path) + 1)):
                 kept.add(path)
         self.paths: Final = frozenset(kept)
-        """No path begins with another one."""
+        """No path is a prefix of another."""
         self._tree: Final[dict[str, Any]] = {}
         for path in kept:
             node = self._tree
@@ -136,7 +136,7 @@ class Evaluation:
     def _converted(self) -> cel.Context:
         sizes = {path: self._size(path) for path in self._tree.paths}
         if any(size.is_too_deep or size.values > MAX_VALUES for size in sizes.values()):
-            # Expressions that read this are not evaluated; the others are.
+            # Expressions that read the oversized parts are not evaluated; the others are.
             fitting = (path for path, size in sizes.items() if not size.is_too_deep and size.values <= MAX_VALUES)
             part = PathTree(fitting).cut(self._payload)
         else:
@@ -155,7 +155,7 @@ def decimal(value: object) -> timedelta:
     """``decimal("19.90")``, to six places. The library has no decimals; a duration is as exact, and cannot be mixed with numbers.
 
     Raises:
-        ValueError: the value is no such number.
+        ValueError: the value is not such a number.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float) or len(text := str(value)) > _MAX_NUMBER_TEXT:
         raise ValueError("not a decimal number")

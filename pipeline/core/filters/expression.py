@@ -21,7 +21,7 @@ from pipeline.core.filters.tokens import FilterError, Word, closing, member_path
 MAX_LOOPS: Final = 2
 MAX_PATTERN: Final = 200
 _PATTERN_COST: Final = 500
-"""A pattern is compiled at each match, which takes about as long as so many words."""
+"""A pattern is compiled at each match, which takes about as long as this many words."""
 
 _LOOPS: Final = frozenset({"all", "exists", "exists_one", "filter"})
 _FUNCTIONS: Final = frozenset(
@@ -64,7 +64,7 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Expression:
-    """One expression. ``paths``: what it reads, as members of ``data``; an empty one means all of it."""
+    """One expression. ``paths``: the members of ``data`` that it reads; an empty path means all of ``data``."""
 
     text: str
     program: cel.Program
@@ -75,15 +75,15 @@ class Expression:
     literals: int
 
     def cost(self, values: int, longest: int) -> int:
-        """The most steps of an evaluation that reads so many values, and lists of at most this length."""
+        """The maximum steps of an evaluation that reads ``values`` values, and lists of at most ``longest`` elements."""
         rounds: int = max(longest, self.literals) ** self.loops
         return self.words * rounds * max(values, self.literals, 1)
 
 
 @functools.cache
 def library() -> ModuleType:
-    """The library, imported when the first expression needs it: it imports its own command line, half as much as everything else
-    that a role imports.
+    """The library, imported when the first expression needs it: it also imports its own command line, which is half as much as
+    everything else that a role imports.
     """
     import cel  # noqa: PLC0415
 
@@ -123,15 +123,13 @@ def compile_expression(text: str) -> Expression:
 
 
 def _folded(text: str, words: Sequence[Word]) -> str:
-    """The text with ``decimal("100")`` replaced by its duration: the library makes that without calling us back, which takes 5
-    µs.
-    """
+    """The text with ``decimal("100")`` replaced by its duration, which saves a callback of 5 µs at each evaluation."""
     for at in range(len(words) - 3, -1, -1):
         word, number, last = words[at], words[at + 2], words[min(at + 3, len(words) - 1)]
         if word.text == "decimal" and words[at + 1].text == "(" and last.text == ")" and (at == 0 or words[at - 1].text != "."):
             given = plain_text(number)
             if given is not None and _FOLDED.fullmatch(given):
-                # In whole microseconds only: it multiplies in floating point, which is exact up to here.
+                # Whole microseconds only: the library multiplies in floating point, which is exact up to this size.
                 micros = int(Decimal(given).scaleb(6))
                 text = f'{text[: word.start]}duration("{micros}us"){text[last.start + 1 :]}'
     return text
@@ -156,7 +154,7 @@ class _Names:
         """How deeply loops are nested if one reads more than its own element; otherwise 0.
 
         Raises:
-            FilterError: a name is not known, or loops are nested too deeply.
+            FilterError: a name is unknown, or loops are nested too deeply.
         """
         for at, word in enumerate(self._words):
             while self._open and at >= self._open[-1][0]:
@@ -213,7 +211,7 @@ class _Names:
 
 
 def _explained(text: str, message: str) -> FilterError:
-    """The first of the library's findings, in words."""
+    """The library's first error as a sentence."""
     found = _ERROR.search(message)
     if found is None:
         return FilterError("the expression cannot be read; it may be nested too deeply.")

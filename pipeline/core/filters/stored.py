@@ -1,8 +1,8 @@
-"""The filters of an endpoint in three forms: as they were given, as its record keeps them, and as events are matched with them.
-Pure.
+"""An endpoint's filters in three forms: as given, as stored in its record, and as matched with events. Pure.
 
-What can be expressed as paths with values is kept that way, because every release can read it. Other expressions make a record of
-version 2. A process that reads up to version 1 refuses it and reports that, rather than delivering unwanted events.
+Filters that can be expressed as paths with values are stored that way, because every release can read them. Other expressions
+require a record of version 2. A process that reads only version 1 refuses such a record and reports it, instead of delivering
+unwanted events.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from schemas.event import SCHEMA_VERSION
 from schemas.filter_texts import FilterValue, expressions_of
 
 MAX_VALUES: Final = 100
-"""A comparison with at most so many values is kept as a path with values; others are kept as expressions."""
+"""A comparison with at most this many values is stored as a path with values; others are stored as expressions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Filters:
     equalities: tuple[Equality, ...] = ()
     expressions: tuple[Expression, ...] = ()
     unreadable: str | None = None
-    """Why these filters cannot be evaluated here. Then they accept no event."""
+    """Why these filters cannot be evaluated here. If this is set, they accept no event."""
 
     def __bool__(self) -> bool:
         return bool(self.equalities or self.expressions or self.unreadable)
@@ -40,7 +40,7 @@ NO_FILTERS: Final = Filters()
 
 
 def compiled(texts: Iterable[str]) -> Filters:
-    """Expressions, checked and compiled.
+    """Check and compile expressions.
 
     Raises:
         FilterError: one of them cannot be a filter; the message says which one if there are several.
@@ -73,8 +73,8 @@ def fields_of(filters: Filters) -> dict[str, Any]:
 def filters_of(record: EndpointRecord) -> Filters:
     """The filters of a record of any release. Never fails: see ``Filters.unreadable``.
 
-    A process of an older release may have changed ``filters`` and kept ``expressions``, which it does not know: then those are
-    outdated.
+    A process of an older release may have changed ``filters`` and kept ``expressions``, which it does not know. In that case,
+    ``expressions`` are outdated.
     """
     if not record.expressions:
         return _of_paths(record.filters) if record.filters else NO_FILTERS

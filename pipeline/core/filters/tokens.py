@@ -1,7 +1,7 @@
 """Splits a filter expression into words, with their positions. Pure.
 
-The library decides whether an expression is well formed, and evaluates it. It does not tell how much that may cost, nor which
-fields of an event are read, so the words are examined here.
+The library parses and evaluates expressions. It does not report what an evaluation may cost, or which fields of an event it
+reads, so the words are examined here.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def plain_text(word: Word) -> str | None:
 
 
 def member_path(words: Sequence[Word], start: int) -> tuple[tuple[str, ...], int]:
-    """The members named after the word at ``start`` (``.a.b["c"]``), and the index after them. A function's name does not count."""
+    """The members named after the word at ``start`` (``.a.b["c"]``), without a function's name, and the index after them."""
     names: list[str] = []
     at = start + 1
     while at + 1 < len(words):
