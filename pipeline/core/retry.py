@@ -40,12 +40,11 @@ class RetrySchedule:
         return next((longer for longer in self._for_wishes if longer >= at_least), self._for_wishes[-1])
 
     def parking(self, times: int, at_least: timedelta, longest: timedelta, there_are: Sequence[timedelta] = ()) -> timedelta:
-        """How long to put off a delivery that was put off ``times`` before without an attempt.
+        """How long to park a delivery that was parked ``times`` times before.
 
         Each time it is the next delay of the schedule, up to ``longest``: a few deliveries are tried again soon, and a hundred
-        thousand that wait for a dead endpoint are not rewritten every few seconds. It is never shorter than ``at_least``, if the
-        schedule has such a delay. ``there_are``: delays to choose from instead of the schedule's; the longest, if none is that
-        long.
+        thousand that wait for a dead endpoint are not rewritten every few seconds. If that is shorter than ``at_least``, it is
+        the first of the delays ``there_are`` (by default, the schedule's) that is not, or the longest of them.
         """
         usual = [delay for delay in self.delays if delay <= longest] or [self.delays[0]]
         delay = usual[min(times, len(usual) - 1)]
@@ -56,7 +55,7 @@ class RetrySchedule:
 
 
 def asked_for(exchange: Exchange, now: datetime) -> timedelta | None:
-    """How long the endpoint asks for no requests (Retry-After), if it says so."""
+    """How long the endpoint asks us to wait (Retry-After); None if it does not ask."""
     if isinstance(exchange, NoResponse):
         return None
     value = next((value for name, value in exchange.headers if name.lower() == "retry-after"), None)

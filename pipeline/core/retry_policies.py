@@ -1,7 +1,7 @@
 """The retry policies of a deployment: what an endpoint's policy means, and its description in words. Pure.
 
-The deployment defines ``standard``, ``patient`` and ``impatient``; an endpoint may have custom delays, out of those that have
-topics.
+The deployment defines ``standard``, ``patient`` and ``impatient``. An endpoint may have custom delays, chosen from those that
+have topics.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class RetryPolicies:
         """The schedule of a policy, by its text."""
 
     def _find(self, policy: str) -> RetrySchedule:
-        """An unknown policy (of a newer release) is the standard one: a notification is never left without retries.
+        """The schedule of a policy. An unknown one (of a newer release) is treated as standard, so that there are always retries.
 
-        A delay that has no topic any more becomes the next longer one that has, or the longest.
+        A delay that no longer has a topic becomes the next longer one that has, or the longest.
         """
         if (named := self._named.get(policy)) is not None:
             return named

@@ -1,7 +1,4 @@
-"""Finds what a changed event type breaks: events that were valid and are refused now, or members that receivers had and lose.
-Pure.
-
-"""
+"""Finds what a change of an event type breaks: valid events that are now refused, or members that receivers lose. Pure."""
 
 from __future__ import annotations
 
@@ -28,9 +25,7 @@ _MISSING: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class SchemaChange:
-    """What changed: the event type, where in it (``data.items.sku``; empty for all of it), and what; ``breaks``: whether it
-    breaks somebody.
-    """
+    """A change of an event type: where (``data.items.sku``; empty for all of it), what, and whether it breaks anyone."""
 
     event_type: str
     path: str

@@ -31,14 +31,14 @@ class SignatureError(Exception):
 
 
 class Signer(Protocol):
-    """Makes one of the signatures of a request."""
+    """Creates one of the signatures of a request."""
 
     def signature(self, message: bytes) -> str:
         """Sign ``id.timestamp.body``: the version, a comma, and the signature in base64."""
 
 
 class SigningKey:
-    """A secret, decoded once, so that signing decodes nothing. Never shows its key."""
+    """A secret, decoded once. Never shows its key."""
 
     __slots__ = ("_hmac",)
 
@@ -63,8 +63,7 @@ class SigningKey:
         if not _MIN_KEY_BYTES <= len(key) <= _MAX_KEY_BYTES:
             message = f"The signing secret holds {len(key)} bytes; it must hold {_MIN_KEY_BYTES} to {_MAX_KEY_BYTES}."
             raise ValueError(message)
-        # A copy of it signs two kilobytes in two thirds of the time of hmac.digest(), because the key's own blocks are hashed
-        # only once, here.
+        # A copy of it signs 2 KB in two thirds of the time of hmac.digest(), because the key's own blocks are hashed only here.
         self._hmac = HMAC(key, SHA256())
 
     def __repr__(self) -> str:
@@ -78,13 +77,12 @@ class SigningKey:
 
 
 def new_secret(token_bytes: Callable[[int], bytes] = secrets.token_bytes) -> str:
-    """Make a secret of 32 random bytes: ``whsec_`` and their base64. ``token_bytes`` is the source of randomness."""
+    """Generate a secret of 32 random bytes: ``whsec_`` and their base64. ``token_bytes`` is the source of randomness."""
     return _PREFIX + binascii.b2a_base64(token_bytes(_NEW_KEY_BYTES), newline=False).decode("ascii")
 
 
 def sign(keys: Sequence[Signer], webhook_id: str, timestamp: int, body: bytes) -> str:
-    """Make the header ``webhook-signature``: one signature for each key, separated by spaces (two keys while a secret is
-    rotated).
+    """The header ``webhook-signature``: one signature for each key, separated by spaces (two keys during a rotation).
 
     Args:
         keys: every key that is valid now, newest first.
@@ -150,7 +148,7 @@ def _header(lowered: Mapping[str, str], name: str) -> str:
 
 
 def _check_age(timestamp: str, now: int, tolerance: int) -> None:
-    # 15 digits reach millions of years ahead; int() of a longer text costs time and tells nothing more.
+    # 15 digits reach millions of years ahead; int() of a longer text only costs time.
     if not timestamp.isdigit() or len(timestamp) > 15:
         message = f"The header {TIMESTAMP_HEADER} is not a whole number of seconds since 1970."
         raise SignatureError(message)

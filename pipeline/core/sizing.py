@@ -127,12 +127,12 @@ def size(load: Load, costs: Costs | None = None, deployment: Deployment | None =
 
 
 def _processes(microseconds_per_second: float, deployment: Deployment) -> int:
-    """At least two: one may die."""
+    """At least two, because one may fail."""
     return max(2, math.ceil(microseconds_per_second / 1e6 / deployment.utilisation))
 
 
 def _kafka(load: Load, costs: Costs, deployment: Deployment) -> float:
-    """An event is stored as published and as sent, and once more for each retry; and its attempts."""
+    """An event is stored as published and as sent, and once more for each retry. Its attempts are added."""
     events = load.events_per_second * load.average_share * SECONDS_PER_DAY * deployment.kafka_days
     attempts = events * load.deliveries_per_event * load.attempts_per_delivery
     retries = attempts - events * load.deliveries_per_event

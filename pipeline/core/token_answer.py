@@ -1,7 +1,4 @@
-"""The request to a token endpoint (RFC 6749, section 4.4), and the meaning of its answer. Pure; no sentence contains a secret or
-a token.
-
-"""
+"""The request to a token endpoint (RFC 6749, 4.4), and the meaning of its answer. Pure. No sentence contains secrets or tokens."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ _KNOWN_ERRORS: Final = frozenset(
         "temporarily_unavailable",
     ]
 )
-"""Errors that a sentence may name: any other text may be anything."""
+"""Errors that a sentence may name. Any other text could contain anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ class TokenQuestion:
         return (self.client_secret, *forms)
 
     def request(self) -> Request:
-        """The POST."""
+        """The POST request for a token."""
         form = {"grant_type": "client_credentials"}
         if self.scopes:
             form["scope"] = " ".join(self.scopes)

@@ -43,18 +43,18 @@ class TraceContext(NamedTuple):
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the trace is recorded by whoever began it."""
+        """Whether the sender that started the trace records it."""
         return bool(int(self.traceparent[53:55], 16) & _SAMPLED)
 
     def headers(self) -> dict[str, str]:
-        """As headers of a request."""
+        """The headers of a request."""
         if self.tracestate:
             return {TRACEPARENT: self.traceparent, TRACESTATE: self.tracestate}
         return {TRACEPARENT: self.traceparent}
 
 
 def read_trace(headers: Sequence[tuple[str, bytes | None]]) -> TraceContext | None:
-    """The trace context in the headers of a record. If a header occurs several times, the last one counts, as in Kafka's clients."""
+    """The trace context in a record's headers. If a header occurs several times, the last one counts, as in Kafka's clients."""
     parent = state = None
     for name, value in headers:
         if name == TRACEPARENT:

@@ -12,11 +12,11 @@ from typing import Final
 from pipeline.core.redaction.normalization import normalized, normalized_texts
 
 _LEAST: Final = 4
-"""Characters. Shorter values are in too many answers by chance."""
+"""Characters. Shorter values occur in too many answers by chance."""
 _ANYWHERE: Final = 8
-"""From so many characters on, a value is removed anywhere; a shorter one only if it is a whole word."""
+"""A value of at least this many characters is removed anywhere; a shorter one only as a whole word."""
 _LEAST_PART: Final = 12
-"""Characters of a part of a value, such as a cookie's; with a digit in it, `_ANYWHERE` are enough."""
+"""The minimum characters of a part of a value, such as a cookie's. `_ANYWHERE` are enough if it has a digit."""
 _ORDINARY: Final = frozenset(
     (
         b"true false null none auto default enabled disabled production staging development testing sandbox "
@@ -67,7 +67,7 @@ def _needles(value: bytes) -> Iterator[Needle]:
     plain = normalized(value)
     if len(plain) < _LEAST or plain in _ORDINARY or _NUMBER.fullmatch(plain):
         return
-    # A value with what looks like an escape is normalized like the answer, where that cannot be told from a real escape.
+    # A value that contains what looks like an escape is normalized like the answer, where it cannot be told from a real one.
     yield from map(_needle, normalized_texts(value))
     if len(plain) < _ANYWHERE:
         return

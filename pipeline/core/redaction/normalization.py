@@ -1,6 +1,6 @@
-"""Normalizes an answer's bytes: lower case, no white space, and one level of escapes undone at a time.
+"""Normalizes an answer's bytes: lower case, no white space, and one level of escapes decoded at a time.
 
-Each byte of a form knows its place in the answer, so that what is found in a form can be removed from the answer.
+Each byte of a form is mapped to its place in the answer, so that what is found in a form can be removed from the answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from html.entities import html5
 from typing import Final
 
 MAX_LEVELS: Final = 4
-"""The most nested escapes that are undone, such as JSON in a JSON string on an HTML page."""
+"""How many levels of nested escapes are decoded, such as JSON in a JSON string on an HTML page."""
 
 _SPACE: Final = b" \t\r\n\x0b\x0c\x00"
 """What breaks and pads encoded text. NUL is the other half of ASCII in UTF-16."""
@@ -48,7 +48,7 @@ _BREAKS: Final = re.compile(rb"\\+[nrt]|%(?:25)*0[ad]|&(?:amp;)*#(?:x0*[ad]|0*1[
 
 @dataclass(frozen=True, slots=True)
 class NormalizedText:
-    """``text``, and for each of its bytes where it begins and ends in the answer."""
+    """``text``, and where each of its bytes starts and ends in the answer."""
 
     text: bytes
     starts: list[int]
@@ -56,15 +56,15 @@ class NormalizedText:
 
 
 def normalized(text: bytes) -> bytes:
-    """In lower case and without white space. Non-ASCII bytes are unchanged, so that their lengths are."""
+    """In lower case and without white space. Non-ASCII bytes are unchanged, which keeps their lengths."""
     return text.translate(_LOWER, _SPACE)
 
 
 def quick_scan(text: bytes) -> tuple[bytes, bool, bool]:
     """A cheap first look: ``text`` normalized and without escaped line breaks; whether it has escapes; whether it has odd ones.
 
-    Odd escapes are those of letters and digits. Common encoders make none, so letters and digits that are in any form of the text
-    are usually in the normalized text, too.
+    Odd escapes are those of letters and digits. Common encoders produce none, so letters and digits that are in any form of the
+    text are usually in the normalized text, too.
     """
     quick = normalized(text)
     if b"%" not in quick and b"&" not in quick and b"\\" not in quick:  # nearly all answers
@@ -85,7 +85,7 @@ def normalized_texts(text: bytes) -> Iterator[bytes]:
 
 
 def normalized_forms(text: bytes) -> Iterator[NormalizedText]:
-    """Every form of ``text``: first as it is, then with one more level of escapes undone each time, until there are none."""
+    """Every form of ``text``: first as it is, then with one more level of escapes decoded each time, until there are none."""
     places = list(range(len(text) + 1))
     form = _replaced(NormalizedText(text.translate(_LOWER), places[:-1], places[1:]), _SPACES, lambda _: b"")
     yield form

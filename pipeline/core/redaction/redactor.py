@@ -1,7 +1,7 @@
 """Removes an endpoint's secrets from its answers. Pure. There is one for each endpoint, and it never shows its secrets.
 
-It runs for every delivery, so a first look usually decides: the core of each form of each secret is searched in the whole answer.
-Only if one is found, or if letters are escaped, the answer is read as in :mod:`normalization`.
+It runs for every delivery, so a cheap check usually decides: the whole answer is searched for the core of each form of each
+secret. Only if one is found, or if letters are escaped, is the answer read as in :mod:`normalization`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.core.redaction.normalization import NormalizedText, normalized_for
 REDACTED: Final = "[redacted]"
 _MARK: Final = REDACTED.encode()
 _LEAST_CUT: Final = 3
-"""From so many bytes on, the end of a cut-off answer is taken for the beginning of a secret."""
+"""At least this many bytes at the end of a cut-off answer are taken for the beginning of a secret."""
 _LEAST_CORE: Final = 3
 _ENCODED: Final = "content-encoding"
 _COMPRESSED: Final = (
@@ -37,7 +37,7 @@ _Span = tuple[int, int]
 
 
 class Redactor:
-    """The secrets of one endpoint, and the search terms for them, which are computed at the first answer."""
+    """The secrets of one endpoint, and their search terms, which are computed at the first answer."""
 
     __slots__ = ("_coreless", "_cores", "_keys", "_longest", "_needles", "_values")
 
@@ -51,9 +51,7 @@ class Redactor:
         return "Redactor(***)"
 
     def redact(self, exchange: Exchange) -> Exchange:
-        """The same exchange, with :data:`REDACTED` in place of secrets. A cut-off text loses the beginning of a secret at its
-        end.
-        """
+        """The exchange with :data:`REDACTED` in place of secrets, and of the beginning of a secret where a text was cut off."""
         head = "".join(chain.from_iterable(exchange.headers))
         broke_off = isinstance(exchange, NoResponse)
         if isinstance(exchange, NoResponse):
@@ -109,7 +107,7 @@ class Redactor:
         return _without(text, spans) if spans else text
 
     def _without_beginning(self, text: bytes) -> bytes:
-        # Escapes turn a character into six bytes for each level; deeper ones are not written that long.
+        # Each level of escapes turns a character into up to six bytes; deeper levels are not written in the long form.
         first = max(0, len(text) - 12 * self._longest - 64)
         tail = text[first:]
         starts = [
@@ -132,14 +130,14 @@ def _found(form: NormalizedText, needle: Needle) -> Iterable[_Span]:
 
 
 def _ends_word(form: NormalizedText, at: int) -> bool:
-    """Whether there is no letter or digit on one side of a place; removed white space separates too."""
+    """Whether there is no letter or digit on one side of a position; removed white space separates too."""
     if at == 0 or at == len(form.text) or form.ends[at - 1] != form.starts[at]:
         return True
     return not (form.text[at - 1 : at].isalnum() and form.text[at : at + 1].isalnum())
 
 
 def _begun(text: bytes, needle: bytes) -> int | None:
-    """Where the end of a text that is the beginning of a needle starts; None if there is none."""
+    """Where a beginning of the needle starts that ends the text; None if there is none."""
     beginning = needle[:_LEAST_CUT]
     at = text.find(beginning, max(0, len(text) - len(needle) + 1))
     while at >= 0:

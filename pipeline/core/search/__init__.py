@@ -1,4 +1,4 @@
-"""Searches for attempts as typed values, and the parser that makes them from a query string in the ransack grammar.
+"""Searches for attempts as typed values, and the parser of query strings in the ransack grammar.
 
 ``q[order_number_eq]=R1&q[endpoint_id_in][]=7&q[s]=created_at desc&page=2``. Pure; ``docs/search.md`` describes the grammar.
 """

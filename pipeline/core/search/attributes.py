@@ -44,9 +44,8 @@ ATTRIBUTES: Final[dict[str, Kind]] = {
     "response_body": Kind.TEXT,
     "response_truncated": Kind.BOOLEAN,
 }
-"""All attributes that attempts can be searched by. ``outcome``, ``failure``, ``trigger`` and ``response_truncated`` are ours.
-
-Tokens and secrets are not in the store at all.
+"""All attributes that attempts can be searched by. ``outcome``, ``failure``, ``trigger`` and ``response_truncated`` are our own
+additions. Tokens and secrets are not stored at all.
 """
 
 SORTABLE: Final = frozenset(ATTRIBUTES) - {"shipment_number", "sku", "request_body", "response_body"}

@@ -1,7 +1,7 @@
 """Parses a query string in the ransack grammar into an :class:`AttemptQuery`.
 
 As in ransack, a condition that cannot be understood is ignored. It is always reported, because a typo must not look like a search
-that found everything. A condition whose value cannot be read is reported too, and finds nothing.
+that found everything. A condition whose value cannot be read is reported too, and matches nothing.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from pipeline.core.search.query_keys import Node, elements, is_filter_key, neste
 from pipeline.core.search.values import condition, truth
 
 MAX_DEPTH: Final = 5
-"""The most levels of nested groups."""
+"""The maximum levels of nested groups."""
 MAX_CONDITIONS: Final = 200
-"""The most conditions of a search; each value of an ``_any`` or ``_all`` and each combined attribute counts."""
+"""The maximum conditions of a search; each value of an ``_any`` or ``_all`` and each combined attribute counts."""
 MAX_LISTED: Final = 1_000
-"""The most values of all ``in`` lists together."""
+"""The maximum values of all ``in`` lists together."""
 MAX_SORTS: Final = 8
 _MAX_PAGE: Final = 10**9
 
@@ -214,7 +214,7 @@ class _Reader:
         return self._made(path, make_name(attributes, form, is_any_attribute=is_any), values)
 
     def _made(self, name: str, asked: Name, texts: list[str] | None) -> list[Filter]:
-        """The meaning of a condition with known attributes and predicate. If its value cannot be read, it is true for nothing."""
+        """The filters of a condition with known attributes and predicate. If its value cannot be read, it matches nothing."""
         if texts is None:
             raise NeverHoldsError("write several values as q[order_number_in][]=A&q[order_number_in][]=B")
         made: list[Filter]
@@ -231,7 +231,7 @@ class _Reader:
         return _grouped(Combinator.OR if asked.is_any_attribute else Combinator.AND, tuple(made))
 
     def _compared(self, name: str, attribute: str, asked: Name, texts: list[str]) -> Filter:
-        """One attribute compared with each value. A comparison with an unreadable value is true for nothing."""
+        """One attribute compared with each value. A comparison with an unreadable value matches nothing."""
         compared = []
         for text in texts:
             try:

@@ -1,4 +1,4 @@
-"""What a search leaves out or refuses, always with a reason for people."""
+"""What a search ignores or refuses, always with a reason for people."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class SearchLimitError(ValueError):
 
 
 class NotUsableError(ValueError):
-    """A part of a search that cannot be used; the text says why. It is left out and reported."""
+    """A part of a search that cannot be used; the text says why. It is ignored and reported."""
 
 
 class NeverHoldsError(NotUsableError):
-    """A condition with a known attribute and predicate that can hold for no attempt. It is reported, and finds nothing."""
+    """A condition with a known attribute and predicate that can hold for no attempt. It is reported, and matches nothing."""
 
 
 class SearchNotes:
-    """What was left out, in order: the first notes, and how many more there are."""
+    """What was ignored, in order: the first notes, and how many more there are."""
 
     def __init__(self) -> None:
         self._notes: list[str] = []

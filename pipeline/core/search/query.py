@@ -26,7 +26,7 @@ class Combinator(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One attribute compared with values: one for most predicates, one or more for lists, none for null and the like."""
+    """One attribute compared with values: one for most predicates, one or more for lists, none for predicates such as null."""
 
     attribute: str
     predicate: Predicate
@@ -57,7 +57,7 @@ class Sort:
 
 @dataclass(frozen=True, slots=True)
 class AttemptQuery:
-    """A search. By default, the newest attempts come first. ``ignored`` says what was left out, and why.
+    """A search. By default, the newest attempts come first. ``ignored`` says what was ignored, and why.
 
     ``blank`` are keys without a value (a form has many): they mean nothing for a search, but are suspicious if an action applies
     to everything that it finds.
@@ -83,7 +83,7 @@ class AttemptQuery:
 
     @property
     def in_time(self) -> Sort | None:
-        """The sort, if the order is by time: then pages are found in time windows, and have cursors."""
+        """The sort, if it is by time alone: then pages are found in time windows, and have cursors."""
         if not self.sorts:
             return Sort("created_at", descending=True)
         return self.sorts[0] if len(self.sorts) == 1 and self.sorts[0].attribute == "created_at" else None

@@ -9,11 +9,11 @@ from typing import Final
 from pipeline.core.search.problems import SearchLimitError, SearchNotes, shown
 
 MAX_PAIRS: Final = 2_000
-"""The most keys below ``q``, including repeated ones."""
+"""The maximum keys below ``q``, including repeated ones."""
 MAX_VALUE: Final = 20_000
-"""The most characters of a value."""
+"""The maximum characters of a value."""
 MAX_KEY_DEPTH: Final = 16
-"""The most brackets of a key: enough for the long form inside the deepest groups."""
+"""The maximum brackets of a key: enough for the long form inside the deepest groups."""
 
 Node = dict[str, "Node | list[str]"]
 """Values, or more keys, by key."""
@@ -88,7 +88,7 @@ def _put(node: Node, path: list[str], value: str) -> list[str] | None:
 
 
 def _index(node: Node, following: str) -> str:
-    """An element of a list of hashes (``q[g][][m]``): a key that the current one already has begins the next one."""
+    """An element of a list of hashes (``q[g][][m]``): a key that the current one already has starts the next one."""
     last = node.get(str(len(node) - 1))
     is_new = not isinstance(last, dict) or (following != "" and following in last and not isinstance(last[following], dict))
     return str(len(node)) if is_new else str(len(node) - 1)
