@@ -1,7 +1,4 @@
-"""The record of an API key in the compacted topic ``webhooks.api-keys`` (key: the API key's id). It contains only a digest of the
-key.
-
-"""
+"""The record of an API key in the compacted topic ``webhooks.api-keys`` (key: the API key's id), with only a digest of the key."""
 
 from __future__ import annotations
 
@@ -48,6 +45,6 @@ class ApiKeyRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     revoked_at: Time | None = None
     revoked_by: str = ""
     owner: str = ""
-    """The person who answers for it."""
+    """The person who is responsible for it."""
     last_used_at: Time | None = None
-    """In the record of a use, with the key used:<id>. It is not an API key: older releases read it as a revoked one."""
+    """Set in the record of a use, with the key used:<id>. That is not an API key: older releases read it as a revoked one."""

@@ -16,7 +16,7 @@ from schemas.own_records import Int64Value, OwnRecord, Time
 
 
 class AttemptState(enum.StrEnum):
-    """Acknowledged or not: nothing else follows from a receiver's answer."""
+    """Acknowledged or not. A receiver's answer says nothing else."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -31,7 +31,7 @@ class Outcome(enum.StrEnum):
     EXHAUSTED = "exhausted"
     """It failed and was the last one."""
     DISCARDED = "discarded"
-    """It was due but not made: the endpoint was deleted or no longer subscribed, or somebody dropped its held deliveries."""
+    """It was due but not made: the endpoint was deleted or no longer subscribed, or its held deliveries were dropped."""
     EXPIRED = "expired"
     """It was held for longer than ``hold_days`` because the endpoint was paused or disabled."""
 

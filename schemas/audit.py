@@ -1,4 +1,4 @@
-"""The audit record in ``webhooks.audit``: who saw customers' data, who sent what again, who changed the API keys.
+"""The audit record in ``webhooks.audit``: who saw customers' data, who resent what, and who changed the API keys.
 
 (Changes of endpoints are recorded in ``webhooks.endpoints``.)
 """
@@ -55,7 +55,7 @@ class RunState(enum.StrEnum):
 
     RUNNING = "running"
     CANCELLING = "cancelling"
-    """Somebody asked for it to stop; it stops before its next batch."""
+    """It was asked to stop, and stops before its next batch."""
     DONE = "done"
     CANCELLED = "cancelled"
     STOPPED = "stopped"

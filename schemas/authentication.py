@@ -1,6 +1,6 @@
 """How an endpoint's requests authenticate to the receiver: the stored record, and the accepted values.
 
-A bearer token is in the field ``sealed_token`` of an endpoint's record, as it always was. The other kinds are an
+A bearer token is in the field ``sealed_token`` of an endpoint's record, as in the first release. The other kinds are an
 `AuthenticationRecord`.
 """
 
@@ -121,7 +121,7 @@ def _kind(name: object) -> AuthenticationType:
     try:
         return AuthenticationType(name)
     except ValueError:
-        raise ValueError(f"authentication has an unknown type: {name[:50]!r}. Known are: {known}.") from None
+        raise ValueError(f"authentication has an unknown type: {name[:50]!r}. Known types: {known}.") from None
 
 
 def _text(name: str, form: re.Pattern[str], rule: str) -> Any:
@@ -187,4 +187,4 @@ _CHECKS: Final[dict[str, Any]] = {
     "audience": _text("audience", _AUDIENCE, "1 to 1024 ASCII characters without control characters"),
     "client_auth_method": _client_auth_method,
 }
-assert set(_CHECKS) == _ALL_MEMBERS  # noqa: S101 - a member without a rule would be taken unchecked
+assert set(_CHECKS) == _ALL_MEMBERS  # noqa: S101 - a member without a rule would be accepted unchecked

@@ -1,7 +1,7 @@
 """Several attempts, or several dispatches, in one record: they are small, and each record has a cost.
 
-A batch is of one UTC day. It is stored as a whole or not at all, and ClickHouse can guarantee that only within one partition of a
-table, which consists of whole days (pipeline/store/writer.py).
+A batch belongs to one UTC day. It is stored as a whole or not at all, and ClickHouse can guarantee that only within one partition
+of a table, which consists of whole days (pipeline/store/writer.py).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 
 MAX_BATCH = 64
-"""The most entries of a batch that is read: releases whose ids began at 0 wrote so many."""
+"""The maximum entries of a batch that is read: releases whose ids began at 0 wrote this many."""
 MOST_BATCHED = MAX_BATCH - 1
-"""The most entries of a batch that is written: an attempt's id, which begins at 1, has room for so many (pipeline/store/rows.py)."""
+"""The maximum entries of a batch that is written: ids of attempts begin at 1, and have no room for more (pipeline/store/rows.py)."""
 
 
 def read_attempts(value: bytes | None) -> list[Attempt]:
@@ -70,5 +70,5 @@ def _check_one_day(times: Sequence[datetime]) -> None:
     # By subtraction: times at the ends of a datetime's range have no equivalent in UTC.
     if len({(time - _EPOCH) // _DAY for time in times}) > 1:
         first, last = min(times), max(times)
-        message = f"The record holds what happened on several days ({first} to {last}); write a record for each (UTC)."
+        message = f"The record has entries of several days ({first} to {last}); write one record for each day (UTC)."
         raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, message)

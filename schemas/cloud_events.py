@@ -27,9 +27,7 @@ def cloud_event_in(content: bytes, texts: Mapping[str, str]) -> FoundEvent | Non
     media_type = _media_type(texts)
     if media_type.startswith(_STRUCTURED):
         if media_type not in (_STRUCTURED, f"{_STRUCTURED}+json"):
-            raise form_error(
-                f"Its content type is {media_type[:100]}; of CloudEvents, one event as JSON is read ({_STRUCTURED}+json)."
-            )
+            raise form_error(f"Its content type is {media_type[:100]}; publish one CloudEvent as JSON ({_STRUCTURED}+json).")
     elif {name[3:] for name in texts if name.startswith(_PREFIXES)} & {"specversion", "type", "id"}:
         return _binary_cloud_event(content, texts)
     members = members_in(content)
@@ -64,7 +62,7 @@ def _structured_cloud_event(members: Mapping[str, msgspec.Raw]) -> FoundEvent:
 
 def _check_cloud_event(version: str | None, content_type: str) -> None:
     if version is not None and not version.startswith(("1.", "0.3")):
-        message = f"It is a CloudEvent of specversion {version[:20]!r}; 1.0 is read. Publish that."
+        message = f"It is a CloudEvent of specversion {version[:20]!r}; publish specversion 1.0."
         raise InvalidRecordError(DeadLetterReason.UNSUPPORTED_VERSION, message)
     is_json = content_type in ("", "application/json", "text/json") or content_type.endswith("+json")
     if not is_json:

@@ -1,4 +1,4 @@
-"""Encodes and decodes our own records. Pure functions. Events are decoded in `schemas.event_codec`."""
+"""Encodes and decodes our own records. Pure. Events are decoded in `schemas.event_codec`."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def from_json(value: bytes | None, model: type[RecordT]) -> RecordT:
 
 
 def quickly(lines: Sequence[bytes], model: type[RecordT]) -> list[RecordT]:
-    """Read records that arrive at thousands a second, one per line. Unknown members are skipped.
+    """Read records, one per line, at thousands a second. Unknown members are skipped.
 
     Raises:
         InvalidRecordError: one of them is invalid, see :func:`from_json`.
@@ -170,12 +170,12 @@ def quickly(lines: Sequence[bytes], model: type[RecordT]) -> list[RecordT]:
             return [decode(line) for line in lines]
     except (msgspec.DecodeError, RecursionError, ValueError, OverflowError):
         pass
-    return [from_json(line, model) for line in lines]  # it says what is wrong
+    return [from_json(line, model) for line in lines]  # its error says what is wrong
 
 
 @functools.cache
 def _decoder(model: type[RecordT]) -> msgspec.json.Decoder[RecordT]:
-    # While msgspec (0.22) makes the first decoder of a class, other threads see it half-built, and the process crashes. Several
-    # threads read tables and topics as soon as a role starts. Records share classes, so one lock is for all of them.
+    # While msgspec (0.22) creates the first decoder of a class, other threads see it half-built, and the process crashes. Several
+    # threads read tables and topics as soon as a role starts. Records share classes, so one lock covers all of them.
     with _making_decoder:
         return msgspec.json.Decoder(model)

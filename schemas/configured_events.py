@@ -104,13 +104,11 @@ class ConfiguredEventType:
         return {"anyOf": [self.embedded_schema(version) for version in reversed(self.versions)]}
 
     def problems(self, payload: object) -> list[tuple[str, str]]:
-        """What is wrong with a payload according to the schema, the first few problems: where (``data.total``), and what, without
-        values.
-        """
+        """The first few problems of a payload according to the schema: where (``data.total``), and what, without values."""
         version = self.version_of(payload)
         if version is None:
             path = ".".join(["data", *self.version_at.split("/")[1:]])
-            return [(path, f"It is not one of the versions that there are: {', '.join(map(str, self.versions))}")]
+            return [(path, f"It is not one of the known versions: {', '.join(map(str, self.versions))}")]
         validator: Validator = self._validators[version]  # type: ignore[attr-defined]
         return [_problem(error) for error in itertools.islice(validator.iter_errors(payload), _MOST_FINDINGS)]
 
@@ -137,7 +135,7 @@ class ConfiguredEventType:
 
 
 def validator_of(schema: Mapping[str, Any]) -> Validator:
-    """Fetches nothing: the targets of references must be inside the schema."""
+    """A validator that fetches nothing: the targets of references must be inside the schema."""
     from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415 - every role loads this file, and few have such types
     from referencing import Registry  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ MAX_HEADERS: Final = 20
 MAX_HEADER_NAME: Final = 100
 MAX_HEADER_VALUE: Final = 4096
 MAX_HEADERS_BYTES: Final = 6000
-"""Names and values together. Common servers refuse a head of more than 8 KiB, and our headers and the target's path are added."""
+"""Names and values together. Common servers refuse a head of more than 8 KiB, which also has our headers and the target's path."""
 
 # RFC 9110, 5.6.2 (token) and 5.5 (field values; visible ASCII, with spaces and tabs only inside).
 _NAME: Final = re.compile(rf"[A-Za-z0-9!#$%&'*+.^_`|~-]{{1,{MAX_HEADER_NAME}}}")
@@ -48,13 +48,13 @@ def check_headers(value: object) -> dict[str, str | None] | None:
     checked: dict[str, str | None] = {}
     for name, content in value.items():
         lowered = _name(name)
-        if content is not None:  # one that an older release accepted can be removed
+        if content is not None:  # a header that an older release accepted can still be removed
             _refuse_reserved(lowered)
         if lowered in checked:
             raise ValueError(f"headers has {lowered!r} twice; the case of a name does not matter.")
         if content is not None and not is_header_value(content):
             form = f"1 to {MAX_HEADER_VALUE} ASCII characters without line breaks, not beginning or ending with a space"
-            raise ValueError(f"headers must give {lowered!r} a text of {form}, or null to take it away.")
+            raise ValueError(f"headers must give {lowered!r} a text of {form}, or null to remove it.")
         checked[lowered] = content
     check_size(checked)
     return checked
@@ -68,7 +68,7 @@ def check_size(headers: Mapping[str, str | None]) -> None:
     """
     size = sum(len(name) + len(content or "") for name, content in headers.items())
     if len(headers) > MAX_HEADERS or size > MAX_HEADERS_BYTES:
-        raise ValueError(f"headers may hold at most {MAX_HEADERS} headers, and {MAX_HEADERS_BYTES:,} characters in all.")
+        raise ValueError(f"headers may have at most {MAX_HEADERS} headers, and {MAX_HEADERS_BYTES:,} characters in all.")
 
 
 def is_header_value(value: object) -> bool:
@@ -98,7 +98,7 @@ def read_alike(one: str, other: str) -> bool:
 def _name(name: str) -> str:
     lowered = name.lower()
     if not _NAME.fullmatch(name):
-        raise ValueError(f"headers has a name that is none: {name[:50]!r}; take letters, digits and hyphens.")
+        raise ValueError(f"headers has an invalid name: {name[:50]!r}; use letters, digits and hyphens.")
     return lowered
 
 
@@ -127,5 +127,5 @@ def _refuse_reserved(lowered: str) -> None:
     read_as = _read_as(lowered)
     alike = "" if read_as == lowered else f", which many servers read as {read_as!r}"
     if read_as == _TOKEN:
-        raise ValueError(f"headers must not hold {lowered}{alike}: set token, which is sent as Authorization: Bearer.")
-    raise ValueError(f"headers must not hold {lowered!r}{alike}: the sender sets it, or it is not for the receiver.")
+        raise ValueError(f"headers must not contain {lowered}{alike}: set token, which is sent as Authorization: Bearer.")
+    raise ValueError(f"headers must not contain {lowered!r}{alike}: the sender sets it, or it is not for the receiver.")

@@ -44,7 +44,7 @@ def outbox_in(content: bytes, texts: Mapping[str, str], *, is_known: bool) -> Fo
         # Kafka Connect's converter alone does not make it an outbox record, and adds nothing.
         return inner if is_wrapped and is_ours else None
     if members is None and not is_known and not is_wrapped and inner[:1] not in (b"{", b"", b"n"):
-        return None  # not JSON: the format detection can say more
+        return None  # not JSON: looks_like can say more
     return _outbox_found(inner, said)
 
 
@@ -55,7 +55,7 @@ def _outbox_found(data: bytes, said: Mapping[str, str]) -> FoundEvent:
         raise form_error(message, "data", DeadLetterReason.INVALID_PAYLOAD)
     if not event_id:
         raise form_error(
-            f"Read as {OUTBOX}: header id is missing; the router writes it, unless a later transform takes it out.", "id"
+            f"Read as {OUTBOX}: header id is missing; the router writes it, unless a later transform removes it.", "id"
         )
     if not name:
         message = f"Read as {OUTBOX}: header eventType is missing. {_HOW_TO_NAME}."
@@ -65,7 +65,7 @@ def _outbox_found(data: bytes, said: Mapping[str, str]) -> FoundEvent:
 
 
 def _unwrapped(content: bytes, *, is_known: bool) -> tuple[bytes, bool]:
-    """The content that Kafka Connect's JSON converter has wrapped: ``{"schema", "payload"}``, a string, or bytes as Base64."""
+    """What Kafka Connect's converter wrapped (``{"schema", "payload"}``, a string, or bytes as Base64), and whether it did."""
     inner, is_wrapped = content.strip(), False
     members = members_in(inner)
     if members is not None and members.keys() == {"schema", "payload"} and bytes(members["schema"])[:1] in (b"{", b"n"):
@@ -94,7 +94,7 @@ def _folded(name: str) -> str:
 
 
 def _header_text(text: str) -> str:
-    """A header as the simple header converter writes it (unchanged), or as the JSON converter does (quoted, or with its schema)."""
+    """The text of a header: the simple header converter writes it unchanged, the JSON converter quoted or with its schema."""
     content = text.encode()
     if content[:1] == b"{" and (members := members_in(content)) is not None and "payload" in members:
         content = bytes(members["payload"])

@@ -28,7 +28,7 @@ MAX_ATTEMPT = 255
 
 
 class Trigger(enum.StrEnum):
-    """Why an attempt is made. The retries of a resend are resends too: somebody asked for them, subscribed or not."""
+    """Why an attempt is made. The retries of a resend are resends too: they are made whether or not the endpoint subscribes."""
 
     EVENT = "event"
     REPEAT = "repeat"
@@ -42,8 +42,8 @@ class DeliveryRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     In a delay topic it is due when the topic's delay has passed since the record was written (the record's own timestamp). In
     ``webhooks.held`` it waits, from that time on, until its endpoint is resumed.
 
-    ``parked``: how often it was put off without an attempt (circuit open, limit reached, …). ``traceparent`` is its trace (W3C),
-    for the next attempt; ``tracestate`` belongs to it.
+    ``parked``: how often it was put off without an attempt (circuit open, limit reached, …). ``traceparent`` and ``tracestate``:
+    its trace (W3C), for the next attempt.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -59,7 +59,7 @@ class DeliveryRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
 class Dispatch(OwnRecord, frozen=True, kw_only=True, gc=False):
     """An event as the fan-out handled it: the matched endpoints, and where it came from.
 
-    ``body_bytes`` is the length of this event's body in the record's value; None: the whole rest.
+    ``body_bytes`` is the length of this event's body in the record's value; None: the body is the whole value.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION

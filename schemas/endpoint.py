@@ -23,7 +23,7 @@ EXPRESSIONS_VERSION: Final = 2
 
 
 class SealedSecret(RewrittenRecord, frozen=True, kw_only=True, gc=False):
-    """An encrypted signing secret. ``expires_at`` is set when it was rotated (24 hours of grace)."""
+    """An encrypted signing secret. ``expires_at`` is set when it is rotated out (24 hours ahead, by default)."""
 
     sealed: str
     expires_at: Time | None = None
@@ -32,7 +32,7 @@ class SealedSecret(RewrittenRecord, frozen=True, kw_only=True, gc=False):
 class HeldDrop(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     """A decision not to send the held deliveries of the endpoint in one partition of ``webhooks.held``.
 
-    It applies to records below an offset that are not younger than ``until``, the time of the last of them.
+    It applies to records below the offset ``below`` that are not younger than ``until``, the time of the last of them.
     """
 
     partition: PartitionValue

@@ -32,7 +32,7 @@ def test_null_takes_all_of_them_away() -> None:
     ],
 )
 def test_what_is_the_senders_to_say_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="headers must not hold"):
+    with pytest.raises(ValueError, match="headers must not contain"):
         check_headers({name: "v"})
 
 
@@ -48,7 +48,7 @@ def test_what_an_older_release_accepted_can_be_taken_away(name: str) -> None:
 
 def test_the_sentence_says_what_an_underscore_is_read_as() -> None:
     with pytest.raises(
-        ValueError, match=r"^headers must not hold 'webhook_id', which many servers read as 'webhook-id': the sender"
+        ValueError, match=r"^headers must not contain 'webhook_id', which many servers read as 'webhook-id': the sender"
     ):
         check_headers({"Webhook_Id": "v"})
 
@@ -62,7 +62,7 @@ def test_other_underscores_are_good(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", "ä", "a\r\nb", "x" * 101, "(x)", "x\x00"])
 def test_names_that_are_none_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="a name that is none"):
+    with pytest.raises(ValueError, match="an invalid name"):
         check_headers({name: "v"})
 
 

@@ -43,9 +43,9 @@ def test_an_event_is_checked_by_the_schema_of_its_version(data: object, version:
     [
         ({"v": 1, "amount": 1}, "data: total is required."),
         ({"v": 2, "total": "1"}, "data: amount is required."),
-        ({"v": 3, "amount": 1}, "data.v: It is not one of the versions that there are: 1, 2."),
-        ({"v": True, "total": "1"}, "data.v: It is not one of the versions that there are: 1, 2."),
-        ({"v": {"a": 1}}, "data.v: It is not one of the versions that there are: 1, 2."),
+        ({"v": 3, "amount": 1}, "data.v: It is not one of the known versions: 1, 2."),
+        ({"v": True, "total": "1"}, "data.v: It is not one of the known versions: 1, 2."),
+        ({"v": {"a": 1}}, "data.v: It is not one of the known versions: 1, 2."),
     ],
 )
 def test_what_breaks_the_schema_of_its_version_is_a_dead_letter(data: object, said: str) -> None:

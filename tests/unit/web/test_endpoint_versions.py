@@ -201,5 +201,5 @@ async def test_headers_change_one_by_one_and_are_never_shown(service: Service) -
 async def test_headers_are_bounded_over_several_changes(service: Service) -> None:
     await service.create(headers={f"x-{number}": "v" for number in range(20)})
     status, body = await request(service, "PATCH", f"{PATH}/1", **wrapped(headers={"x-20": "v"}))
-    assert (status, body["errors"]) == (422, {"headers": ["headers may hold at most 20 headers, and 6,000 characters in all."]})
+    assert (status, body["errors"]) == (422, {"headers": ["headers may have at most 20 headers, and 6,000 characters in all."]})
     assert (await request(service, "PATCH", f"{PATH}/1", **wrapped(headers={"x-20": "v", "x-1": None})))[0] == 200
