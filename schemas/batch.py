@@ -21,7 +21,7 @@ _DAY: Final = timedelta(days=1)
 MAX_BATCH = 64
 """The maximum entries of a batch that is read: releases whose ids began at 0 wrote this many."""
 MOST_BATCHED = MAX_BATCH - 1
-"""The maximum entries of a batch that is written: ids of attempts begin at 1, and have no room for more (pipeline/store/rows.py)."""
+"""The maximum entries of a batch that is written: attempt ids begin at 1, and have no room for more (pipeline/store/rows.py)."""
 
 
 def read_attempts(value: bytes | None) -> list[Attempt]:

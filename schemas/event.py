@@ -56,7 +56,7 @@ _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt _]")
 
 
 def _moment(value: object, validate: ValidatorFunctionWrapHandler) -> datetime:
-    """Refuse other times that pydantic accepts (Unix times), and those without an equivalent in UTC."""
+    """Refuse times that pydantic accepts but that are not ISO 8601 (Unix times) or have no equivalent in UTC."""
     if not isinstance(value, datetime) and not (isinstance(value, str) and _ISO_DATE.match(value)):
         raise PydanticCustomError("iso_8601", "Input should be an ISO 8601 time with an offset, such as 2026-03-02T15:04:00.512Z")
     moment: datetime = validate(value)
@@ -151,15 +151,15 @@ class ConfiguredEvent(_Envelope):
 
 
 class EventMeta(RewrittenRecord, frozen=True, kw_only=True, gc=False):
-    """An event without its body: what every record about the event contains, and what search finds it by.
+    """An event without its body: what every record about the event contains, and what searches find it by.
 
     ``created_at`` is the envelope's ``occurred_at``. The fan-out extracts the references from the payload once. They are limited,
     because every record about the event contains them: the first 100 shipment numbers and the first 100 SKUs, and none that is
     longer than 255 characters. Others are in the body, and can be found by a search of bodies.
 
-    ``received_at`` is when the event was written to Kafka, the same time as in its dispatch: with it a search gets from an
-    attempt to the body. Code that makes another delivery of an event copies it; without it the search still works, but takes
-    longer. None if the record's timestamp cannot be when it was written.
+    ``received_at`` is when the event was written to Kafka, the same time as in its dispatch. A search uses it to get from an
+    attempt to the body; without it, the search works but takes longer. Code that makes another delivery of an event copies it.
+    None if the record's timestamp cannot be the time of writing.
 
     ``key`` and ``sequence`` are the event key and the offset (see `schemas.event_key`). None for tests, for a record without a
     key, and in records of releases that did not write them.

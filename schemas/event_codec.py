@@ -1,4 +1,4 @@
-"""Events to what is sent of them: bytes are decoded and checked, the payload is never parsed and written again. Pure functions."""
+"""Decodes and checks events, and builds the bodies of webhooks. A payload is never parsed and written again. Pure."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NONE: Mapping[str, ConfiguredEventType] = MappingProxyType({})
 _MOST_TOKENS = 20
-"""Members of this name, nested ones included, that are looked at one by one."""
+"""The maximum members of this name, including nested ones, that are examined one by one."""
 
 
-@dataclass(slots=True)  # one each event, and a frozen one takes three times as long to make
+@dataclass(slots=True)  # one per event; a frozen dataclass takes three times as long to create
 class DecodedEvent:
-    """A usable event: its metadata, and the payload's bytes as they came."""
+    """A usable event: its metadata, and the payload's bytes as received."""
 
     meta: EventMeta
     data: bytes
 
     def payload(self) -> Any:
-        """Parse the payload (for endpoints with filters only). Never raises: one that Python cannot hold is taken for null."""
+        """Parse the payload (for endpoints with filters only). Never raises: None if Python cannot represent it."""
         return payload_of(self.data)
 
 
@@ -50,13 +50,13 @@ def decode_event(
     received_at: datetime | None = None,
     configured: Mapping[str, ConfiguredEventType] = _NONE,
 ) -> DecodedEvent:
-    """Decode the value of a record from a source topic; ``received_at`` is when it was written there, if that is known.
+    """Decode the value of a record from a source topic; ``received_at`` is when it was written there, if known.
 
-    ``configured`` are the event types that the deployment adds to the built-in ones, by their names.
+    ``configured`` are the event types that the deployment adds to the built-in ones, by name.
 
     Raises:
-        InvalidRecordError: the value is null, too large, not JSON, of a newer major version, of an unknown event type, or breaks
-            the envelope or what is relied on in the payload.
+        InvalidRecordError: the value is null, too large, not JSON, of a newer major version or of an unknown event type; or its
+            envelope or the identity in its payload is invalid.
     """
     value = checked_value(value, max_bytes)
     if read := read_quickly(value, received_at):
@@ -115,7 +115,7 @@ def checked_value(value: bytes | None, max_bytes: int) -> bytes:
 def _explained(
     error: ValidationError, configured: Mapping[str, ConfiguredEventType] = _NONE, *, is_tagged: bool = True
 ) -> InvalidRecordError:
-    """Turn pydantic's findings into one sentence, without the values (they may be customers' data)."""
+    """Turn pydantic's errors into one sentence, without values, which may be customers' data."""
     findings = error.errors(include_url=False, include_input=False, include_context=False)
     kinds = {finding["type"] for finding in findings}
     if "json_invalid" in kinds:
@@ -136,15 +136,15 @@ def _explained(
 
 
 def without_token(data: bytes) -> bytes:
-    """Take an Order's guest token out: it gives access to the order, and a body is stored, shown and sent to third parties.
+    """Remove an Order's guest token: it gives access to the order, and a body is stored, shown and sent to third parties.
 
-    Every other member keeps its bytes and its place.
+    Every other member keeps its bytes and its position.
     """
     text = data.decode()
     names = list((_ESCAPED_TOKEN if "\\u00" in text else _TOKEN).finditer(text))
     if len(names) > _MOST_TOKENS:
         return _without_token_anew(data)
-    # From the end, so that what stands before keeps its place.
+    # From the end, so that earlier positions stay valid.
     for name in reversed(names):
         if _is_member(text, name.start()):
             try:
@@ -155,7 +155,7 @@ def without_token(data: bytes) -> bytes:
 
 
 def _is_member(text: str, position: int) -> bool:
-    """Whether a name stands at this position in the outermost object, and not further inside or in a string."""
+    """Whether the name at this position is a member of the outermost object, and neither nested nor inside a string."""
     try:
         _object.decode(text[:position] + '"":0}')
     except msgspec.DecodeError:
@@ -176,24 +176,24 @@ def _after(pattern: re.Pattern[str], text: str, position: int) -> int:
 
 
 def _without_token_anew(data: bytes) -> bytes:
-    """The same for odd payloads, in a time that does not depend on how odd: of a name that is there twice, the last value stays."""
+    """The same for odd payloads, in linear time. If a name occurs twice, the last value is kept."""
     members = _members.decode(data)
     kept = (msgspec.json.encode(name) + b":" + bytes(value) for name, value in members.items() if name != "token")
     return b"{" + b",".join(kept) + b"}"
 
 
 def webhook_body(event: DecodedEvent) -> bytes:
-    """The body that receivers get: ``{"id", "event_name", "created_at", "data"}``, ``data`` as the bytes that came."""
+    """The body that receivers get: ``{"id", "event_name", "created_at", "data"}``, with the bytes of ``data`` as received."""
     return msgspec.json.encode(webhook_members(event.meta))[:-1] + b',"data":' + event.data + b"}"
 
 
 def read_webhook_body(body: bytes) -> tuple[dict[str, str], bytes]:
-    """A body that was made here: its members but ``data``, and the bytes of that."""
+    """The inverse of :func:`webhook_body`: its members except ``data``, and the bytes of ``data``."""
     members = _members.decode(body)
     data = bytes(members.pop("data"))
     return {name: str(msgspec.json.decode(value)) for name, value in members.items()}, data
 
 
 def webhook_members(event: EventMeta) -> dict[str, str]:
-    """The members of the body but ``data``, in their order."""
+    """The members of the body except ``data``, in their order."""
     return {"id": event.id, "event_name": event.event_name, "created_at": format_time(event.created_at)}

@@ -1,4 +1,4 @@
-"""The fast way to read a documented event: msgspec, with the same result as the models in event and payloads.
+"""The fast path for documented events: msgspec, with the same result as the models in event and payloads.
 
 If it cannot read an event, those models decide whether it is accepted, and explain why not. There is one difference: whole
 numbers of thousands of digits in unused members are refused by the models and accepted here.
@@ -81,14 +81,14 @@ _stock_item: Final = msgspec.json.Decoder(_StockItem)
 
 _CURRENT: Final = str(SCHEMA_VERSION).encode()
 _NESTED: Final = 200
-"""The depth that pydantic's parser accepts; with no more brackets, nothing can be nested deeper."""
+"""The depth that pydantic's parser accepts. With no more brackets than that, nothing can be nested deeper."""
 _TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 )
 
 
 def read_quickly(value: bytes, received_at: datetime | None = None) -> tuple[EventMeta, bytes, bool] | None:
-    """An event's metadata, the bytes of its payload, and whether that is an Order with a guest token; None: use the models."""
+    """An event's metadata, its payload's bytes, and whether that is an Order with a guest token; None: use the models."""
     if value.count(b"{") + value.count(b"[") > _NESTED:
         return None
     try:

@@ -1,9 +1,9 @@
-"""The headers ``oms-event-key`` and ``oms-event-sequence``, with which a receiver can order events. Pure.
+"""The headers ``oms-event-key`` and ``oms-event-sequence``, by which a receiver can order events. Pure.
 
 An event key is ``<topic>/<partition>/<record key>``, such as ``oms.orders/3/R123456789``. The sequence is the event's offset.
-Kafka's offsets only rise within a partition, so the key contains the partition: among events with one event key, a later one
-always has a higher sequence. This is not true of the record key alone if an order has events in two topics, or if partitions were
-added.
+Kafka's offsets rise only within a partition, so the key contains the partition: among events with one event key, a later one
+always has a higher sequence. That does not hold for the record key alone if an order has events in two topics, or if partitions
+were added.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ EVENT_KEY_HEADER: Final = "oms-event-key"
 EVENT_SEQUENCE_HEADER: Final = "oms-event-sequence"
 
 MAX_RECORD_KEY: Final = 255
-"""The most characters of a record key, percent-encoded; a longer one is replaced by its digest. Receivers refuse long headers."""
+"""The maximum length of a percent-encoded record key; a longer one is replaced by its digest. Receivers refuse long headers."""
 MAX_EVENT_KEY: Final = 600
-"""The most characters of an event key: a topic's name, a partition, a record key."""
+"""The maximum length of an event key: a topic's name, a partition, a record key."""
 
 _USUAL: Final = re.compile(rb"[A-Za-z0-9._~-]{1,255}")
 
@@ -27,7 +27,7 @@ _USUAL: Final = re.compile(rb"[A-Za-z0-9._~-]{1,255}")
 def event_key(topic: str, partition: int, key: bytes | None) -> str | None:
     """The event key of a record; ``topic`` is without the deployment's prefix. None for a record without a key.
 
-    It is safe in a header, whatever the producer chose: everything except letters, digits and ``-._~`` is percent-encoded.
+    It is always safe in a header: everything except letters, digits and ``-._~`` is percent-encoded.
     """
     return f"{topic}/{partition}/{_encoded(key)}" if key else None
 

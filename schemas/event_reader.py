@@ -1,4 +1,4 @@
-"""Reads events from records of the source topics, in every supported form. Pure; one for each process, made at the start."""
+"""Reads events from records of the source topics, in every supported form. Pure. Each process creates one reader at its start."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from schemas.topics import Topics
 
 NO_KEY: Final = "The record has no key; publish it with the order number (stock events: the stock item id) as its key."
 _ODD_KEYS: Final = b'\x00"{'
-"""How a key begins that a converter or a serializer has written, perhaps around nothing."""
+"""The first byte of a key written by a converter or a serializer, whose content may be empty."""
 _NO_OBJECT: Final = "The value is not a JSON object: "
 
 
 class PublishedRecord(Protocol):
-    """What is read of a record; ``timestamp_ms`` is when it was written, -1 if unknown."""
+    """The parts of a record that are read; ``timestamp_ms`` is when it was written, -1 if unknown."""
 
     @property
     def key(self) -> bytes | None: ...
@@ -71,7 +71,7 @@ class EventReader:
             InvalidRecordError: it has no key, has no known form, belongs in another topic, or is invalid (see ``decode_event``).
         """
         key, value = record.key, record.value
-        # Nearly all events are of this kind: handled in one step, because there are thousands a second.
+        # The fast path for nearly all events: there are thousands a second.
         is_usual = key and key[0] not in _ODD_KEYS and value is not None and len(value) <= self._max_bytes
         if is_usual and (read := read_quickly(value, received_at)):  # type: ignore[arg-type]
             meta, data, has_token = read
@@ -96,7 +96,7 @@ class EventReader:
         )
         content = other.value if other is not None else value
         try:
-            # An envelope may be larger than its source, which was small enough.
+            # A translated envelope may be larger than its source, whose size was accepted.
             return decode_event(
                 content, max_bytes=max(self._max_bytes, len(content)), received_at=received_at, configured=self.types.configured
             )
@@ -113,7 +113,7 @@ class EventReader:
 
 
 def _told(error: InvalidRecordError, value: bytes, other: Translated | None) -> InvalidRecordError:
-    """The same error, with the recognized format of the value, and the form that it was read as."""
+    """The same error with the form that the value was read as, or with the format that it looks like."""
     message = str(error)
     if other is not None:
         return InvalidRecordError(error.reason, f"Read as {other.form}: {message}", error.problems)

@@ -29,29 +29,27 @@ def check_versions(value: object, types: EventTypes = BUILT_IN) -> dict[str, int
     for name, version in value.items():
         if name not in types.by_name:
             raise ValueError(
-                f"event_type_versions has an unknown event type: {str(name)[:50]!r}. Known are: {', '.join(types.names)}."
+                f"event_type_versions has an unknown event type: {str(name)[:50]!r}. Known types: {', '.join(types.names)}."
             )
         known = types.versions(name)
         if isinstance(version, bool) or version not in known:
-            there = f"only version {known[0]}" if len(known) == 1 else f"versions {', '.join(map(str, known))}"
-            raise ValueError(f"{_FORM}; of {name} there {'is' if len(known) == 1 else 'are'} {there}.")
+            has = f"only version {known[0]}" if len(known) == 1 else f"versions {', '.join(map(str, known))}"
+            raise ValueError(f"{_FORM}; {name} has {has}.")
     return {name: value[name] for name in types.in_order(value)}
 
 
 def not_subscribed(pins: Mapping[str, int], events: Collection[str]) -> str | None:
-    """What is wrong with pins of event types that the endpoint does not subscribe to."""
+    """A sentence about pins of event types that the endpoint does not subscribe to; None if there are none."""
     extra = [name for name in pins if name not in events]
     return (
-        f"event_type_versions names {', '.join(extra)}, which events does not have: add it there, or take it out here."
+        f"event_type_versions has {', '.join(extra)}, but events does not: add it to events, or remove it here."
         if extra
         else None
     )
 
 
 def pins_of(text: str) -> object:
-    """Pins as people write them: ``refund_issued=1, order_returned=2``. Any other text is returned unchanged, so that the field's
-    own rule refuses it.
-    """
+    """Pins as people write them: ``refund_issued=1, order_returned=2``. Other text is returned unchanged, and refused later."""
     parts = [part for part in re.split(r"[,;\n]|\s(?=\S+\s*=)", text) if part.strip()]
     found = [_PIN.fullmatch(part) for part in parts]
     pins = {match[1]: int(match[2]) for match in found if match is not None}

@@ -1,4 +1,4 @@
-"""The event types of a deployment: a value that is created at the start, and passed to its users."""
+"""The event types of a deployment: a value that is created at the start and passed on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EventTypes:
     """All event types of a deployment, in order: the built-in ones, then its own."""
 
     def __init__(self, configured: Iterable[ConfiguredEventType] = (), former_topics: Iterable[str] = ()) -> None:
-        """``former_topics``: those of event types that were removed, or that have another topic now; without the prefix."""
+        """``former_topics``: of event types that were removed or moved to another topic; without the prefix."""
         self.configured: Mapping[str, ConfiguredEventType] = {one.name: one for one in configured}
         """Those that the deployment adds."""
         built_in = [EventTypeSpec(name, _SOURCES[name], EVENT_DESCRIPTIONS[name]) for name in EventType]
@@ -118,9 +118,7 @@ def types_in(info: ValidationInfo) -> EventTypes:
 
 
 class EventNameSchema:
-    """Annotates a ``str`` that names an event type: documented as an enumeration, checked by code that knows the deployment's
-    types.
-    """
+    """Annotates the name of an event type: documented as an enumeration, checked by code that knows the deployment's types."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.str_schema()

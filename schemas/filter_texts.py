@@ -27,9 +27,7 @@ _PATHS_FORM: Final = (
 
 
 def expressions_of(filters: Mapping[str, Sequence[FilterValue]]) -> tuple[str, ...]:
-    """One expression for each path: ``{"channel": ["spree"]}`` becomes ``data.channel == "spree"``, several values ``data.channel
-    in […]``.
-    """
+    """One expression for each path: ``{"channel": ["spree"]}`` becomes ``data.channel == "spree"``; several values become ``in``."""
     return tuple(_expression(path, values) for path, values in filters.items())
 
 

@@ -1,4 +1,4 @@
-"""Describes a value that is not an event for its producer: Avro, Protobuf, gzip, UTF-16, one event per line, …
+"""Tells a producer what its value looks like, if it is not an event: Avro, Protobuf, gzip, UTF-16, one event per line, …
 
 Nothing here decides whether a record is used. It only makes a dead letter say more than "not JSON". Pure; examines the first
 bytes, and never raises.
@@ -166,7 +166,7 @@ def _json_string(text: bytes) -> str | None:
         inside = msgspec.json.decode(text, type=str).strip()
         if inside.startswith(("{", "[", '"')):
             _ANY.decode(inside.encode())
-            return "a JSON string that holds JSON: it was encoded twice. Publish the JSON itself."
+            return "a JSON string that contains JSON: it was encoded twice. Publish the JSON itself."
     except (msgspec.DecodeError, RecursionError, ValueError):
         return None
     return "a JSON string. Publish a JSON object." if not inside.startswith("eyJ") else "JSON in Base64. Publish the JSON itself."
@@ -177,7 +177,7 @@ def _list(text: bytes) -> str | None:
         number = len(_LIST.decode(text))
     except (msgspec.DecodeError, RecursionError, ValueError):
         return None
-    return f"a list of {number:,}. Publish each event as a record of its own." if number else None
+    return f"a list of {number:,}. Publish each event as its own record." if number else None
 
 
 def _lines(text: bytes) -> str | None:
@@ -192,8 +192,8 @@ def _lines(text: bytes) -> str | None:
     else:
         return None
     if len(lines) > 1 and all(line.strip().startswith(b"{") and line.strip().endswith(b"}") for line in lines[:100]):
-        return f"{len(lines):,} JSON objects, one a line (NDJSON). Publish each event as a record of its own."
-    return "several JSON objects, one behind the other. Publish each event as a record of its own." if b"}{" in text else None
+        return f"{len(lines):,} JSON objects, one per line (NDJSON). Publish each event as its own record."
+    return "several JSON objects, one after the other. Publish each event as its own record." if b"}{" in text else None
 
 
 def _object(text: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""What the producers' forms have in common: an event that was found in one, and how its members are read. Pure."""
+"""What the producers' forms share: the event that was found in one, and how its members are read. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def members_in(content: bytes) -> dict[str, msgspec.Raw] | None:
 
 
 def is_envelope(content: bytes) -> bool:
-    """Whether it is our envelope, or looks like it."""
+    """Whether it looks like our envelope."""
     return (members := members_in(content)) is not None and members.keys() >= ENVELOPE
 
 
@@ -55,7 +55,7 @@ def text_of(raw: msgspec.Raw | None) -> str | None:
 
 
 def fitting_id(event_id: str, source: str = "") -> str:
-    """The id unchanged, if receivers can have it; otherwise one that is derived from it, always the same."""
+    """The id unchanged if receivers can use it; otherwise a digest of it and its source."""
     if _EVENT_ID.fullmatch(event_id) or not event_id:
         return event_id
     return "sha256:" + hashlib.sha256(f"{source}\n{event_id}".encode()).hexdigest()

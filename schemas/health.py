@@ -23,29 +23,29 @@ class HealthFact(enum.StrEnum):
     CIRCUIT = "circuit"
     """``circuit``, and ``until`` when an open one will be probed, in the process that wrote it last."""
     DISABLED = "disabled"
-    """It was disabled ``at``, for ``reason`` and ``detail``. Never withdrawn: an activation of the endpoint outdates it."""
+    """It was disabled ``at``, for ``reason`` and ``detail``. Never withdrawn: an activation of the endpoint makes it obsolete."""
     HELD = "held"
     """Its held deliveries in one ``partition`` of ``webhooks.held``. Valid for all versions of the endpoint.
 
     ``held`` deliveries wait at the offsets from ``done`` to below ``counted``, the oldest ``since``. Those below ``done`` were
     released or have ended. ``done_at`` and ``counted_at`` are the times of the last records below these offsets: a recreated
-    topic begins again with offset 0, and its records are younger.
+    topic starts again at offset 0, and its records are younger.
     """
     ORDERED = "ordered"
-    """Its waiting deliveries in order in one ``partition`` of ``webhooks.ordered``: ``held`` deliveries in ``count`` lanes, the
+    """Its waiting ordered deliveries in one ``partition`` of ``webhooks.ordered``: ``held`` deliveries in ``count`` lanes, the
     oldest ``since``.
 
-    The longest-waiting head is ``event_id``, with the event key ``detail``; its next attempt is due ``until``, or never, for a
-    ``reason`` (a word).
+    The longest-waiting head is ``event_id``, with the event key ``detail``. It waits for a ``reason`` (a word); its next attempt
+    is due ``until``, if that is known.
     """
     SECRET = "secret"
-    """Its owner was told that a rotated secret expires; the last one expires ``until``."""
+    """Its owner was told that rotated secrets expire; the last one expires ``until``."""
     CERTIFICATE = "certificate"
-    """Its owner was ``told`` that its client certificate, which expires ``until``, expires within so many days."""
+    """Its owner was ``told`` within how many days its client certificate expires; it expires ``until``."""
     FILTER = "filter"
-    """One of its filters failed on ``count`` events, the last of them ``event_id``, ``at``: ``expression``, for ``reason`` and
-    ``detail``. Since ``since`` there was no day without a failure; ``told``: the last of those days of which its owner was
-    told.
+    """Its filter ``expression`` failed on ``count`` events, the last of them ``event_id``, ``at``, for ``reason`` and ``detail``.
+
+    There has been no day without a failure since ``since``; ``told``: the last of those days that its owner was told of.
     """
 
 
@@ -84,7 +84,7 @@ class HealthRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
     event_id: str = ""
     expression: str = ""
     count: Annotated[int, Meta(ge=0)] = 0
-    """On how many events the filter failed; in how many lanes deliveries wait."""
+    """How many events the filter failed on, or in how many lanes deliveries wait."""
     process: str = ""
     """Of a circuit: which process reported it, so that a process does not mistake its own report for another's."""
     told: tuple[str, ...] = ()

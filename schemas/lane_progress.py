@@ -24,11 +24,11 @@ class TakenEvent(NamedTuple):
 class LaneProgress(OwnRecord, frozen=True, kw_only=True, gc=False):
     """All deliveries of the lane below ``done`` have ended; ``done_ms`` is the time of the last of them.
 
-    A recreated topic begins again with offset 0, and its records are younger than ``done_ms``.
+    A recreated topic starts again at offset 0, and its records are younger than ``done_ms``.
 
     ``attempt`` is the next attempt of the delivery at ``head``, due at ``due_ms``, ``delay_ms`` after the one before. Without a
-    head, the next delivery begins with its first attempt. ``taken`` says up to where events of each source partition
-    (``oms.orders/3``) have ended: an event that a fan-out has written again is not sent again.
+    head, the next delivery starts with its first attempt. ``taken`` says up to where events of each source partition
+    (``oms.orders/3``) have ended, so that an event that a fan-out wrote twice is sent once.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION

@@ -1,4 +1,4 @@
-"""Records that Kafka removed before a group had read them: the process that noticed it tells all others.
+"""Records that Kafka removed before a group had read them, reported by the process that noticed.
 
 They are in the compacted topic ``webhooks.endpoint-health`` beside the facts about endpoints (key:
 ``missing/webhooks.fanout/oms.orders/0/100``), because every process with a dashboard reads that topic anyway.

@@ -1,7 +1,8 @@
 """The payload objects with every documented field (the Solidus API's objects): Order, Shipment, Stock Item, and their parts.
 
-The JSON Schemas for producers and receivers are made from them (``oms-webhooks schema``, ``GET event_types``). Every documented
-field may be null or missing, and there may be others: nothing is validated against them during a delivery (see payloads).
+The JSON Schemas for producers and receivers are generated from them (``oms-webhooks schema``, ``GET event_types``). Every
+documented field may be null or missing, and there may be others: nothing is validated against them during a delivery (see
+payloads).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Money = Annotated[
         }
     ),
 ]
-Display = Annotated[Any, _documented({"type": ["string", "null"], "description": "The amount for people, with its currency."})]
+Display = Annotated[Any, _documented({"type": ["string", "null"], "description": "The amount for display, with its currency."})]
 Size = Annotated[
     Any, _documented({"type": ["string", "null"], "pattern": r"^-?\d+(\.\d+)?$", "description": "Decimal number as a string."})
 ]
@@ -100,7 +101,7 @@ class Variant(_Object):
 
 
 class BundlePart(_Object):
-    """What a bundle holds of one SKU."""
+    """How much of one SKU a bundle contains."""
 
     sku: Text = None
     quantity: Whole = None
@@ -126,7 +127,7 @@ class LineItem(_Object):
 
 
 class PaymentSource(_Object):
-    """What is known of a card."""
+    """What is known about a card."""
 
     month: Annotated[Any, _documented({"type": ["string", "integer", "null"]})] = None
     year: Annotated[Any, _documented({"type": ["string", "integer", "null"]})] = None
@@ -150,7 +151,7 @@ class Payment(_Object):
 
 
 class ManifestItem(_Object):
-    """What a shipment holds of one variant: ``states`` counts its units by state."""
+    """How much of one variant a shipment contains: ``states`` counts its units by state."""
 
     variant_id: Whole = None
     sku: Text = None
@@ -190,7 +191,7 @@ class Shipment(ShipmentIdentity):
 
 
 class Order(OrderIdentity):
-    """An Order as the OMS publishes it. The guest ``token`` is a credential: the pipeline takes it out (see event_codec)."""
+    """An Order as the OMS publishes it. The guest ``token`` is a credential: the pipeline removes it (see event_codec)."""
 
     id: Whole = None
     state: Text = Field(

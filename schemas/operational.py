@@ -48,7 +48,7 @@ class DisabledEndpoint(OwnRecord, frozen=True, kw_only=True, gc=False):
 
 
 class EndpointNotice(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """The data of the other events. Members that do not apply to an event are null.
+    """The data of all other events. Members that do not apply to an event are null.
 
     ``failing``, ``will_be_disabled``: failing_since, will_be_disabled_at; the latter also ``percent`` (50, 75, 90).
     ``recovered``: failing_since, recovered_at. ``secret_expiring``: expires_at. ``certificate_expiring``: expires_at, and

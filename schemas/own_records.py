@@ -18,7 +18,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field, structs
 RecordT = TypeVar("RecordT", bound="OwnRecord")
 
 Time = Annotated[datetime, Meta(tz=True)]
-# ClickHouse's columns take no more, and one row that does not fit would hold up all behind it.
+# ClickHouse's columns cannot store more, and one row that does not fit would hold up all rows after it.
 Int64Value = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 OffsetValue = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 PartitionValue = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -49,9 +49,7 @@ class RewrittenRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
 
 
 def keeping_later(record: RecordT, members: Mapping[str, Raw]) -> RecordT:
-    """A record that was read, with the members that a newer release has added to it and to the records in it. ``members`` are all
-    of its raw members.
-    """
+    """The record with all members that a newer release has added to it, or to records in it. ``members``: its raw members."""
     kept: dict[str, Any] = {}
     for name in _records_in(type(record)):
         if part := getattr(record, name):
@@ -108,7 +106,7 @@ def _holds_record(hint: Any) -> bool:
 
 
 def explained(error: Exception) -> str:
-    """What msgspec found wrong, as ``path: message.``, without the value: it may be a customer's."""
+    """The error of msgspec as ``path: message.``, without the value, which may be a customer's."""
     message = str(error)
     found = _PATH.search(message)
     path = found[1] if found else ""
@@ -119,7 +117,7 @@ def explained(error: Exception) -> str:
 
 
 def json_schema(model: type[OwnRecord]) -> dict[str, Any]:
-    """The JSON Schema of a record, with the schemas of what it holds in their places."""
+    """The JSON Schema of a record, with the schemas of its parts inlined."""
     (schema,), known = msgspec.json.schema_components((model,))
 
     def in_place(part: Any) -> Any:

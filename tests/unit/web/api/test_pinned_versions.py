@@ -17,14 +17,14 @@ async def test_a_pin_is_set_shown_kept_and_taken_away_with_its_event(service: Se
         **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], event_type_versions={"refund_issued": 1}),
     )
     assert status == 422
-    assert "which events does not have" in refused["errors"]["event_type_versions"][0]
+    assert "but events does not" in refused["errors"]["event_type_versions"][0]
 
     identifier = await service.create(events=EVENTS, event_type_versions={"refund_issued": 1})
     own = f"{PATH}/{identifier}"
     assert (await request(service, "GET", own))[1]["event_type_versions"] == {"refund_issued": 1}
     assert (await request(service, "PATCH", own, **wrapped(description="x")))[1]["event_type_versions"] == {"refund_issued": 1}
     status, refused = await request(service, "PATCH", own, **wrapped(event_type_versions={"refund_issued": 3}))
-    assert (status, "there are versions 1, 2" in refused["errors"]["event_type_versions"][0]) == (422, True)
+    assert (status, "has versions 1, 2" in refused["errors"]["event_type_versions"][0]) == (422, True)
 
     test = await request(service, "POST", f"{own}/test", json={"test": {"event_name": "refund_issued"}})
     assert '"total": "4.99"' in test[1]["attempt"]["request_body"], "the sample of the version that it pins"
