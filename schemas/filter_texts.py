@@ -27,7 +27,7 @@ _PATHS_FORM: Final = (
 
 
 def expressions_of(filters: Mapping[str, Sequence[FilterValue]]) -> tuple[str, ...]:
-    """One expression for each path: ``{"channel": ["spree"]}`` becomes ``data.channel == "spree"``; several values become ``in``."""
+    """One expression for each path: ``{"channel": ["spree"]}`` becomes ``data.channel == "spree"``; several values, ``in``."""
     return tuple(_expression(path, values) for path, values in filters.items())
 
 

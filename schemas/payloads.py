@@ -20,7 +20,7 @@ from pydantic import (
 
 
 def _or_none(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    """Treat a value of an undocumented type as missing: search loses a reference, but no delivery is lost."""
+    """Treat a value of an undocumented type as missing: the search loses a reference, but no delivery is lost."""
     try:
         return validate(value)
     except ValueError:
@@ -32,14 +32,14 @@ MAX_ELEMENTS = 1000
 
 _Lenient = WrapValidator(_or_none)
 _First = BeforeValidator(lambda elements: elements[:MAX_ELEMENTS] if isinstance(elements, list) else elements)
-# An invalid element is left out, and does not hide others.
+# An invalid element is dropped, and does not hide the others.
 _Present = AfterValidator(lambda elements: elements and [element for element in elements if element is not None])
 
 
 class _Part(BaseModel):
     """A part of a payload. Unknown fields are ignored: the payload is passed on as the received bytes."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)  # as of the events
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)  # as for the events
 
 
 class VariantIdentity(_Part):

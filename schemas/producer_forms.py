@@ -1,7 +1,7 @@
 """Events as producers write them: our envelope, CloudEvents, Debezium's outbox event router, with or without a schema registry's frame.
 
-Each other form is translated into our envelope, ``{"id", "event_name", "occurred_at", "references", "data"}``, with the payload's bytes
-as they came wherever the form holds them as JSON. What is read of it then, and refused, is the same as for any event.
+Every other form is translated into our envelope: ``{"id", "event_name", "occurred_at", "references", "data"}``. A JSON payload
+keeps its bytes. After that, the event is checked and read like any other.
 
 ================  ============================================  ===================================  ==========================
 form              where it is recognised by                     id, name, time                       payload
@@ -14,7 +14,7 @@ outbox            header ``id`` (Debezium's EventRouter)        headers ``id, ev
                                                                 ``payload``
 ================  ============================================  ===================================  ==========================
 
-Pure. Nothing here is run for an event in our own envelope that is as documented.
+Pure. Documented events in our own envelope never get here: the fast path reads them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from schemas.found_event import FoundEvent, form_error, is_envelope, members_in
 
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 _MAX_HEADER: Final = 4096
-"""The most characters of an id, a name or a time that are read: a longer one is refused anyway."""
+"""The maximum characters of an id, a name or a time that are read: a longer one is refused anyway."""
 
 _FRAME: Final = 5
 """The bytes that a schema registry puts before JSON: a zero, and the schema's id."""
@@ -71,10 +71,10 @@ def translated(
 ) -> Translated | None:
     """Our envelope around an event in another form; None: it has none of these forms, or is already in our envelope.
 
-    ``names`` are the event types. ``written_at`` is when Kafka got the record, and the time of the event if the form has none.
+    ``names`` are the event types. ``written_at`` is when Kafka received the record; it is the event's time if the form has none.
 
     Raises:
-        InvalidRecordError: it has one of the forms, but is incomplete; the message says what is missing, and where it belongs.
+        InvalidRecordError: it has one of the forms, but is incomplete; the message says what is missing, and where to put it.
     """
     if form is ProducerForm.PLAIN:
         return None

@@ -1,4 +1,4 @@
-"""The JSON Schema of published events, for producers in any language. Separate from the event, because no role needs it to run."""
+"""The JSON Schema of published events, for producers in any language. It is separate because no role needs it to run."""
 
 from __future__ import annotations
 

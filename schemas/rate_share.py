@@ -1,7 +1,4 @@
-"""The announcement of a delivering process in ``webhooks.rate-shares`` (key: the process): the endpoints with a rate limit that
-it sends to.
-
-"""
+"""A delivering process's announcement in ``webhooks.rate-shares`` (key: the process): the rate-limited endpoints it sends to."""
 
 from __future__ import annotations
 
@@ -12,9 +9,9 @@ from schemas.own_records import Int64Value, OwnRecord
 
 
 class RateShareRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """The last record of a process is complete: it no longer sends to endpoints that are not in it."""
+    """The endpoints that a process sends to. Its last record is complete: it no longer sends to any others."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     process: str
-    """Each process chooses a new one when it starts."""
+    """Each process chooses a new name when it starts."""
     endpoint_ids: tuple[Int64Value, ...]

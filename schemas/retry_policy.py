@@ -31,7 +31,7 @@ def check_delays(delays: Sequence[timedelta]) -> tuple[timedelta, ...]:
         message = f"a schedule has 1 to {MAX_RETRIES} delays (a notification is retried up to {MAX_RETRIES} times)"
         raise ValueError(message)
     if any(delay <= timedelta(0) for delay in delays) or list(delays) != sorted(delays):
-        message = "delays must be above zero and never get shorter, such as 5s,1m,10m,1h,6h"
+        message = "delays must be above zero and must not get shorter, such as 5s,1m,10m,1h,6h"
         raise ValueError(message)
     return tuple(delays)
 

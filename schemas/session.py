@@ -12,7 +12,7 @@ from schemas.own_records import OwnRecord, Time
 
 
 class EndedSession(OwnRecord, frozen=True, kw_only=True, gc=False):
-    """``until`` is when the session would have expired; afterwards nobody needs the record."""
+    """``until`` is when the session would have expired; after that, the record is not needed."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     key_id: str

@@ -1,4 +1,4 @@
-"""An endpoint's signatures beside its signing secret: the stored records, and the accepted values."""
+"""An endpoint's signatures in addition to that of its signing secret: the stored records, and the accepted values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENCODINGS: Final = ("hex", "base64")
 
 
 class SealedKeyPair(RewrittenRecord, frozen=True, kw_only=True, gc=False):
-    """A key pair for signatures of version v1a. ``expires_at`` is set when it was rotated."""
+    """A key pair for signatures of version v1a. ``expires_at`` is set when it is rotated out."""
 
     sealed: str
     public_key: str
@@ -26,7 +26,7 @@ class SealedKeyPair(RewrittenRecord, frozen=True, kw_only=True, gc=False):
 
 
 class SignatureHeaderRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
-    """A second header with an HMAC-SHA256 of the body. Without its own secret, the text of the newest signing secret is the key."""
+    """A second header with an HMAC-SHA256 of the body. Without a secret, the text of the newest signing secret is the key."""
 
     name: str
     encoding: Literal["hex", "base64"] = "hex"

@@ -1,4 +1,4 @@
-"""The known topics, by the ids that Kafka gave them: one record of ``webhooks.endpoint-health``, of which the latest counts.
+"""The ids that Kafka gave the topics: a record of ``webhooks.endpoint-health``, of which the latest counts.
 
 A recreated topic has the same name and another id. A reader that continued at its old position would skip new records.
 """
@@ -19,5 +19,5 @@ class TopicIdsRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     ids: dict[str, str]
-    """UUIDs, by topic."""
+    """UUIDs, by topic name."""
     at: Time

@@ -17,7 +17,7 @@ MIB = 1024 * 1024
 MAX_RECORD_BYTES = 16 * MIB
 MAX_EVENT_BYTES_LIMIT = 12 * MIB
 MAX_DEAD_LETTER_BYTES = 20 * MIB
-"""A dead letter is as large as the largest record of another topic, plus a header that says what is wrong with it."""
+"""A dead letter may be as large as the largest record of another topic, plus a header that says what is wrong with it."""
 
 DEFAULT_HOLD = timedelta(days=14)
 _SMALL_SEGMENT_BYTES = 4 * MIB
@@ -31,7 +31,7 @@ def parse_delay(text: str) -> timedelta:
     """Read a delay such as ``5s``, ``1m``, ``6h`` or ``250ms``.
 
     Raises:
-        ValueError: when the text is not a whole number followed by ms, s, m, h or d.
+        ValueError: the text is not a whole number followed by ms, s, m, h or d.
     """
     match = _DELAY.match(text.strip())
     if match is None:
@@ -97,8 +97,8 @@ class Topics:
     def __init__(
         self, delays: Sequence[timedelta], prefix: str = "", hold: timedelta = DEFAULT_HOLD, more_sources: Sequence[str] = ()
     ) -> None:
-        """``hold`` is how long a delivery may wait for a paused endpoint (setting ``hold_days``); ``more_sources`` are topics of event types
-        that the deployment adds, without the prefix.
+        """``hold``: how long a delivery may wait for a paused endpoint (setting ``hold_days``). ``more_sources``: topics of the
+        deployment's own event types, without the prefix.
         """
         self.prefix = prefix
         self._hold = hold
@@ -160,8 +160,8 @@ class Topics:
         """Every topic with its required configuration, sources first."""
         week, month = 7 * DAY_MS, 30 * DAY_MS
         return (
-            # Retention uses timestamps. A producer's may be old (an outbox that was delayed, a wrong clock), and then events
-            # would be removed before they are read.
+            # Retention uses timestamps. A producer's may be old (a delayed outbox, a wrong clock), and Kafka would remove its
+            # events before they are read.
             TopicSpec(self.orders, "order number", "delete", week, broker_time=True),
             TopicSpec(self.shipments, "order number", "delete", week, broker_time=True),
             TopicSpec(self.stock_items, "stock item id", "delete", week, broker_time=True),
@@ -190,8 +190,7 @@ class Topics:
                 week + DAY_MS + round(self._hold / timedelta(milliseconds=1)),
                 broker_time=True,
             ),
-            # Deliveries in order may wait as long. A lane has one partition, and its progress is in the partition of the same
-            # number.
+            # Ordered deliveries may wait as long. A lane has one partition; its progress is in the one of the same number.
             TopicSpec(
                 self.ordered,
                 "endpoint id / record key",

@@ -1,4 +1,4 @@
-"""Describes pydantic's findings in the words of our other messages, without values, which may be secrets."""
+"""Words pydantic's errors like our other messages, without values, which may be secrets."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ _TOO_SHORT: Final[Mapping[str, str]] = {"string_too_short": "characters", "too_s
 
 
 def plain_sentence(finding: ErrorDetails) -> str | None:
-    """A sentence about what a value must be; None if the kind of finding has no sentence here, such as an error of our own
-    validator.
-    """
+    """A sentence about what a value must be; None if there is none for this kind of error, such as that of our own validator."""
     kind, facts = finding["type"], {name: _short(fact) for name, fact in finding.get("ctx", {}).items()}
     if kind in _TOO_SHORT:
         least = facts["min_length"]

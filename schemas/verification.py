@@ -1,4 +1,4 @@
-"""Whether and how an endpoint must show that it wants webhooks before anything is delivered to it."""
+"""Whether and how an endpoint must prove that it wants webhooks before anything is delivered to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Verification(enum.StrEnum):
 
 VERIFICATION_DESCRIPTION: Final = (
     "Whether the endpoint must be verified before anything is delivered: none, cloudevents_handshake (OPTIONS, answered with "
-    "WebHook-Allowed-Origin) or signed_event (webhook.verify, which it acknowledges). Until then, what is due is held. A new target_url is "
+    "WebHook-Allowed-Origin) or signed_event (webhook.verify, which it acknowledges). Until then, deliveries are held. A new target_url is "
     "verified again."
 )
 

@@ -1,5 +1,4 @@
 """The requests and answers of the HTTP API.
 
-Uses pydantic and the records beside it.
-Begin with `schemas.http.endpoints`, then `schemas.http.attempts`.
+Uses pydantic and the records of `schemas`. Start reading in `schemas.http.endpoints`, then `schemas.http.attempts`.
 """

@@ -1,4 +1,4 @@
-"""The common parts of the HTTP API's answers: times, errors, pages of lists. Times are ISO 8601 in UTC with milliseconds; durations are milliseconds."""
+"""The common parts of the HTTP API's answers: times (ISO 8601 in UTC with milliseconds), errors, pages of lists."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ErrorAnswer(Answer):
 
 
 class InvalidAnswer(ErrorAnswer):
-    """422: ``errors`` holds the sentences for each field."""
+    """422: ``errors`` has the sentences for each field."""
 
     errors: Mapping[str, list[str]]
 

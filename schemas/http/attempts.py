@@ -1,4 +1,4 @@
-"""The HTTP API's answers about attempts: one, lists, counts. Times are ISO 8601 in UTC with milliseconds; durations are milliseconds."""
+"""The HTTP API's answers about attempts: one, lists, counts. Durations are milliseconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.http.answers import Answer, ListAnswer, Time
 
 
 class AttemptAnswer(Answer):
-    """One attempt, as lists show it: without headers and bodies."""
+    """One attempt as shown in lists: without headers and bodies."""
 
     id: int
     event_id: str
@@ -36,24 +36,24 @@ class AttemptAnswer(Answer):
     stock_item_id: int | None
     skus: list[str]
 
-    @computed_field(description="Never shown: always null. It is there for clients of the OMS's published API.")  # type: ignore[prop-decorator]
+    @computed_field(description="Always null: never shown. It exists for clients of the OMS's published API.")  # type: ignore[prop-decorator]
     @property
     def token(self) -> None:
-        """The endpoint's token stands in no answer."""
+        """No answer contains the endpoint's token."""
         return
 
     @computed_field(description="The webhook-id header of the request: the event's id.")  # type: ignore[prop-decorator]
     @property
     def idempotency_key(self) -> str:
-        """By it a receiver knows that it has a notification already."""
+        """Receivers recognize duplicates by it."""
         return self.event_id
 
 
 class AttemptDetailAnswer(AttemptAnswer):
-    """One attempt with everything: what was sent, what was answered, and the event's other attempts at the same endpoint.
+    """One attempt in full: the request, the response, and the event's other attempts at the same endpoint.
 
-    ``request_body`` is null while the event is not in ClickHouse. It is text: an event is JSON, so it is UTF-8. ``response_body``
-    is base64 of bytes that are not (``response_body_encoding``). Headers hold no credentials. ``siblings``: newest first.
+    ``request_body`` is text, because an event is JSON; it is null while the event is not in ClickHouse. ``response_body`` is
+    base64 if its bytes are not UTF-8 (``response_body_encoding``). Headers contain no credentials. ``siblings``: newest first.
     """
 
     request_body: str | None
@@ -63,7 +63,7 @@ class AttemptDetailAnswer(AttemptAnswer):
     response_truncated: bool
     response_headers: list[tuple[str, str]]
     siblings: list[AttemptAnswer]
-    bodies_hidden: bool = Field(default=False, description="Both bodies are left out: the key's role may not see them.")
+    bodies_hidden: bool = Field(default=False, description="Both bodies are omitted, because the key's role may not see them.")
 
 
 class AttemptListAnswer(ListAnswer):
@@ -73,8 +73,8 @@ class AttemptListAnswer(ListAnswer):
     total_count_is_exact: bool
     next_cursor: str | None = Field(description="The value of after= for the next page. null at the end.")
     sorted_since: Time | None = Field(
-        description="In another order than that of time: when the oldest attempt was made that was sorted, where only the newest "
-        "were (total_count of them); null when all that the search finds were sorted."
+        description="If attempts are not sorted by time, and only the newest were sorted (total_count of them): the time of the "
+        "oldest of those; null if all that the search finds were sorted."
     )
 
 
@@ -88,13 +88,13 @@ class EndpointCount(Answer):
 class FacetsAnswer(Answer):
     """How many attempts a search finds: in total, by state, by event type and by endpoint, in descending order.
 
-    When ``total_count_is_exact`` is false, these are the counts of the newest attempts that it finds: those since ``counted_since``.
+    If ``total_count_is_exact`` is false, only the newest attempts that it finds were counted: those since ``counted_since``.
     """
 
     total_count: int
     total_count_is_exact: bool
     counted_since: Time | None = Field(
-        description="When the oldest attempt was made that was counted, where only the newest were; null when all were counted."
+        description="If only the newest attempts were counted: the time of the oldest of those; null if all were counted."
     )
     states: dict[str, int]
     events: dict[str, int]
@@ -103,7 +103,7 @@ class FacetsAnswer(Answer):
 
 
 class HistogramBar(Answer):
-    """A stretch of time: when it begins, how many attempts were made in it, and how many of them failed."""
+    """An interval: when it begins, how many attempts were made in it, and how many of them failed."""
 
     begins_at: Time
     attempts: int
@@ -111,14 +111,14 @@ class HistogramBar(Answer):
 
 
 class HistogramAnswer(Answer):
-    """When the attempts were made that a search finds: bars of the same width, the oldest first, empty ones included.
+    """When the attempts that a search finds were made: bars of the same width, oldest first, including empty ones.
 
-    Where only the newest attempts were counted, the bars begin at ``counted_since``, and the first one holds a part of its time.
+    If only the newest attempts were counted, the bars begin at ``counted_since``, and the first bar covers a part of its time.
     """
 
     interval_seconds: int
     counted_since: Time | None = Field(
-        description="When the oldest attempt was made that was counted, where only the newest were; null when all were counted."
+        description="If only the newest attempts were counted: the time of the oldest of those; null if all were counted."
     )
     bars: list[HistogramBar]
     ignored_filters: list[str]

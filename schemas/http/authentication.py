@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from schemas.authentication import AuthenticationType, ClientAuthMethod
 
-_KEPT: Final = " Never shown. Left out: the one that there is stays, where nothing else decides who gets it."
+_KEPT: Final = " Never shown. If omitted, the existing one is kept, unless the request changes who receives it."
 
 
 class _Authentication(BaseModel):
@@ -16,7 +16,7 @@ class _Authentication(BaseModel):
 
 
 class NoAuthentication(_Authentication):
-    """Requests carry a signature, and nothing else."""
+    """Requests carry only their signature."""
 
     type: Literal["none"]
 
@@ -37,7 +37,7 @@ class BasicAuthentication(_Authentication):
 
 
 class ApiKeyAuthentication(_Authentication):
-    """A key in a header of one's choice."""
+    """A key in a header of your choice."""
 
     type: Literal["api_key"]
     header: str = Field(description="The header's name, such as X-API-Key.")
@@ -45,18 +45,18 @@ class ApiKeyAuthentication(_Authentication):
 
 
 class OAuth2Authentication(_Authentication):
-    """``Authorization: Bearer …`` with an access token that the sender asks a token endpoint for (RFC 6749, section 4.4)."""
+    """``Authorization: Bearer …`` with an access token from a token endpoint (RFC 6749, section 4.4)."""
 
     type: Literal["oauth2_client_credentials"]
-    token_url: str = Field(description="The token endpoint. It is held to the same addresses as target_url.")
+    token_url: str = Field(description="The token endpoint. The same addresses are allowed as for target_url.")
     client_id: str
     client_secret: SecretStr | None = Field(
-        default=None, description=f"The client's secret.{_KEPT} It is needed with a new token_url or client_id."
+        default=None, description=f"The client's secret.{_KEPT} It is required with a new token_url or client_id."
     )
     scopes: tuple[str, ...] = ()
-    audience: str | None = Field(default=None, description="Sent as the parameter audience, which some providers want.")
+    audience: str | None = Field(default=None, description="Sent as the parameter audience, which some providers require.")
     client_auth_method: ClientAuthMethod = Field(
-        default=ClientAuthMethod.BASIC, description="Where the client's id and secret stand: in the header, or in the form."
+        default=ClientAuthMethod.BASIC, description="Where the client's id and secret are sent: in the header, or in the form."
     )
 
 

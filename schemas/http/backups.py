@@ -1,4 +1,4 @@
-"""Backups of endpoints as the HTTP API takes them."""
+"""Backups of endpoints as the HTTP API accepts them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_RESTORED: Final = 50
 
 
 class _LineSchema:
-    """The JSON Schema of a line of a backup, made when it is asked for."""
+    """The JSON Schema of a line of a backup, generated on demand."""
 
     def __get_pydantic_json_schema__(self, _schema: object, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return json_schema(EndpointRecord)
@@ -34,15 +34,15 @@ _Line = Annotated[InstanceOf[EndpointRecord], _LineSchema()]
 
 
 class RestoreInput(StrictInput):
-    """The member ``restore`` of a request body: endpoints of a backup, as their lines are."""
+    """The member ``restore`` of a request body: lines of a backup."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["endpoints"]})
 
     endpoints: tuple[_Line, ...] = Field(
         default=(), description="Lines of the backup.", json_schema_extra={"minItems": 1, "maxItems": MAX_RESTORED}
     )
-    overwrite: bool = Field(default=False, description="Also change endpoints that are there and differ.")
-    dry_run: bool = Field(default=False, description="Only say what would be done.")
+    overwrite: bool = Field(default=False, description="Also change existing endpoints that differ.")
+    dry_run: bool = Field(default=False, description="Only report what would be done.")
 
     @field_validator("endpoints", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""An endpoint's client certificate as the API takes and shows it."""
+"""An endpoint's client certificate in requests and answers of the API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemas.codec import format_time
 
 
 class ClientCertificateInput(BaseModel):
-    """Mutual TLS. Without both texts, the certificate that there is stays."""
+    """Mutual TLS. Without both texts, the existing certificate is kept."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 

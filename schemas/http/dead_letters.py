@@ -1,4 +1,4 @@
-"""Dead letters as the HTTP API takes and shows them, and what publishes them again."""
+"""Dead letters in requests and answers of the HTTP API, and how they are published again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schemas.http.strict_input import StrictInput
 
 
 class DeadLetterAnswer(Answer):
-    """A record that could not be used: why, and where it was. ``size`` is that of its value, in bytes."""
+    """A record that could not be used, why, and where it was. ``size`` is that of its value, in bytes."""
 
     id: int
     reason: str
@@ -27,7 +27,7 @@ class DeadLetterAnswer(Answer):
 
 
 class BytesAnswer(Answer):
-    """Bytes as they came: as text when they are UTF-8, in base64 when they are not."""
+    """Bytes as received: text if they are UTF-8, otherwise base64."""
 
     content: str
     encoding: Literal["text", "base64"]
@@ -41,7 +41,7 @@ class HeaderAnswer(Answer):
 
 
 class DeadLetterDetailAnswer(DeadLetterAnswer):
-    """A dead letter with its bytes. ``value`` is null when the record's was."""
+    """A dead letter with its bytes. ``value`` is null if the record's was."""
 
     key: BytesAnswer | None
     value: BytesAnswer | None
@@ -49,13 +49,13 @@ class DeadLetterDetailAnswer(DeadLetterAnswer):
 
 
 class DeadLetterListAnswer(ListAnswer):
-    """A page of dead letters, the newest first."""
+    """A page of dead letters, newest first."""
 
     dead_letters: list[DeadLetterAnswer]
 
 
 class BytesInput(StrictInput):
-    """Bytes: text, or base64 of them."""
+    """Bytes, as text or as base64."""
 
     content: str
     encoding: Literal["text", "base64"] = "text"
@@ -64,7 +64,7 @@ class BytesInput(StrictInput):
         """The bytes.
 
         Raises:
-            ValueError: they are none; the text is a sentence.
+            ValueError: the content is not base64; the text is a sentence.
         """
         if self.encoding == "text":
             return self.content.encode()
@@ -75,7 +75,7 @@ class BytesInput(StrictInput):
 
 
 class RepairInput(StrictInput):
-    """The member ``record`` of a request body: what is published instead; what is left out stays as it was."""
+    """The member ``record`` of a request body: what is published instead. What is omitted stays as it was."""
 
     key: BytesInput | None = None
     value: BytesInput | None = None
@@ -85,18 +85,18 @@ class RepairInput(StrictInput):
     def _are_wrapped(cls, given: object, info: ValidationInfo) -> object:
         if given is None or isinstance(given, BytesInput) or (isinstance(given, dict) and "content" in given):
             return given
-        message = f'{info.field_name} must be bytes such as {{"content": "…", "encoding": "text"}}; base64 is the other encoding.'
+        message = f'{info.field_name} must be bytes such as {{"content": "…", "encoding": "text"}}; or use base64.'
         raise ValueError(message)
 
 
 class RepairBody(BaseModel):
-    """The body of a re-publish; it may be left out."""
+    """The body of a re-publish; it may be omitted."""
 
     record: RepairInput = RepairInput()
 
 
 class RepublishAnswer(Answer):
-    """A dead letter is an event again; Kafka has it, and the fan-out reads it next."""
+    """The published event. Kafka has acknowledged it, and the fan-out will read it."""
 
     event_id: str
     event_name: str

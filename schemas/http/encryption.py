@@ -10,10 +10,10 @@ from schemas.http.answers import Answer
 
 
 class EncryptionAnswer(Answer):
-    """How the endpoints' secrets are encrypted. When ``remaining`` and ``unusable`` are 0, the first key alone is needed."""
+    """How the endpoints' secrets are encrypted. If ``remaining`` and ``unusable`` are 0, only the first key is needed."""
 
-    keys: int = Field(description="Keys in encryption_key of the process that answers.")
+    keys: int = Field(description="Keys in the answering process's encryption_key.")
     endpoints: int
-    remaining: int = Field(description="Endpoints whose secrets are encrypted with another key than the first.")
-    unusable: int = Field(description="Endpoints that none of the keys opens.")
+    remaining: int = Field(description="Endpoints with secrets that are encrypted with a key other than the first.")
+    unusable: int = Field(description="Endpoints whose secrets none of the keys can decrypt.")
     reencrypted: int = Field(default=0, description="How many endpoints this request re-encrypted.")

@@ -1,6 +1,6 @@
-"""Endpoints as the HTTP API takes and shows them. Times are ISO 8601 in UTC with milliseconds; durations are milliseconds.
+"""Endpoints in requests and answers of the HTTP API.
 
-No answer holds a token or the value of a custom header. A signing secret is shown once: when it is made.
+No answer contains a token or the value of a custom header. A signing secret is shown once, when it is created.
 """
 
 from __future__ import annotations
@@ -42,48 +42,50 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class EndpointInput(BaseModel):
-    """The member ``endpoint`` of a request body. What was not given keeps its value; see ``model_fields_set``.
+    """The member ``endpoint`` of a request body. Omitted fields keep their values; see ``model_fields_set``.
 
     Unknown members are kept in ``model_extra``, so that the answer can say that they were ignored. Every error is a sentence.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", hide_input_in_errors=True)
 
-    target_url: str = Field(default="", description="Where the webhooks go: http(s), no fragment, no user name.")
-    events: tuple[EventName, ...] = Field(default=(), description="The event types that are sent; one at least.")
+    target_url: str = Field(default="", description="Where the webhooks are sent: http(s), no fragment, no user name.")
+    events: tuple[EventName, ...] = Field(default=(), description="The event types that are sent; at least one.")
     token: SecretStr | None = Field(default=None, description="Sent as Authorization: Bearer …; null removes it. Never shown.")
     authentication: AuthenticationInput | None = Field(
         default=None,
-        description="How requests authenticate, in addition to their signature. null: not at all. One type at a time; bearer is what token sets.",
+        description="How requests authenticate, in addition to their signature. null: not at all. One type at a time; bearer is what "
+        "token sets.",
     )
     signature_versions: tuple[Literal["v1", "v1a"], ...] = Field(
         default=("v1",),
-        description="Which signatures webhook-signature holds: v1 always; v1a (Ed25519) beside it makes a key pair, without it removes that.",
+        description="The signatures in webhook-signature: always v1. Adding v1a (Ed25519) creates a key pair, and removing it "
+        "deletes the pair.",
     )
     signature_header: SignatureHeaderInput | None = Field(
         default=None, description="A second header with an HMAC-SHA256 of the body, for receivers that cannot change; null: none."
     )
     client_certificate: ClientCertificateInput | None = Field(
-        default=None, description="For mutual TLS: certificate and private key, PEM; null: none. With any authentication."
+        default=None, description="For mutual TLS: certificate and private key, PEM; null: none. Works with any authentication."
     )
     headers: dict[str, SecretStr | None] | None = Field(
         default=None,
-        description="Headers that are sent with every request; null takes one (or all of them) away, others stay. Never shown.",
+        description="Headers that are sent with every request; null removes one (or all of them), others stay. Never shown.",
         json_schema_extra={"maxProperties": MAX_HEADERS},
     )
     filters: tuple[str, ...] = Field(
         default=(),
-        description="Expressions (CEL) over event and data; all must hold. An object of paths with their values is taken too.",
+        description="Expressions (CEL) over event and data; all must hold. An object of paths with their values is accepted too.",
         json_schema_extra=filters_schema,
     )
     active: bool = Field(
-        default=True, description="Paused when false. True also starts an endpoint again that was disabled because it failed."
+        default=True, description="False pauses it. True also reactivates an endpoint that was disabled because it failed."
     )
     disabled: bool = Field(
         default=False,
-        description="True takes it out of use: like a pause, but lists show it as disabled, and by whom. It ends with active: true.",
+        description="True disables it: like a pause, but lists show it as disabled, and by whom. active: true ends it.",
     )
-    max_per_second: int | None = Field(default=None, description="Most requests a second; null: no limit.")
+    max_per_second: int | None = Field(default=None, description="Maximum requests a second; null: no limit.")
     retry_policy: str | None = Field(default=STANDARD, description=RETRY_POLICY_DESCRIPTION)
     verification: str | None = Field(
         default=Verification.NONE.value,
@@ -92,7 +94,7 @@ class EndpointInput(BaseModel):
     )
     ordered: bool = Field(
         default=False,
-        description="Events with one key (an order) are sent one after the other, in order; one that fails holds back those behind it.",
+        description="Events with one key (an order) are sent one at a time, in order; one that fails holds back those after it.",
     )
     event_type_versions: dict[str, int] = Field(
         default_factory=dict,
@@ -104,7 +106,7 @@ class EndpointInput(BaseModel):
     @field_validator("target_url", mode="before")
     @classmethod
     def _check_target_url(cls, value: object) -> str:
-        # The rules for the URL itself need the address guard; the API asks it.
+        # The rules for the URL itself need the address guard, so the API checks them.
         if isinstance(value, str) and value:
             return value
         raise ValueError("target_url must be a URL, such as https://hooks.example.com/orders.")
@@ -175,7 +177,7 @@ class EndpointInput(BaseModel):
     @field_validator("max_per_second", mode="before")
     @classmethod
     def _check_max_per_second(cls, value: object) -> int | None:
-        # True is an int in Python, and no number of requests.
+        # True is an int in Python, but not a number of requests.
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_PER_SECOND):
             return value
         raise ValueError(f"max_per_second must be a whole number from 1 to {MAX_PER_SECOND}, or null for no limit.")
@@ -205,43 +207,43 @@ class EndpointInput(BaseModel):
 
 
 def check_events(value: object, types: EventTypes = BUILT_IN) -> tuple[str, ...]:
-    """Event types, as an endpoint subscribes to them.
+    """Event types that an endpoint may subscribe to, in order.
 
     Raises:
-        ValueError: they are none; the text is a sentence.
+        ValueError: they are not known event types; the text is a sentence.
     """
     if not isinstance(value, list) or not value or not all(isinstance(event, str) for event in value):
         raise ValueError(f"events must be a list of one or more event types: {', '.join(types.names)}.")
     if unknown := [event for event in value if event not in types.by_name]:
         names = ", ".join(repr(event[:50]) for event in unknown[:5]) + (" and more" if len(unknown) > 5 else "")
-        raise ValueError(f"events has unknown event types: {names}. Known are: {', '.join(types.names)}.")
+        raise ValueError(f"events has unknown event types: {names}. Known types: {', '.join(types.names)}.")
     return types.in_order(value)
 
 
 def in_order(events: Sequence[str]) -> tuple[str, ...]:
-    """Each event type once, in the order of `EventType`; what it does not know comes last."""
+    """Each event type once, in the order of `EventType`; unknown ones last."""
     known = [event.value for event in EventType]
     return tuple(sorted(dict.fromkeys(events), key=lambda event: known.index(event) if event in known else len(known)))
 
 
 class HeldCountConflict(ErrorAnswer):
-    """409: not as many deliveries are held as was said. Nothing was dropped."""
+    """409: another number of deliveries is held. Nothing was dropped."""
 
     held_count: int = Field(description="The current number.")
 
 
 class InOrderAnswer(Answer):
-    """The deliveries of an endpoint that wait for their turn in order: ``waiting`` deliveries of ``keys`` keys, the oldest ``since``, and the one that they wait for."""
+    """An endpoint's waiting ordered deliveries, and the oldest one that others wait for."""
 
-    waiting: int = Field(description="Deliveries that wait, those included that the others wait for.")
+    waiting: int = Field(description="Deliveries that wait, including those that the others wait for.")
     keys: int = Field(description="Keys (orders) whose next delivery has not succeeded yet.")
     since: Time | None = Field(description="When the oldest of those next deliveries was written.")
     event_id: str = Field(description="The event of that delivery.")
-    event_key: str = Field(description="Its key, as in oms-event-key.")
+    event_key: str = Field(description="Its event key, as in oms-event-key.")
     reason: str = Field(
         description="Why it waits: retry, endpoint_not_active, or why it is not admitted (circuit_open, rate_limited, …)."
     )
-    next_attempt_at: Time | None = Field(description="When its next attempt is due; null: when the endpoint is active again.")
+    next_attempt_at: Time | None = Field(description="When its next attempt is due. null: when the endpoint is active again.")
 
 
 class FilterFailureAnswer(Answer):
@@ -250,15 +252,16 @@ class FilterFailureAnswer(Answer):
     expression: str = Field(description="The filter, or the part of it that failed.")
     reason: str = Field(description="Why, in a sentence.")
     event_id: str = Field(description="The last event that it failed on.")
-    count: int = Field(description="On how many events it has failed, as far as was told.")
+    count: int = Field(description="How many events it has failed on, as far as reported.")
     at: Time
 
 
 class EndpointAnswer(Answer):
-    """An endpoint. ``active`` says whether anything is sent to it, ``state`` why not: ``paused``, ``disabled`` or ``unverified``; what is due then is held.
+    """An endpoint. ``active`` says whether anything is sent to it; if not, ``state`` says why (``paused``, ``disabled`` or
+    ``unverified``), and deliveries are held.
 
-    ``failing_since``: since when no attempt has succeeded, if one failed since. ``circuit``: ``closed`` (good), ``open`` (deliveries
-    are on hold) or ``half_open`` (the next delivery is a probe), as the process that told of it last has it.
+    ``failing_since``: since when no attempt has succeeded, if one has failed since. ``circuit``: ``closed`` (good), ``open``
+    (deliveries are on hold) or ``half_open`` (the next delivery is a probe), as last reported by a process.
     """
 
     id: int
@@ -268,15 +271,15 @@ class EndpointAnswer(Answer):
     description: str
     filters: tuple[str, ...] = Field(description="Expressions (CEL) over event and data; all must hold.")
     filter_failure: FilterFailureAnswer | None = Field(
-        description="The filter that failed last, if one did since the filters were changed."
+        description="The filter that failed last, if one has failed since the filters were changed."
     )
     has_token: bool = Field(description="Whether there is a bearer token.")
     authentication: AuthenticationAnswer = Field(description="How requests authenticate, without the secret.")
-    signature_versions: tuple[str, ...] = Field(description="Which signatures webhook-signature holds.")
+    signature_versions: tuple[str, ...] = Field(description="The signatures in webhook-signature.")
     public_keys: list[PublicKeyAnswer] = Field(description="The public keys that verify v1a signatures, newest first.")
     signature_header: SignatureHeaderAnswer | None
     client_certificate: ClientCertificateAnswer | None
-    header_names: list[str] = Field(description="Headers of its own, by name; their values are never shown.")
+    header_names: list[str] = Field(description="The names of its custom headers; their values are never shown.")
     unsent_headers: list[str] = Field(
         description="The names in header_names that are no longer sent, because many servers treat them as headers of the connection."
     )
@@ -291,16 +294,17 @@ class EndpointAnswer(Answer):
     failing_since: Time | None
     circuit: str
     problem: str | None = Field(
-        description="Why nothing can be sent to it, and what to do: its secrets cannot be opened. Its deliveries wait."
+        description="Why nothing can be sent to it, and what to do: its secrets cannot be decrypted. Its deliveries wait."
     )
     held_count: int = Field(default=0, description="Deliveries that wait until it is resumed: they use up no attempt.")
     held_since: Time | None = Field(default=None, description="Since when the oldest of them has been waiting.")
     will_be_disabled_at: Time | None = Field(
-        default=None, description="When an endpoint that fails will be disabled if nothing succeeds by then."
+        default=None, description="When a failing endpoint will be disabled, if nothing succeeds by then."
     )
     owner_told: list[str] = Field(
         default_factory=list,
-        description="Operational events about its present failure: endpoint.failing, endpoint.will_be_disabled (50%, 75% or 90% of the time).",
+        description="Operational events about its current failure: endpoint.failing, endpoint.will_be_disabled (50%, 75% or 90% of "
+        "the time).",
     )
     retry_policy: str = Field(default=STANDARD, description="standard, patient, impatient, or delays such as 5s,1m,10m.")
     retry_delays: list[str] = Field(
@@ -309,7 +313,7 @@ class EndpointAnswer(Answer):
     retry_words: str = Field(default="", description="The same information as a sentence.")
     verification: str = Field(default=Verification.NONE.value, description="none, cloudevents_handshake or signed_event.")
     verified_at: Time | None = Field(default=None, description="When its target_url was verified; null: it was not.")
-    verification_problem: str | None = Field(default=None, description="Why the last verification failed; null when it did not.")
+    verification_problem: str | None = Field(default=None, description="Why the last verification failed; null if it did not.")
     ordered: bool = Field(default=False, description="Whether events with one key are sent one after the other, in order.")
     event_type_versions: dict[str, int] = Field(
         default_factory=dict, description="Event types that are sent in this version only; the others are sent in every version."
@@ -320,13 +324,13 @@ class EndpointAnswer(Answer):
 
 
 class EndpointWritten(EndpointAnswer):
-    """The answer to a change. ``ignored_fields`` are the members of ``endpoint`` that mean nothing here."""
+    """The answer to a change. ``ignored_fields`` are the unknown members of ``endpoint``."""
 
     ignored_fields: list[str]
 
 
 class EndpointCreated(EndpointWritten):
-    """The answer to a create, and to a new secret: the only ones that show the signing ``secret``."""
+    """The answer to a create or a new secret. No other answer shows the signing ``secret``."""
 
     secret: str
 

@@ -1,4 +1,4 @@
-"""Erasures of a person's data as the HTTP API takes and shows them."""
+"""Erasures of a person's data in requests and answers of the HTTP API."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class ErasureInput(StrictInput):
-    """The member ``erasure`` of a request body: whose data, by one of the two. Neither stands in a URL, a log or the audit."""
+    """The member ``erasure`` of a request body: one of the two says whose data. Neither appears in a URL, a log or the audit."""
 
     email: SecretStr | None = Field(
         default=None,
-        description="Everything of the orders whose events quote this address, and what quotes it besides.",
+        description="Everything of the orders whose events quote this address, and everything else that quotes it.",
         json_schema_extra={"minLength": 3, "maxLength": MAX_EMAIL},
     )
     order_number: SecretStr | None = Field(
@@ -60,7 +60,7 @@ class ErasureBody(BaseModel):
 
 
 class KeptElsewhere(Answer):
-    """Where Kafka still has it, until its retention is over: that is not changed by an erasure."""
+    """Where Kafka still has the data until its retention ends. An erasure does not change that."""
 
     topic: str
     days: int

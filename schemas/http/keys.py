@@ -1,4 +1,4 @@
-"""API keys as the HTTP API takes and shows them."""
+"""API keys in requests and answers of the HTTP API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.http.strict_input import StrictInput
 
 MAX_KEY_NAME: Final = 100
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Line breaks, and what turns the direction of writing: in a list of keys, one could pass for another."""
+"""Line breaks and bidirectional controls: with them, one key in a list could pass for another."""
 
 
 class KeyInput(StrictInput):
@@ -25,7 +25,7 @@ class KeyInput(StrictInput):
     )
     owner: str = Field(
         default="",
-        description="The person who answers for it; the audit and the dashboard name them. Empty: its name says it.",
+        description="The person who is responsible for it; the audit and the dashboard show them. Empty: its name says it.",
         json_schema_extra={"maxLength": MAX_KEY_NAME},
     )
 
@@ -53,7 +53,7 @@ class KeyInput(StrictInput):
 
 
 class NewKey(KeyInput):
-    """A key to make."""
+    """A key to create."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["name", "role"]})
 
@@ -72,19 +72,19 @@ class KeyAnswer(Answer):
     role: Access
     created_at: Time
     created_by: str
-    owner: str = Field(default="", description="The person who answers for it.")
+    owner: str = Field(default="", description="The person who is responsible for it.")
     last_used_at: Time | None = Field(
-        default=None, description="When it was last used; uses of the last hour in another process may not be known yet."
+        default=None, description="When it was last used; uses of the last hour in another process may be missing."
     )
 
 
 class KeyCreated(KeyAnswer):
-    """The answer to a create, the only one that shows the ``key``."""
+    """The answer to a create. No other answer shows the ``key``."""
 
     key: str
 
 
 class KeysAnswer(Answer):
-    """The keys that are valid. Those of the setting ``api_keys`` are not among them."""
+    """The valid keys, without those of the setting ``api_keys``."""
 
     keys: list[KeyAnswer]

@@ -26,13 +26,13 @@ class NewEndpointBody(BaseModel):
 
 
 class EndpointBody(BaseModel):
-    """The body of a change: only the fields that are given change."""
+    """The body of a change: only the given fields change."""
 
     endpoint: EndpointInput
 
 
 class HeldDropInput(StrictInput):
-    """The body of a drop of what is held for an endpoint."""
+    """The body of a drop of an endpoint's held deliveries."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["count"]})
 
@@ -47,7 +47,7 @@ class HeldDropInput(StrictInput):
     def _check_count(cls, value: object) -> object:
         if isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**53:
             return value
-        raise ValueError("count must be a whole number from 1: how many deliveries are held, and to be dropped.")
+        raise ValueError("count must be a whole number from 1: the number of held deliveries to drop.")
 
 
 class HeldDropAnswer(Answer):
@@ -75,7 +75,7 @@ class TestInput(StrictInput):
 
 
 class TestBody(BaseModel):
-    """The body of a test; it may be left out."""
+    """The body of a test; it may be omitted."""
 
     __test__ = False
 
@@ -83,7 +83,7 @@ class TestBody(BaseModel):
 
 
 class TestAnswer(Answer):
-    """The result of a test delivery: the attempt, which will appear in the list of attempts in a moment."""
+    """The attempt of a test delivery. It will soon appear in the list of attempts."""
 
     __test__ = False
 
@@ -101,7 +101,7 @@ class ResendAnswer(Answer):
 
 
 class BucketAnswer(Answer):
-    """An hour: attempts that were acknowledged, and that were not."""
+    """The attempts of an hour: acknowledged, and not acknowledged."""
 
     start: Time
     succeeded: int
@@ -127,7 +127,7 @@ class LastFailureAnswer(Answer):
 
 
 class StatsAnswer(Answer):
-    """An endpoint's last 24 hours. Test deliveries do not count; ``discarded`` attempts (due, and not made) count apart."""
+    """An endpoint's last 24 hours. Test deliveries do not count; ``discarded`` attempts (due, but not made) count separately."""
 
     endpoint_id: int
     since: Time
@@ -136,10 +136,10 @@ class StatsAnswer(Answer):
     succeeded: int
     failed: int
     discarded: int
-    success_rate: float | None = Field(description="From 0 to 1; null without an attempt.")
+    success_rate: float | None = Field(description="From 0 to 1; null without attempts.")
     duration_ms: DurationAnswer | None
     last_failure: LastFailureAnswer | None
-    buckets: list[BucketAnswer] = Field(description="24 hours, the oldest first.")
+    buckets: list[BucketAnswer] = Field(description="24 hours, oldest first.")
 
 
 class EventTypeVersionAnswer(Answer):
@@ -162,30 +162,30 @@ class EventTypeAnswer(Answer):
         default_factory=list, description="The earlier versions. An endpoint may pin one (event_type_versions)."
     )
     topic: str = Field(default="", description="Where its events are published, without the deployment's prefix.")
-    origin: str = Field(default="built_in", description="built_in, file or api: only the last can be changed here.")
+    origin: str = Field(default="built_in", description="built_in, file or api: only those of api can be changed here.")
 
 
 class RemovedEventTypeAnswer(Answer):
-    """An event type that was made with the API and removed. Its attempts are still found by its name."""
+    """An event type that was created with the API and removed. Its attempts can still be found by its name."""
 
     name: str
     removed_at: Time
 
 
 class UnusableEventTypeAnswer(Answer):
-    """An event type that was made with the API, and that this process cannot use as it was written last."""
+    """An event type that was created with the API, but that this process cannot use as it was last written."""
 
     name: str
     problem: str
 
 
 class EventTypesAnswer(Answer):
-    """The event types that there are, and what became of others that were made with the API."""
+    """The current event types, and those that were created with the API but removed or are unusable."""
 
     event_types: list[EventTypeAnswer]
     removed_event_types: list[RemovedEventTypeAnswer] = Field(default_factory=list)
     unusable_event_types: list[UnusableEventTypeAnswer] = Field(
-        default_factory=list, description="Such as one that the file of event types has now."
+        default_factory=list, description="Such as one that is now in the file of event types."
     )
 
 
@@ -194,38 +194,38 @@ class EventTypeShown(Answer):
 
     event_type: EventTypeAnswer
     entry: dict[str, Any] | None = Field(
-        description="As a file of event types has it, and as PUT takes it; null for a built-in event type."
+        description="As in a file of event types, and as PUT accepts it; null for a built-in event type."
     )
-    updated_at: Time | None = Field(description="When it was changed last with the API; null for those of other origins.")
+    updated_at: Time | None = Field(description="When it was last changed with the API; null for those of other origins.")
 
 
 class EventTypeWritten(Answer):
-    """The answer to a change. ``changes`` says what it means to producers and receivers, and what there is to say of the topic."""
+    """The answer to a change. ``changes`` says what it means to producers and receivers, and for the topic."""
 
     event_type: EventTypeAnswer
     changes: list[str]
 
 
 class EventTypeInput(StrictInput):
-    """The member ``event_type`` of a request body: an entry as the file of event types has it (docs/event-types.md)."""
+    """The member ``event_type`` of a request body: an entry as in the file of event types (docs/event-types.md)."""
 
     name: Any = Field(
         default=None, description="1 to 100 of a-z, 0-9 and _, beginning with a letter.", json_schema_extra={"type": "string"}
     )
     topic: Any = Field(
         default=None,
-        description="Where its events are published, without the prefix: a topic that is there, or one to be made.",
+        description="Where its events are published, without the prefix: an existing topic, or one to create.",
         json_schema_extra={"type": "string"},
     )
     description: Any = Field(
-        default=None, description="When the event comes, in a sentence.", json_schema_extra={"type": "string"}
+        default=None, description="When the event is published, in a sentence.", json_schema_extra={"type": "string"}
     )
     payload_schema: Any = Field(
         default=None, alias="schema", description="JSON Schema of the payload.", json_schema_extra={"type": "object"}
     )
     sample: Any = Field(default=None, description="A payload that fits the schema.", json_schema_extra={"type": "object"})
     references: Any = Field(
-        default=None, description="JSON pointers that attempts are found by.", json_schema_extra={"type": "object"}
+        default=None, description="JSON pointers to the values that attempts are found by.", json_schema_extra={"type": "object"}
     )
     version: Any = Field(default=None, description="The version of the schema.", json_schema_extra={"type": "integer"})
     version_at: Any = Field(
@@ -236,14 +236,14 @@ class EventTypeInput(StrictInput):
         description="Earlier versions that are still published, each with version, schema and sample.",
         json_schema_extra={"type": "array", "items": {"type": "object"}},
     )
-    allow_breaking: StrictBool = Field(default=False, description="Make a change also where it breaks producers or receivers.")
+    allow_breaking: StrictBool = Field(default=False, description="Make the change even if it breaks producers or receivers.")
 
     def entry(self) -> dict[str, Any]:
-        """What was given, as an entry of the file."""
+        """The given members, as an entry of the file."""
         return self.model_dump(by_alias=True, exclude_unset=True, exclude={"allow_breaking"})
 
 
 class EventTypeBody(BaseModel):
-    """Wrapped, as all input is."""
+    """The body of a create or a change."""
 
     event_type: EventTypeInput

@@ -16,14 +16,14 @@ MAX_DAYS: Final = 7
 
 
 class PreviewInput(BaseModel):
-    """The member ``preview`` of a request body: the events and filters of an endpoint, as they would be registered."""
+    """The member ``preview`` of a request body: events and filters as for an endpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, json_schema_extra={"required": ["events"]})
 
-    events: tuple[EventName, ...] = Field(default=(), description="The event types that it would subscribe to; one at least.")
+    events: tuple[EventName, ...] = Field(default=(), description="The event types that it would subscribe to; at least one.")
     filters: tuple[str, ...] = Field(
         default=(),
-        description="Expressions (CEL) over event and data; all must hold. An object of paths with their values is taken too.",
+        description="Expressions (CEL) over event and data; all must hold. An object of paths with their values is accepted too.",
         json_schema_extra=filters_schema,
     )
     event_type_versions: dict[str, int] = Field(
@@ -59,13 +59,13 @@ class PreviewInput(BaseModel):
 
 
 class PreviewBody(BaseModel):
-    """Wrapped, as all input is."""
+    """The body of a preview."""
 
     preview: PreviewInput
 
 
 class PreviewedEvent(BaseModel):
-    """An event that would have been received, or not."""
+    """An event of the selected types."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -99,8 +99,8 @@ class PreviewAnswer(BaseModel):
     since: Time
     until: Time
     is_complete: bool = Field(
-        description="False when time or the number of events ran out: then since is later than was asked for."
+        description="False if the limit of time or of events was reached: then since is later than requested."
     )
     would: list[PreviewedEvent] = Field(description="The newest ten that would have been received.")
-    would_not: list[PreviewedEvent] = Field(description="The newest ten of the chosen types that would not.")
+    would_not: list[PreviewedEvent] = Field(description="The newest ten of the selected types that would not.")
     failures: list[PreviewFailure] = Field(description="Filters that failed, at most ten.")

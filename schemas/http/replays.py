@@ -1,4 +1,4 @@
-"""Replays of past events as the HTTP API takes and shows them."""
+"""Replays of past events in requests and answers of the HTTP API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LAST_YEAR: Final = 2200
 
 
 class ReplayInput(StrictInput):
-    """The member ``replay`` of a request body: which events of the past go to which endpoints again."""
+    """The member ``replay`` of a request body: which past events are sent again, and to which endpoints."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["endpoint_ids", "since", "until"]})
 
@@ -43,14 +43,15 @@ class ReplayInput(StrictInput):
     )
     since: AwareDatetime = Field(default=_NEVER, description="Events that were received at this time or later ...")
     until: AwareDatetime = Field(default=_NEVER, description="... and before this time.")
-    event_names: tuple[EventName, ...] = Field(default=(), description="Of these types; left out: of all.")
+    event_names: tuple[EventName, ...] = Field(default=(), description="Of these types. If omitted: of all.")
     order_numbers: tuple[str, ...] = Field(
         default=(),
-        description="Of these orders; left out: of all.",
+        description="Of these orders. If omitted: of all.",
         json_schema_extra={"minItems": 1, "maxItems": MAX_REPLAY_ORDERS},
     )
     matched_only: StrictBool = Field(
-        default=True, description="An endpoint gets what it matched when it was received; false: all of these events."
+        default=True,
+        description="True: an endpoint gets the events that it matched when they came. False: all of these events.",
     )
 
     @field_validator("endpoint_ids")
@@ -73,7 +74,7 @@ class ReplayInput(StrictInput):
     @classmethod
     def _check_not_empty(cls, value: object) -> object:
         if value == []:
-            raise ValueError("An empty list would mean all; leave it out for all, or name some.")
+            raise ValueError("An empty list would mean all; omit it for all, or name some.")
         return value
 
     @field_validator("order_numbers")
@@ -109,20 +110,22 @@ class ReplayInput(StrictInput):
 
 
 class ReplayStep(ReplayInput):
-    """A step of a replay: the next events behind ``after``, in the order of the time received."""
+    """A step of a replay: the next events after ``after``, in the order in which they were received."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["endpoint_ids", "since", "until", "run"]})
 
     run: str = Field(
         default="",
-        description="Names the replay in the audit; the same in all its steps.",
+        description="Identifies the replay in the audit; the same in all its steps.",
         json_schema_extra={"pattern": "^[0-9a-f]{8,32}$"},
     )
-    after: str | None = Field(default=None, description="The next of the step before; null: from the beginning.")
+    after: str | None = Field(default=None, description="The value of next of the previous step; null: from the beginning.")
     limit: StrictInt = Field(
-        default=20, description="Events of this step.", json_schema_extra={"minimum": 1, "maximum": MAX_REPLAY_EVENTS}
+        default=20,
+        description="Maximum events of this step.",
+        json_schema_extra={"minimum": 1, "maximum": MAX_REPLAY_EVENTS},
     )
-    skip: StrictBool = Field(default=False, description="Send nothing: only say where the step ends.")
+    skip: StrictBool = Field(default=False, description="Send nothing: only return where the step ends.")
 
     @field_validator("run")
     @classmethod
@@ -159,7 +162,7 @@ class ReplayPreview(Answer):
 
 
 class ReplayAnswer(Answer):
-    """The events that a step has sent; Kafka has them. ``next`` is null at the end. ``skipped`` events no longer have a body."""
+    """The events that a step has sent; Kafka has them. ``next`` is null at the end. ``skipped`` events have no body any more."""
 
     events: int
     sent: int

@@ -14,34 +14,33 @@ class ResendPreviewAnswer(Answer):
 
     notifications: int
     attempts: int
-    is_complete: bool = Field(description="False when there are more than a run may send: narrow the filters.")
-    endpoints: list[EndpointCount] = Field(description="Notifications by endpoint, the most first.")
+    is_complete: bool = Field(description="False if there are more than a run may send: narrow the filters.")
+    endpoints: list[EndpointCount] = Field(description="Notifications by endpoint, in descending order.")
     ignored_filters: list[str]
 
 
 class ResendRunAnswer(Answer):
-    """A run. What counts as ``resent`` was acknowledged by Kafka, and will be made whatever dies.
+    """A run. Deliveries that count as ``resent`` were acknowledged by Kafka: they will be made even if processes die.
 
-    ``delivered``: left out, as the endpoint had acknowledged it by then. ``skipped``: it could not be sent again (endpoint deleted or
-    paused, body gone). ``stopped``: its process ended, or has not been heard of for a minute; start it again with the same filters.
+    ``delivered``: not sent again, because the endpoint had acknowledged them by then. ``skipped``: they could not be sent again
+    (endpoint deleted or paused, body gone). ``stopped``: its process ended, or has not reported for a minute; start it again with
+    the same filters.
     """
 
     id: str
     state: RunState
     started_by: str
     started_at: Time
-    heard_at: Time = Field(description="When it last put on record how far it had come.")
+    heard_at: Time = Field(description="When it last recorded its progress.")
     total: int
     resent: int
     delivered: int
     skipped: int
-    last_attempt_id: int | None = Field(
-        description="The last attempt that was processed. The order is from the oldest to the newest."
-    )
+    last_attempt_id: int | None = Field(description="The last processed attempt. The order is from oldest to newest.")
     problem: str
 
 
 class ResendRunsAnswer(Answer):
-    """The last runs, the newest first."""
+    """The last runs, newest first."""
 
     runs: list[ResendRunAnswer]

@@ -1,4 +1,4 @@
-"""An endpoint's signatures beside the one with its signing secret, as the API takes and shows them; and rotations."""
+"""An endpoint's signatures in addition to that of its signing secret, and rotations, in requests and answers of the API."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class SignatureHeaderInput(BaseModel):
     prefix: str = Field(default="", description="Written before the HMAC, such as sha256=.")
     secret: SecretStr | None = Field(
         default=None,
-        description="The key, used as it is written. Never shown. Left out: the one that there is; without one, the signing secret "
-        "with whsec_.",
+        description="The key, used as written. Never shown. If omitted: the existing one, or else the signing secret "
+        "including whsec_.",
     )
 
 
@@ -40,17 +40,17 @@ class SignatureHeaderAnswer(BaseModel):
     name: str
     encoding: str
     prefix: str
-    has_secret: bool = Field(description="Whether it has a secret of its own.")
+    has_secret: bool = Field(description="Whether it has its own secret.")
 
 
 class PublicKeyAnswer(BaseModel):
-    """A public key that checks signatures of version v1a."""
+    """A public key that verifies signatures of version v1a."""
 
     model_config = ConfigDict(frozen=True)
 
     key: str = Field(description="whpk_ and the base64 of the 32 bytes of an Ed25519 key.")
     kid: str = Field(description="Its key id in the JWKS: the thumbprint (RFC 7638).")
-    expires_at: _Time | None = Field(description="Until when it signs, when it was rotated out.")
+    expires_at: _Time | None = Field(description="Until when it signs, if it was rotated out.")
 
 
 class RotationInput(BaseModel):
@@ -60,7 +60,7 @@ class RotationInput(BaseModel):
 
     overlap_hours: int = Field(
         default=DEFAULT_OVERLAP_HOURS,
-        description="How many hours the previous one keeps signing too. 0: not at all.",
+        description="For how many hours the previous one also signs. 0: not at all.",
         json_schema_extra={"minimum": 0, "maximum": MAX_OVERLAP_HOURS},
     )
 
@@ -73,6 +73,6 @@ class RotationInput(BaseModel):
 
 
 class RotationBody(BaseModel):
-    """The body of a rotation; it may be left out."""
+    """The body of a rotation; it may be omitted."""
 
     rotation: RotationInput

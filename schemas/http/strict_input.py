@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class StrictInput(BaseModel):
-    """An unknown member would be ignored: ``{"restore": {"dry-run": true}}`` would restore."""
+    """If unknown members were ignored, ``{"restore": {"dry-run": true}}`` would restore."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

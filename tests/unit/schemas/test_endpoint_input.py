@@ -57,7 +57,7 @@ def test_what_was_not_given_is_known() -> None:
         ({"events": [["order_completed"]]}, "events must be a list"),
         (
             {"events": ["order_completed", "order_paid"]},
-            "events has unknown event types: 'order_paid'. Known are: order_completed, ",
+            "events has unknown event types: 'order_paid'. Known types: order_completed, ",
         ),
         ({"events": list("abcdef")}, "events has unknown event types: 'a', 'b', 'c', 'd', 'e' and more."),
         ({"token": ""}, "token must be 1 to 1024 visible ASCII characters without spaces, or null to remove it."),

@@ -199,7 +199,7 @@ def test_events_are_a_list_of_names(value: Any) -> None:
 def test_unknown_events_are_named_with_the_known_ones() -> None:
     (sentence,) = errors_of(events=["order_completed", "order.completed", "x\0" * 100, *(f"e{n}" for n in range(9))])["events"]
     assert sentence.startswith("events has unknown event types: 'order.completed', 'x\\x00x")
-    assert sentence.endswith(f" and more. Known are: {', '.join(EventType)}.")
+    assert sentence.endswith(f" and more. Known types: {', '.join(EventType)}.")
     assert len(sentence) < 700
 
 
@@ -274,5 +274,5 @@ def test_the_event_types_of_the_deployment_are_known() -> None:
     with pytest.raises(InvalidError) as caught:
         parse_endpoint(body)
     assert caught.value.errors["events"][0].startswith(
-        "events has unknown event types: 'refund_issued'. Known are: order_completed, "
+        "events has unknown event types: 'refund_issued'. Known types: order_completed, "
     )
