@@ -25,7 +25,7 @@ FIRST_VERSION: Final = 1
 
 @dataclass(frozen=True)
 class EarlierVersion:
-    """A version of an event type's payload that is still published beside the newest one."""
+    """A version of an event type's payload that is still published in addition to the newest one."""
 
     version: int
     json_schema: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Records that carry a body: the value is the body, as the bytes that are sent; a header holds the metadata.
+"""Records that carry a body: the value is the body, byte for byte as it is sent, and the metadata is in a header.
 
 * ``webhooks.delay.*``, ``webhooks.held``: the header ``oms-webhooks-delivery`` contains a :class:`DeliveryRecord`, everything
   that the next attempt needs.

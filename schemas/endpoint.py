@@ -71,7 +71,7 @@ class EndpointRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     sealed_token: str | None = None
     """A bearer token."""
     authentication: AuthenticationRecord | None = None
-    """Any other authentication; never beside a token."""
+    """Any other authentication; never together with a token."""
     key_pairs: tuple[SealedKeyPair, ...] = ()
     """For signatures of version v1a, newest first."""
     signature_header: SignatureHeaderRecord | None = None
@@ -90,7 +90,7 @@ class EndpointRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     drops: tuple[HeldDrop, ...] = ()
     """The last drop of each partition of webhooks.held."""
     disabled_at: Time | None = None
-    """When somebody disabled it; then it is not active either. An activation ends it."""
+    """When it was disabled by hand; a disabled endpoint is not active either. An activation ends it."""
     disabled_by: str = ""
     verification: str = Verification.NONE.value
     """Whether and how it must be verified before it is used."""

@@ -133,8 +133,8 @@ class OffsetTracker:
 def encode_metadata(commit: Commit) -> str:
     """The metadata of a commit, such as ``1;3,2,1,7;0,4711,220,15,60``.
 
-    After the format version come gaps and lengths of the finished runs beyond its offset. Then, for each record with progress,
-    comes the result of `encode_progress`: here, parts up to 220 of the record at the offset itself are done, except 15 and 75.
+    The format version is followed by gaps and lengths of the finished runs beyond the offset, and by the `encode_progress` of each
+    record with progress: here, parts up to 220 of the record at the offset itself are done, except 15 and 75.
     """
     progress = _encoded_progress(commit)
     runs = _encoded_runs(commit, _MAX_METADATA - len(_FORMAT) - len(progress))

@@ -319,7 +319,7 @@ class EndpointAnswer(Answer):
         default_factory=dict, description="Event types that are sent in this version only; the others are sent in every version."
     )
     in_order: InOrderAnswer | None = Field(
-        default=None, description="The deliveries that wait in order behind one that has not succeeded. null: none."
+        default=None, description="Ordered deliveries that wait for one that has not succeeded. null: none."
     )
 
 

@@ -51,7 +51,7 @@ class ReplayInput(StrictInput):
     )
     matched_only: StrictBool = Field(
         default=True,
-        description="True: an endpoint gets the events that it matched when they came. False: all of these events.",
+        description="True: an endpoint gets the events that it matched at the time. False: all of these events.",
     )
 
     @field_validator("endpoint_ids")

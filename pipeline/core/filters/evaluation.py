@@ -84,7 +84,7 @@ class Evaluation:
     """One event, as the expressions of some endpoints see it. An expression is evaluated once, however many endpoints have it."""
 
     def __init__(self, event: Mapping[str, str], payload: Any, tree: PathTree) -> None:
-        """``event`` holds the members of the webhook's body except ``data``; ``tree`` is what all of the expressions read."""
+        """``event``: the members of the webhook's body except ``data``. ``tree``: the paths that all of the expressions read."""
         self._event = event
         self._payload = payload
         self._tree = tree

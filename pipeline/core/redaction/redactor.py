@@ -137,7 +137,7 @@ def _ends_word(form: NormalizedText, at: int) -> bool:
 
 
 def _begun(text: bytes, needle: bytes) -> int | None:
-    """Where a beginning of the needle starts that ends the text; None if there is none."""
+    """Where the text ends with a beginning of the needle; None if it does not."""
     beginning = needle[:_LEAST_CUT]
     at = text.find(beginning, max(0, len(text) - len(needle) + 1))
     while at >= 0:

@@ -54,8 +54,7 @@ def parse_query(pairs: Iterable[tuple[str, str]], now: datetime | None = None) -
     ``now`` is the reference of relative times (``yesterday``, ``-2h``); without it they are not understood.
 
     Raises:
-        SearchLimitError: it exceeds a limit, or ``after`` is not a cursor. Everything else that is wrong is left out and
-            reported.
+        SearchLimitError: it exceeds a limit, or ``after`` is not a cursor. Everything else that is wrong is ignored and reported.
     """
     notes = SearchNotes()
     of_query: list[tuple[str, str]] = []
