@@ -80,11 +80,12 @@ class _Walk:
 
     def compare(self, old: Any, new: Any, path: str, depth: int) -> Iterator[SchemaChange]:
         old, new = _resolved(old, self._old), _resolved(new, self._new)
-        if depth > _DEPTH:
+        if depth > _DEPTH or old is False:  # nothing was allowed before
             return
+        old, new = {} if old is True else old, {} if new is True else new
         if not isinstance(old, Mapping) or not isinstance(new, Mapping):
-            if old != new and new is not True:
-                yield self._broken(path, "Anything was allowed before" if old is True else "The allowed values changed")
+            if old != new:
+                yield self._broken(path, "The allowed values changed")
             return
         yield from self._types(old, new, path)
         yield from self._values(old, new, path)
@@ -109,10 +110,10 @@ class _Walk:
         if after is not None and (before is None or not before <= after | ({"integer"} if "number" in after else set())):
             was = " or ".join(sorted(before)) if before else "anything"
             yield self._broken(path, f"Its type was {was}, and is {' or '.join(sorted(after))}")
-        else:
-            yield self._noted(
-                path, f"It may also be {'anything' if after is None else ' or '.join(sorted(after - (before or set())))}"
-            )
+        elif after is None:
+            yield self._noted(path, "It may also be anything")
+        elif added := after - (before or set()):
+            yield self._noted(path, f"It may also be {' or '.join(sorted(added))}")
 
     def _values(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> Iterator[SchemaChange]:
         if "enum" not in new:

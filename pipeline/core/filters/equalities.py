@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -86,6 +87,8 @@ def _literal(word: Word, *, is_negative: bool) -> list[FilterValue] | None:
     """The value in a list; None if the word is not a literal."""
     if word.kind == "number" and word.text[-1] not in "uU" and word.text[:2].lower() != "0x":
         number = float(word.text) if set(word.text) & set(".eE") else int(word.text)
+        if number == math.inf:  # such as 1e400, which the endpoint's record could not store
+            return None
         return [-number if is_negative else number]
     if is_negative:
         return None

@@ -209,7 +209,7 @@ def _measured(value: Any) -> _Size:
 
 
 def _kind(result: object) -> str:
-    kinds = {str: "a text", int: "a number", float: "a number", list: "a list", dict: "an object", timedelta: "a decimal"}
+    kinds = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "an object", timedelta: "a decimal"}
     return "null" if result is None else kinds.get(type(result), "something else")
 
 
@@ -220,7 +220,7 @@ def _explained(error: BaseException, text: str) -> EvaluationError:
         what = f"no field {name!r}" if name and name in text else "no such field"
         return EvaluationError(FilterFault.MISSING_FIELD, f"The event has {what}; check with has(…) first.")
     if isinstance(error, TypeError):
-        message = "Values of different kinds were compared or combined (null, a text, a number, a decimal, an object)."
+        message = "Values of different kinds were compared or combined (null, a string, a number, a decimal, an object)."
         return EvaluationError(FilterFault.TYPE, message)
     if isinstance(error, IndexError):
         return EvaluationError(FilterFault.MISSING_FIELD, "A list has fewer elements than the filter asks for.")

@@ -21,13 +21,13 @@ _CLOCK: Final = re.compile(r"(?P<date>\d{4}-?\d\d-?\d\d)[T ](?P<clock>\d\d.*)", 
 # A plus sign that was not percent-encoded is a space in a query string.
 _ZONE: Final = re.compile(r"(?<=\d) ?(?:(?P<utc>utc|gmt|z)| (?P<offset>\d\d:?\d\d))$", re.ASCII | re.IGNORECASE)
 _MIDNIGHT: Final = re.compile(r"24:?00(:?00(\.0+)?)?(?P<zone>.*)", re.ASCII)
-_AGO: Final = re.compile(r"(?:-|last |past )?\s*(\d{1,6})\s*([a-z]+?)s?(\s+ago)?", re.ASCII)
+_AGO: Final = re.compile(r"(?:-|last |past )?\s*(\d{1,6})\s*([a-z]+)(\s+ago)?", re.ASCII)
 _UNITS: Final = {
-    **dict.fromkeys(("s", "sec", "second"), timedelta(seconds=1)),
-    **dict.fromkeys(("m", "min", "minute"), timedelta(minutes=1)),
-    **dict.fromkeys(("h", "hour"), timedelta(hours=1)),
-    **dict.fromkeys(("d", "day"), timedelta(days=1)),
-    **dict.fromkeys(("w", "week"), timedelta(weeks=1)),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), timedelta(seconds=1)),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), timedelta(minutes=1)),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), timedelta(hours=1)),
+    **dict.fromkeys(("d", "day", "days"), timedelta(days=1)),
+    **dict.fromkeys(("w", "week", "weeks"), timedelta(weeks=1)),
 }
 _DAYS: Final = {"today": 0, "yesterday": 1, "tomorrow": -1}
 _WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

@@ -17,6 +17,10 @@ OLD: dict[str, Any] = {
         "kind": {"enum": ["a", "b"]},
         "note": {"type": ["string", "null"]},
         "items": {"type": "array", "items": {"$ref": "#/$defs/item"}},
+        "any": True,
+        "never": False,
+        "list": {"type": "array"},
+        "number": {"type": ["integer", "number"]},
     },
     "$defs": {"item": {"type": "object", "properties": {"sku": {"type": "string", "maxLength": 10}}}},
 }
@@ -54,6 +58,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("$defs.item.properties.sku.pattern", "^x", "data.items[].sku", "pattern changed"),
         ("additionalProperties", False, "data", "Other members are refused now"),
         ("properties.id", False, "data.id", "The allowed values changed"),
+        ("properties.any", {"type": "string"}, "data.any", "Its type was anything, and is string"),
+        ("properties.number.type", ["string"], "data.number", "Its type was integer or number, and is string"),
     ],
 )
 def test_what_breaks(path: str, value: Any, where: str, said: str) -> None:
@@ -76,8 +82,20 @@ def test_what_is_only_told(path: str, value: Any, said: str) -> None:
     assert [(one.message, one.breaks) for one in changes([kind(OLD)], [kind(changed(path, value))])] == [(said, False)]
 
 
-@pytest.mark.parametrize(("path", "value"), [("properties.id.minimum", 0), ("properties.id.description", "x"), ("title", "y")])
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("properties.id.minimum", 0),
+        ("properties.id.description", "x"),
+        ("title", "y"),
+        ("properties.any", {"description": "Anything."}),
+        ("properties.never", {"type": "string"}),
+        ("properties.list.items", {}),
+        ("properties.number.type", "number"),
+    ],
+)
 def test_what_is_nothing(path: str, value: Any) -> None:
+    """Neither breaks anyone nor lets anything new in."""
     assert list(changes([kind(OLD)], [kind(changed(path, value))])) == []
 
 

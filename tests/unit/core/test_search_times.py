@@ -106,6 +106,9 @@ def test_a_time_is_read(text: str, expected: TimeRange) -> None:
             "0000-00-00",
             "\x00",
             "yester day",
+            "-500ms",
+            "5ss",
+            "last 5 hs",
         ),
     ],
 )
