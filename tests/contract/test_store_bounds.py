@@ -27,7 +27,7 @@ SLOWEST = ("q[s]", "duration_ms desc")
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that a history of a test exceeds."""
     monkeypatch.setattr(counting, "MOST", 300)
-    monkeypatch.setattr(aggregates, "MOST_BY_BODY", 300)
+    monkeypatch.setattr(aggregates, "MOST_COUNTED_BY_BODY", 300)
     monkeypatch.setattr(find, "SORTED", 300)
     monkeypatch.setattr(aggregates, "EXACT_ROWS", 20_000)
     monkeypatch.setattr(time_windows, "_FIRST_ROWS", 300)

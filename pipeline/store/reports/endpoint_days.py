@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pipeline.store.reader import Reader, sql
+from pipeline.store.rows import NOT_MADE
 
 HOURS: Final = 24
 _HOUR: Final = timedelta(hours=1)
@@ -14,7 +15,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class LatestFailure:
+class LastFailure:
     """The newest attempt at an endpoint that was not acknowledged."""
 
     attempt_id: int
@@ -33,7 +34,7 @@ class EndpointDay:
     """
 
     hours: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)] * HOURS)
-    last_failure: LatestFailure | None = None
+    last_failure: LastFailure | None = None
 
     @property
     def succeeded(self) -> int:
@@ -69,7 +70,7 @@ _LAST_FAILURES: Final = sql(
     "SELECT endpoint_id, toDateTime(0, 'UTC'), toInt64(0), toInt64(0),",
     f"CAST(argMax((id, created_at, http_status_code, toString(failure), error), (created_at, id)), '{_FAILURE}')",
     "FROM attempts PREWHERE state = 'failed' WHERE created_at >= toDateTime64({since:UInt32}, 3, 'UTC')",
-    "AND outcome NOT IN ('discarded', 'expired') AND trigger != 'test' GROUP BY endpoint_id",
+    f"AND NOT {NOT_MADE} AND trigger != 'test' GROUP BY endpoint_id",
 )
 
 
@@ -83,7 +84,7 @@ async def endpoint_days(reader: Reader, until: datetime) -> dict[int, EndpointDa
     ):
         identifier, created_at, status, kind, error = failure
         if hour == _EPOCH:
-            failed = LatestFailure(identifier, created_at, status, kind or None, error or None)
+            failed = LastFailure(identifier, created_at, status, kind or None, error or None)
             days.setdefault(endpoint_id, EndpointDay()).last_failure = failed
             continue
         number = (hour - since) // _HOUR

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pipeline.store.reader import Reader, Rows, sql
+from pipeline.store.rows import NOT_MADE
 from pipeline.store.search.conditions import milliseconds
 
 MINUTES: Final = 60
@@ -78,7 +79,7 @@ class PipelineOverview:
 
 
 _MADE: Final = "FROM attempts WHERE created_at >= fromUnixTimestamp64Milli({%s:Int64}, 'UTC') AND trigger != 'test'"
-_ASKED: Final = "outcome NOT IN ('discarded', 'expired')"
+_ASKED: Final = f"NOT {NOT_MADE}"
 _DELIVERY: Final = "Tuple(Int64, String, String, Int64, DateTime64(3, ''UTC''), Nullable(DateTime64(3, ''UTC'')))"
 """The columns of a :class:`WaitingDelivery`, in a statement."""
 _NO_TIMES: Final = "emptyArrayFloat64(), emptyArrayFloat64()"

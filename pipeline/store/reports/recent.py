@@ -11,10 +11,10 @@ from typing import Any, Final
 from pipeline.store.connection import Connections
 from pipeline.store.reader import Reader, Rows, sql
 from pipeline.store.reports import repairs
-from pipeline.store.reports.endpoint_days import EndpointDay, endpoint_days
+from pipeline.store.reports.endpoint_days import EndpointDay, LastFailure, endpoint_days
 from pipeline.store.reports.pipeline_overview import PipelineOverview, overview
 from pipeline.store.reports.repairs import LETTER, REPAIRED_SUBJECTS, DoneBy
-from pipeline.store.rows import MAX_PARTITIONS, RowPosition
+from pipeline.store.rows import MAX_PARTITIONS, NOT_MADE, RowPosition
 from pipeline.store.search.conditions import milliseconds
 from pipeline.store.search.queries import QueryBudget, ResultPage
 
@@ -28,17 +28,6 @@ class HourBucket:
     start: datetime
     succeeded: int
     failed: int
-
-
-@dataclass(frozen=True, slots=True)
-class LastFailure:
-    """The newest attempt that was not acknowledged."""
-
-    attempt_id: int
-    created_at: datetime
-    http_status_code: int | None
-    failure: str | None
-    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +117,17 @@ class Reports:
         counted, totals, failures = await asyncio.gather(
             self._rows(
                 "SELECT intDiv(toUnixTimestamp64Milli(created_at) - {since:Int64}, {width:Int64}) AS bucket, "
-                f"countIf(state = 'succeeded'), countIf(state = 'failed' AND outcome NOT IN ('discarded', 'expired')) {_OF_ENDPOINT} GROUP BY bucket",
+                f"countIf(state = 'succeeded'), countIf(state = 'failed' AND NOT {NOT_MADE}) {_OF_ENDPOINT} GROUP BY bucket",
                 parameters,
             ),
             self._rows(
-                "SELECT countIf(outcome IN ('discarded', 'expired')), countIf(outcome NOT IN ('discarded', 'expired')), "
-                f"quantilesIf(0.5, 0.95, 0.99)(duration_ms, outcome NOT IN ('discarded', 'expired')) {_OF_ENDPOINT}",
+                f"SELECT countIf({NOT_MADE}), countIf(NOT {NOT_MADE}), "
+                f"quantilesIf(0.5, 0.95, 0.99)(duration_ms, NOT {NOT_MADE}) {_OF_ENDPOINT}",
                 parameters,
             ),
             self._rows(
                 f"SELECT id, created_at, http_status_code, failure, error {_OF_ENDPOINT} "
-                "AND state = 'failed' AND outcome NOT IN ('discarded', 'expired') ORDER BY created_at DESC, id DESC LIMIT 1",
+                f"AND state = 'failed' AND NOT {NOT_MADE} ORDER BY created_at DESC, id DESC LIMIT 1",
                 parameters,
             ),
         )

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from pipeline.endpoints.registry import state_of
 from pipeline.store.errors import StoreUnavailableError
-from pipeline.store.reports.endpoint_days import EndpointDay, LatestFailure
+from pipeline.store.reports.endpoint_days import EndpointDay, LastFailure
 from schemas.api_key import Access
 from schemas.event import EventType
 from schemas.health import HealthFact, HealthRecord
@@ -20,7 +20,7 @@ LIST = "/webhooks/endpoints"
 async def test_each_endpoint_with_its_last_day(service: Service, admin: Visitor) -> None:
     identifier = await service.create("http://127.0.0.1/busy", events=list(EventType), description="The ERP")
     await service.create("http://127.0.0.1/idle", active=False)
-    failure = LatestFailure(7, NOW - timedelta(minutes=3), 503, None, "The endpoint answered 503.")
+    failure = LastFailure(7, NOW - timedelta(minutes=3), 503, None, "The endpoint answered 503.")
     service.reports.days = {identifier: EndpointDay([(0, 0)] * 22 + [(90, 10), (1000, 1)], failure)}
 
     seen = await admin.go(LIST)

@@ -6,9 +6,9 @@ import dataclasses
 from datetime import timedelta
 
 from pipeline.store.errors import StoreUnavailableError
-from pipeline.store.reports.endpoint_days import EndpointDay, LatestFailure
+from pipeline.store.reports.endpoint_days import EndpointDay, LastFailure
 from pipeline.store.reports.pipeline_overview import WaitingDelivery
-from pipeline.store.reports.recent import EndpointStats, HourBucket, LastFailure
+from pipeline.store.reports.recent import EndpointStats, HourBucket
 from schemas.api_key import Access
 from schemas.health import HealthFact, HealthRecord
 from tests.unit.web.dashboard.visitor import Visitor
@@ -28,7 +28,7 @@ def check(seen_html: str, where: str) -> None:
 async def test_every_page(service: Service, visitor: Visitor) -> None:
     url = "http://127.0.0.1/?a=" + EVIL.replace(" ", "%20")
     identifier = await service.create(url, description=EVIL, filters={EVIL: EVIL})
-    failure = LatestFailure(7, NOW - timedelta(minutes=3), None, EVIL, EVIL)
+    failure = LastFailure(7, NOW - timedelta(minutes=3), None, EVIL, EVIL)
     service.reports.days = {identifier: EndpointDay([(1, 1)] * 24, failure)}
     service.reports.stats = EndpointStats(
         (HourBucket(NOW, 1, 1),) * 24, 0, (1.0, 2.0, 3.0), LastFailure(7, NOW - timedelta(minutes=3), None, EVIL, EVIL)
