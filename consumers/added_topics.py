@@ -1,11 +1,11 @@
-"""Topics of event types that are added with the API: a running fan-out discovers them, and reads them.
+"""Topics of event types that are added with the API: a running fan-out discovers and reads them.
 
-How it works: the API creates the topic, then writes the event type. Every fan-out reads that, and from then on understands the
-events in the topic. Only then does it check whether the topic exists and may be read, and subscribes to it. A topic that cannot
-be read yet does not block the others: otherwise one API call could stop all deliveries. It is reported, and checked again.
+The API creates the topic, then writes the event type. When a fan-out has read the event type, it understands the events in the
+topic. Only then does it check whether the topic exists and may be read, and subscribe to it. A topic that cannot be read yet is
+reported and checked again. It does not block the others: otherwise one API call could stop all deliveries.
 
-A topic is never dropped while Kafka has it, neither in a running process nor at its next start: records may be left in it. Events
-that are published after their event type was removed become dead letters, like all unknown events.
+A fan-out reads a topic for as long as Kafka has it, also after a restart, because it may still hold records. Events that are
+published after their event type was removed become dead letters, like all unknown events.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MOST_TOLD: Final = 3
 
 
 class AddedTopics:
-    """Used from the event loop. ``read`` is called with topics that can be read, once for each."""
+    """Used from the event loop. ``read`` is called once for each topic, when it can be read."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ class AddedTopics:
         self._on_readable = read
         self._reading: set[str] = set()
         self._given_up: set[str] = set()
-        """Former topics that Kafka does not have any more."""
+        """Former topics that Kafka no longer has."""
         self._problems: dict[str, str] = {}
         self._changed = asyncio.Event()
         self._trouble = FailureBackoff(log)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to read topics that can be read, and keep looking for others."""
+        """Start to read topics that can be read, and keep checking the others."""
         self._catalogue.follow(lambda _: self._changed.set())
         first = asyncio.create_task(self._look())
         await asyncio.wait([first], timeout=_START_SECONDS)
@@ -81,7 +81,7 @@ class AddedTopics:
     def warning(self) -> str | None:
         """Which topics are not read, in words (for health checks)."""
         if self._task is not None and self._task.done() and not self._task.cancelled():
-            return "This process does not read topics that are added from now on. Restart it; its log says what went wrong."
+            return "This process no longer discovers new topics. Restart it; its log says what went wrong."
         if not self._problems:
             return None
         told = " ".join(list(self._problems.values())[:_MOST_TOLD])
@@ -118,11 +118,11 @@ class AddedTopics:
             return
         try:
             found = await in_thread(lambda: look_at_topics(self._broker, wanted), "added topics")
-        except Exception as error:  # noqa: BLE001 - whatever it is: the topics that are read stay so, and these are looked at again
-            self._trouble.note("topics of event types cannot be looked at, going on", error=repr(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is, subscribed topics are still read, and these are checked again
+            self._trouble.note("topics of event types cannot be checked; they are checked again", error=repr(error))
             self._tell({topic: f"It is not known whether {topic} can be read: {error}" for topic in wanted})
             return
-        self._trouble.over("topics of event types can be looked at again")
+        self._trouble.over("topics of event types can be checked again")
         self._topic_ids.see(found.ids)
         others = frozenset(self._topic_ids.other_than_known(found.readable))
         self._tell(self._described(found, others))
@@ -131,7 +131,7 @@ class AddedTopics:
     def _read(self, topics: Sequence[str]) -> None:
         if not topics:
             return
-        log.info("topics of event types that were added are read from now on", topics=topics)
+        log.info("added topics of event types are read from now on", topics=topics)
         self._reading.update(topics)
         self._topic_ids.watch(topics)
         if (known := self._topic_ids.to_write(utc_now())) is not None:
@@ -165,7 +165,7 @@ class AddedTopics:
 
 def _missing(topic: str, bare: str) -> str:
     return (
-        f"{topic} is not read: it is not there, or this process may not see it. Make it with `oms-webhooks topics --create --event-topic {bare}`, "
+        f"{topic} is not read: it does not exist, or this process may not see it. Create it with `oms-webhooks topics --create --event-topic {bare}`, "
         f"and grant the rights that `oms-webhooks grants --event-topic {bare}` prints."
     )
 
@@ -178,12 +178,12 @@ def _refused(topic: str, bare: str, why: str) -> str:
 
 
 def _note_end(task: asyncio.Task[None]) -> None:
-    """Only a bug ends it."""
+    """Only a bug ends the task."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("topics of event types that are added from now on are not read by this process", exc_info=error)
+        log.error("this process no longer discovers new topics of event types", exc_info=error)
 
 
 def _note_failure(written: asyncio.Future[Position]) -> None:
-    """For a record that only informs other processes: it is written again at the next start."""
+    """The record only informs other processes, and is written again at the next start."""
     if not written.cancelled() and (error := written.exception()) is not None:
         log.warning("the ids of topics could not be written", error=str(error))

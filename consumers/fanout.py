@@ -1,6 +1,6 @@
-"""The fan-out hop: an OMS event in, its first attempt at every endpoint that subscribed to it out.
+"""The fan-out: reads OMS events, and makes the first attempt at every endpoint that subscribed.
 
-oms.orders, oms.shipments, oms.stock-items; webhooks.operational-events, for their built-in receiver alone
+oms.orders, oms.shipments, oms.stock-items; webhooks.operational-events (only for the built-in receiver)
   -> dispatches (body, who matched), attempts, delay topics (failed), held (its endpoint is paused), ordered (its endpoint gets events in
      order), dead letters (unusable)
 """
@@ -45,10 +45,10 @@ log = logger(__name__)
 
 _AHEAD_SECONDS = 3600
 _IN_PARTS_FROM = 50
-"""An event for so many endpoints is committed while it is under way; after a crash, one for fewer is sent again to all of them."""
+"""An event for this many endpoints is committed part by part. After a crash, one for fewer is sent again to all of them."""
 
 
-@dataclass(slots=True)  # one each event, and a frozen one takes three times as long to make
+@dataclass(slots=True)  # one per event; a frozen dataclass takes three times as long to create
 class DispatchPlan:
     """What to do with an event: this body to these endpoints."""
 
@@ -69,7 +69,7 @@ class FanOut:
     ) -> None:
         self._clock = services.clock
         self.events = settings.event_reader
-        """Reads events of the types that there are. `EventReader.use` gives it others."""
+        """Knows the current event types. `EventReader.use` replaces them."""
         self._operational_events = settings.topics.operational_events
         self._prefix = settings.topics.prefix
         self._kept_seconds = settings.retention_days * 86_400
@@ -82,7 +82,7 @@ class FanOut:
         self._dead_letters = services.dead_letters
         self._places = asyncio.Semaphore(settings.max_outstanding_deliveries)
         self._parts = asyncio.Semaphore(settings.max_in_flight)
-        """Parts of events for very many endpoints, under way: what is begun cannot be called back when the partition is lost."""
+        """Limits the parts of large events under way: a delivery that has started cannot be recalled when the partition is lost."""
         tracing = services.tracing
         self.worker = RecordWorker(
             broker,
@@ -92,19 +92,19 @@ class FanOut:
                 topics=(*settings.topics.sources, settings.topics.operational_events),
                 max_outstanding=settings.max_outstanding_records,
                 max_outstanding_bytes=settings.max_outstanding_bytes,
-                read_committed=True,  # what a transaction wrote and took back was never published
+                read_committed=True,  # records of an aborted transaction were never published
             ),
         )
 
     def read_also(self, topics: Sequence[str]) -> None:
-        """Read these topics of events too, which are there and may be read."""
+        """Also read these source topics, which must exist and be readable."""
         self._dead_letters.count_from_zero(topics)
         self.worker.consumer.read_also(topics)
 
     async def handle(self, record: Record, span: Span | None = None) -> None:
-        """Deal with one event; returns when everything that came of it is acknowledged by Kafka.
+        """Process one event. Returns when Kafka has acknowledged every record written for it.
 
-        Without a ``span`` of our own, receivers get the trace context of the record as it came.
+        Without a ``span``, receivers get the trace context of the record.
         """
         try:
             plan = self.plan(record)
@@ -113,7 +113,7 @@ class FanOut:
                 span.fail(error.reason.value)
             await self._dead_letters.send(record, error.reason, str(error))
             return
-        except Exception as error:  # whatever is wrong with it, it must not stop the events behind it
+        except Exception as error:  # a bad event must not stop the events behind it
             log.exception("an event could not be planned", partition=record.partition, offset=record.offset)
             if span is not None:
                 span.fail(DeadLetterReason.UNEXPECTED_ERROR.value)
@@ -128,7 +128,7 @@ class FanOut:
             trace = read_trace(record.headers) if record.headers else None
         written_at = record.timestamp_ms / 1000
         divided = record.receipt if len(plan.endpoints) >= _IN_PARTS_FROM else None
-        del record  # the body is all that is needed now; both may have megabytes
+        del record  # only the body is needed now; both may have megabytes
         await self._deliver(plan, divided, dispatched, trace, written_at)
         await dispatched
 
@@ -142,14 +142,14 @@ class FanOut:
     ) -> None:
         """Deliver an event to its endpoints. Deliveries in order are only written: the retry makes their attempts.
 
-        ``divided``: the receipt of an event that is processed in parts, because it is for very many endpoints.
+        ``divided``: the receipt of an event that is processed in parts, because it has very many endpoints.
         """
         event, body = plan.event, plan.body
         at_once = plan.endpoints if divided is None else self._left(plan, divided)
         writing: asyncio.Task[None] | None = None
         if event.key is not None and (ordered := [endpoint for endpoint in at_once if endpoint.record.ordered]):
             at_once = [endpoint for endpoint in at_once if not endpoint.record.ordered]
-            # Before anything is waited for: tasks begin in the order of the offsets.
+            # Before the first await: tasks start in the order of the offsets.
             writing = self._write_in_order(plan, ordered, trace, divided, dispatched)
 
         def delivery_to(endpoint: Endpoint) -> Delivery:
@@ -172,7 +172,7 @@ class FanOut:
         parent = read_trace(record.headers)
         with tracing.record(*record.partition, record.offset, group=self._group, parent=parent) as span:
             handled = self.handle(record, span)
-            del record  # it holds the content, and the handler does not any more
+            del record  # this frame would keep the content, which the handler releases early
             await handled
 
     async def _deliver_in_parts(
@@ -182,7 +182,7 @@ class FanOut:
         dispatched: asyncio.Future[EntryPosition],
         delivery_to: Callable[[Endpoint], Delivery],
     ) -> None:
-        """To very many: nothing is begun of what is another process's by now."""
+        """Deliver to very many endpoints. No delivery starts after the partition has moved to another process."""
         consumer = self.worker.consumer
 
         async def deliver(endpoint: Endpoint) -> None:
@@ -197,10 +197,10 @@ class FanOut:
         await _to_all(endpoints, deliver, self._places, self._parts)
 
     def _left(self, plan: DispatchPlan, receipt: Receipt) -> list[Endpoint]:
-        """Of very many endpoints, without those that an earlier process was done with.
+        """The endpoints of a large event, without those that an earlier process finished.
 
-        Endpoints that were registered meanwhile have higher numbers than all others, and get the event. One that has subscribed
-        meanwhile may not, as if it had subscribed after the event.
+        Endpoints that were registered in the meantime have higher ids than all others, and get the event. An endpoint that
+        subscribed in the meantime may not, as if it had subscribed after the event.
         """
         ids = [endpoint.id for endpoint in plan.endpoints]
         left = frozenset(self.worker.consumer.divide(receipt, crc32(plan.event.id.encode()), ids))
@@ -214,9 +214,9 @@ class FanOut:
         divided: Receipt | None,
         dispatched: asyncio.Future[EntryPosition],
     ) -> asyncio.Task[None]:
-        """What is for endpoints that get events in order: the processor of their lane makes the attempt (`consumers.ordered_deliveries`).
+        """Write deliveries in order. The processor of their lane makes the attempts (`consumers.ordered_deliveries`).
 
-        ``divided``: the receipt of an event that is dealt with in parts.
+        ``divided``: the receipt of an event that is processed in parts.
         """
         records = [delivery_record(Delivery(plan.event, plan.body, endpoint, 1, Trigger.EVENT, trace)) for endpoint in endpoints]
         written = self._ordered.write(records, plan.body)
@@ -255,7 +255,7 @@ class FanOut:
         return DispatchPlan(self._placed(event.meta, record), webhook_body(event), endpoints, received_at)
 
     def _placed(self, meta: EventMeta, record: Record) -> EventMeta:
-        """With what receivers can order events by."""
+        """Add the key and the sequence, by which receivers can order events."""
         topic, partition = record.partition
         key = event_key(topic.removeprefix(self._prefix), partition, record.key)
         return msgspec.structs.replace(meta, key=key, sequence=record.offset)
@@ -274,7 +274,7 @@ class FanOut:
         return DispatchPlan(meta, webhook_body(event), [receiver] if receiver is not None else [], received_at)
 
     def _dispatch(self, record: Record, plan: DispatchPlan) -> asyncio.Future[EntryPosition]:
-        """Write the body down once, with who matched: also when nobody did."""
+        """Write the body once, with the endpoints that matched, even if none did."""
         dispatch = Dispatch(
             event=plan.event,
             endpoint_ids=tuple([endpoint.id for endpoint in plan.endpoints]),
@@ -290,7 +290,7 @@ class FanOut:
 async def _to_all(
     endpoints: Iterable[Endpoint], deliver: Callable[[Endpoint], Coroutine[Any, Any, None]], *places: asyncio.Semaphore
 ) -> None:
-    """Deliver to many at once, in their order, and to no more than there are places: one event may match every endpoint there is."""
+    """Deliver to many endpoints concurrently, in their order and within the limits: one event may match every endpoint."""
     deliveries: list[asyncio.Task[None]] = []
 
     def release(_: asyncio.Task[None]) -> None:
@@ -320,13 +320,13 @@ def _described(plan: DispatchPlan) -> dict[str, str | int | float | bool]:
 
 
 def _written_at(record: Record, kept_seconds: float, now: float) -> datetime | None:
-    """When the record was written, by its timestamp: the same whoever reads it, and however often. None when it cannot be.
+    """The record's timestamp, which is the same for every reader. None if it cannot be used.
 
-    That is none at all, one to come (microseconds, say; clocks may differ, and brokers refuse more than an hour), or one so old that
-    a row with it would be removed at once.
+    It cannot be used if it is missing, more than an hour in the future (clocks differ, and brokers refuse more), or so old that a
+    row with it would be removed immediately.
 
-    An attempt then does not say when its event was received. It must not name the time of a clock: when this process dies before the
-    dispatch is written down, the next one reads another time, and a search would not get from the attempt to the body.
+    An attempt then does not say when its event was received. The current time is no substitute: if this process died before it
+    wrote the dispatch, the next one would use another time, and a search would not get from the attempt to the body.
     """
     written = record.timestamp_ms / 1000
     return datetime.fromtimestamp(written, UTC) if now - kept_seconds < written <= now + _AHEAD_SECONDS else None
