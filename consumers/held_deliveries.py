@@ -51,8 +51,8 @@ class HeldDeliveries:
         backlog: Callable[[], int],
         is_time_certain: Callable[[], bool],
     ) -> None:
-        """``backlog``: how many records the retry of this process is processing. ``is_time_certain``: without that, nothing
-        expires.
+        """``backlog``: how many records the retry of this process is processing. Nothing expires while ``is_time_certain`` is
+        false.
         """
         self._registry = services.registry
         self._producer = services.producer
@@ -94,19 +94,19 @@ class HeldDeliveries:
         return self._processors.failed
 
     async def stop(self, drain_seconds: float) -> None:
-        """Finish what was begun, commit, leave the group."""
+        """Finish what has started, commit, leave the group."""
         await self._processors.stop(drain_seconds)
 
     def problem(self) -> str | None:
         """Why held deliveries cannot be released (for health checks). While they are being counted, other work continues."""
         return self._processors.problem()
 
-    # --- letting go ---
+    # --- releasing ---
 
     async def _until_there_is_room(self) -> None:
-        """Wait a moment while the retry has much to do: its other work must not wait behind all held deliveries."""
+        """Wait a moment while the retry is busy: its other work must not wait behind all held deliveries."""
         until = time.monotonic() + _LONGEST_WAIT_S
-        while self._backlog() > self._most_in_hand and time.monotonic() < until:  # noqa: ASYNC110 - it is a consumer's counter
+        while self._backlog() > self._most_in_hand and time.monotonic() < until:  # noqa: ASYNC110 - a counter of the consumer
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def _let_go(self, leaving: LeavingDelivery) -> None:
@@ -115,7 +115,7 @@ class HeldDeliveries:
         if fate is Fate.RELEASE:
             await self._producer.room(len(body))
             self._scheduled.inc()
-            # Unchanged: members of a newer release are kept, and the retry makes dead letters of unusable records.
+            # Unchanged: members of a newer release are kept, and the retry turns unusable records into dead letters.
             await self._producer.send(self._at_once, key=record.key, value=body, headers=record.headers, spread=True)
             metrics.RELEASED.inc()
             return
@@ -131,7 +131,7 @@ class HeldDeliveries:
         await self._service.settle(DiscardedDelivery(held, target_url, kind, reason, trace, outcome))
 
     def _why(self, leaving: LeavingDelivery, endpoint: Endpoint | None) -> tuple[str, str, Outcome]:
-        """Why no attempt is made: as a word and as a sentence; and the outcome."""
+        """Why no attempt is made, as a word and as a sentence, and the outcome."""
         if leaving.fate is Fate.EXPIRE:
             reason = f"It was held for {self._hold_days:g} days (hold_days): the endpoint was not resumed in that time."
             return "expired", reason, Outcome.EXPIRED

@@ -1,8 +1,8 @@
 """Processes one partition of ``webhooks.held``: counts the waiting deliveries, reports the numbers, and releases deliveries that
-need not wait any more.
+no longer need to wait.
 
-If the process dies, everything stays in the topic. What was released is recorded for each endpoint (`HealthFact.HELD`) when Kafka
-has the results, a hundred deliveries at a time; so at most a hundred are sent twice.
+Deliveries stay in the topic. When Kafka has the results of a hundred released ones, the progress of their endpoints is recorded
+(`HealthFact.HELD`), so at most a hundred are sent twice if the process dies.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from schemas.operational import OPERATIONAL_ENDPOINT_ID
 log = logger(__name__)
 
 CHUNK: Final = 100
-"""How many deliveries are released together: so many may be sent twice if the process dies."""
+"""How many deliveries are released together: this many may be sent twice if the process dies."""
 LOOK_SECONDS: Final = 0.25
 """How often it checks whether an endpoint was resumed."""
 _NOTHING_HELD_SECONDS: Final = 5.0
-"""How often it checks if nothing is held; new deliveries are seen immediately."""
+"""The same while nothing is held. New deliveries are seen immediately."""
 TELL_SECONDS: Final = 1.0
 """How often counts are reported."""
 _MOST_TOLD: Final = 200
-"""For how many endpoints counts are reported together; the others follow."""
+"""For how many endpoints counts are reported at a time; the others follow."""
 _PASS_SECONDS: Final = 2.0
 """How long waiting deliveries are examined before new ones are read."""
 _AHEAD_SECONDS: Final = 1.0
@@ -78,7 +78,7 @@ class HeldPartition:
             self._commit()
 
     def stop(self) -> None:
-        """Finish what was begun, and end."""
+        """Finish what has started, and end."""
         self._is_stopping = True
 
     @property
@@ -95,9 +95,7 @@ class HeldPartition:
     # --- counting ---
 
     async def _what_was_told(self) -> dict[int, ReportedHeld]:
-        """What earlier processors have reported, including the previous owner of the partition: its reports are read before this
-        returns.
-        """
+        """What earlier processors have reported. It includes everything that the previous owner of the partition wrote."""
         context = self._context
         while True:
             try:
@@ -107,7 +105,7 @@ class HeldPartition:
                 await context.health.table.wait_for(mark.offset)
             except TimeoutError:
                 if times := context.said.times("health"):
-                    log.warning("the endpoints' health cannot be read; nothing held is let go of before", times=times)
+                    log.warning("the endpoints' health cannot be read; no held delivery is released until it can", times=times)
             else:
                 return {one: told_of(fact) for one, fact in context.health.held_in(self._partition).items()}
 
@@ -141,17 +139,17 @@ class HeldPartition:
         for endpoint_id, count in found.items():
             metrics.HELD_LOST.inc(count)
             log.error(
-                "held deliveries are not in Kafka any more: its retention, or somebody, took them",
+                "held deliveries are not in Kafka any more: its retention or somebody removed them",
                 endpoint_id=endpoint_id,
                 count=count,
                 topic=self._context.topics.held,
                 partition=self._partition,
             )
 
-    # --- letting go ---
+    # --- releasing ---
 
     async def _go_through(self) -> None:
-        """Release waiting deliveries that need not wait any more."""
+        """Release waiting deliveries that no longer need to wait."""
         await self._look_at_the_clock()
         ledger = self._ledger
         wanted = {
@@ -205,7 +203,7 @@ class HeldPartition:
         )
 
     def _may_go(self, endpoint_id: int, fate: Fate) -> bool:
-        """Whether a delivery may go now: an endpoint with a rate limit gets no more than that."""
+        """Whether a delivery may be released now. An endpoint with a rate limit gets no more than that."""
         if fate is not Fate.RELEASE:
             return fate is not Fate.WAIT
         endpoint = self._context.registry.receiver(endpoint_id)
@@ -244,7 +242,7 @@ class HeldPartition:
         if not ledger.waiting or now - self._clock_asked_at < TELL_SECONDS:
             return
         due_ms = min(one.since_ms for one in ledger.waiting.values()) + self._hold_ms
-        is_known = bool(self._clock_asked_at)  # what was read last may have been written days ago
+        is_known = bool(self._clock_asked_at)  # the latest record read may be days old
         if is_known and not ledger.latest_ms < due_ms <= self._now_ms():
             return
         self._clock_asked_at = now
@@ -254,12 +252,10 @@ class HeldPartition:
         """The approximate time of the broker's clock."""
         return self._ledger.latest_ms + (time.monotonic() - self._latest_at) * 1000
 
-    # --- telling ---
+    # --- reporting ---
 
     async def _tell(self) -> None:
-        """Report how many deliveries wait, if the number has changed, or if a previous owner that woke up late has reported
-        another one.
-        """
+        """Report how many deliveries wait, if that has changed, or if a previous owner woke up late and reported another number."""
         self._told_at = time.monotonic()
         if not self._is_counted:
             return
@@ -278,7 +274,7 @@ class HeldPartition:
         written = await asyncio.gather(
             *(context.producer.send(context.topics.endpoint_health, key=one.key, value=to_json(one)) for one in facts)
         )
-        with suppress(TimeoutError):  # it is reported again then
+        with suppress(TimeoutError):  # then it is reported again
             await context.health.table.wait_for(max(position.offset for position in written))
 
     def _commit(self) -> None:

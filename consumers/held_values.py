@@ -1,4 +1,4 @@
-"""The values of processors of held deliveries: released deliveries, what the processors share, and the facts that they report."""
+"""Values of the processors of held deliveries: released deliveries, what the processors share, and the facts that they report."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class HeldContext:
     let_go: Callable[[LeavingDelivery], Awaitable[None]]
     until_there_is_room: Callable[[], Awaitable[None]]
     said: OnceAMinute = field(default_factory=OnceAMinute)
-    """Logs what affects all partitions once."""
+    """Logs once what affects all partitions."""
 
 
 def endpoint_id_of(record: Record) -> int:
-    """The endpoint of a record. A record without such a key goes to the retry, which makes a dead letter of it."""
+    """The endpoint of a record. A record without such a key goes to the retry, which turns it into a dead letter."""
     key = record.key or b""
     return int(key) if key.isdigit() and len(key) < 20 else OPERATIONAL_ENDPOINT_ID
 
@@ -67,7 +67,7 @@ def told_of(fact: HealthRecord) -> ReportedHeld:
 
 
 def fact_of(context: HeldContext, partition: int, ledger: HeldLedger, endpoint_id: int) -> HealthRecord:
-    """The fact about an endpoint to report."""
+    """The fact to report about an endpoint."""
     endpoint = context.registry.get(endpoint_id)
     since_ms, done, counted = ledger.since_ms(endpoint_id), ledger.done(endpoint_id), ledger.counted(endpoint_id)
     return HealthRecord(

@@ -38,7 +38,7 @@ _WORTH_TELLING_S: Final = 60.0
 _LOOKS_APART_S: Final = 60.0
 """How often the topic is checked for deliveries while no endpoint asks for order."""
 _BARRIER: Final = b"barrier"
-"""The key of records without a value: when one has been read, so has everything that was written before."""
+"""The key of marker records. They have no value. When one has been read, so has everything that was written before it."""
 
 
 class OrderedDeliveries:
@@ -54,7 +54,7 @@ class OrderedDeliveries:
         broker_seconds: Callable[[], float | None],
         is_time_certain: Callable[[], bool],
     ) -> None:
-        """``broker_seconds``: the broker's time; None while it is unknown. ``is_time_certain``: without that, nothing expires."""
+        """``broker_seconds``: the broker's time; None while it is unknown. Nothing expires while ``is_time_certain`` is false."""
         self._broker = broker
         self._producer = services.producer
         self._progress = settings.topics.ordered_progress
@@ -89,7 +89,7 @@ class OrderedDeliveries:
         )
 
     async def start(self) -> None:
-        """Join the group when an endpoint asks for order, or when something waits in order."""
+        """Join the group, as soon as an endpoint asks for order or a delivery waits in order."""
         metrics.ORDERED_WAITING.set_function(lambda: float(sum(processor.waiting for processor in self._processors.all)))
         metrics.ORDERED_HELD_BACK.set_function(lambda: float(sum(processor.held_back for processor in self._processors.all)))
         metrics.ORDERED_READY.set_function(lambda: float(sum(processor.ready for processor in self._processors.all)))
@@ -104,7 +104,7 @@ class OrderedDeliveries:
         return self._processors.failed
 
     async def stop(self, drain_seconds: float) -> None:
-        """Finish what was begun, commit, leave the group."""
+        """Finish what has started, commit, leave the group."""
         await self._processors.stop(drain_seconds)
 
     def problem(self) -> str | None:
@@ -123,13 +123,13 @@ class OrderedDeliveries:
         waiting = sum(processor.waiting for processor in self._processors.all)
         return (
             f"{waiting:,} deliveries wait in order, and {len(heads):,} lanes are held back, one of them for {seconds:,.0f} s by event "
-            f"{oldest.event_id} at endpoint {oldest.endpoint_id} ({oldest.reason}). It goes on when that succeeds, or has ended."
+            f"{oldest.event_id} at endpoint {oldest.endpoint_id} ({oldest.reason}). A lane continues when its event succeeds or ends."
         )
 
     # --- whether there is anything to do ---
 
     async def _is_wanted(self) -> bool:
-        """Whether an endpoint asks for order, or one that did so earlier has left deliveries behind, which must not be stranded."""
+        """Whether an endpoint asks for order, or deliveries are left of one that no longer does."""
         if self._context.registry.has_ordered:
             self._unseen = None
             return True
@@ -196,7 +196,7 @@ class OrderedDeliveries:
 def take_progress(lanes: dict[bytes, LaneProgress], key: bytes | None, value: bytes | None) -> None:
     """Apply a record of ``webhooks.ordered-progress``, in the topic's order.
 
-    If a frozen processor wakes up, it may write less progress than its successor already wrote: a lane never goes back.
+    A processor that was frozen may write less progress than its successor has written. A lane never goes back.
     """
     if key is None:
         return

@@ -37,7 +37,7 @@ log = logger(__name__)
 LOOK_SECONDS: Final = 0.25
 """How often it checks what is due, and whether an endpoint was resumed."""
 _NOTHING_WAITS_SECONDS: Final = 5.0
-"""How often it checks if nothing waits; new deliveries are seen immediately."""
+"""The same while nothing waits. New deliveries are seen immediately."""
 TELL_SECONDS: Final = 5.0
 TIDY_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 3600.0
@@ -45,8 +45,8 @@ IDLE_SECONDS: Final = 3600.0
 _MOST_TOLD: Final = 200
 _CACHE_BYTES: Final = 4 * 1024 * 1024
 _GRACE: Final = timedelta(days=6)
-"""Kafka keeps the topic for this time longer than ``hold_days``, plus two days: before that, deliveries to an active endpoint are
-recorded as expired.
+"""How much later than ``hold_days`` deliveries to an active endpoint expire. Kafka keeps the topic for two days more, so they are
+recorded as expired before Kafka removes them.
 """
 
 
@@ -93,7 +93,7 @@ class OrderedPartition:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def stop(self) -> None:
-        """Finish what was begun, and end."""
+        """Finish what has started, and end."""
         self._is_stopping = True
 
     @property
@@ -158,7 +158,7 @@ class OrderedPartition:
     # --- reading ---
 
     async def _add(self, record: Record, *, is_new: bool) -> None:
-        """Note a record; ``is_new``: for the first time."""
+        """Note a record. ``is_new``: it is read for the first time."""
         ledger = self._ledger
         try:
             key, due = _read(record)
@@ -187,9 +187,7 @@ class OrderedPartition:
         self._waiting_lanes.wait(key, due, self._head(key), "retry", seconds)
 
     async def _read_again(self) -> bool:
-        """Read what is needed and not in memory: heads, then deliveries whose offsets are not kept. Returns whether there was
-        anything.
-        """
+        """Read what is needed and not in memory: heads, then deliveries whose offsets are not kept. Returns whether it read."""
         ledger, consumer = self._ledger, self._context.consumer
         if self._wanted and self._context.in_flight.has_room:
             first = min(self._wanted)
@@ -212,10 +210,10 @@ class OrderedPartition:
         return False
 
     async def _lost(self, key: bytes) -> None:
-        """Kafka does not have the head any more, which the consumer has reported. The lane continues."""
+        """Kafka no longer has the head; the consumer has reported that. The lane continues."""
         self._busy.add(key)
         log.error(
-            "a delivery that waited in order is not in Kafka any more",
+            "a delivery that waited in order is no longer in Kafka",
             lane=key.decode(errors="replace"),
             partition=self._partition,
         )
@@ -277,7 +275,7 @@ class OrderedPartition:
             self._waiting_lanes.park(key, due, self._head(key), outcome)
         elif isinstance(outcome, AttemptResult) and isinstance(outcome.verdict, RetryLater):
             await self._retry(key, due, outcome.verdict.delay)
-        else:  # it was paused in this moment
+        else:  # it was paused just now
             self._block(key, due, record)
 
     async def _retry(self, key: bytes, due: DeliveryRecord, delay: timedelta) -> None:
@@ -292,7 +290,7 @@ class OrderedPartition:
         self._waiting_lanes.block(key, due, self._head(key))
 
     def _as_due(self, key: bytes, due: DeliveryRecord) -> DeliveryRecord:
-        """The delivery with its next attempt, and how often it was put off."""
+        """The delivery, with the number of its next attempt and how often it was parked."""
         parked = self._waiting_lanes.parked(key)
         progress = self._ledger.attempt(key)
         if progress is None:
@@ -337,7 +335,7 @@ class OrderedPartition:
             self._ready.append(key)
 
     async def _write(self, key: bytes, progress: LaneProgress) -> None:
-        if not await self._is_ours():  # another process has continued, and knows better
+        if not await self._is_ours():  # another process has taken over, and its progress is newer
             await asyncio.get_running_loop().create_future()
         topic = self._context.topics.ordered_progress
         await self._context.producer.send(topic, key=key, value=to_json(progress), partition=self._partition)
@@ -351,7 +349,7 @@ class OrderedPartition:
             await asyncio.sleep(0.05)
         return self._context.consumer.keeps(self._partition)
 
-    # --- telling, forgetting ---
+    # --- reporting, forgetting ---
 
     async def _tell(self) -> None:
         """Report how many deliveries wait, for which endpoints and why, if that has changed."""
@@ -367,7 +365,7 @@ class OrderedPartition:
         """Forget idle lanes: their progress is deleted from Kafka."""
         self._tidied_at = self._context.steady()
         found = self._ledger.forgettable(self._tidied_at - IDLE_SECONDS, self._settled)
-        # At the next check it will have been committed for at least a minute: a successor begins reading there.
+        # At the next check it will have been committed for at least a minute: a successor starts to read there.
         self._settled = self._committed or 0
         topic = self._context.topics.ordered_progress
         gone = [key for key in found if key not in self._busy and self._ledger.forget(key)]

@@ -1,4 +1,4 @@
-"""The values of processors of lanes: what they share, what is blocked, and what they read from records."""
+"""Values of the processors of lanes: what they share, what is blocked, and what they read from records."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class AttemptsInFlight:
 
     @property
     def has_room(self) -> bool:
-        """Whether another attempt may begin. A record that is larger than the limit is processed alone."""
+        """Whether another attempt may start. A record that is larger than the limit is processed alone."""
         return self._count < self._most and self._bytes < self._most_bytes
 
     def begin(self, size: int) -> None:
-        """An attempt with a record of ``size`` bytes begins."""
+        """An attempt with a record of ``size`` bytes starts."""
         self._count += 1
         self._bytes += size
 
@@ -56,8 +56,8 @@ class AttemptsInFlight:
 class OrderedContext:
     """What all processors of a process share.
 
-    ``broker_seconds``: the broker's time in seconds since 1970; None while it is unknown. ``steady``: seconds of a clock that is
-    never set. ``load`` reads the progress of a partition's lanes.
+    ``broker_seconds``: the broker's time in seconds since 1970; None while it is unknown. ``steady``: seconds of a
+    monotonic clock. ``load`` reads the progress of a partition's lanes.
     """
 
     consumer: SeekingConsumer
@@ -83,7 +83,7 @@ class OrderedContext:
 
 @dataclass(slots=True)
 class BodyCache:
-    """Waiting records, in memory while there is room; the others are read again."""
+    """Waiting records. They are kept in memory while there is room; the others are read again."""
 
     most_bytes: int
     _bytes: int = 0

@@ -2,7 +2,7 @@
 
 Processors come and go with the partitions. The first failure ends the work, and its error is in
 :attr:`PartitionProcessors.failed`. An idle member of a group costs nearly 1% of a core, so a member that may never be needed
-joins only when it is.
+joins only when it is needed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PartitionProcessor(Protocol):
         """Run until the partition is revoked (the task is cancelled), or until :meth:`stop`."""
 
     def stop(self) -> None:
-        """Finish what was begun, and end."""
+        """Finish what has started, and end."""
 
 
 ProcessorT = TypeVar("ProcessorT", bound=PartitionProcessor)
@@ -49,7 +49,7 @@ class PartitionProcessors(Generic[ProcessorT]):
     ) -> None:
         """``make`` creates the processor of a partition. ``failure``: the log message if one fails.
 
-        ``is_wanted`` is asked once a second until it returns true; then the member joins the group, and stays. None: it joins
+        ``is_wanted`` is called once a second until it returns true. Then the member joins the group, and stays. None: it joins
         immediately.
         """
         self._make = make
@@ -65,7 +65,7 @@ class PartitionProcessors(Generic[ProcessorT]):
         return [processor for processor, _ in self._processors.values()]
 
     async def start(self) -> None:
-        """Join the group, or begin to wait until that is wanted."""
+        """Join the group, or start to wait until that is wanted."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """The error that ended the work."""
         self._joining = asyncio.create_task(self._join())
@@ -75,7 +75,7 @@ class PartitionProcessors(Generic[ProcessorT]):
             self._joining.add_done_callback(self._ended)
 
     async def _join(self) -> None:
-        while self._is_wanted is not None and not await self._is_wanted():  # noqa: ASYNC110 - the topic is looked at, too
+        while self._is_wanted is not None and not await self._is_wanted():  # noqa: ASYNC110 - it also checks the topic
             await asyncio.sleep(_ASKED_APART_S)
         await self.consumer.start()
         self._has_joined = True
@@ -86,7 +86,7 @@ class PartitionProcessors(Generic[ProcessorT]):
         return self.consumer.problem() if self._has_joined else None
 
     async def stop(self, drain_seconds: float) -> None:
-        """Finish what was begun, commit, leave the group."""
+        """Finish what has started, commit, leave the group."""
         self._joining.cancel()
         await asyncio.wait([self._joining])
         if not self._has_joined:

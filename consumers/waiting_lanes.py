@@ -21,9 +21,9 @@ from schemas.health import HealthFact, HealthRecord
 
 _LEAST_WAIT_S: Final = 1.0
 _MOST_WAIT_S: Final = 10.0
-"""A head that is not admitted tries again after one second at first, then later, up to this; or when its circuit allows a probe."""
+"""A head that is not admitted is tried again after one second, later after up to this long, or when its circuit allows a probe."""
 _ASK_A_SECOND: Final = 200
-"""With thousands of lanes that are not admitted, each tries less often: a try takes time, too."""
+"""With thousands of lanes that are not admitted, each is tried less often: a try takes time, too."""
 _OWN_FAULTS: Final = frozenset(fault.value for fault in LocalFault)
 _NOT_ACTIVE: Final = "endpoint_not_active"
 
@@ -49,16 +49,16 @@ class WaitingLanes:
         return list(self._heads.values())
 
     def parked(self, key: bytes) -> int:
-        """How often a head was put off since its last attempt."""
+        """How often a head was parked since its last attempt."""
         return self._parked.get(key, 0)
 
     def wait(self, key: bytes, due: DeliveryRecord, head: OffsetBound, reason: str, seconds: float) -> None:
-        """The head starts after so many seconds."""
+        """The head starts after ``seconds``."""
         self._hold_back(key, due, head, reason, round(self._context.now_ms() + seconds * 1000))
         heapq.heappush(self._due, (self._context.steady() + max(0.0, seconds), next(self._order), key))
 
     def retry(self, key: bytes, due: DeliveryRecord, head: OffsetBound, seconds: float) -> None:
-        """The head has failed, and is retried after so many seconds."""
+        """The head has failed, and is retried after ``seconds``."""
         self._parked.pop(key, None)
         self.wait(key, due, head, "retry", seconds)
 
