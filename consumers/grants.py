@@ -1,4 +1,4 @@
-"""The minimum rights of each role in Kafka and in ClickHouse, derived from the topics and tables in the code, so that they stay
+"""The minimum rights of each role in Kafka and ClickHouse. They are derived from the topics and tables in the code, so they stay
 up to date.
 
 ``oms-webhooks grants`` prints them. Tests run every role with exactly these rights, on a real Kafka and on the real engine.
@@ -67,7 +67,7 @@ def used_topics(grantees: Iterable[Grantee], topics: Topics) -> tuple[frozenset[
 
 
 def _describes(topics: Topics) -> KafkaRight:
-    """Every role compares all topics with their required configuration when it starts; their content stays closed."""
+    """At its start, every role compares all topics with their required configuration. That needs no right to read them."""
     return KafkaRight(_LOOK, "topic", _every(topics))
 
 
@@ -142,7 +142,7 @@ def _api(topics: Topics) -> tuple[KafkaRight, ...]:
 
 
 def _operator(topics: Topics) -> tuple[KafkaRight, ...]:
-    # It reads which other topics exist: those of event types that were added with the API.
+    # The event types that were added with the API name further topics.
     return (KafkaRight((*_LOOK, "Create", "Alter", "AlterConfigs"), "topic", _every(topics)), _reads(topics.event_types))
 
 
@@ -172,14 +172,14 @@ APPLIED: Final = "schema_migrations"
 
 def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str = "") -> tuple[str, ...]:
     """Statements that give a user the required rights in ClickHouse; empty for a role that does not use it."""
-    from pipeline.store.cluster import storage_table  # noqa: PLC0415 - every role loads this file; tables and drivers are for this function only
+    from pipeline.store.cluster import storage_table  # noqa: PLC0415 - every role loads this file, but only this function needs tables and drivers
     from pipeline.store.rows import PARTITIONED_BY  # noqa: PLC0415
 
     match grantee:
         case Grantee.RECORDER:
             rights = [(f"SELECT, INSERT ON {database}.{name}") for name in _stored(cluster)]
             rights += [f"SELECT ON {database}.{APPLIED}", "SELECT ON system.mutations"]
-            # What an upgrade adds to the earlier hourly aggregates.
+            # An upgrade adds to the earlier hourly aggregates.
             rights += [f"SELECT, INSERT ON {database}.{name}" for name in _both(SUMMED, cluster)]
             # Weeks that are older than retention_days are dropped, on every node of a cluster.
             rights += [f"ALTER DELETE ON {database}.{storage_table(table.value, cluster)}" for table in PARTITIONED_BY]
@@ -209,7 +209,7 @@ def _stored(cluster: str) -> Iterator[str]:
 
 
 def _both(table: str, cluster: str) -> Sequence[str]:
-    """On a cluster also the table behind the ``Distributed`` one: the nodes query each other as the same user."""
+    """The table; on a cluster also the one behind the ``Distributed`` one: the nodes query each other as the same user."""
     from pipeline.store.cluster import storage_table  # noqa: PLC0415 - see clickhouse_grants
 
     return (table, storage_table(table, cluster)) if cluster else (table,)

@@ -1,7 +1,7 @@
-"""Regular maintenance of the store: done by one of the recorders, the owner of a certain partition.
+"""Regular maintenance of the store. One of the recorders does it: the owner of a certain partition.
 
-Kafka decides who owns a partition, so no other coordination is needed. While it moves, two recorders may believe that they own
-it; each job is safe to do twice.
+Kafka decides which recorder that is, so no other coordination is needed. While the partition moves, two recorders may believe that
+they own it, so each job is safe to do twice.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class MaintenanceJob(Protocol):
         """Its description in the log."""
 
     async def do(self, now: datetime) -> None:
-        """Do it, or continue it. Raises StoreError: it is tried again later."""
+        """Do the job, or continue it. After a StoreError, it is tried again later."""
 
     def leave(self) -> None:
-        """Another process does it from now on."""
+        """Called when another process takes over."""
 
 
 class Maintenance:
-    """Does the jobs one after the other, in the background, while ``is_ours`` is true: at the start, and then every ten minutes."""
+    """Does the jobs one after the other while ``is_ours`` is true: when it becomes true, and then every ten minutes."""
 
     def __init__(
         self, jobs: Sequence[MaintenanceJob], is_ours: Callable[[], bool], clock: Callable[[], datetime] = utc_now

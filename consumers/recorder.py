@@ -1,6 +1,6 @@
 """The recorder: copies attempts, dispatches, dead letters and endpoint changes from Kafka to ClickHouse, each exactly once.
 
-One partition's records are written in the order of their offsets, one batch at a time: insert, then commit. After a crash the
+The records of a partition are written in the order of their offsets, one batch at a time: insert, then commit. After a crash, the
 store says how far it got (``Writer.assign``), so records that were inserted but not committed are skipped.
 While ClickHouse is down, Kafka is the buffer: batches are retried until they are stored, and delivery continues.
 """
@@ -103,7 +103,7 @@ class Recorder:
             await asyncio.gather(*(queue.task for queue in self._queues.values()), return_exceptions=True)
 
     def keeps_the_store(self) -> bool:
-        """Whether this one of all recorders does the maintenance (see `maintenance.py`)."""
+        """Whether this is the recorder that does the maintenance (see `maintenance.py`)."""
         return self.consumer.holds(Partition(self._settings.topics.attempts, 0))
 
     def problem(self) -> str | None:
@@ -130,7 +130,7 @@ class Recorder:
         return queue
 
     def _tell_of_troubles(self) -> None:
-        """For all partitions together: while ClickHouse is away, each of them keeps trying."""
+        """Log for all partitions together: while ClickHouse is down, each of them keeps trying."""
         troubles = [queue.problem for queue in self._queues.values() if queue.problem]
         if troubles:
             self._outage.failed(troubles[0])
@@ -166,7 +166,7 @@ def _dead_letter_rows(position: RowPosition, record: Record) -> list[Row]:
     try:
         letter = from_header(record.headers, DEAD_LETTER_HEADER, DeadLetter)
     except InvalidRecordError as error:
-        # Another program wrote to the topic: it is a dead letter all the same, and must not become another one.
+        # Another program wrote to the topic. The record is stored as a dead letter, and must not become another one.
         letter = DeadLetter(
             reason=DeadLetterReason.INVALID_RECORD,
             detail=str(error),

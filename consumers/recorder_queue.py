@@ -1,6 +1,5 @@
 """The records of one partition on their way to ClickHouse: collected into batches, inserted in order, retried until they are
 stored.
-
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _BACKOFF_S = (0.5, 1.0, 2.0, 5.0)
 _REQUEST_HEADERS: Final = list(COLUMNS[Table.ATTEMPTS]).index("request_headers")
 
 _LATEST_S: Final = 0.2
-"""How late after it was written a record may arrive: the producer (`kafka_linger_ms`) and the reader also collect batches. The
+"""How long after it was written a record may arrive: the producer (`kafka_linger_ms`) and the reader also collect batches. The
 first records of a slice arrive within milliseconds, together with the last ones of the previous slice.
 """
 
@@ -46,11 +45,11 @@ ToRows = Callable[[RowPosition, Record], list[Row]]
 
 
 def batch_seconds(longest: float, wall: float) -> float:
-    """How long to collect records from the first one on. ``wall``: seconds since 1970, when it arrived.
+    """How long to collect records from the first one on. ``wall``: when it arrived, in seconds since 1970.
 
     Producers write to one partition for a slice of time, by the wall clock. A batch that lasts about as long ends with its slice.
-    So none of the slice's records need another insert, which would cost as much, and the batch does not wait for records that do
-    not come.
+    So no record of the slice needs another insert, which would cost as much, and the batch does not wait for records that do not
+    come.
     """
     if not SLICE_S <= longest < 2 * SLICE_S:
         return longest
@@ -130,14 +129,14 @@ class PartitionQueue:
                 await asyncio.gather(*letters)
                 await self._write(rows, batch)
             except asyncio.CancelledError:
-                if self._closed:  # the partition was revoked: the completions are fenced, they only make room
+                if self._closed:  # the partition was revoked: the completions commit nothing, they only make room
                     self._finish(batch)
                 raise
             self._measure(batch, rows)
             self._finish(batch)
 
     def _refuse_recreated_topic(self, wanted: int) -> None:
-        """The offsets of a recreated topic begin at 0: its records would be mistaken for recorded ones and skipped."""
+        """The offsets of a recreated topic start at 0: its records would be mistaken for recorded ones and skipped."""
         end = self._consumer.end(self._partition)
         if end is not None and wanted > end:
             message = (
@@ -158,7 +157,7 @@ class PartitionQueue:
                 metrics.SEARCHABLE.observe(max(0.0, now - record.timestamp_ms / 1000), example)
 
     async def _next_batch(self) -> list[Record]:
-        """Records in order: as many as a batch holds, or as arrived in time."""
+        """Records in order: as many as a batch holds, or as have arrived in time."""
         while not self._waiting:
             self._changed.clear()
             await self._changed.wait()

@@ -71,7 +71,7 @@ class Retry:
     def _due_in(self, record: Any, _: float) -> float:
         """In how many seconds a record is due, by the broker's clock: ours may be wrong, and jump.
 
-        While the broker's time is unknown, nothing is due too early. No wait is longer than the delay, whatever is wrong.
+        While the broker's time is unknown, nothing is due too early. No wait is longer than the delay, whatever the clocks say.
         """
         delay, now = self._delay_seconds[record.topic], self._broker_seconds()
         if now is None:
@@ -79,7 +79,7 @@ class Retry:
         return min(float(record.timestamp) / 1000 + delay - now, delay)
 
     async def handle(self, record: Record) -> None:
-        """Make the attempt that is due; returns when Kafka has acknowledged all of its results."""
+        """Make the attempt that is due. Returns when Kafka has acknowledged all of its results."""
         delay = self._delays[record.partition.topic]
         age_seconds = (self._broker_seconds() or time.time()) - record.timestamp_ms / 1000
         try:
