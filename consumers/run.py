@@ -82,7 +82,7 @@ class Role(enum.StrEnum):
 ALL_ROLES = frozenset(Role)
 DELIVERING = frozenset({Role.FANOUT, Role.RETRY})
 _KNOWING_TYPES = frozenset({Role.FANOUT, Role.API})
-"""They read events as producers write them; the other roles read only what follows from them."""
+"""They read events as producers write them. The other roles read only our own records."""
 
 
 class RoleError(Exception):
@@ -109,9 +109,9 @@ class Running:
 
 @asynccontextmanager
 async def running(settings: Settings, roles: Collection[Role], *, ends_when_refused: bool = False) -> AsyncIterator[Running]:
-    """Run roles in this process; on leaving, drain them: no more input, finish what is under way, commit, close.
+    """Run roles in this process. At the end of the block, drain them: no more input, finish what is under way, commit, close.
 
-    The block begins when the roles work. While Kafka is unavailable they wait for it, and the recorder waits for ClickHouse. With
+    The block starts when the roles work. While Kafka is unavailable they wait for it, and the recorder waits for ClickHouse. With
     ``ends_when_refused``, a problem that waiting cannot fix (a wrong password, a missing right) is raised instead.
     """
     _check(settings, roles)
@@ -129,9 +129,7 @@ def _check(settings: Settings, roles: Collection[Role]) -> None:
         message = "No Kafka is configured; set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS, or run `oms-webhooks all`."
         raise RoleError(message)
     if settings.encryption_key is None and set(roles) != {Role.RECORDER}:
-        message = (
-            "No key for endpoint secrets; make one with `oms-webhooks new-key`, set OMS_WEBHOOKS_ENCRYPTION_KEY in every role."
-        )
+        message = "There is no key for endpoint secrets. Create one with `oms-webhooks new-key`, and set OMS_WEBHOOKS_ENCRYPTION_KEY in every role."
         raise RoleError(message)
 
 
@@ -154,9 +152,9 @@ class _Composition:
         settings, roles = self._settings, self._roles
         self._tracing = open_tracing(settings, roles)
         if self._tracing is not None:
-            self._stack.push_async_callback(asyncio.to_thread, self._tracing.close)  # the last: all others may end spans
+            self._stack.push_async_callback(asyncio.to_thread, self._tracing.close)  # closed last: the other parts may end spans
         self._in_background(close_forgotten_sockets(), "garbage")  # also while the start waits for Kafka, perhaps for a day
-        # Built first and started after the server: /healthz answers from the beginning, and the API answers that it is starting.
+        # Built first, but started after the server: /healthz answers from the beginning, and the API answers that it is starting.
         connections = self._connections() if roles & {Role.RECORDER, Role.API} else None
         self._broker = broker = open_broker(settings, slot=self._slot())
         producer = make_producer(settings, broker)
@@ -164,7 +162,7 @@ class _Composition:
         self._health.warn("records missing", self._losses.warning)
         self._topic_ids = TopicIds(
             used_topics((Grantee(role.value) for role in roles), settings.topics)[0]
-            - {settings.topics.clock, settings.topics.rate_shares}  # its announcements mean nothing a few seconds later
+            - {settings.topics.clock, settings.topics.rate_shares}  # their records mean nothing a few seconds later
         )
         self._health.add("topics", self._topic_ids.problem)
         deliveries = make_deliveries(settings, broker, producer, self._tracing) if roles - {Role.RECORDER} else None
@@ -200,7 +198,7 @@ class _Composition:
             running.failures.append(await self._start_table("sessions", api.ended_sessions.table))
             running.first_key = await self._settle(api)
         self._in_background(watch_certificates(self._settings), "certificates")
-        # Everything that the API needs exists now, and outlives it: requests under way are answered before it is stopped.
+        # Everything that the API needs exists now, and is stopped after it, so requests under way are answered.
         self._stack.push_async_callback(server.stop)
         if connections is not None and clickhouse is not None and tables is not None:
             recorder = self._make_recorder(producer, connections) if Role.RECORDER in roles else None
@@ -216,19 +214,19 @@ class _Composition:
         return running
 
     def _in_background(self, work: Coroutine[Any, Any, None], part: str) -> None:
-        """Run work on which nothing waits. If it fails, the log says so."""
+        """Run work that nothing waits for. If it fails, the log says so."""
 
         def ended(done: asyncio.Task[None]) -> None:
             if not done.cancelled() and (error := done.exception()) is not None:
-                log.error("a part that works in the background has ended", part=part, exc_info=error)
+                log.error("a background task has failed", part=part, exc_info=error)
 
         task = asyncio.create_task(work)
         task.add_done_callback(ended)
         self._stack.callback(task.cancel)
 
     def _connections(self) -> Connections:
-        """Code that uses ClickHouse is loaded here and below only: without it, the fan-out and the retry start in half the time."""
-        from pipeline.store.connection import Connections  # noqa: PLC0415 - as it says
+        """Code that uses ClickHouse is loaded only here and below: without it, the fan-out and the retry start in half the time."""
+        from pipeline.store.connection import Connections  # noqa: PLC0415 - see above
 
         return Connections(self._settings)
 
@@ -248,7 +246,7 @@ class _Composition:
         self._health.warn("source topics", broker.warning)
         broker.on_ids = self._topic_ids.see
         self._topics_recreated: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Fails if a topic is recreated while the process runs: its positions mean nothing any more."""
+        """Fails if a topic is recreated while the process runs: the offsets that it knows then mean nothing."""
         were_recreated: list[str] = []
 
         async def ask() -> None:
@@ -256,9 +254,8 @@ class _Composition:
             nonlocal were_recreated
             await broker.ask()
             are_recreated = [] if self._health.starting else self._topic_ids.recreated()
-            if (
-                were_recreated and are_recreated and not self._topics_recreated.done()
-            ):  # seen twice: one broker alone may be behind the others
+            # Seen twice, because one broker alone may be behind the others.
+            if were_recreated and are_recreated and not self._topics_recreated.done():
                 self._topics_recreated.set_exception(TopicError(str(self._topic_ids.problem())))
             were_recreated = are_recreated
             if problem := producer.problem():
@@ -274,9 +271,7 @@ class _Composition:
             self._health.warn("egress proxy", lambda: outage.problem)
 
     def _watch(self, name: str, probe: Probe, *, needed_by: Collection[Role]) -> StartupRetries:
-        """Include a dependency in ``/readyz``. A role that does not need it at all times is ready without it, once it has
-        started.
-        """
+        """Include a dependency in ``/readyz``. A role that does not always need it is ready without it, once it has started."""
         always = not self._roles.isdisjoint(needed_by)
         for_start = always or name == "Kafka"  # every role waits for it
         retries = StartupRetries(probe, ends_when_refused=self._ends_when_refused)
@@ -317,9 +312,11 @@ class _Composition:
         specs = self._settings.topics.specs()
         with self._broker.admin() as admin:
             if created := admin.create_missing(specs):
-                log.info("made topics", topics=created)
+                log.info("created topics", topics=created)
             for difference in admin.differences(specs):
-                log.warning("a topic is not as it must be; see `oms-webhooks topics`", difference=str(difference))
+                log.warning(
+                    "a topic differs from its required configuration; see `oms-webhooks topics`", difference=str(difference)
+                )
             self._topic_ids.see(admin.ids([spec.name for spec in specs]))
             return admin.names()
 
@@ -448,7 +445,7 @@ class _Composition:
         async def stop_and_go_on() -> None:
             try:
                 await stop()
-            except Exception as error:  # noqa: BLE001 - the part said what is wrong through its future; the others must still be taken down
+            except Exception as error:  # noqa: BLE001 - the part reported it through its future; the others must still be stopped
                 log.warning("a part did not stop cleanly", error=repr(error))
 
         self._stack.push_async_callback(stop_and_go_on)

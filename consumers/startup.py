@@ -1,4 +1,4 @@
-"""Start steps that wait for Kafka and for ClickHouse: while one is unavailable, they are tried again."""
+"""Steps of the start that need Kafka or ClickHouse. They are tried again while it is unavailable."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StartupRetries:
         """Run a step; returns its result.
 
         Raises:
-            BrokerError: (and StoreError) waiting is useless, and it ``ends_when_refused``.
+            BrokerError: (or StoreError) waiting is useless, and ``ends_when_refused`` is set.
         """
         refusal = OutageLog(f"{self._probe.outage.dependency}, for the start")  # it answers, but refuses the step
         number = next(self._numbers)

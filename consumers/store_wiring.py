@@ -1,6 +1,5 @@
 """The parts of the roles that use ClickHouse: the recorder and the API. Other roles do not load this, so they start in half the
 time.
-
 """
 
 from __future__ import annotations
@@ -132,13 +131,13 @@ async def prepare_store(connections: Connections, retries: StartupRetries) -> No
             await migrate(connections)
             await Backfill(connections).at_the_start()
             if lacking := await backfill_hourly(connections):
-                log.warning("the hourly figures lacked attempts, as after a crash; they were mended", attempts=lacking)
+                log.warning("the hourly figures lacked attempts, probably after a crash; they were repaired", attempts=lacking)
         except StoreError as error:
             connections.hold(str(error))
             raise
 
-    connections.hold(f"{connections.where} is not ready yet: its tables are being looked at.")
-    # Nobody else can repair an embedded engine.
+    connections.hold(f"{connections.where} is not ready yet: its tables are being checked.")
+    # There is no point in waiting for an embedded engine: nobody else can repair it.
     await (prepare() if connections.is_embedded else retries.run(prepare))
     connections.release()
 
@@ -160,7 +159,7 @@ class Recording:
     def __init__(
         self, tables: asyncio.Task[None], recorder: Recorder | None, kafka: StartupRetries, upkeep: Maintenance | None = None
     ) -> None:
-        """``tables`` creates them. Without a ``recorder``, nothing follows. The ``upkeep`` of the store runs beside the recorder."""
+        """``tables``: the task that creates them. Without a ``recorder``, nothing else runs. ``upkeep`` runs beside the recorder."""
         self._recorder = recorder
         self._upkeep = upkeep
         self._kafka = kafka
@@ -169,7 +168,7 @@ class Recording:
         """Never done, except with the error that ended it."""
 
     async def until_begun(self, unless: asyncio.Event | None = None) -> None:
-        """Return when it has begun, or ``unless`` is set; raises the error that ended it."""
+        """Return when it has started, or ``unless`` is set. Raises the error that ended it."""
         events = [self._begun] if unless is None else [self._begun, unless]
         waiting = [asyncio.create_task(event.wait()) for event in events]
         try:

@@ -85,7 +85,7 @@ class DeliveryContext:
 
 
 def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
-    """Creates spans; None without a collector.
+    """What creates spans. None if no collector is configured.
 
     Raises:
         NoTracingError: OpenTelemetry is not installed.
@@ -241,7 +241,7 @@ def make_held(
     settings: Settings, broker: Broker, producer: Producer, deliveries: DeliveryContext, retry: Retry
 ) -> HeldDeliveries:
     """The held deliveries, processed beside the retry."""
-    from consumers.held_deliveries import HeldDeliveries  # noqa: PLC0415 - as of the retry
+    from consumers.held_deliveries import HeldDeliveries  # noqa: PLC0415 - see make_retry
 
     topics = settings.topics
     dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.held,))
@@ -257,7 +257,7 @@ def make_held(
 
 def make_ordered(settings: Settings, broker: Broker, producer: Producer, deliveries: DeliveryContext) -> OrderedDeliveries:
     """The deliveries in order, processed beside the retry."""
-    from consumers.ordered_deliveries import OrderedDeliveries  # noqa: PLC0415 - as of the retry
+    from consumers.ordered_deliveries import OrderedDeliveries  # noqa: PLC0415 - see make_retry
 
     topics = settings.topics
     dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.ordered,))
