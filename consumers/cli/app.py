@@ -129,7 +129,7 @@ def all_roles(
 
 
 def _configure_logs_of_all(settings: Settings) -> None:
-    """On a terminal, somebody tries it out: show them text and warnings, unless the settings say otherwise."""
+    """On a terminal, the user is trying it out: show text and warnings, unless the settings say otherwise."""
     is_terminal, given = sys.stderr.isatty(), settings.model_fields_set
     level = "warning" if is_terminal and "log_level" not in given else settings.log_level
     configure_logs(level, "console" if is_terminal and "log_format" not in given else settings.log_format)
@@ -175,7 +175,7 @@ def simulate(
 
 
 def _with_added_types(settings: Settings) -> Settings:
-    """The settings, plus the event types that were added with the API, read from Kafka. Prints their names."""
+    """The settings, plus the event types that were added with the API. They are read from Kafka, and their names are printed."""
     try:
         types = run_loop(types_on_kafka(settings))
     except (BrokerError, TimeoutError) as error:
@@ -200,7 +200,7 @@ class BehaviourOptions:
     """How the receiver answers."""
 
     fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts to fail, from 0 to 1.")] = 0
-    fail_first: Annotated[int, typer.Option(min=0, help="Fail this many first attempts of each event.")] = 0
+    fail_first: Annotated[int, typer.Option(min=0, help="How many attempts of each event to fail first.")] = 0
     failure: Annotated[
         Literal["status", "hang", "reset"],
         typer.Option(help="How an attempt fails: with a status code, without an answer, or with a connection reset."),
@@ -304,5 +304,5 @@ def schema(
 
 @app.command("new-key", rich_help_panel="Operate")
 def new_key() -> None:
-    """Make a key for OMS_WEBHOOKS_ENCRYPTION_KEY."""
+    """Create a key for OMS_WEBHOOKS_ENCRYPTION_KEY."""
     sys.stdout.write(Vault.new_key() + "\n")

@@ -38,7 +38,7 @@ class AuthenticationOptions:
     header: Annotated[str | None, typer.Option(help="api_key: the header that holds it.", callback=not_blank)] = None
     token_url: Annotated[str | None, typer.Option(help="OAuth: the token endpoint.", callback=not_blank)] = None
     client_id: Annotated[str | None, typer.Option(help="OAuth: the client's id.", callback=not_blank)] = None
-    scope: Annotated[list[str] | None, typer.Option(help="OAuth: a scope; repeat it.", callback=not_blank)] = None
+    scope: Annotated[list[str] | None, typer.Option(help="OAuth: a scope. Repeat for several.", callback=not_blank)] = None
     audience: Annotated[str | None, typer.Option(help="OAuth: the audience, if the provider needs one.", callback=not_blank)] = (
         None
     )

@@ -18,7 +18,7 @@ _FOLDED_TO: Final = 16
 _BORDERS: Final = 3
 """Columns that a table adds to each cell."""
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-"""Characters that move the cursor, are not seen, or turn text round."""
+"""Characters that move the cursor, are invisible, or reverse the direction of text."""
 
 
 def plain(text: str) -> str:
@@ -50,7 +50,7 @@ def shortened(text: str, width: int) -> str:
 
 
 class Rows:
-    """Rows under headings, as a table. If the table is too wide even without its spare columns: as blocks, with one line per cell.
+    """Rows under headings, as a table. If it is too wide even without its spare columns: as blocks, with one line per cell.
 
     Cells are text, never markup. Line breaks and other control characters in them are shown as escapes.
 
@@ -93,7 +93,7 @@ class Rows:
             )
 
     def _shown(self, width: int) -> Sequence[int] | None:
-        """The numbers of the columns that a table of this width has; None where it would lack more than the spare ones."""
+        """The numbers of the columns that fit into this width; None if leaving out the spare ones is not enough."""
         shown = list(range(len(self._headings)))
         least = {number: self._least(number) + _BORDERS for number in shown}
         for spare in (*self._spare, None):

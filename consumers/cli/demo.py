@@ -43,7 +43,7 @@ _SETTLE_SECONDS_AFTER_CTRL_C = 1.0
 _COUNTING_SECONDS_AFTER_CTRL_C = 2.5
 _LOOK_AGAIN_SECONDS = 0.25
 _DRAIN_SECONDS = 1.0
-"""Nobody waits at the prompt for an endpoint of their own that hangs."""
+"""Short, so that nobody waits long for the prompt if their own endpoint hangs."""
 _PICTURE = """
   shop ──► Kafka ──► fan-out ──► erp      gets every event and accepts it
                         │  └───► mailer   gets shipments and fails a third
@@ -225,7 +225,7 @@ async def _settle(
     receivers: dict[str, Receiver],
     client: ApiClient,
 ) -> DemoSummary | None:
-    """Wait until the events are published, and until the numbers add up. After Ctrl-C not for long, and not at all costs."""
+    """Wait until the events are published and the numbers add up. After Ctrl-C, wait only briefly; None if that was too short."""
     with suppress(asyncio.CancelledError):
         await publishing
     counting = asyncio.create_task(_count_until_settled(interrupted, ledger, receivers, client))
@@ -246,7 +246,7 @@ async def _count_until_settled(
     by_hand = await asyncio.to_thread(_has_been_touched, client, ledger.endpoints)
     while True:
         summary = await asyncio.to_thread(_summarise, ledger, receivers, client)
-        others = receivers[_EVERYTHING].counts.distinct > summary.events  # somebody else published events, too
+        others = receivers[_EVERYTHING].counts.distinct > summary.events  # somebody else has published, too
         summary = replace(summary, by_hand=by_hand or others, interrupted=interrupted.is_set())
         patience = _SETTLE_SECONDS_AFTER_CTRL_C if interrupted.is_set() else _SETTLE_SECONDS
         if summary.is_settled or summary.by_hand or time.monotonic() - begun > patience:
@@ -255,7 +255,7 @@ async def _count_until_settled(
 
 
 def _on_interrupt_of_start(out: Console) -> None:
-    """Ctrl-C ends the start. It may take a moment: code that is being loaded is loaded to its end."""
+    """Ctrl-C ends the start. That may take a moment, because an import under way is completed."""
     loop, main = asyncio.get_running_loop(), asyncio.current_task()
     assert main is not None  # noqa: S101 - a coroutine calls this
 
@@ -268,7 +268,7 @@ def _on_interrupt_of_start(out: Console) -> None:
 
 
 def _on_interrupt(out: Console, publishing: asyncio.Task[int]) -> asyncio.Event:
-    """The first Ctrl-C ends the events; the event that is returned is then set. Each further one ends what is being waited for."""
+    """The first Ctrl-C stops publishing and sets the returned event. Each further one cancels whatever is being waited for."""
     interrupted = asyncio.Event()
     loop, main = asyncio.get_running_loop(), asyncio.current_task()
 
@@ -295,7 +295,7 @@ def _summarise(ledger: DemoLedger, receivers: dict[str, Receiver], client: ApiCl
     needle, found, found_wanted = "", 0, 0
     if ledger.latest is not None:
         payload = json.loads(ledger.latest.value)["data"]
-        # Part of the body of the last completed order, in another case.
+        # Part of the body of the last completed order, in lower case.
         needle = payload["number"].lower()
         query = [("q[request_body_cont]", needle), ("q[event_name_eq]", "order_completed"), ("q[outcome_eq]", "delivered")]
         found, found_wanted = _search(client, "attempts", [*own, *query])["total_count"], 1

@@ -1,4 +1,4 @@
-"""The embedded default for trying out: starts a broker and makes keys."""
+"""The embedded services for trying things out: starts a broker and creates keys."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class EmbeddedServices:
 def embedded_services(
     settings: Settings, kafka: KafkaKind = "embedded", data_dir: Path = Path("var/apache")
 ) -> Iterator[EmbeddedServices]:
-    """Start a broker unless one is configured, and make missing keys. The broker stops at the end of the block."""
+    """Start a broker unless one is configured, and create missing keys. The broker stops at the end of the block."""
     if settings.kafka_bootstrap_servers:
         yield EmbeddedServices(_with_keys(settings, None), None)
         return
@@ -75,7 +75,7 @@ def _refuse_a_lasting_store(settings: Settings) -> None:
 
 
 def _with_keys(settings: Settings, data_dir: Path | None) -> Settings:
-    """Make the keys that are not configured. If the data outlives the process, the keys are stored next to it."""
+    """Create the keys that are not configured. If the data outlives the process, the keys are stored next to it."""
     keys = {"encryption_key": Vault.new_key(), "api_key": secrets.token_urlsafe(24)}
     if data_dir is not None:
         keys = _kept(data_dir / "keys.json", keys)

@@ -26,7 +26,7 @@ def reencrypt(
     """
     with client_for(url, api_key) as client, Progress(console=out, transient=True) as progress:
         state = client.call("GET", "encryption")
-        task = progress.add_task("sealing endpoints", total=state["remaining"])
+        task = progress.add_task("encrypting endpoints", total=state["remaining"])
         while state["remaining"] and not status:
             state = client.call("POST", "encryption")
             progress.advance(task, state["reencrypted"])
@@ -37,7 +37,7 @@ def reencrypt(
 def _sentence(state: Mapping[str, Any]) -> str:
     if state["unusable"]:
         return (
-            f"{state['unusable']} of {state['endpoints']} endpoints cannot be opened with any of the {state['keys']} keys, {state['remaining']} "
+            f"{state['unusable']} of {state['endpoints']} endpoints cannot be opened with any of the {state['keys']} keys; {state['remaining']} "
             "are encrypted with an old one. Add the missing keys to all roles."
         )
     if state["remaining"]:

@@ -14,7 +14,7 @@ import gc
 import os
 import sys
 
-TYPE_CHECKING = False  # typing has it too, and takes ten milliseconds, in which Ctrl-C would end with a traceback
+TYPE_CHECKING = False  # importing it from typing takes ten milliseconds, in which Ctrl-C would end with a traceback
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Final
@@ -58,9 +58,8 @@ def _main() -> None:
     from pipeline.ops.file_descriptors import raise_descriptor_limit
     from pipeline.ops.logs import configure_logs
 
-    configure_logs(
-        "warning", "console"
-    )  # to stderr, because commands print results; long-running commands then set their own level and format
+    # To stderr, because commands print results. Long-running commands then set their own level and format.
+    configure_logs("warning", "console")
     raise_descriptor_limit()
     if sys.argv[1:2] and sys.argv[1] in _ROLES:
         import typer
@@ -113,7 +112,7 @@ def load_role() -> None:
     """Load what every role needs, and nothing else. Loading is most of the time until the first delivery."""
     # Loaded code stays in memory, so the garbage collector does not need to scan it.
     gc.disable()
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to find plugins, it would read the metadata of all packages
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would read the metadata of all packages to find plugins
     with _absent("rich"):  # structlog would load it, for tracebacks in colour
         import consumers.cli.role_process  # noqa: F401 - loaded, and used later
     gc.freeze()
@@ -126,7 +125,7 @@ def _absent(package: str) -> Iterator[None]:
     if package in sys.modules:
         yield
         return
-    sys.modules[package] = None  # type: ignore[assignment]  # as Python has it: the import of it fails
+    sys.modules[package] = None  # type: ignore[assignment]  # then importing it fails
     try:
         yield
     finally:

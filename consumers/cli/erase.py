@@ -47,7 +47,7 @@ def erase(
             out.print("Nothing was changed. To erase it, add --yes.")
             return
         erased = client.call("POST", "erasures", json=wanted, seconds=_ERASING_SECONDS)
-    out.print(_traces(f"Erased (erasure {erased['id']} in the audit)", erased))
+    out.print(_traces(f"Erased (erasure {erased['id']} in the audit log)", erased))
     out.print(_elsewhere(erased), soft_wrap=True, highlight=False)
     if left := sum(erased["left"][kind] for kind in ("events", "attempts", "dead_letters")):
         raise ApiCallError(f"{left} rows were recorded in the meantime. Run the same command again.")

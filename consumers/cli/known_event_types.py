@@ -68,7 +68,7 @@ def types_of_pipeline(settings: Settings, url: str | None, api_key: str | None) 
     """The event types of the settings, plus those that the pipeline's API lists.
 
     Raises:
-        ApiCallError: it does not say.
+        ApiCallError: the API did not answer the question.
     """
     known = settings.event_types
     with client_for(url, api_key) as client:

@@ -28,7 +28,7 @@ _REMEMBERED: Final = 20_000
 _OVER: Final = 401
 _LEAST: Final = 12
 _MOST_EVENT: Final = 33
-"""Columns of the terminal: what a shortened text has at least, and what a name of an event takes at most."""
+"""In columns of the terminal: the least that a shortened text gets, and the most that an event type gets."""
 _TIMELINE_PAGES: Final = {ReferenceKind.ORDER: "orders", ReferenceKind.SHIPMENT: "shipments"}
 
 
@@ -90,7 +90,7 @@ def _attempts(name: str, data: Any) -> list[Mapping[str, Any]]:
     """The attempts in an event of the stream. A problem is printed, and has no attempts.
 
     Raises:
-        ApiCallError: the key may no longer watch.
+        ApiCallError: the key is no longer allowed to watch.
     """
     if name == "over":
         raise ApiCallError(data["error"], _OVER)
@@ -101,7 +101,7 @@ def _attempts(name: str, data: Any) -> list[Mapping[str, Any]]:
 
 
 def line_of(attempt: Mapping[str, Any], names: Mapping[int, str], width: int | None) -> Text:
-    """An attempt as a line. ``width`` is the terminal's, to which event and endpoint are shortened; None: nothing is."""
+    """An attempt as a line. Its event and endpoint are shortened to fit the terminal's ``width``; None: nothing is shortened."""
     ok = attempt["state"] == "succeeded"
     about = visible(str(attempt["order_number"] or attempt["stock_item_id"] or "")).plain
     answer = str(attempt["http_status_code"] or "no answer")

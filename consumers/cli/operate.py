@@ -107,7 +107,7 @@ def _knowing_what_kafka_knows(chosen: Settings) -> Settings:
     except NoSessionError:
         raise  # the topics could not be read either
     except (BrokerError, TimeoutError) as error:
-        sys.stderr.write(f"Topics of event types that were added with the API are not among these ({why(error)}).\n")
+        sys.stderr.write(f"Topics of event types that were added with the API are not included ({why(error)}).\n")
         return chosen
 
 
@@ -213,8 +213,8 @@ def grants(
 ) -> None:
     """Print the minimum rights of each role, as commands for Kafka and statements for ClickHouse.
 
-    They are derived from the settings; the command connects to nothing. Name topics of event types that are added with the API with
-    --event-topic. Review the output, then run it as an administrator.
+    They are derived from the settings; the command connects to nothing. Use --event-topic to include topics of event types that are
+    added with the API. Review the output, then run it as an administrator.
     If a role runs without the rights to create topics and tables, create them first with `topics --create` and `migrate`.
     """
     chosen = Settings()

@@ -1,4 +1,4 @@
-"""Checks of option values before anything is sent. An option without effect must be an error, not be ignored silently."""
+"""Checks of option values before anything is sent. An option that would have no effect is refused, not ignored."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def id_number(text: str) -> int:
     """An id. (``int`` would read ``1_0`` as endpoint 10.)
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: it is not an id.
     """
     if not _ID.fullmatch(text.strip()):
         raise typer.BadParameter("It must be a whole number.")
@@ -51,7 +51,7 @@ def key_id(value: str) -> str:
     """The id of an API key. Other text could change the path of the request.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: it is not an id.
     """
     if not _KEY_ID.fullmatch(found := value.strip().lower()):
         raise typer.BadParameter(
@@ -87,10 +87,10 @@ def refuse_reversed(since: str | None, until: str | None) -> None:
 
 
 def complete_event_type(incomplete: str) -> list[str]:
-    """Event types for shell completion, which asks no pipeline: those in the settings, or the built-in ones if the settings cannot be read."""
+    """Event types for shell completion: those in the settings, or the built-in ones if the settings cannot be read. No pipeline is asked."""
     try:
         names = Settings().event_types.names
-    except Exception:  # noqa: BLE001 - whatever is wrong with the settings, a completion is no place to say so
+    except Exception:  # noqa: BLE001 - completion is not the place to report bad settings
         names = BUILT_IN.names
     return [name for name in names if name.startswith(incomplete)]
 
@@ -99,7 +99,7 @@ def time_value(value: str | None) -> str | None:
     """A time in the API's format. A date stays a date. A time relative to now becomes a time in UTC.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: it is not a time.
     """
     if value is None:
         return None

@@ -1,6 +1,6 @@
 """Plain error messages for options. typer 0.26 and newer prints pydantic's ("Value error, …", "unable to parse …").
 
-An option that is given twice is refused. Otherwise only the last value would count, silently.
+An option that is given twice is refused. Otherwise all values but the last would be ignored silently.
 """
 
 from __future__ import annotations

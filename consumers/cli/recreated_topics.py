@@ -43,7 +43,7 @@ async def accept_recreated_topic(settings: Settings, topic: str, *, confirm: Cal
                 f"Kafka reports no id for {topic}: the topic is missing, or the broker has no topic ids. Create it with `oms-webhooks topics --create`."
             )
         await _refuse_what_is_recorded(settings, topic)
-        if not confirm(f"{topic}: {_READERS}. Stop the roles that read it before."):
+        if not confirm(f"{topic}: {_READERS}. First stop the roles that read it."):
             return
         for group in groups_that_read(topics, topic):
             await in_thread(partial(admin.forget_commits, group, topic), "commits")

@@ -61,7 +61,7 @@ async def until_signal(stop: asyncio.Event, *, is_worker: bool = False) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    if is_worker:  # its standard input ends when its supervisor does, killed or not
+    if is_worker:  # its standard input closes when its supervisor exits, even if it is killed
         loop.add_reader(sys.stdin, stop.set)
     await stop.wait()
     if is_worker:
@@ -76,7 +76,7 @@ async def serve(
     is_worker: bool = False,
     ends_when_refused: bool = False,
 ) -> None:
-    """Run roles until SIGINT or SIGTERM, or until one of them fails. Then the exit code is 1, and a supervisor may restart it."""
+    """Run roles until SIGINT or SIGTERM, or until one of them fails. Then the exit code is 1, so that a supervisor can restart it."""
     signalled = asyncio.create_task(until_signal(asyncio.Event(), is_worker=is_worker))
     async with AsyncExitStack() as stack:
         starting = asyncio.create_task(stack.enter_async_context(running(settings, roles, ends_when_refused=ends_when_refused)))
@@ -103,7 +103,7 @@ def run_role(role: Role, workers: int = 1, worker: str = "") -> None:
     """Run a role until a signal stops it. ``worker`` is the name of a process that --workers started."""
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format, worker)
-    if not worker:  # its supervisor has logged it
+    if not worker:  # the supervisor of a worker has logged them
         warn_of_unknown_names()
     if workers > 1:
         from consumers.cli.supervisor import Supervisor  # noqa: PLC0415 - most processes have none
@@ -142,5 +142,5 @@ def dashboard_url(url: str) -> str:
 
 
 def role_line(role: str, url: str) -> str:
-    """What runs, in a line."""
+    """What runs, in one line."""
     return f"{role}: health and metrics at {url}" + (f", dashboard at {dashboard_url(url)}" if role == Role.API else "")

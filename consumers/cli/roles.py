@@ -26,7 +26,7 @@ def role_banner(role: str, url: str, first_key: str | None) -> RenderableType:
             "bold yellow",
         ),
         Text(f"  OMS_WEBHOOKS_API_KEY={first_key}", "bold"),
-        Text("  oms-webhooks keys create --name … --role viewer|operator|admin, or on the dashboard's page API keys"),
+        Text("  oms-webhooks keys create --name … --role viewer|operator|admin, or on the dashboard's API keys page"),
     )
 
 

@@ -57,7 +57,7 @@ class RunNote:
         """The settings of its delay topics, as values.
 
         Raises:
-            ValueError: one is none.
+            ValueError: one is malformed.
         """
         return {
             name: tuple(map(parse_delay, filter(None, self.delays[name].split(",")))) for name in _DELAYS if name in self.delays

@@ -112,7 +112,7 @@ class PageChoice:
     strict: Annotated[bool, typer.Option(help="Treat filters that would be ignored as errors.")] = False
 
     def params(self) -> list[tuple[str, str]]:
-        """The options in the API's format, except where to begin.
+        """The options in the API's format, except where to start.
 
         Raises:
             typer.BadParameter: two options contradict each other.
@@ -296,7 +296,7 @@ def sql(
 
 
 def endpoint_names(client: ApiClient) -> Mapping[int, str]:
-    """What people call the endpoints. Of a shop with very many: those of the first 200; the others are shown by their URL."""
+    """What people call the endpoints: the first 200. Any others are shown by their URL."""
     found = client.call("GET", "endpoints", params=[("per_page", "200")])["endpoints"]
     return {one["id"]: endpoint_name(one["description"], one["target_url"]) for one in found}
 

@@ -16,7 +16,7 @@ def read_bytes() -> bytes:
     Raises:
         typer.BadParameter: it is closed.
     """
-    if sys.stdin is None:  # as Python has it
+    if sys.stdin is None:  # if it was closed
         raise typer.BadParameter(_CLOSED)
     return sys.stdin.buffer.read()
 

@@ -1,6 +1,6 @@
 """Several processes of one role on one host: ``oms-webhooks fanout --workers 4``.
 
-A process uses one core. The supervisor starts N processes, each with the arguments of a single one, and waits. It restarts none of
+A process uses one core. The supervisor starts N processes, each with the arguments of a single process, and waits. It restarts none of
 them: systemd or Kubernetes does that better, and makes restarts visible.
 """
 
@@ -22,7 +22,7 @@ GRACE_SECONDS: Final = 30.0
 
 
 def worker_name(role: str, index: int) -> str:
-    """``fanout-0``: in its logs."""
+    """The name of a worker in its logs: ``fanout-0``."""
     return f"{role}-{index}"
 
 

@@ -99,7 +99,7 @@ def endpoint(found: Mapping[str, Any]) -> RenderableType:
 
 def _add_order(table: Table, found: Mapping[str, Any]) -> None:
     if found.get("ordered"):  # a server of an earlier release has none
-        table.add_row("order", Text("events of one key one after the other"))
+        table.add_row("order", Text("events of one key, one at a time"))
     if held := found.get("in_order"):
         told = f"{held['waiting']:,} deliveries of {held['keys']:,} keys, behind event {held['event_id']} ({held['reason']}) since {held['since']}"
         table.add_row("waits in order", Text(told, "yellow"))
@@ -185,9 +185,9 @@ def _page(page: Mapping[str, Any], count: str) -> str:
 
 def keys(found: Mapping[str, Any]) -> RenderableType:
     """The API keys as a table."""
-    headings = ("id", "name", "owner", "role", "last used", "made", "by")
-    none = "" if found["keys"] else "no keys yet (make one: oms-webhooks keys create); "
-    rows = Rows(*headings, spare=("by", "made", "last used"), caption=f"{none}without those of OMS_WEBHOOKS_API_KEYS")
+    headings = ("id", "name", "owner", "role", "last used", "created", "by")
+    none = "" if found["keys"] else "no keys yet (create one: oms-webhooks keys create); "
+    rows = Rows(*headings, spare=("by", "created", "last used"), caption=f"{none}keys in OMS_WEBHOOKS_API_KEYS are not listed")
     for key in found["keys"]:
         used = key.get("last_used_at") or "never"
         rows.add(key["id"], key["name"], key.get("owner", ""), key["role"], used, key["created_at"], key["created_by"])
@@ -228,9 +228,9 @@ def attempts(page: Mapping[str, Any], names: Mapping[int, str] | None = None) ->
 
 
 class AttemptRows:
-    """Attempts: in a pipe with everything there is; on a terminal one line an attempt, with what people look for first.
+    """Attempts: complete in a pipe; on a terminal one line per attempt, with what people look for first.
 
-    On a narrow terminal, columns are left out, and event and endpoint are shortened. Where not even that fits: as blocks.
+    On a narrow terminal, columns are left out, and event and endpoint are shortened. If that is not enough: as blocks.
     """
 
     def __init__(self, found: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> None:
@@ -316,7 +316,7 @@ class AttemptRows:
 
 _GIVING_WAY: Final = ("event", "endpoint", "error")
 _LEAST: Final = 15
-"""Columns of the terminal that a shortened text has at least."""
+"""The least width of a shortened text, in columns of the terminal."""
 
 
 def _least_width(columns: Mapping[str, Sequence[Text]]) -> int:
@@ -340,7 +340,7 @@ def _outcome(attempt: Mapping[str, Any]) -> Text:
 
 
 _LONGEST_ID: Final = 40
-"""What is longer is a text."""
+"""Longer values are texts, and may wrap."""
 
 
 def answer(found: Mapping[str, Any]) -> RenderableType:
@@ -361,7 +361,7 @@ def topics(
     rows = Rows("topic", "key", "partitions", "settings", "state", folded=("settings", "state"))
     for spec in specs:
         wrong = [f"{each.what} is {each.found}" for each in differences if each.topic == spec.name]
-        state = "; ".join(wrong) or ("made" if spec.name in created else "as wanted")
+        state = "; ".join(wrong) or ("created" if spec.name in created else "as required")
         settings = ", ".join(f"{name}={value}" for name, value in spec.config().items())
         count = str(spec.partitions or partitions)
         rows.add(spec.name, spec.key, count, settings, Text(state, "red" if wrong else "green"))
@@ -401,7 +401,7 @@ def _bytes(count: float) -> str:
 
 
 MORE_PARTITIONS = """\
-Kafka cannot remove partitions again.
+Kafka cannot remove partitions.
 A key (order number, stock item id) may move to another partition. Records stay in order within a partition. Two events of one order, \
 one published before the change and one after it, may be delivered at the same time or in the wrong order. Webhooks do not promise an \
 order; receivers can sort by created_at.
@@ -430,7 +430,7 @@ def settings(current: Settings) -> RenderableType:
 
 def findings(found: Sequence[CheckResult]) -> RenderableType:
     """The findings of a check, and the problem of each."""
-    rows = Rows("looked at", "result", folded=("result",))
+    rows = Rows("check", "result", folded=("result",))
     for finding in found:
-        rows.add(finding.what, Text(finding.problem or "well", "red" if finding.problem else "green"))
+        rows.add(finding.what, Text(finding.problem or "OK", "red" if finding.problem else "green"))
     return rows

@@ -1,4 +1,4 @@
-"""Writing events to the source topics from the command line: one from a file, or a simulated OMS."""
+"""Write events to the source topics from the command line: those of a file, or of a simulated OMS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from schemas.topics import Topics
 _MAX_UNACKNOWLEDGED = 2000
 
 _ADDED_SHARE = 0.2
-"""After how many order events the simulation publishes one of the event types that the deployment adds."""
+"""The share of order events after which the simulation also publishes one of an event type that the deployment adds."""
 
 
 def source_topic(topics: Topics, event_name: str) -> str:

@@ -212,7 +212,10 @@ def test_a_list_of_nothing_says_so() -> None:
         (tables.attempts(PAGE | empty | {"attempts": []}), "no attempts"),
         (tables.dead_letters(empty | {"dead_letters": []}), "no dead letters"),
         (tables.endpoints([]), "no endpoints"),
-        (tables.keys({"keys": []}), "no keys yet (make one: oms-webhooks keys create); without those of OMS_WEBHOOKS_API_KEYS"),
+        (
+            tables.keys({"keys": []}),
+            "no keys yet (create one: oms-webhooks keys create); keys in OMS_WEBHOOKS_API_KEYS are not listed",
+        ),
     ):
         assert printed(made, 120).splitlines()[-1] == said
     one = printed(tables.attempts(PAGE | {"total_count": 1, "pages": 1, "next_cursor": None}), 300)
