@@ -106,7 +106,7 @@ class PageChoice:
         typer.Option(
             "--all",
             help="Print all pages (json: one attempt per line). If attempts are not sorted by time, new attempts that are recorded "
-            "meanwhile may cause duplicates.",
+            "in the meantime may cause duplicates.",
         ),
     ] = False
     strict: Annotated[bool, typer.Option(help="Treat filters that would be ignored as errors.")] = False
