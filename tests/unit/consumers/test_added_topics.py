@@ -101,7 +101,7 @@ async def test_a_topic_that_cannot_be_read_stops_no_other_and_is_told_and_looked
         told = scene.added.warning() or ""
         assert "eu.oms.refunds is not read: TopicAuthorizationFailedError" in told
         assert "grants --role fanout --event-topic oms.refunds" in told
-        assert "eu.oms.c is not read: it is not there" in told
+        assert "eu.oms.c is not read: it does not exist" in told
         assert metrics.UNREAD_TOPICS._value.get() == 2
         scene.broker.faults.unreadable.clear()
         scene.broker.cluster.create("eu.oms.c")
@@ -157,7 +157,7 @@ async def test_should_it_end_by_itself_log_and_health_say_so_and_the_process_can
             scene.added._on_readable = fail
             scene.add()
             await until(
-                lambda: any(line["log_level"] == "error" and "not read by this process" in line["event"] for line in lines)
+                lambda: any(line["log_level"] == "error" and "no longer discovers new topics" in line["event"] for line in lines)
             )
             assert "Restart it" in str(scene.added.warning())
     assert scene.read == []
