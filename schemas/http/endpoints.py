@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -123,56 +123,19 @@ class EndpointInput(BaseModel):
             return value
         raise ValueError("token must be 1 to 1024 visible ASCII characters without spaces, or null to remove it.")
 
-    @field_validator("authentication", mode="before")
-    @classmethod
-    def _check_authentication(cls, value: object) -> dict[str, Any] | None:
-        return check_authentication(value)
+    _check_authentication = field_validator("authentication", mode="before")(check_authentication)
+    _check_signature_versions = field_validator("signature_versions", mode="before")(check_signature_versions)
+    _check_signature_header = field_validator("signature_header", mode="before")(check_signature_header)
+    _check_client_certificate = field_validator("client_certificate", mode="before")(check_client_certificate)
+    _check_headers = field_validator("headers", mode="before")(check_headers)
+    _check_filters = field_validator("filters", mode="before")(check_filters)
 
-    @field_validator("signature_versions", mode="before")
+    @field_validator("active", "disabled", "ordered", mode="before")
     @classmethod
-    def _check_signature_versions(cls, value: object) -> tuple[str, ...]:
-        return check_signature_versions(value)
-
-    @field_validator("signature_header", mode="before")
-    @classmethod
-    def _check_signature_header(cls, value: object) -> dict[str, Any] | None:
-        return check_signature_header(value)
-
-    @field_validator("client_certificate", mode="before")
-    @classmethod
-    def _check_client_certificate(cls, value: object) -> dict[str, Any] | None:
-        return check_client_certificate(value)
-
-    @field_validator("headers", mode="before")
-    @classmethod
-    def _check_headers(cls, value: object) -> dict[str, str | None] | None:
-        return check_headers(value)
-
-    @field_validator("filters", mode="before")
-    @classmethod
-    def _check_filters(cls, value: object) -> tuple[str, ...]:
-        return check_filters(value)
-
-    @field_validator("active", mode="before")
-    @classmethod
-    def _check_active(cls, value: object) -> bool:
+    def _check_bool(cls, value: object, info: ValidationInfo) -> bool:
         if isinstance(value, bool):
             return value
-        raise ValueError("active must be true or false.")
-
-    @field_validator("disabled", mode="before")
-    @classmethod
-    def _check_disabled(cls, value: object) -> bool:
-        if isinstance(value, bool):
-            return value
-        raise ValueError("disabled must be true or false.")
-
-    @field_validator("ordered", mode="before")
-    @classmethod
-    def _check_ordered(cls, value: object) -> bool:
-        if isinstance(value, bool):
-            return value
-        raise ValueError("ordered must be true or false.")
+        raise ValueError(f"{info.field_name} must be true or false.")
 
     @field_validator("max_per_second", mode="before")
     @classmethod
@@ -182,20 +145,14 @@ class EndpointInput(BaseModel):
             return value
         raise ValueError(f"max_per_second must be a whole number from 1 to {MAX_PER_SECOND}, or null for no limit.")
 
-    @field_validator("retry_policy", mode="before")
-    @classmethod
-    def _check_retry_policy(cls, value: object) -> str:
-        return check_retry_policy(value)
+    _check_retry_policy = field_validator("retry_policy", mode="before")(check_retry_policy)
 
     @field_validator("event_type_versions", mode="before")
     @classmethod
     def _check_event_type_versions(cls, value: object, info: ValidationInfo) -> dict[str, int]:
         return check_versions(value, types_in(info))
 
-    @field_validator("verification", mode="before")
-    @classmethod
-    def _check_verification(cls, value: object) -> str:
-        return check_verification(value)
+    _check_verification = field_validator("verification", mode="before")(check_verification)
 
     @field_validator("description", mode="before")
     @classmethod

@@ -40,10 +40,7 @@ class PreviewInput(BaseModel):
     def _check_events(cls, value: object, info: ValidationInfo) -> tuple[str, ...]:
         return check_events(value, types_in(info))
 
-    @field_validator("filters", mode="before")
-    @classmethod
-    def _check_filters(cls, value: object) -> tuple[str, ...]:
-        return check_filters(value)
+    _check_filters = field_validator("filters", mode="before")(check_filters)
 
     @field_validator("event_type_versions", mode="before")
     @classmethod
