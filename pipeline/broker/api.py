@@ -1,4 +1,4 @@
-"""The interface to Kafka for the rest of the product: the values that cross it, and the protocols that a client implements.
+"""The interface to Kafka for the rest of the product: the protocols that a client implements, and the values that they exchange.
 
 Code above this package does not know which client is used. ``pipeline.broker.kafka`` is kafka-python (the default),
 ``pipeline.broker.librdkafka`` is confluent-kafka, ``pipeline.broker.memory`` is a deterministic broker for tests.
@@ -6,20 +6,21 @@ Code above this package does not know which client is used. ``pipeline.broker.ka
 Four terms have a fixed meaning:
 
 position
-    The offset of the next record that is fetched from a partition. It is ours: a client is told where to read, and whatever it
-    returns below the position is dropped. A position never goes back while a partition is held.
+    The offset of the next record to fetch from a partition. We keep it ourselves: we tell the client where to read, and drop
+    whatever it returns below the position. While a partition is held, its position never goes back, except to fetch evicted
+    records again (`pipeline.broker.fetch_buffers`).
 finished
-    A record is finished when all of its results are acknowledged by Kafka (or by ClickHouse). Records finish in any order.
+    A record is finished when Kafka (or ClickHouse) has acknowledged all of its results. Records finish in any order.
 committed
-    The offset from which the group continues: the lowest unfinished record. Finished records above it are committed with it, as
-    metadata, and so is the progress of records that are processed in many parts. No commit is ever below the group's current one.
+    The offset at which the group continues: the lowest unfinished record. Finished records above it are committed with it, as
+    metadata, and so is the progress of records that are processed in parts. No commit is ever below the group's current one.
 epoch
-    Each time this process is assigned a partition, the assignment gets a new, unique number. A record carries the epoch under which it
-    was taken. A completion from another epoch is dropped, because another process has the partition by now.
+    Each time a partition is assigned to this process, the assignment gets a new, unique number. A record carries the epoch in
+    which it was taken. A completion from another epoch is dropped, because another process may hold the partition by then.
 
-A rebalance that keeps a partition changes none of the four. A rebalance that revokes it ends its epoch: records finished until then are
-committed, the position is forgotten, and records in progress finish without effect. When membership is lost (the group removed this
-process, whether or not the client noticed), all epochs end immediately, and nothing more is committed.
+A rebalance that keeps a partition changes none of the four. A rebalance that revokes it ends its epoch: records finished until
+then are committed, the position is forgotten, and records in progress finish without effect. When membership is lost (the group
+removed this process, whether or not the client noticed), all epochs end immediately, and nothing more is committed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import NamedTuple, Protocol
 from pipeline.broker.topic_admin import TopicAdmin
 
 _RECORD_OVERHEAD = 1024
-"""The memory of a record in addition to its bytes: the objects that hold it, here and where it is processed."""
+"""Bytes of memory for a record in addition to its content: the objects that hold it, here and where it is processed."""
 
 
 class Partition(NamedTuple):
@@ -50,7 +51,7 @@ class Position(NamedTuple):
     partition: int
     offset: int
     timestamp_ms: int = -1
-    """By the broker's clock if the topic is LogAppendTime; -1 if unknown."""
+    """By the broker's clock if the topic uses LogAppendTime; -1 if unknown."""
 
 
 class Receipt(NamedTuple):
@@ -63,7 +64,7 @@ class Receipt(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A record, where it came from, and the epoch of the assignment under which it was taken."""
+    """A record, where it came from, and the epoch in which it was taken."""
 
     partition: Partition
     offset: int
@@ -75,17 +76,17 @@ class Record(NamedTuple):
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory it takes."""
+        """Approximate memory use in bytes."""
         return size_of(self.key, self.value, self.headers)
 
     @property
     def receipt(self) -> Receipt:
-        """Finishes the record without keeping its content, which may be megabytes."""
+        """What is needed to finish the record, without its content, which may be megabytes."""
         return Receipt(self.partition, self.offset, self.epoch, self.size)
 
 
 def size_of(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
-    """About how many bytes of memory a record takes."""
+    """Approximate memory use of a record in bytes."""
     size = _RECORD_OVERHEAD + len(value or b"") + len(key or b"")
     for name, content in headers:
         size += len(name) + len(content or b"")  # a header's value may be null in Kafka, whatever the client's types say
@@ -93,9 +94,7 @@ def size_of(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str,
 
 
 class Fetched(Protocol):
-    """A record as a client fetched it; each client has its own type, so that nothing is copied. ``timestamp``: milliseconds since
-    1970.
-    """
+    """A fetched record. Each client has its own type, so that nothing is copied. ``timestamp``: milliseconds since 1970."""
 
     @property
     def topic(self) -> str: ...
@@ -119,7 +118,7 @@ class Committed(NamedTuple):
 
 
 class OffsetRange(NamedTuple):
-    """The first offset that a partition still has, and the offset of its next record."""
+    """The first offset that is still in a partition, and the offset of its next record."""
 
     first: int
     end: int
@@ -128,8 +127,8 @@ class OffsetRange(NamedTuple):
 class Membership(NamedTuple):
     """The identity of this process in its group.
 
-    The member's id stays the same while the group knows the member. A new id means that the group removed the member in between,
-    and that the partitions of the old id belong to another member. The generation counts the group's rebalances.
+    The member id stays the same while the group knows the member. A new id means that the group removed the member in the
+    meantime, and that the partitions of the old id belong to another member. The generation counts the group's rebalances.
     """
 
     member_id: str
@@ -137,7 +136,7 @@ class Membership(NamedTuple):
 
 
 class RebalanceListener(Protocol):
-    """Called when partitions are assigned or revoked. It may be called on a thread of the client, and must not block."""
+    """Called when partitions are assigned or revoked. May be called on a thread of the client; must not block."""
 
     def assigned(self, partitions: Collection[Partition]) -> None:
         """Partitions were assigned, in addition to the current ones."""
@@ -145,8 +144,8 @@ class RebalanceListener(Protocol):
     def releasing(self, partitions: Collection[Partition]) -> bool:
         """Partitions will be revoked: start no further records of them. Returns whether all started records are finished.
 
-        A client that can delay a rebalance for a moment asks until it is True, and then calls :meth:`revoked`. So the next member
-        repeats fewer records.
+        A client that can delay a rebalance briefly calls this until it returns True, and then calls :meth:`revoked`. So the next
+        member repeats fewer records.
         """
 
     def revoked(self, partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
@@ -157,25 +156,23 @@ class RebalanceListener(Protocol):
 
 
 class GroupClient(Protocol):
-    """A member of a consumer group. It joins, learns which partitions it holds, and commits; it fetches nothing.
+    """A member of a consumer group. It joins, learns which partitions it holds, and commits. It does not fetch.
 
-    One thread uses it. A client that has lost its membership is closed and discarded, and none of its state is used again.
+    Used by one thread. A client that has lost its membership is closed and discarded; none of its state is used again.
     """
 
     def poll(self, seconds: float) -> None:
-        """Take part in the group for up to so many seconds: join, join again, call the listener. Returns early when there is
-        nothing left to do.
+        """Take part in the group for up to ``seconds``: join, rejoin, call the listener. Returns early if nothing is left to do.
 
         Raises:
-            UnavailableError: no answer for now.
+            UnavailableError: no answer at the moment.
             NotMemberError: the group removed this process, or another process has taken its place.
             RefusedError: the group does not accept this member (no permission, an invalid session).
         """
 
     def subscribe(self, topics: Sequence[str]) -> None:
-        """Subscribe to exactly these topics from now on. The group joins again, and keeps the partitions of topics that stay.
-
-        The topics must exist and be readable.
+        """Subscribe to exactly these topics, which must exist and be readable. The member rejoins, and keeps its partitions of
+        topics that it still subscribes to.
         """
 
     def membership(self) -> Membership | None:
@@ -192,86 +189,81 @@ class GroupClient(Protocol):
         """
 
     def committed(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
-        """The committed offsets of the group. Partitions without a commit are left out.
+        """The committed offsets of the group. Partitions without a commit are omitted.
 
         Raises:
             UnavailableError: no answer.
         """
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
-        """Where partitions begin and end.
+        """The first and the end offsets of partitions.
 
         Raises:
             UnavailableError: no answer.
         """
 
     def close(self, *, leave: bool) -> None:
-        """Disconnect; with ``leave``, also leave the group, so that others need not wait for the session to expire.
+        """Disconnect. With ``leave``, also leave the group, so that others need not wait for the session to expire.
 
-        Never raises, and gives up after some seconds.
+        Never raises, and gives up after a few seconds.
         """
 
 
 class FetchClient(Protocol):
-    """Fetches records from given partitions and positions. It does not belong to a group.
-
-    One thread uses it.
-    """
+    """Fetches records from given partitions and positions, outside of any group. Used by one thread."""
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         """Fetch exactly these partitions: new ones from the given positions, the others from their current positions."""
 
     def seek(self, partition: Partition, offset: int) -> None:
-        """Fetch a partition from an offset on. Fetched records that were not returned are dropped."""
+        """Fetch a partition from an offset on. Fetched records that were not returned yet are dropped."""
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """Pause exactly these partitions, and fetch all others."""
 
     @property
     def longest_poll(self) -> float:
-        """How many seconds a poll may wait while nothing is expected. Short if :meth:`wake` cannot end a poll."""
+        """How many seconds a poll may wait when nothing is expected. Short if :meth:`wake` cannot end a poll."""
 
     def allow_long_polls(self) -> None:
-        """From now on the broker may hold a fetch for a long time, if the client supports that. Records end it, but newly
+        """From now on, the broker may hold a fetch for a long time, if the client supports that. Records end the fetch, but newly
         assigned or resumed partitions wait for it.
         """
 
     def rest(self) -> None:
-        """Called every few seconds at least while nothing is polled, because some clients accumulate events until they are
-        called.
-
-        Nothing is assigned, or everything is paused. Does not wait.
+        """Called at least every few seconds while nothing is polled (nothing is assigned, or everything is paused), because some
+        clients accumulate events until they are called. Does not wait.
         """
 
     def wake(self) -> None:
-        """End the current or the next poll, if the client supports that. May be called on any thread; never blocks, never raises."""
+        """End the current or the next poll, if the client supports that. May be called on any thread. Never blocks or raises."""
 
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
-        """Records that have arrived, or that arrive within the time.
+        """Records that have arrived, or that arrive within ``seconds``.
 
         Raises:
             OutOfRangeError: positions are not in the logs.
-            UnavailableError: a broker or the leader of a partition is away for now.
+            UnavailableError: a broker, or the leader of a partition, is unavailable.
             RefusedError: no permission, or a record that cannot be read.
         """
 
     def end(self, partition: Partition) -> int | None:
-        """The end of a partition as the latest fetch saw it; None before the first one."""
+        """The end of a partition according to the latest fetch; None before the first one."""
 
     def position(self, partition: Partition) -> int | None:
-        """The offset at which the client continues: at the end of a partition it is the end, even if the last offsets have no
-        record. None: unknown.
+        """The offset at which the client continues. At the end of a partition, this is the end offset, even if the last offsets
+        hold no records. None: unknown.
         """
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
-        """Where partitions begin and end.
+        """The first and the end offsets of partitions.
 
         Raises:
             UnavailableError: no answer.
         """
 
     def close(self) -> None:
-        """Disconnect. Never raises, and gives up after some seconds."""
+        """Disconnect. Never raises, and gives up after a few seconds."""
 
 
 class Pending(Protocol):
@@ -283,7 +275,7 @@ class Pending(Protocol):
 
 
 class ProducerClient(Protocol):
-    """Writes records with ``acks=all``, idempotent. Used from the event loop; no method may block for longer than a moment.
+    """Writes records with ``acks=all`` and idempotence. Used from the event loop; only :meth:`close` may block for long.
 
     Records of one partition are acknowledged in the order in which they were sent. A refused record does not cause others to be
     refused, but records that were sent with it may then be written after later ones, and twice.
@@ -294,7 +286,7 @@ class ProducerClient(Protocol):
 
         Raises:
             UnavailableError: they are not known yet.
-            PublishError: the topic may not be looked at.
+            PublishError: no permission to describe the topic.
         """
 
     def send(
@@ -306,10 +298,11 @@ class ProducerClient(Protocol):
         headers: Sequence[tuple[str, bytes]],
         timestamp_ms: int | None,
     ) -> Pending:
-        """Write a record. Without a partition the key chooses it (murmur2, as every Kafka client does); without a time, the wall clock.
+        """Write a record. Without a partition, the key determines it (murmur2, as in every Kafka client). Without a timestamp,
+        the record gets the time of the wall clock.
 
         Raises:
-            UnavailableError: the record cannot be accepted for now.
+            UnavailableError: the record cannot be accepted at the moment.
             PublishError: the record will never be accepted.
         """
 
@@ -320,8 +313,8 @@ class ProducerClient(Protocol):
         """The position in Kafka of a record whose result is known.
 
         Raises:
-            UnavailableError: it was not acknowledged; it may be sent again.
-            PublishError: Kafka refuses it.
+            UnavailableError: it was not acknowledged, and may be sent again.
+            PublishError: Kafka refused it.
         """
 
     def close(self, seconds: float) -> None:
@@ -329,7 +322,7 @@ class ProducerClient(Protocol):
 
 
 class Broker(Protocol):
-    """One implementation of Kafka access: it creates the clients. The constructors block while they connect.
+    """Access to Kafka with one client library: creates the clients. Its methods block while they connect.
 
     Raises:
         NoSessionError: no broker accepted the client.
@@ -337,22 +330,22 @@ class Broker(Protocol):
 
     @property
     def clock(self) -> Callable[[], float]:
-        """Seconds of a clock that never goes back, and that runs while the machine is suspended."""
+        """A clock in seconds that never goes back, and that runs while the machine is suspended."""
 
     @property
     def session_seconds(self) -> float:
-        """How long the group waits for a silent member before it removes it."""
+        """How long the group waits for a silent member before removing it."""
 
     def group_client(self, group: str, topics: Sequence[str], listener: RebalanceListener) -> GroupClient:
         """A member of a group that reads topics."""
 
     def fetch_client(self, *, partition_bytes: int, read_committed: bool = False) -> FetchClient:
-        """A reader. ``partition_bytes``: the most bytes of a partition in one fetch. ``read_committed``: without records of
-        aborted transactions.
+        """A reader. ``partition_bytes``: the most bytes of a partition in one fetch. ``read_committed``: skip records of aborted
+        transactions.
         """
 
     def producer_client(self, topics: Sequence[str]) -> ProducerClient:
-        """A writer that knows these topics already."""
+        """A writer that already knows these topics."""
 
     def admin(self, answer_seconds: float = 30.0) -> TopicAdmin:
-        """An administrator whose requests are answered within so many seconds, or not at all."""
+        """An admin client whose requests fail if they are not answered within ``answer_seconds``."""

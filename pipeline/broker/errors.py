@@ -11,17 +11,17 @@ class BrokerError(Exception):
     """Something went wrong between this process and Kafka::
 
         BrokerError
-         +-- UnavailableError        no answer, or none for now: ask again later
-         |    +-- NoSessionError     a client could not be started
-         +-- NotMemberError          the group does not count this process among its members
+         +-- UnavailableError        no answer, or not possible at the moment: try again later
+         |    +-- NoSessionError     a client could not connect
+         +-- NotMemberError          this process is not a member of the group
          +-- OutOfRangeError         a position is not in the log of its partition
-         +-- RefusedError            the answer is no, and asking again changes nothing
-              +-- MetadataError      there is more beside an offset than the brokers take
-              +-- PublishError       a record is not taken (too large, no permission)
-              +-- TopicError         topics could not be made, read or changed
+         +-- RefusedError            Kafka refuses; trying again does not help
+              +-- MetadataError      a commit has more metadata than the brokers accept
+              +-- PublishError       a record is not accepted (too large, no permission)
+              +-- TopicError         topics could not be created, read or changed
 
-    ``str(error)`` says what is wrong and, where somebody can do something about it, what to do. ``needs_a_person``: trying again is of no
-    use before somebody has changed something.
+    ``str(error)`` says what is wrong and, if somebody can fix it, what to do. ``needs_a_person``: trying again does not help
+    until somebody has changed something.
     """
 
     needs_a_person = True
@@ -33,17 +33,17 @@ class BrokerError(Exception):
 
 
 class UnavailableError(BrokerError):
-    """Kafka did not answer, or cannot do this now."""
+    """Kafka did not answer, or cannot do this at the moment."""
 
     needs_a_person = False
 
 
 class NoSessionError(UnavailableError):
-    """A client could not be started; the message names the servers and says what to do."""
+    """A client could not connect. The message names the servers and says what to do."""
 
 
 class NotMemberError(BrokerError):
-    """The group does not count this process among its members, or not in this generation."""
+    """The process is not a member of the group, or not of its current generation."""
 
 
 class OutOfRangeError(BrokerError):
@@ -55,13 +55,11 @@ class OutOfRangeError(BrokerError):
 
 
 class RefusedError(BrokerError):
-    """Kafka refuses, and asking again does not help."""
+    """Kafka refuses, and trying again does not help."""
 
 
 class MetadataError(RefusedError):
-    """The brokers accept less metadata with a commit than it has (``offset.metadata.max.bytes``); they accept the commit without
-    it.
-    """
+    """A commit has more metadata than the brokers accept (``offset.metadata.max.bytes``). They accept it without metadata."""
 
 
 class PublishError(RefusedError):
