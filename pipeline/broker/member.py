@@ -1,11 +1,11 @@
 """Membership: a thread that keeps this process in its group, learns which partitions it holds, and commits.
 
-It fetches nothing. So a long join (a dead neighbour must be removed first) delays no deliveries: the fetch thread keeps reading
-the current partitions (`pipeline.broker.consumer`).
+It does not fetch. So a long join (a dead member must be removed first) delays no deliveries: the fetch thread keeps reading the
+current partitions (`pipeline.broker.consumer`).
 
-The thread repeats: take part in the group; check whether the group has removed this process; learn where to begin with new
-partitions; commit what is finished. A process that has lost membership begins nothing, commits nothing, and forgets everything:
-epochs, positions, and the client with its state. A new client joins as a new member.
+The thread loops: take part in the group; check whether the group has removed this process; find the starting offsets of new
+partitions; commit finished records. A process that has lost its membership starts nothing, commits nothing, and discards all
+state: epochs, positions and the client. Then a new client joins as a new member.
 """
 
 from __future__ import annotations
@@ -31,26 +31,24 @@ from pipeline.ops.logs import logger
 log = logger(__name__)
 
 _JOIN_POLL_S: Final = 1.0
-"""A join is awaited in one poll: kafka-python drops one that ends between two polls."""
+"""One poll waits for the whole join: kafka-python drops a join that ends between two polls."""
 _SUBSCRIBED_S: Final = 10.0
-"""For this time after a subscription to more topics, a member may have to join again: by then every process knows of them, and
-has their metadata.
+"""For this long after subscribing to more topics, a member may have to rejoin. After that, every process knows the topics and has
+their metadata.
 """
 _TURN_S: Final = 0.5
-"""How often a member checks for a rebalance, and commits small numbers of records (less than `_COMMIT_AT`)."""
+"""How often a member checks for a rebalance, and commits small numbers of records (fewer than `_COMMIT_AT`)."""
 _EMPTY_S: Final = 15.0
-"""How long a member without partitions waits for some before it leaves the group and joins again; twice as long each time after
-that.
-"""
+"""How long a member without partitions waits for some before it leaves the group and rejoins. Doubles each time."""
 _LONGEST_EMPTY_S: Final = 3_600.0
 _COMMIT_AT: Final = 50
-"""So many finished records are committed immediately: uncommitted ones are delivered again after a crash."""
+"""This many finished records are committed immediately: uncommitted ones are processed again after a crash."""
 _COMMITS_APART_S: Final = 0.02
-"""The least time between two commits. At 3,000 records a second, 60 are committed at a time."""
+"""The minimum time between two commits: at 3,000 records per second, 60 are committed at a time."""
 
 
 class Member:
-    """One consumer's membership in its group. It is its client's rebalance listener."""
+    """One consumer's membership in its group. Also the rebalance listener of its client."""
 
     def __init__(
         self,
@@ -63,7 +61,7 @@ class Member:
         on_missing: Callable[[MissingOffsets], None],
     ) -> None:
         """``on_gone`` is called with partitions that are no longer ours; it must not block. ``on_missing`` is called with records
-        that were removed unread, before a commit passes them; it may block for a moment. Both are called on any thread.
+        that Kafka removed unread, before a commit passes them; it may block briefly. Both may be called on any thread.
         """
         self._broker = broker
         self._group = group
@@ -74,7 +72,7 @@ class Member:
         self._on_missing = on_missing
         self.lease = Lease(broker.session_seconds, broker.clock)
         self._completions: deque[tuple[Partition, int, int, int | None]] = deque()
-        """Of whole records, or (with a number) of a part."""
+        """Partition, epoch, offset, and the number of the finished part (None: the whole record)."""
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._client: GroupClient | None = None
@@ -84,13 +82,13 @@ class Member:
         """Our id in the group; None before the first join."""
         self._joining_since: float | None = None
         self._empty_since: float | None = None
-        """Since when the group has assigned no partition to this member; None if it has some, or is not in the group."""
+        """When this member was first seen without partitions; None if it has some, or is not in the group."""
         self._empty_seconds = _EMPTY_S
         self._left_empty_at = -math.inf
         self._subscribed_until = -math.inf
         self._lost: str | None = None
         self._sent: dict[Partition, Committed] = {}
-        """Commits without an answer yet. The group may have them."""
+        """Commits that were not acknowledged yet. The group may have stored them."""
         self._trouble = FailureBackoff(log)
         self._losses = FailureBackoff(log)
         self._metadata_trouble = FailureBackoff(log)
@@ -98,11 +96,11 @@ class Member:
     # --- any thread ---
 
     def finish(self, record: Record | Receipt) -> None:
-        """A record is done: its offset may be committed."""
+        """A record is finished: its offset may be committed."""
         self._complete((record.partition, record.epoch, record.offset, None))
 
     def finish_part(self, record: Record | Receipt, part: int) -> None:
-        """A part of a record is done: it may be committed."""
+        """A part of a record is finished: it may be committed."""
         self._complete((record.partition, record.epoch, record.offset, part))
 
     def _complete(self, completion: tuple[Partition, int, int, int | None]) -> None:
@@ -119,26 +117,26 @@ class Member:
         """Why this process is not a working member of the group (for health checks)."""
         if self._member_id is None:
             if self.lease.clock() - self._left_empty_at < self.lease.session_seconds:
-                return None  # it had nothing to do, and is about to join again
-            return f"this process is not a member of group {self._group} yet, or was put out of it"
+                return None  # it had nothing to do, and is about to rejoin
+            return f"this process is not a member of group {self._group} yet, or was removed from it"
         if self._assignment.partitions and not self.lease.is_valid():
-            return f"group {self._group} has not confirmed this member for a while; nothing is begun until it does"
+            return f"group {self._group} has not confirmed this member for a while; nothing is started until it does"
         return None
 
     def start(self) -> asyncio.Future[None]:
-        """Start the thread. The future is done when it has ended, and holds the error that ended it."""
+        """Start the thread. The future is done when the thread has ended, and holds the error that ended it."""
 
         def run() -> None:
             try:
                 self._run()
             except Exception:
-                log.exception("membership has ended", group=self._group)
+                log.exception("the membership thread failed", group=self._group)
                 raise
 
         return start_thread(run, f"group {self._group}")
 
     def stop(self) -> None:
-        """Commit what is finished, and leave the group."""
+        """Commit finished records, and leave the group."""
         self._stop.set()
         self._wake.set()
 
@@ -150,7 +148,7 @@ class Member:
         metrics.REBALANCES.labels(self._group, "assigned").inc()
 
     def releasing(self, partitions: Collection[Partition]) -> bool:
-        """Partitions are about to be revoked. In doubt, wait for nothing: they may already belong to another member."""
+        """Partitions are about to be revoked. While membership is in doubt, do not wait: they may belong to another member."""
         self._drain()
         return self._assignment.release(partitions) or not self.lease.is_valid()
 
@@ -165,7 +163,7 @@ class Member:
     def lost(self, partitions: Collection[Partition]) -> None:
         """Partitions already belong to another member."""
         self.lease.end()
-        self._lost = "the client was put out of the group"
+        self._lost = "the client was removed from the group"
         self._assignment.revoke(partitions)
         self._on_gone(frozenset(partitions))
 
@@ -182,7 +180,7 @@ class Member:
             self._end()
 
     def step(self) -> float:
-        """One turn. Returns the least number of seconds until the next one."""
+        """Run one iteration. Returns the minimum number of seconds until the next one."""
         try:
             if self._client is None:
                 wanted = (*self._topics, *self._added.begin(self.lease.clock()))
@@ -193,25 +191,25 @@ class Member:
         except NotMemberError as error:
             metrics.REBALANCES.labels(self._group, "lost").inc()
             self._part(leave=False)
-            return self._losses.note("membership is lost; joining again", group=self._group, reason=str(error))
+            return self._losses.note("membership is lost; rejoining", group=self._group, reason=str(error))
         self._trouble.over("the group answers again", group=self._group)
         if self._identity is not None:
             self._losses.over("this process is a member again", group=self._group)
         return _COMMITS_APART_S if self._identity is not None else 0.0
 
     def _end(self) -> None:
-        """Commit what is finished, and leave."""
+        """Commit finished records, and leave."""
         is_member = False
         if self._client is not None and self._identity is not None:
             try:
                 self._turn(self._client)
                 is_member = self.lease.is_valid()
             except BrokerError as error:
-                log.warning("the last commit failed; some records are delivered again", group=self._group, error=str(error))
+                log.warning("the last commit failed; some records will be processed again", group=self._group, error=str(error))
         self._part(leave=is_member)
 
     def _part(self, *, leave: bool) -> None:
-        """Drop the client, and forget everything that it reported."""
+        """Discard the client and everything that it reported."""
         client, self._client = self._client, None
         self.lease.end()
         held = self._assignment.partitions
@@ -239,22 +237,22 @@ class Member:
         self._leave_when_empty()
 
     def _follow_added_topics(self, client: GroupClient, generation: int) -> None:
-        """Subscribe to added topics, and make sure that the group assigns them to somebody."""
+        """Subscribe to added topics, and make sure that the group assigns them to a member."""
         now = self.lease.clock()
         if unread := self._added.to_look_for(self._assignment.partitions, now):
             begun = client.committed([Partition(topic, 0) for topic in unread])
             if self._added.see(begun, generation, now):
-                log.info("the group has given topics to nobody; this process joins again", group=self._group, topics=unread)
+                log.info("the group has assigned topics to no member; rejoining", group=self._group, topics=unread)
         if (added := self._added.to_subscribe(generation, now)) is not None:
             client.subscribe((*self._topics, *added))
             self._subscribed_until = now + _SUBSCRIBED_S
 
     def _leave_when_empty(self) -> None:
-        """Leave a group that has assigned no partition to this member, and join again.
+        """Leave a group that has assigned no partition to this member, and rejoin.
 
-        There may be more members than partitions; then nothing changes. But if a broker that just came back told the group's
-        leader of no topic, the leader assigns nothing to anybody. A static member that returns gets its former assignment, which
-        is nothing. Without a new member, the group would stay like that for ever.
+        If there are more members than partitions, this changes nothing. But if a broker that has just come back reports no topics
+        to the group's leader, the leader assigns nothing to anybody. A static member that returns gets its former, empty
+        assignment. Without a new member, the group would stay like that forever.
         """
         if self._assignment.partitions:
             self._empty_since, self._empty_seconds = None, _EMPTY_S
@@ -264,13 +262,13 @@ class Member:
             self._empty_since = now
         if now - self._empty_since < self._empty_seconds or self._stop.is_set():
             return
-        log.info("the group has given this process no partition; it leaves and joins again", group=self._group)
+        log.info("the group has assigned no partition to this process; leaving and rejoining", group=self._group)
         self._empty_since, self._empty_seconds = None, min(self._empty_seconds * 2, _LONGEST_EMPTY_S)
         self._left_empty_at = now
         self._part(leave=True)
 
     def _look(self, identity: Membership | None, began: float) -> None:
-        """Compare our identity with the former one. ``began``: a moment before the group was asked."""
+        """Compare our identity with the previous one. ``began``: when the poll of the group started."""
         if self._lost is not None:
             raise NotMemberError(self._lost)
         former, self._identity = self._identity, identity
@@ -279,14 +277,14 @@ class Member:
             return
         self._joining_since = None
         if self._member_id is not None and identity.member_id != self._member_id:
-            message = f"the group had given up {self._member_id}; it knows this process as {identity.member_id} now"
+            message = f"the group removed member {self._member_id}; this process is now member {identity.member_id}"
             raise NotMemberError(message)
         self._member_id = identity.member_id
         if former is None or former.generation != identity.generation:
-            self.lease.prove(began)  # a join has ended in between
+            self.lease.prove(began)  # a join has ended in the meantime
 
     def _watch_join(self, now: float) -> None:
-        """During a join the group waits for its members: while we are awake, nobody else gets our partitions."""
+        """During a join, the group waits for its members: while we are running, nobody else gets our partitions."""
         if self._member_id is None:
             return
         if self._joining_since is None:
@@ -298,31 +296,29 @@ class Member:
             self.lease.prove(now)
 
     def _prove(self, client: GroupClient) -> None:
-        """Check whether the group still counts us as a member, by a commit that changes nothing. Another process may have
-        continued in our place.
+        """Check with a commit that changes nothing whether we are still a member. Another process may have taken our place.
 
-        A commit that was not acknowledged may be in the coordinator's log nevertheless: the coordinator does not report it while
-        too few replicas have it. Repeating the previous commit would move the group back, so the unacknowledged one is sent
-        again.
+        A commit that was not acknowledged may still be in the coordinator's log: the coordinator does not report it while too few
+        replicas have it. Repeating the commit before it would move the group back, so the unacknowledged one is sent again.
         """
         sent = self.lease.clock()
         known_commits = self._assignment.last_committed()
         if self._assignment.partitions and not known_commits:
-            raise NotMemberError("membership is in doubt, and nothing was read yet that could prove it")
+            raise NotMemberError("membership is in doubt, and there is no commit yet that could prove it")
         for partition, known in list(known_commits.items())[:1]:
             found = client.committed([partition]).get(partition)
             if found is None or found.offset not in (known.offset, self._sent.get(partition, known).offset):
-                message = f"somebody else has committed {partition} meanwhile"
+                message = f"another process has committed {partition} in the meantime"
                 raise NotMemberError(message)
             self._send(client, {partition: self._sent.get(partition, found)})
         if client.membership() != self._identity:
-            raise NotMemberError("the group has given this process up while it was asked")
+            raise NotMemberError("the group removed this process while membership was checked")
         self.lease.prove(sent)
         if known_commits:  # a member without partitions has nothing to commit, and so no other proof: not worth a log line
-            log.info("the group still counts this process in", group=self._group)
+            log.info("the group has confirmed the membership of this process", group=self._group)
 
     def _begin(self, client: GroupClient) -> None:
-        """Learn where to begin with new partitions."""
+        """Find the starting offsets of new partitions."""
         unready = self._assignment.unready()
         if not unready:
             return
@@ -336,7 +332,7 @@ class Member:
                 client.commit({partition: start.last})  # records that are removed from now on count as missing
             if start.is_unreadable:
                 log.warning(
-                    "what was committed beside an offset cannot be read; what was finished beyond it is done again",
+                    "the metadata of a commit cannot be read; finished records above its offset are processed again",
                     group=self._group,
                     partition=str(partition),
                     offset=start.last.offset,
@@ -359,22 +355,24 @@ class Member:
             metrics.COMMITS.labels(self._group, "failed").inc()
             raise
         if client.membership() != self._identity:
-            raise NotMemberError("the group has given this process up during a commit")
+            raise NotMemberError("the group removed this process during a commit")
         metrics.COMMITS.labels(self._group, "ok").inc()
         self._assignment.committed(commits)
         self._sent.clear()
         self.lease.prove(sent)
 
     def _send(self, client: GroupClient, texts: Mapping[Partition, Committed]) -> None:
-        """Commit; without metadata, if the brokers do not accept that much."""
+        """Commit. If the brokers do not accept that much metadata, commit without it."""
         try:
             client.commit(texts)
         except MetadataError as error:
-            self._metadata_trouble.note("more is done again after a crash than need be", group=self._group, error=str(error))
+            self._metadata_trouble.note(
+                "commits have too much metadata; a crash repeats more", group=self._group, error=str(error)
+            )
             client.commit({partition: Committed(committed.offset) for partition, committed in texts.items()})
 
     def _drain(self) -> None:
-        """Note completions. A rebalance does the same on the client's thread."""
+        """Process completions. A rebalance does the same on the client's thread."""
         while self._completions:
             try:
                 partition, epoch, offset, part = self._completions.popleft()

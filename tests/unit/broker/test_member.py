@@ -123,7 +123,7 @@ def test_in_doubt_nothing_is_begun_until_the_group_has_confirmed(cluster: Cluste
     member.fetch()
     member.begin()
     assert begun(member) == [0]
-    assert "nothing is begun until it does" in str(member.consumer.problem())
+    assert "nothing is started until it does" in str(member.consumer.problem())
     turns(member)
     assert begun(member) == [0, 1]
     assert problem(member) is None

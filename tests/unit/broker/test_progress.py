@@ -212,7 +212,7 @@ def test_brokers_that_take_less_metadata_get_the_offsets_alone() -> None:
         half_way(world, process)
         assert world.committed == Committed(0)
         finished_by(world, process)
-    assert len([line for line in lines if "than need be" in line["event"]]) == 1
+    assert len([line for line in lines if "too much metadata" in line["event"]]) == 1
     assert world.sent_again == 0
 
 
