@@ -1,8 +1,9 @@
-"""A consumer in a group: passes the records of its partitions to the event loop, and takes completions back.
+"""A group consumer: passes the records of its partitions to the event loop, and takes completions back.
 
-Two threads, and two clients: one keeps membership (`pipeline.broker.member`), the other fetches. The fetch thread repeats: take
-over the assignment; fetch; buffer records by partition; hand over what is due while there is room. A partition with a buffer is
-paused. All are paused if buffered and outstanding records reach ``max_outstanding_bytes``, so memory is bounded.
+It has two threads, each with its own client: one keeps membership (`pipeline.broker.member`), the other fetches. The fetch thread
+loops: apply the assignment; fetch; buffer records by partition; hand over due records while there is room. A partition with
+buffered records is paused. All are paused if buffered and outstanding records reach ``max_outstanding_bytes``, so memory is
+bounded.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from pipeline.ops.logs import logger
 log = logger(__name__)
 
 _DOUBT_POLL_S: Final = 0.1
-"""While membership is in doubt, it is checked often whether processing may continue."""
+"""While membership is in doubt, polls are short, so that processing continues soon after it is confirmed."""
 _ROOM_WAIT_S: Final = 0.1
 _GATHER_S: Final = 0.02
-"""Each turn of the fetch thread takes the interpreter from the loop. If there is no room, it waits so long for completions."""
+"""Each iteration of the fetch thread takes the GIL from the event loop. If there is no room, it waits this long between two."""
 _DRAIN_S: Final = 0.01
 _MEASURED_EVERY_S: Final = 1.0
 _SILENT_S: Final = 30.0
@@ -44,10 +45,10 @@ _SILENT_S: Final = 30.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConsumerOptions:
-    """What a group consumer reads, and how much of it at a time.
+    """What a group consumer reads, and how much at a time.
 
-    At most ``max_outstanding`` records with ``max_outstanding_bytes`` in all are handed over and not finished; a larger record is
-    handed over alone. ``due_in`` says in how many seconds a record is due; by default, immediately. ``read_committed``: without
+    At most ``max_outstanding`` records with ``max_outstanding_bytes`` in total are handed over and not finished; a larger record
+    is handed over alone. ``due_in`` returns in how many seconds a record is due (default: immediately). ``read_committed``: skip
     records of aborted transactions. ``gather_seconds``: how long records may accumulate at the broker after a small fetch.
     """
 
@@ -121,7 +122,7 @@ class GroupConsumer:
         self._fetch_ended.add_done_callback(self._one_ended)
 
     async def stop(self, drain_seconds: float) -> None:
-        """Hand over nothing more, wait for what is under way, commit, leave the group."""
+        """Hand over no more records, wait for those in progress, commit, and leave the group."""
         self._stop_at = self._clock() + drain_seconds
         self._stopping.set()
         self._room.set()
@@ -131,7 +132,7 @@ class GroupConsumer:
         await self.stopped
 
     def _one_ended(self, ended: asyncio.Future[None]) -> None:
-        """One thread has ended: end the other, which is useless without it."""
+        """One thread has ended. If it failed, stop the other, which is useless without it."""
         if ended.exception() is not None:
             self._stop_at = 0.0
             self._stopping.set()
@@ -150,21 +151,21 @@ class GroupConsumer:
         """All results of the record are acknowledged by Kafka (or ClickHouse): its offset may be committed."""
         self._member.finish(record)
         self._outstanding.finish(record.size)
-        if not self._room.is_set():  # set() takes a lock; the fetch thread looks for room after it has cleared this
+        if not self._room.is_set():  # set() takes a lock; the fetch thread checks for room after clearing this
             self._room.set()
 
     def divide(self, record: Record | Receipt, check: int, parts: Sequence[int]) -> tuple[int, ...]:
-        """Process a record in parts (numbers from 1 on, rising): finished parts are committed before the whole record is.
+        """Process a record in parts (ascending numbers from 1): finished parts are committed before the whole record is.
 
-        Returns the parts that are left: an earlier assignment, here or elsewhere, may have done the others. Start them in this
-        order, and call :meth:`finish_part` for each. ``check`` distinguishes the record from another one at its offset.
+        Returns the remaining parts: an earlier assignment, here or in another process, may have finished the others. Start them in
+        this order, and call :meth:`finish_part` for each. ``check`` distinguishes the record from another one at the same offset.
         """
         divided = self._assignment.divide(record.partition, record.epoch, record.offset, check, parts)
         if divided is None:
             return tuple(parts)
         if divided.is_foreign:
             log.warning(
-                "the progress that was committed is another record's; nothing of it is left out",
+                "the committed progress belongs to another record; no part is skipped",
                 partition=str(record.partition),
                 offset=record.offset,
             )
@@ -185,7 +186,7 @@ class GroupConsumer:
     async def may_begin(self, record: Record | Receipt) -> bool:
         """Whether the record may be processed now. Waits while membership is in doubt (see `pipeline.broker.lease`).
 
-        Callers are answered in the order of their calls, also if some of them have to wait.
+        Calls return in the order in which they were made, even if some of them have to wait.
         """
         while self.is_current(record) and (self._in_doubt or not self._member.lease.is_valid()):
             turned = self._loop.create_future()
@@ -195,7 +196,7 @@ class GroupConsumer:
 
     def _post(self, call: Callable[..., None], *arguments: object) -> None:
         """Call it on the event loop."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
             self._loop.call_soon_threadsafe(call, *arguments)
 
     def _look_again(self) -> None:
@@ -207,14 +208,14 @@ class GroupConsumer:
     def read_also(self, topics: Sequence[str]) -> None:
         """Also read these topics, which exist and are readable: from the group's committed offset, or from their beginning.
 
-        Current partitions and records under way are kept. May be called before the start.
+        Current partitions and records in progress are kept. May be called before the start.
         """
         self._lag.read_also(topics)
         self._member.read_also(topics)
 
     @property
     def topics(self) -> Sequence[str]:
-        """The topics that it reads, or is about to read."""
+        """The topics that are read, or are about to be."""
         return self._lag.topics
 
     @property
@@ -223,7 +224,7 @@ class GroupConsumer:
         return self._outstanding.records
 
     def end(self, partition: Partition) -> int | None:
-        """The end of a partition as the latest fetch saw it; None before the first one."""
+        """The end of a partition according to the latest fetch; None before the first one."""
         return self._reading.ends.get(partition)
 
     def problem(self) -> str | None:
@@ -255,7 +256,7 @@ class GroupConsumer:
         return self.outstanding <= 0 or self._clock() > self._stop_at
 
     def step(self) -> float:
-        """One turn. Returns the least number of seconds until the next one."""
+        """Run one iteration. Returns the minimum number of seconds until the next one."""
         pause, came = 0.0, 0
         try:
             if self._client is None:
@@ -270,7 +271,7 @@ class GroupConsumer:
         except UnavailableError as error:
             # Brokers come and go; clients reconnect by themselves.
             metrics.CONSUMER_ERRORS.labels(self._group).inc()
-            pause = self._trouble.note("fetching failed, going on", group=self._group, error=str(error))
+            pause = self._trouble.note("fetching failed; trying again", group=self._group, error=str(error))
         self._turned_at = self._clock()
         if self._in_doubt:
             self._post(self._look_again)
@@ -281,7 +282,7 @@ class GroupConsumer:
         return pause or self._gathering.seconds(came)
 
     def _rest(self, seconds: float) -> None:
-        """Wait for so many seconds, and until there is room, but not after this consumer was stopped."""
+        """Wait for ``seconds``, and for room. Wait only briefly after this consumer was stopped."""
         if self._stop_at is not None:
             time.sleep(_DRAIN_S)
             return
@@ -308,7 +309,7 @@ class GroupConsumer:
         try:
             self._reading.out_of_range(self._client, partitions)
         except UnavailableError as error:
-            self._trouble.note("it cannot be seen where a partition begins", group=self._group, error=str(error))
+            self._trouble.note("the first offset of a partition cannot be read", group=self._group, error=str(error))
 
     def _poll_seconds(self, client: FetchClient) -> float:
         if self._outstanding.is_full(self._buffers.bytes):
@@ -343,7 +344,7 @@ class GroupConsumer:
         metrics.OUTSTANDING.labels(self._group).set(self.outstanding)
 
     def _pause(self, client: FetchClient) -> None:
-        """Fetch only partitions without a buffer, and only while there is room."""
+        """Fetch only partitions without buffered records, and only while there is room."""
         now = self._clock()
         self._buffers.release_due(now)
         for partition, offset in self._buffers.evict(self._max_waiting_bytes, now).items():
@@ -360,7 +361,7 @@ class GroupConsumer:
     # --- any thread ---
 
     def _end_poll(self) -> None:
-        """There is something to do other than waiting for records."""
+        """End the poll: there is something else to do than to wait for records."""
         if self._client is not None:
             self._client.wake()
 
@@ -369,7 +370,7 @@ class GroupConsumer:
             self._post(self._on_revoked, partitions)
 
     def _missing(self, found: MissingOffsets) -> None:
-        """Report each record once: a commit that would pass it may fail, and then it is found again."""
+        """Report each record once: if the commit that would pass it fails, it is found missing again."""
         with self._telling:
             missing = found.beyond(self._told_until.get(found.partition, 0))
             if missing is None:

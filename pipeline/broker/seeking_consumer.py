@@ -1,8 +1,8 @@
 """A member of a consumer group that can seek in its partitions: the owner of a partition requests what it wants to read.
 
-The group decides who owns a partition. The committed offset is where the partition's next owner begins, and nothing else is
+The group decides who owns a partition. The committed offset is where the next owner of a partition starts, and nothing else is
 committed: unlike a GroupConsumer, this one reads without finishing records. A partition is fetched only on request, so memory is
-limited to one fetch each. As in a GroupConsumer there are two threads and two clients: one keeps membership, the other fetches.
+limited to one fetch each. As in a GroupConsumer, there are two threads and two clients: one keeps membership, the other fetches.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SILENT_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class FetchedPage:
-    """Records in the order of their offsets; where to continue; and whether that is the end of the partition, as far as is known."""
+    """Records in offset order; where to continue; and whether that is the end of the partition, as far as is known."""
 
     records: list[Record]
     next: int
@@ -55,7 +55,7 @@ class _Request:
 
 
 class SeekingConsumer:
-    """Reads one topic. Every method except those of the threads is for the event loop."""
+    """Reads one topic. All methods are for the event loop, except those that the threads call."""
 
     def __init__(
         self,
@@ -115,18 +115,18 @@ class SeekingConsumer:
         self._end_wait()
 
     def hurry(self) -> None:
-        """Answer requests without waiting for records: the callers are about to end."""
+        """Answer requests without waiting for records: the callers are about to stop."""
         self._is_hurried = True
         self._end_wait()
 
     def _end_wait(self) -> None:
-        """The fetch thread has something else to do. Called on any thread."""
+        """End the wait of the fetch thread: it has something else to do. Called on any thread."""
         self._wake.set()
         if self._client is not None:
             self._client.wake()
 
     def _one_ended(self, ended: asyncio.Future[None]) -> None:
-        """One thread has ended: end the other, which is useless without it."""
+        """One thread has ended. If it failed, stop the other, which is useless without it."""
         if ended.exception() is not None:
             self._end_fetching()
             self._member.stop()
@@ -138,8 +138,8 @@ class SeekingConsumer:
     async def fetch(self, partition: int, offset: int | None, wait_seconds: float) -> FetchedPage:
         """Read a partition from an offset on (None: the committed one), as much as one fetch returns.
 
-        The page is empty if there were no records at the end of the partition for ``wait_seconds``. Send the next request after
-        the answer, and only for an assigned partition; a request for a partition that is revoked meanwhile is never answered.
+        The page is empty if no record arrived at the end of the partition for ``wait_seconds``. Send the next request after the
+        answer, and only for an assigned partition. If the partition is revoked in the meantime, the request is never answered.
         """
         answer: asyncio.Future[FetchedPage] = self._loop.create_future()
         self._asked.append((partition, _Request(offset, self._broker.clock() + wait_seconds, answer)))
@@ -147,15 +147,15 @@ class SeekingConsumer:
         return await answer
 
     def commit(self, partition: int, offset: int) -> None:
-        """Everything below the offset is done: the partition's next owner begins there."""
+        """Everything below the offset is finished: the next owner of the partition starts there."""
         place = Partition(self._topic, partition)
         epoch, known = self._assignment.epoch(place), self._assignment.last_committed().get(place)
         if epoch is None or known is None or offset <= known.offset:
             return
-        with contextlib.suppress(ValueError):  # the same offset was committed before, and is on its way
+        with contextlib.suppress(ValueError):  # a commit of the same offset is in progress
             if self._assignment.start(place, epoch, offset - 1):
                 self._member.finish(Receipt(place, offset - 1, epoch, 0))
-        self._assignment.oldest()  # it forgets what is finished
+        self._assignment.oldest()  # drops finished records
 
     @property
     def is_sure(self) -> bool:
@@ -171,9 +171,7 @@ class SeekingConsumer:
         if problem := self._member.problem():
             return problem
         for number in list(self._cut):
-            return (
-                f"{Partition(self._topic, number)} ends below what was read of it: the topic was recreated, or has lost records"
-            )
+            return f"{Partition(self._topic, number)} ends below what was read: the topic was recreated or has lost records"
         silent = self._broker.clock() - self._turned_at
         return f"nothing was fetched for {silent:.0f} s" if silent > _SILENT_S else None
 
@@ -192,13 +190,13 @@ class SeekingConsumer:
 
     def _post(self, call: Callable[..., None], *arguments: object) -> None:
         """Call it on the event loop."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
             self._loop.call_soon_threadsafe(call, *arguments)
 
     def step(self) -> float:
-        """One turn. Returns the least number of seconds until the next one."""
+        """Run one iteration. Returns the minimum number of seconds until the next one."""
         pause = 0.0
-        self._wake.clear()  # what is set from here on concerns this turn or the next one
+        self._wake.clear()  # a wake-up from here on concerns this iteration or the next one
         try:
             if self._client is None:
                 self._client = self._broker.fetch_client(partition_bytes=self._fetch_bytes)
@@ -209,7 +207,7 @@ class SeekingConsumer:
         except UnavailableError as error:
             # Brokers come and go; clients reconnect by themselves.
             metrics.CONSUMER_ERRORS.labels(self._group).inc()
-            pause = self._trouble.note("fetching failed, going on", group=self._group, error=str(error))
+            pause = self._trouble.note("fetching failed; trying again", group=self._group, error=str(error))
         self._turned_at = self._broker.clock()
         return pause
 
@@ -231,7 +229,7 @@ class SeekingConsumer:
                 self._post(self._came, number, epoch)
 
     def _came(self, number: int, epoch: int) -> None:
-        """On the event loop: a partition can be read, unless it was revoked again."""
+        """On the event loop: a partition can be read, unless it was revoked in the meantime."""
         if self._assignment.epoch(Partition(self._topic, number)) == epoch:
             self._on_assigned(frozenset({number}))
 
@@ -249,7 +247,7 @@ class SeekingConsumer:
             if request.offset is None:
                 committed = self._assignment.last_committed().get(place)
                 if committed is None:
-                    continue  # it was revoked; the next turn sees that
+                    continue  # it was revoked; the next iteration sees that
                 request.offset = committed.offset
             if self._positions.get(number) != request.offset:
                 client.seek(place, request.offset)
@@ -288,7 +286,7 @@ class SeekingConsumer:
             self._read_at = self._broker.clock()
             number = place.number
             request, epoch = self._requests.get(number), self._epochs.get(number)
-            if request is None or request.offset is None or epoch is None:  # it is read again on request
+            if request is None or request.offset is None or epoch is None:  # fetched again on request
                 self._positions.pop(number, None)
                 continue
             taken = [
@@ -303,7 +301,7 @@ class SeekingConsumer:
         now = self._broker.clock()
         for number, request in list(self._requests.items()):
             place = Partition(self._topic, number)
-            # The end in a fetch's answer is right on every broker; ListOffsets(LATEST) is not (the embedded one's is too low).
+            # The end in a fetch response is right on every broker; ListOffsets(LATEST) is not (too low on the embedded one).
             position, end = client.position(place), client.end(place)
             if (now >= request.until or self._is_hurried) and position is not None and end is not None and position >= end:
                 self._answer(number, FetchedPage([], position, is_end=True))
@@ -335,7 +333,7 @@ class SeekingConsumer:
                     )
                 self._cut[number] = self._broker.clock() + _LOOKED_AGAIN_S
             else:
-                self._positions.pop(number, None)  # it is there by now: ask again
+                self._positions.pop(number, None)  # it is in the log by now: fetch again
 
     # --- any thread ---
 
