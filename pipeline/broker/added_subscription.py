@@ -1,11 +1,11 @@
 """Topics that a member of a group reads in addition to its initial ones. Pure: `pipeline.broker.member` carries out the
 decisions.
 
-If a member joins with another subscription, the group assigns its partitions again, with one exception: a static member that
-returns after a crash takes its former place, and its subscription is not compared. If it died after it had learned of a topic,
-and before it had joined with it, nobody would get the topic until the next rebalance. So a member checks whether somebody has
-begun with each added topic: a member that gets a partition for the first time commits its starting offset. If nobody has, the
-member joins without the topic, and then with it.
+If a member joins with another subscription, the group reassigns its partitions, with one exception: a static member that returns
+after a crash gets its former assignment, and its subscription is not compared. If it crashed after learning of a topic and before
+joining with it, nobody would get the topic until the next rebalance. So a member checks whether anybody reads each added topic:
+a member that gets a partition for the first time commits its starting offset. If there is no commit, the member joins without the
+topic, and then with it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Final
 from pipeline.broker.api import Partition
 
 FIRST_LOOK_S: Final = 15.0
-"""How long a group may take to assign a topic before its members intervene; twice as long each time after that."""
+"""How long a group may take to assign a topic before its members intervene. Doubles each time."""
 _LONGEST_S: Final = 3_600.0
 
 
 class AddedSubscription:
-    """Added topics are never removed: records that are left in a topic must be read. :meth:`add` may be called on any thread."""
+    """Added topics are never removed: remaining records in a topic must be read. :meth:`add` may be called on any thread."""
 
     def __init__(self) -> None:
         self._added: tuple[str, ...] = ()
         self._subscribed: tuple[str, ...] = ()
         self._read: set[str] = set()
-        """Topics that somebody in the group has begun with."""
+        """Topics that a member of the group reads."""
         self._left_out_in: int | None = None
         """The generation in which topics that nobody reads are left out of the subscription; the next one includes them again."""
         self._patience = FIRST_LOOK_S
@@ -62,8 +62,8 @@ class AddedSubscription:
         return [topic for topic in self._subscribed if topic not in self._read]
 
     def see(self, committed: Iterable[Partition], generation: int, now: float) -> bool:
-        """Partitions for which the group has committed something. Returns whether the member must join again so that others get
-        the rest.
+        """Note for which partitions the group has a commit. Returns whether the member must rejoin so that the other topics are
+        assigned.
         """
         self._read.update(partition.topic for partition in committed)
         if self._read.issuperset(self._subscribed):

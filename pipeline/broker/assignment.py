@@ -1,11 +1,11 @@
-"""Which partitions this consumer holds, under which epoch, where each is read from, and what may be committed for it.
+"""The partitions that this consumer holds: the epoch of each, where it is read from, and what may be committed for it.
 
 The life of a partition here::
 
-    assigned --(the group thread learns where to begin)--> ready --(the fetch thread reads)--> ... --> revoked or lost
-       epoch n                                                                                        epoch n has ended
+    assigned --(the group thread finds where to start)--> ready --(the fetch thread reads)--> ... --> revoked or lost
+       epoch n                                                                                       epoch n has ended
 
-Each assignment of a partition has a separate epoch. A completion with another epoch belongs to an assignment that has ended:
+Each assignment of a partition has its own epoch. A completion with another epoch belongs to an assignment that has ended:
 another process delivers those records now, and nothing may be committed for them here (promise 1).
 """
 
@@ -28,11 +28,11 @@ class _Held:
     epoch: int
     tracker: OffsetTracker = field(default_factory=OffsetTracker)
     start: int | None = None
-    """Where reading begins; None until it is known."""
+    """Where reading starts; None until it is known."""
     last: Committed | None = None
     """The group's commit, as far as this process knows."""
     waiting: deque[tuple[int, float]] = field(default_factory=deque)
-    """The records from the lowest unfinished one on: offset, and since when it waits."""
+    """The records from the lowest unfinished one on: offset, and when it started to wait."""
     is_released: bool = False
     """No further records are started: the partition is about to be revoked."""
 
@@ -42,13 +42,13 @@ class _Held:
 
 
 class Beginning(NamedTuple):
-    """Where to begin with a partition: at ``last.offset``."""
+    """Where to start with a partition: at ``last.offset``."""
 
     partition: Partition
     epoch: int
     last: Committed
     finished: Collection[int] = ()
-    """Later records that an earlier assignment has finished."""
+    """Later records that an earlier assignment finished."""
     progress: Collection[RecordProgress] = ()
     """The progress of an earlier assignment in other records."""
 
@@ -69,14 +69,14 @@ class Assignment:
         """Called on any thread when partitions become readable or are gone; it must not block."""
 
     def assign(self, partitions: Iterable[Partition]) -> None:
-        """Take partitions; one that is already held keeps its epoch (cooperative rebalancing)."""
+        """Add partitions. One that is already held keeps its epoch (cooperative rebalancing)."""
         with self._lock:
             for partition in partitions:
                 if partition not in self._held:
                     self._held[partition] = _Held(next(self._epochs))
 
     def release(self, partitions: Iterable[Partition]) -> bool:
-        """Start no further records of partitions that are about to be revoked. Returns whether all started records are finished."""
+        """Start no more records of partitions that are about to be revoked. Returns whether all started records are finished."""
         with self._lock:
             going = [held for partition in partitions if (held := self._held.get(partition))]
             for held in going:
@@ -84,7 +84,7 @@ class Assignment:
             return all(held.tracker.lowest_unfinished is None for held in going)
 
     def revoke(self, partitions: Iterable[Partition]) -> dict[Partition, Commit]:
-        """Give partitions up. Returns what can still be committed for them."""
+        """Remove partitions. Returns what can still be committed for them."""
         with self._lock:
             revoked = [(partition, held) for partition in partitions if (held := self._held.pop(partition, None))]
         self.on_change()
@@ -102,7 +102,7 @@ class Assignment:
             return {partition: held.epoch for partition, held in self._held.items() if held.start is None}
 
     def begin(self, *beginnings: Beginning) -> None:
-        """Make partitions readable. Partitions that came together become ready together: the next fetch asks for all of them."""
+        """Make partitions readable: those that were assigned together at the same time, so that one fetch asks for all of them."""
         with self._lock:
             for partition, epoch, last, finished, progress in beginnings:
                 held = self._held.get(partition)
@@ -111,7 +111,7 @@ class Assignment:
         self.on_change()
 
     def ready(self) -> dict[Partition, tuple[int, int]]:
-        """The readable partitions: the epoch, and where reading begins under it."""
+        """The readable partitions: the epoch, and where reading starts in it."""
         with self._lock:
             return {partition: (held.epoch, held.start) for partition, held in self._held.items() if held.start is not None}
 
@@ -119,7 +119,7 @@ class Assignment:
         """Note that a record is started. False: do not process it; its assignment has ended or is about to, or an earlier one
         finished it.
 
-        ``since`` is when it began to wait, in seconds of any one clock; see :meth:`oldest`.
+        ``since`` is when it started to wait, in seconds of any one clock; see :meth:`oldest`.
         """
         with self._lock:
             held = self._held.get(partition)
@@ -129,9 +129,9 @@ class Assignment:
             return True
 
     def oldest(self) -> dict[Partition, float]:
-        """Since when the lowest unfinished record of each partition waits (its ``since``); partitions without one are left out.
+        """When the lowest unfinished record of each partition started to wait (its ``since``). Partitions without one are omitted.
 
-        Call it regularly: it forgets finished records.
+        Call it regularly: it also drops finished records.
         """
         with self._lock:
             for held in self._held.values():
@@ -141,7 +141,7 @@ class Assignment:
             return {partition: held.waiting[0][1] for partition, held in self._held.items() if held.waiting}
 
     def finish(self, partition: Partition, epoch: int, offset: int) -> bool:
-        """Note that a record is done. False: its assignment has ended, and the completion is ignored."""
+        """Note that a record is finished. False: its assignment has ended, and the completion is ignored."""
         with self._lock:
             held = self._held.get(partition)
             if held is None or held.epoch != epoch:
@@ -156,14 +156,14 @@ class Assignment:
             return held.tracker.divide(offset, check, parts) if held is not None and held.epoch == epoch else None
 
     def finish_part(self, partition: Partition, epoch: int, offset: int, part: int) -> None:
-        """Note that a part of a record is done; no effect if its assignment has ended."""
+        """Note that a part of a record is finished. No effect if its assignment has ended."""
         with self._lock:
             held = self._held.get(partition)
             if held is not None and held.epoch == epoch:
                 held.tracker.finish_part(offset, part)
 
     def committable(self) -> dict[Partition, Commit]:
-        """What can be committed and has not been."""
+        """What can be committed and is not committed yet."""
         with self._lock:
             commits = ((partition, held.committable()) for partition, held in self._held.items())
             return {partition: commit for partition, commit in commits if commit is not None}

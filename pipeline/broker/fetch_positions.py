@@ -1,7 +1,7 @@
-"""What the fetch thread reads and from where: translates the assignment into positions for a client.
+"""What the fetch thread reads, and from where: translates the assignment into positions for a client.
 
-Positions are ours. Records below a position are dropped, so that a client that continues from an older place repeats nothing (for
-example, because a broker came back with an old state, or because of a wrong leader epoch).
+We keep the positions ourselves. Records below a position are dropped, so that nothing is repeated if a client continues at an
+older offset (for example, because a broker came back with an old state, or because of a wrong leader epoch).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Read:
 
 
 class FetchPositions:
-    """Used by the fetch thread; :meth:`problem` by any."""
+    """Used by the fetch thread; :meth:`problem` by any thread."""
 
     def __init__(
         self,
@@ -63,8 +63,9 @@ class FetchPositions:
         """Why a held partition is not read."""
         for partition, (end, _) in list(self._cut.items()):
             return (
-                f"{partition} ends at offset {end}, below what group {self._group} has read: the topic was recreated, or has lost records. "
-                f"Nothing is read from it. If it is to starts over, run: oms-webhooks topics --begin-anew {partition.topic}"
+                f"{partition} ends at offset {end}, below what group {self._group} has read: the topic was recreated or has lost "
+                "records. Nothing is read from it. To read it from its beginning, run: "
+                f"oms-webhooks topics --begin-anew {partition.topic}"
             )
         return None
 
@@ -91,14 +92,14 @@ class FetchPositions:
             client.seek(partition, start)  # it may have been read before, under another epoch
 
     def take(self, client: FetchClient, partition: Partition, records: Sequence[Fetched]) -> tuple[int, Sequence[Fetched]]:
-        """The wanted part of fetched records, and their epoch."""
+        """Advance the position. Returns the epoch of the partition, and the fetched records without those below the position."""
         read = self._read.get(partition)
         if read is None or not records or self._assignment.epoch(partition) != read.epoch:
             return 0, ()
         if records[0].offset < read.position:
             if times := self._repeats.times(partition):
                 log.warning(
-                    "a client returned records that were read already; they are dropped",
+                    "a client returned records that were already read; they are dropped",
                     partition=str(partition),
                     position=read.position,
                     offset=records[0].offset,
@@ -118,7 +119,7 @@ class FetchPositions:
             client.seek(partition, offset)
 
     def out_of_range(self, client: FetchClient, partitions: Iterable[Partition]) -> None:
-        """Positions are not in the logs: find out why, and continue if that is right."""
+        """Positions are not in the logs: find out why, and continue if that is safe."""
         concerned = [partition for partition in partitions if partition in self._read]
         for partition, bounds in client.bounds(concerned).items():
             read = self._read[partition]
@@ -132,21 +133,21 @@ class FetchPositions:
             client.seek(partition, read.position)
 
     def _look_again(self, client: FetchClient) -> None:
-        """A broker that returned an old state may return the new one by now."""
+        """Check logs that end below our position again: a broker that returned an old state may return the new one by now."""
         due = [partition for partition, (_, at) in self._cut.items() if self._clock() - at > _LOOKED_AGAIN_S]
         for partition, bounds in (client.bounds(due) if due else {}).items():
             if bounds.end >= self._read[partition].position:
                 del self._cut[partition]
-                log.info("a log has grown beyond what was read again", partition=str(partition))
+                log.info("a log has caught up with what was read", partition=str(partition))
             else:
                 self._cut[partition] = (bounds.end, self._clock())
 
     def paused(self, buffered: Collection[Partition]) -> frozenset[Partition]:
-        """Partitions that must not be fetched now: those with a buffer, and logs that end below our position."""
+        """Partitions that must not be fetched now: those with buffered records, and those whose log ends below our position."""
         return frozenset(buffered) | frozenset(self._cut)
 
     def look_at_ends(self, client: FetchClient) -> dict[Partition, int]:
-        """The ends of the partitions, as seen by the latest fetches."""
+        """The ends of the partitions according to the latest fetches."""
         for partition in self._read:
             self._see_end(client, partition)
         return {partition: self.ends[partition] for partition in self._read if partition in self.ends}

@@ -1,7 +1,7 @@
-"""Where reading a partition begins, and which records are missing. Pure.
+"""Decides where to start reading a partition, and which records are missing. Pure.
 
-Kafka's reset policies (``earliest``, ``latest``) decide this silently: one repeats the whole retention, the other skips records
-that were never read. So no client gets a policy; this module decides, and its decision is reported.
+Kafka's reset policies (``earliest``, ``latest``) decide this silently: one repeats everything that is retained, the other skips
+records that were never read. So no client gets a policy; this module decides, and its decision is reported.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from pipeline.core.record_progress import RecordProgress
 
 @dataclass(frozen=True, slots=True)
 class MissingOffsets:
-    """Records that Kafka acknowledged, and removed before this group had read them."""
+    """Records that Kafka acknowledged, and removed before this group read them."""
 
     group: str
     partition: Partition
     first_offset: int
     until: int
-    """The first offset that is left."""
+    """The first remaining offset."""
     records: int
     """How many of the offsets between the two were not processed. A transaction's own markers count too."""
 
     def __str__(self) -> str:
         return (
-            f"{self.records} records of {self.partition}, offsets {self.first_offset} to {self.until - 1}, are gone: Kafka removed them before "
-            f"group {self.group} had read them. Raise the topic's retention.ms, and find out why the group was so far behind."
+            f"{self.records} records of {self.partition}, offsets {self.first_offset} to {self.until - 1}, are gone: "
+            f"Kafka removed them before group {self.group} had read them. Raise the topic's retention.ms, and find out why the "
+            "group was so far behind."
         )
 
     def beyond(self, told_until: int) -> MissingOffsets | None:
-        """Without what was reported before: the offsets below this one."""
+        """The part at or above an offset, because the rest was already reported; None if nothing remains."""
         first = max(self.first_offset, told_until)
         records = min(self.records, self.until - first)
         return MissingOffsets(self.group, self.partition, first, self.until, records) if records > 0 else None
@@ -40,8 +41,8 @@ class MissingOffsets:
 
 @dataclass(frozen=True, slots=True)
 class StartOffset:
-    """``last`` is what the group must commit from now on; ``finished`` are later offsets that are already done, and ``progress``
-    is the progress of others. ``is_unreadable``: the commit's metadata cannot be read.
+    """``last`` is what the group must commit from now on. ``finished`` are later offsets that are already finished, and
+    ``progress`` is the progress of others. ``is_unreadable``: the commit's metadata cannot be read.
     """
 
     last: Committed
@@ -52,7 +53,7 @@ class StartOffset:
 
 
 def starting_point(group: str, partition: Partition, committed: Committed | None, bounds: OffsetRange) -> StartOffset:
-    """Where a group continues after this commit. A new group reads everything."""
+    """Where a group continues after this commit. A new group starts at the first offset."""
     if committed is None:
         return StartOffset(Committed(bounds.first))
     read = decode_metadata(committed.offset, committed.metadata)
@@ -68,6 +69,6 @@ def starting_point(group: str, partition: Partition, committed: Committed | None
 
 
 def overtaken(group: str, partition: Partition, position: int, bounds: OffsetRange) -> MissingOffsets | None:
-    """What a reader misses if its position is below the first offset that is left."""
+    """The records that a reader misses if its position is below the first remaining offset; None if it misses none."""
     gone = bounds.first - position
     return MissingOffsets(group, partition, position, bounds.first, gone) if gone > 0 else None
