@@ -1,4 +1,4 @@
-"""Chooses the Kafka client from the settings; no code above this package knows which one it is."""
+"""Chooses the Kafka client according to the settings. No code above this package knows which one it is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pipeline.ops.settings import Settings
 
 
 def open_broker(settings: Settings, *, slot: str | None = None) -> Broker:
-    """The access to Kafka according to the settings. Nothing is connected yet.
+    """Access to Kafka according to the settings. Nothing is connected yet.
 
-    ``slot`` names this process among the members of its groups, also after a restart; None: members are dynamic.
+    ``slot`` names this process among the members of its groups, also after a restart. None: members are dynamic.
 
     Raises:
         MissingClientError: the chosen client is not installed.

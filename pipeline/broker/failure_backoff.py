@@ -31,20 +31,20 @@ class FailureBackoff:
         self._said_at = -_SAID_EVERY_S
 
     def note(self, message: str, **fields: object) -> float:
-        """Another failure. Logs the first one, and then one line a minute; returns how many seconds to wait."""
+        """Count a failure. Logs the first one, and then at most one line per minute. Returns how many seconds to wait."""
         self._failures += 1
         self._unsaid += 1
         if self._clock() - self._said_at >= _SAID_EVERY_S:
             self._log.warning(message, **fields, times=self._unsaid)
             self._said_at, self._unsaid, self._is_told = self._clock(), 0, True
         longest: float = min(_FIRST_S * 2.0 ** min(self._failures - 1, 10), self._longest)
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - so that processes do not ask in step
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - so that processes do not retry in step
 
     def over(self, message: str, **fields: object) -> None:
-        """It works again. Logs that, if the failure was logged.
+        """Note that it works again. Logs that, if the failure was logged.
 
         Further failures within the minute are counted, and logged when the minute is over, because a fault may come and go many
-        times a minute.
+        times in a minute.
         """
         if self._is_told:
             self._log.info(message, **fields, failures=self._failures)

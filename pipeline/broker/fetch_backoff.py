@@ -6,20 +6,20 @@ import time
 from collections.abc import Callable
 
 GATHER_S = 0.008
-"""The wait after a small fetch. At 200 events a second it halves the number of fetches; a record waits half of it on average."""
+"""The wait after a small fetch. At 200 events per second, it halves the number of fetches; on average a record waits half of it."""
 _LONGEST_S = 0.02
 _LITTLE_BYTES = 64 * 1024
 _BUSY_FROM = 0.5
-"""The share of a core. A Python process can use about one core."""
+"""The CPU use above which the wait grows, as a share of one core. A Python process can use about one core."""
 
 
 class FetchBackoff:
-    """Chooses the wait between fetches of one consumer; used by the poll thread.
+    """Chooses the wait between fetches of one consumer. Used by the fetch thread.
 
     A fetch costs about a millisecond of CPU time with 24 partitions, however few records it returns, and as much at the broker.
     If records arrive one by one, each would cost a fetch. So after a small fetch, the next one waits for ``gather_s`` seconds;
     records after a quiet time are handed over immediately. The busier the process, the longer the wait: otherwise, at 250 events
-    a second in bursts of three, a quarter of the fan-out's CPU time is spent on fetches (tests/bench/isolation.py).
+    per second in bursts of three, fetches would take a quarter of the fan-out's CPU time (tests/bench/isolation.py).
     """
 
     def __init__(

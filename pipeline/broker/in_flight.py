@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class InFlight:
-    """Counts records and their bytes. The poll thread adds, the event loop finishes: each writes its own counters only."""
+    """Counts records and their bytes. The fetch thread adds, the event loop finishes: each writes only its own counters."""
 
     def __init__(self, max_records: int, max_bytes: int) -> None:
         self._max_records = max_records
@@ -18,13 +18,13 @@ class InFlight:
         self._added_bytes += size
 
     def finish(self, size: int) -> None:
-        """Note that a record is done."""
+        """Note that a record is finished."""
         self._finished_bytes += size
         self._finished += 1
 
     @property
     def records(self) -> int:
-        """How many records are under way."""
+        """How many records are in progress."""
         return self._added - self._finished
 
     @property
@@ -38,7 +38,7 @@ class InFlight:
         return records <= 0 or (records < self._max_records and self.bytes + size <= self._max_bytes)
 
     def leaves_room(self, buffered_bytes: int) -> bool:
-        """Whether there are bytes left for the next fetch, in addition to these and the buffered ones."""
+        """Whether there is room for the next fetch, in addition to these records and the buffered ones."""
         return self.bytes + buffered_bytes < self._max_bytes
 
     def is_full(self, buffered_bytes: int) -> bool:

@@ -1,4 +1,4 @@
-"""How far a consumer is behind the ends of its partitions, since when its oldest record waits, and what it holds."""
+"""Measures how far a consumer is behind, how long its oldest record has been waiting, and how much it holds."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipeline.ops import metrics
 
 
 def waiting_since(buffered: Buffered, now: float) -> float:
-    """Since when a record waits for us: since it was due or, without a due time, since it was written. ``now`` and the result:
-    seconds of the broker's clock.
+    """When a record started to wait: when it was due or, without a due time, when it was written. ``now`` and the result: seconds
+    of `Broker.clock`.
     """
     if math.isfinite(buffered.due):
         return buffered.due
@@ -25,8 +25,8 @@ def waiting_since(buffered: Buffered, now: float) -> float:
 
 
 class Lag:
-    """The measurements of one consumer. Its fetch thread measures; ages are computed at the scrape, so they are right even if
-    that thread hangs.
+    """The metrics of one consumer. Its fetch thread measures; ages are computed at the scrape, so they are right even if that
+    thread hangs.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Lag:
         self._measured: set[Partition] = set()
 
     def show(self) -> None:
-        """Allow the ages to be scraped from now on."""
+        """Export the ages from now on."""
         self._is_shown = True
         self._show(self.topics)
 
@@ -64,9 +64,7 @@ class Lag:
             metrics.OLDEST_UNFINISHED.labels(self._group, topic).set_function(functools.partial(self._oldest_seconds, topic))
 
     def measure(self, positions: Mapping[Partition, int], ends: Mapping[Partition, int]) -> None:
-        """Set the metrics. ``positions`` and ``ends`` are of the partitions that are read; buffered records are counted as
-        unread.
-        """
+        """Set the metrics. ``positions`` and ``ends``: those of the partitions that are read. Buffered records count as unread."""
         metrics.OUTSTANDING_BYTES.labels(self._group).set(self._outstanding.bytes)
         metrics.BUFFERED_BYTES.labels(self._group).set(self._buffers.bytes)
         heads, now = self._buffers.heads(), self._clock()
@@ -80,7 +78,7 @@ class Lag:
             self._measured.add(partition)
 
     def forget(self) -> None:
-        """Another process holds these partitions now: they must not appear as stuck here."""
+        """Remove the metrics: another process holds these partitions now, and they must not appear stuck here."""
         self._remove(set(self._measured))
         self._is_shown = False
         for topic in self.topics:
@@ -92,6 +90,6 @@ class Lag:
         self._measured -= set(partitions)
 
     def _oldest_seconds(self, topic: str) -> float:
-        """How long the oldest record of a topic waits; 0 if none does. For the scrape, on the event loop."""
+        """How long the oldest record of a topic has been waiting; 0 if none is. Called at the scrape, on the event loop."""
         waiting = [since for partition, since in self._waiting_since.items() if partition.topic == topic]
         return max(0.0, self._clock() - min(waiting)) if waiting else 0.0

@@ -1,8 +1,8 @@
 """Combines several entries into one record: the results of a delivery are small, and kafka-python's cost is per record.
 
-Measured with tests/bench/path.py: two records for each delivery (its dispatch, its attempt) were nearly half of its CPU time. An
-entry waits a few milliseconds for others, longer if few come. It is acknowledged with its record: if the process dies before, the
-input of its delivery is not committed, and the delivery is made again.
+Measured with tests/bench/path.py: two records per delivery (its dispatch, its attempt) took nearly half of its CPU time. An entry
+waits a few milliseconds for others, longer if few arrive. It is acknowledged with its record: if the process dies before that,
+the input of its delivery is not committed, and the delivery is made again.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from schemas.batch import MOST_BATCHED
 
 _GATHER_S = 0.02
 _MOST_GATHERS = 5
-"""The longest wait of entries, in `_GATHER_S`. It adds to the time until an attempt can be searched."""
+"""The longest wait of an entry, as a multiple of `_GATHER_S`. It delays when an attempt can be searched."""
 _WANTED = 16
-"""The wanted entries of a record, if so many come in that time. A record costs the fan-out, Kafka and the recorder some wake-ups
-each.
+"""How many entries a record should have, if that many arrive in time. Each record costs the fan-out, Kafka and the recorder some
+wake-ups.
 """
 _SPARSE = 5.0
-"""Entries a second. With fewer, each is alone in its record anyway."""
+"""Entries per second. At lower rates, each entry is alone in its record anyway."""
 _RATE_OVER_S = 1.0
 _FULL_BYTES = 256 * 1024
 
@@ -38,7 +38,7 @@ class EntryPosition(NamedTuple):
 
 
 class BatchPace:
-    """How long entries wait, depending on how many came in the last second or so. No I/O and no clock."""
+    """How long entries wait, depending on the rate of the last second or so. No I/O and no clock."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -46,13 +46,13 @@ class BatchPace:
         self._periods = 1
 
     def count(self) -> None:
-        """An entry came."""
+        """Count an entry."""
         self._entries += 1
 
     def seconds(self, now: float) -> float:
-        """How long from now on. ``now``: seconds of the event loop's clock.
+        """How many seconds from ``now`` (by the clock of the event loop) until the next record is closed.
 
-        The records of all topics are closed at the same moments, or at some of them, so that one request takes them all.
+        Records of all topics are closed at the same moments, or at some of them, so that one request carries them all.
         """
         if self._since is None:
             self._since = now
@@ -65,17 +65,17 @@ class BatchPace:
 
 
 def batch_periods(a_second: float) -> int:
-    """How many of the shortest periods entries wait at this rate."""
+    """How many periods of `_GATHER_S` entries wait at this rate (entries per second)."""
     if a_second < _SPARSE:
         return 1
     return max(1, min(int(_WANTED / (a_second * _GATHER_S)), _MOST_GATHERS))
 
 
 class RecordBatcher:
-    """Entries on their way into one topic. ``separator`` separates their values, line breaks their headers.
+    """Batches the entries for one topic. ``separator`` separates their values; line breaks separate their headers.
 
     All entries of a record are of the same UTC day: the recorder inserts a record as a whole or not at all, and ClickHouse can
-    guarantee that only within one partition of a table, which consists of whole days.
+    guarantee this only within one partition of a table, which consists of whole days.
     """
 
     def __init__(self, producer: Producer, topic: str, *, separator: bytes, header: str | None = None) -> None:
@@ -113,7 +113,7 @@ class RecordBatcher:
         return acknowledged
 
     def _close(self, day: date, batch: _Batch) -> None:
-        if self._open.get(day) is not batch:  # it was full, or wanted soon, before its time was up
+        if self._open.get(day) is not batch:  # closed earlier, because it was full or needed soon
             return
         del self._open[day]
         headers = [(self._header, b"\n".join(batch.headers))] if self._header else []
@@ -124,7 +124,7 @@ class RecordBatcher:
 
 
 def _until_next(now: float) -> float:
-    """Until the next moment at which records may be closed."""
+    """How many seconds until the next moment at which records may be closed."""
     return _GATHER_S - now % _GATHER_S
 
 

@@ -1,4 +1,4 @@
-"""Runs one task for each record, and finishes the record when its task has succeeded."""
+"""Runs one task for each record, and finishes the record when its task succeeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.ops.logs import logger
 log = logger(__name__)
 
 Handle = Callable[[Record], Awaitable[None]]
-"""Processes a record. It returns when all results of the record are acknowledged; it raises only if continuing makes no sense."""
+"""Processes a record. Returns when all results of the record are acknowledged; raises only if the role cannot continue."""
 
 
 class RecordWorker:
@@ -31,15 +31,15 @@ class RecordWorker:
     async def start(self) -> None:
         """Join the group."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """The error that ended the work: the handler's, or the poll loop's."""
+        """The error that ended the work: of a handler, or of the consumer."""
         await self.consumer.start()
         self.consumer.stopped.add_done_callback(self._consumer_stopped)
 
     async def stop(self, drain_seconds: float) -> None:
-        """Take no more records, let those under way finish, commit, leave the group; then cancel the rest."""
+        """Take no more records, let those in progress finish, commit, and leave the group. Then cancel the rest."""
         try:
             await self.consumer.stop(drain_seconds)
-        finally:  # also if the poll loop had failed: nothing may continue while later parts are stopped
+        finally:  # even if the consumer has failed: no task may continue while other parts are stopped
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -58,11 +58,11 @@ class RecordWorker:
         receipt = record.receipt
         if await self.consumer.may_begin(record):
             handled = self._handle(record)
-            del record  # the handler keeps what it still needs of it
+            del record  # the handler keeps what it still needs
             try:
                 await handled
-            except Exception as error:  # not finished, so not committed; the role ends and a restart reads it again
-                log.exception("a record could not be dealt with", partition=receipt.partition, offset=receipt.offset)
+            except Exception as error:  # not finished, so not committed: the role stops, and reads it again after a restart
+                log.exception("a record could not be processed", partition=receipt.partition, offset=receipt.offset)
                 self._fail(error)
                 return
         self.consumer.finish(receipt)

@@ -1,4 +1,4 @@
-"""The protocol of topic administration, and the differences of a topic."""
+"""The protocol of topic administration, and the values that it returns."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Growth:
 
 
 class TopicAdmin(Protocol):
-    """Administers topics. Its calls block: run them in a thread, or before the event loop.
+    """Administers topics. Its calls block: run them in a thread, or before the event loop starts.
 
     Raises:
         UnavailableError: no broker answered in time.
@@ -47,7 +47,7 @@ class TopicAdmin(Protocol):
         """The names of all topics."""
 
     def ids(self, topics: Collection[str]) -> dict[str, UUID]:
-        """The ids of topics. A recreated topic has another id. Topics are left out if the brokers have no ids."""
+        """The ids of topics. A recreated topic has another id. Topics are omitted if the brokers have no ids."""
 
     def create_missing(self, specs: Sequence[TopicSpec]) -> list[str]:
         """Create the missing topics, and return their names. Safe to run from many processes at once."""
@@ -56,13 +56,13 @@ class TopicAdmin(Protocol):
         """Compare the topics with their required configuration: missing topics, fewer partitions, other settings."""
 
     def planned_growth(self, specs: Sequence[TopicSpec], wanted: int) -> list[Growth]:
-        """Which topics have fewer than ``wanted`` partitions, of those whose number is a setting. Empty if nothing is missing."""
+        """The topics with fewer than ``wanted`` partitions, of those whose number of partitions is a setting."""
 
     def grow(self, planned: Sequence[Growth]) -> None:
-        """Add partitions and wait until the brokers show them."""
+        """Add partitions, and wait until the brokers report them."""
 
     def forget_commits(self, group: str, topic: str) -> None:
-        """Delete what a group has committed for a topic: it will read it from its beginning.
+        """Delete a group's commits for a topic, so that the group reads it from its beginning.
 
         Raises:
             TopicError: a member of the group reads the topic.

@@ -1,7 +1,8 @@
 """Detects a recreated topic: one that was deleted and created again under the same name.
 
-Positions in the old topic mean nothing in the new one: the recorder would mistake new records for recorded ones, a group would start in the
-middle, and endpoints would silently disappear. So no role continues by itself. The problem is reported until a person accepts the new topic.
+Positions in the old topic mean nothing in the new one: the recorder would mistake new records for recorded ones, a group would
+start in the middle, and endpoints would silently disappear. So no role continues on its own. The problem is reported until
+somebody accepts the new topic.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ from schemas.topic_ids import TopicIdsRecord
 
 
 class TopicIds:
-    """The known ids of this process's topics, and their current ids. Without ids from the brokers, every topic counts as
-    unchanged.
-    """
+    """The known and the current ids of this process's topics. If the brokers have no ids, every topic counts as unchanged."""
 
     def __init__(self, topics: Collection[str]) -> None:
         """``topics``: those whose content this process reads."""
@@ -25,19 +24,19 @@ class TopicIds:
         self._found: Mapping[str, str] = {}
 
     def learn(self, record: TopicIdsRecord) -> None:
-        """The ids that are recorded in Kafka."""
+        """Note the ids that are recorded in Kafka."""
         self._known = record.ids
 
     def see(self, found: Mapping[str, UUID]) -> None:
-        """The current ids according to the brokers. May be called on any thread."""
+        """Note the current ids according to the brokers. May be called on any thread."""
         self._found = {**self._found, **{name: str(topic_id) for name, topic_id in found.items()}}
 
     def is_there(self, topic: str) -> bool:
-        """Whether brokers gave the id of a topic."""
+        """Whether the brokers have reported the id of a topic."""
         return topic in self._found
 
     def watch(self, topics: Iterable[str]) -> None:
-        """Also check these topics, because they are read from now on."""
+        """Also check these topics, which are read from now on."""
         self._topics = self._topics.union(topics)
 
     def recreated(self) -> list[str]:
@@ -56,12 +55,13 @@ class TopicIds:
         commands = "; ".join(f"oms-webhooks topics --begin-anew {name}" for name in names)
         are = "is another topic" if len(names) == 1 else "are other topics"
         return (
-            f"{', '.join(names)} {are} than before: deleted, and created again under the same name. The old records are gone, and old positions mean "
-            f"nothing in the new topic, so nothing is read. Restore the old topic, or accept the new one: {commands}"
+            f"{', '.join(names)} {are} than before: deleted, and created again under the same name. The old records are gone, and "
+            "old positions mean nothing in the new topic, so nothing is read. Restore the old topic, or accept the new one: "
+            f"{commands}"
         )
 
     def to_write(self, at: datetime) -> TopicIdsRecord | None:
-        """The record to write if topics were seen for the first time, otherwise None."""
+        """The record to write if topics were seen for the first time; otherwise None."""
         if not self._found.keys() - self._known.keys():
             return None
         return TopicIdsRecord(ids={**self._found, **self._known}, at=at)

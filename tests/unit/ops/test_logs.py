@@ -59,7 +59,7 @@ def test_an_exception_is_part_of_its_line(capsys: pytest.CaptureFixture[str]) ->
     try:
         int("went wrong")
     except ValueError:
-        logger("tests.two").exception("a record could not be dealt with", offset=41)
+        logger("tests.two").exception("a record could not be processed", offset=41)
 
     [line] = lines(capsys)
     assert (line["level"], line["offset"]) == ("error", 41)
