@@ -1,8 +1,8 @@
 """The producer: acks=all, idempotent, with acknowledgements that can be awaited.
 
-Clients learn of acknowledgements on threads of their own. Instead of a wake-up of the event loop for each, the loop looks at the
-oldest record of each partition every few milliseconds while something is outstanding: a partition is acknowledged in order.
-(Records whose key chooses the partition wait in one line a topic; there it may take a little longer.)
+Clients receive acknowledgements on their own threads. Instead of waking the event loop for each, the loop checks the oldest record
+of each partition every few milliseconds while records are outstanding: a partition is acknowledged in order. (Records whose key
+determines the partition share one queue per topic; there it may take a little longer.)
 """
 
 from __future__ import annotations
@@ -24,21 +24,24 @@ from pipeline.ops.logs import logger
 log = logger(__name__)
 
 _LOOK_AFTER_S: Final = 0.015
-"""A look wakes the event loop, and with `kafka_linger_ms` nothing is acknowledged sooner than that. A look every 4 ms was a sixth of what a
-delivery costs the fan-out at 200 a second."""
+"""Each check wakes the event loop, and because of `kafka_linger_ms` nothing is acknowledged sooner. At 200 deliveries per second,
+a check every 4 ms was a sixth of what a delivery costs the fan-out.
+"""
 _SELDOM_S: Final = 5.0
-"""How often the client is served while nothing is outstanding: librdkafka keeps what it has to say of brokers that are away until then."""
+"""How often the client is served while nothing is outstanding: librdkafka keeps errors about unavailable brokers until then."""
 _CLOSE_TIMEOUT_S: Final = 10.0
 _SILENT_S: Final = 10.0
-"""A record that is not acknowledged for longer says that Kafka takes no writes, whatever else it answers."""
+"""If a record is not acknowledged for this long, Kafka accepts no writes, whatever else it answers."""
 SLICE_S: Final = 1.2
-"""How long records that may go to any partition go to the same one. All processes change at the same moments, by the wall clock.
+"""How long records that may go to any partition go to the same one. All processes switch at the same moments, by the wall clock.
 
-ClickHouse's cost at ordinary rates is the number of inserts, 30 to 50 ms of CPU each, whatever is in it; and the recorder inserts the
-records of each partition apart. So the records of a slice stand in one partition, and the recorder's batches last as long: one insert a slice and table, not six a second.
-Longer slices would make attempts searchable later than promised (2 s, p95)."""
+At ordinary rates, the cost for ClickHouse is the number of inserts: 30 to 50 ms of CPU each, whatever is in them. The recorder
+inserts the records of each partition separately. So the records of a slice are in one partition, and the recorder's batches last
+as long as a slice: one insert per slice and table, not six a second. With longer slices, attempts would become searchable later
+than promised (2 s, p95).
+"""
 _SLICE_BYTES: Final = 1024 * 1024
-"""With more than that the next slice begins early: at high rates all partitions get records all the time, and all recorders have work."""
+"""Above this size, the next slice starts early, so that at high rates all partitions get records and all recorders have work."""
 
 
 class _Send(NamedTuple):
@@ -51,16 +54,16 @@ class _Send(NamedTuple):
     timestamp_ms: int | None
     acknowledged: asyncio.Future[Position]
     since: float
-    """When it was sent for the first time, by the clock of the event loop."""
+    """When it was first sent, by the clock of the event loop."""
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory it takes until it is acknowledged."""
+        """Approximate memory use in bytes until it is acknowledged."""
         return size_of(self.key, self.value, self.headers)
 
 
 class _Slice(NamedTuple):
-    """Which partition a topic's records go to for now, and how many bytes have gone there. ``number`` counts seconds since 1970."""
+    """The partition that a topic's records go to at the moment, and how many bytes went there. ``number``: slices since 1970."""
 
     number: int = -1
     partition: int = -1
@@ -78,7 +81,7 @@ class Producer:
         max_bytes: int = 64 * 1024 * 1024,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """``max_bytes`` is what :meth:`room` bounds. ``wall``: seconds since 1970, the same in all processes (about)."""
+        """``max_bytes``: the limit of :meth:`room`. ``wall``: seconds since 1970, about the same in all processes."""
         self._wall = wall
         self._broker = broker
         self._max_bytes = max_bytes
@@ -90,14 +93,14 @@ class Producer:
         self._trouble: dict[str, FailureBackoff] = {}
         self._serving = FailureBackoff(log)
         self._waiting_again: dict[int, _Send] = {}
-        """Records that were not acknowledged and are about to be sent again, by their identity."""
+        """Records that were not acknowledged and are about to be sent again, by their ``id()``."""
         self._looking = False
         self._closing = False
         self.stamp: Callable[[], int | None] = lambda: None
-        """The time of records that are sent, in milliseconds since 1970; None: that of the wall clock."""
+        """The timestamp of records that are sent, in milliseconds since 1970; None: that of the wall clock."""
 
     async def start(self) -> None:
-        """Connect, and learn of every topic.
+        """Connect, and fetch the metadata of every topic.
 
         Raises:
             NoSessionError: no broker answered.
@@ -108,7 +111,7 @@ class Producer:
         metrics.UNACKNOWLEDGED.set_function(lambda: float(sum(map(len, self._outstanding.values()))))
 
     async def close(self) -> None:
-        """Send what is left, and disconnect."""
+        """Send the remaining records, and disconnect."""
         self._closing = True
         self._seldom.cancel()
         await asyncio.to_thread(self._client.close, _CLOSE_TIMEOUT_S)
@@ -126,16 +129,16 @@ class Producer:
     ) -> asyncio.Future[Position]:
         """Write a record. The future is done when all in-sync replicas have it.
 
-        ``spread`` says that any partition will do; otherwise it is ``partition``, or the key chooses it (murmur2, as every Kafka client does).
-        A record that Kafka could not take for now is sent again until it is acknowledged; the future fails with PublishError only
-        when that is of no use.
+        ``spread``: any partition will do. Otherwise it is ``partition``, or the key determines it (murmur2, as in every Kafka
+        client). A record that Kafka does not accept at the moment is sent again until it is acknowledged. The future fails with
+        PublishError only if that does not help.
         """
         acknowledged: asyncio.Future[Position] = self._loop.create_future()
         self._begin(_Send(topic, key, value, headers, spread, partition, self.stamp(), acknowledged, self._loop.time()))
         return acknowledged
 
     def send_at(self, topic: str, *, key: bytes, value: bytes, timestamp_ms: int) -> asyncio.Future[Position]:
-        """Write a record that says when it was made, in milliseconds since 1970; otherwise as :meth:`send`."""
+        """Write a record with the given timestamp, in milliseconds since 1970; otherwise like :meth:`send`."""
         acknowledged: asyncio.Future[Position] = self._loop.create_future()
         self._begin(_Send(topic, key, value, (), False, None, timestamp_ms, acknowledged, self._loop.time()))
         return acknowledged
@@ -145,16 +148,16 @@ class Producer:
 
         Raises:
             UnavailableError: they are not known yet.
-            PublishError: the topic may not be looked at.
+            PublishError: no permission to describe the topic.
         """
         return self._client.partitions(topic)
 
     async def room(self, size: int) -> None:
-        """Wait until there is room for a record of about ``size`` bytes among what Kafka has not acknowledged.
+        """Wait until there is room for a record of about ``size`` bytes among those that Kafka has not acknowledged.
 
-        kafka-python takes records without end while the brokers are away. So whoever makes many records of one (an event has
-        many endpoints, each with an attempt and perhaps a retry with the whole body) asks for room first. A record that is
-        larger than the bound gets it when it is alone.
+        While the brokers are away, kafka-python accepts records without limit. So code that turns one record into many (an event
+        has many endpoints, each with an attempt and perhaps a retry with the whole body) waits for room first. A record that is
+        larger than the limit gets room when it is alone.
         """
         if not self._waiting and self._fits(self._bytes, size):
             return
@@ -164,18 +167,18 @@ class Producer:
         await turn
 
     def problem(self) -> str | None:
-        """Since when Kafka has not acknowledged a record, in words, when that is long; None when it takes what is written."""
+        """How long Kafka has not acknowledged a record, in words, if that is long; None if writing works (for health checks)."""
         waiting = [pending[0][1] for pending in self._outstanding.values() if pending]
         oldest = min([*waiting, *self._waiting_again.values()], key=lambda send: send.since, default=None)
         if oldest is None or (seconds := self._loop.time() - oldest.since) < _SILENT_S:
             return None
         return (
-            f"Kafka has not acknowledged a record of {oldest.topic} for {seconds:.0f} s. Are enough brokers there for its min.insync.replicas? "
-            "The record is sent again until Kafka acknowledges it."
+            f"Kafka has not acknowledged a record of {oldest.topic} for {seconds:.0f} s. Are enough brokers available for its "
+            "min.insync.replicas? The record is sent again until Kafka acknowledges it."
         )
 
     def is_stuck(self, topic: str) -> bool:
-        """Whether a record of the topic has not been acknowledged for long. Where there is one partition, another one waits behind it."""
+        """Whether a record of the topic has been unacknowledged for long. In a topic with one partition, others wait behind it."""
         waiting = [pending[0][1] for (name, _), pending in self._outstanding.items() if pending and name == topic]
         again = [send for send in self._waiting_again.values() if send.topic == topic]
         return any(self._loop.time() - send.since >= _SILENT_S for send in [*waiting, *again])
@@ -187,7 +190,7 @@ class Producer:
         slice_ = self._slices.get(topic, _Slice())
         number = int(self._wall() / SLICE_S)
         if slice_.number != number:
-            known = sorted(self._client.partitions(topic))  # what the client knows by now: partitions may have been added
+            known = sorted(self._client.partitions(topic))  # asked each time: partitions may have been added
             slice_ = _Slice(number, known[number % len(known)], size)
         elif slice_.size + size > _SLICE_BYTES:
             known = sorted(self._client.partitions(topic))
@@ -202,11 +205,11 @@ class Producer:
         self._send(send)
 
     def _send(self, send: _Send) -> None:
-        """Give a record to the client. Whatever is wrong, its waiter learns of it, or it is sent again."""
+        """Pass a record to the client. Whatever fails, the record is sent again, or its future gets the error."""
         try:
             partition = self._any_partition(send.topic, send.size) if send.spread else send.partition
             pending = self._client.send(send.topic, partition, send.key, send.value, send.headers, send.timestamp_ms)
-        except Exception as error:  # noqa: BLE001 - also one that no client should raise: a delivery waits for this record
+        except Exception as error:  # noqa: BLE001 - even one that no client should raise: a delivery waits for this record
             self._failed(send, error)
             return
         self._outstanding.setdefault((send.topic, partition), deque()).append((pending, send))
@@ -228,14 +231,14 @@ class Producer:
             self._seldom = self._loop.call_later(_SELDOM_S, self._look_seldom)
 
     def _look(self) -> None:
-        """Settle what has been acknowledged since the last look."""
+        """Settle the records that were acknowledged since the last check."""
         self._looking = left = False
         try:
             self._client.serve()
-        except Exception as error:  # noqa: BLE001 - whatever it is: what is acknowledged must be settled, now and at the next look
-            self._serving.note("the client of Kafka failed while it was served; it is served again", error=repr(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is: acknowledged records must be settled, now and later
+            self._serving.note("serving the Kafka client failed; trying again", error=repr(error))
         else:
-            self._serving.over("the client of Kafka can be served again")
+            self._serving.over("serving the Kafka client works again")
         for outstanding in self._outstanding.values():
             while outstanding and outstanding[0][0].is_done:
                 self._settle(*outstanding.popleft())
@@ -246,7 +249,7 @@ class Producer:
             self._look_later()
 
     def _let_in(self) -> None:
-        """Wake as many of those that wait as there is room for, the first ones first."""
+        """Wake waiting callers, in their order, as long as there is room."""
         taken = self._bytes
         while self._waiting and self._fits(taken, self._waiting[0][0]):
             size, turn = self._waiting.popleft()
@@ -271,7 +274,7 @@ class Producer:
         if isinstance(error, UnavailableError) and not self._closing:
             metrics.PRODUCE_RETRIES.labels(send.topic).inc()
             trouble = self._trouble.setdefault(send.topic, FailureBackoff(log))
-            seconds = trouble.note("Kafka did not acknowledge a record, sending it again", topic=send.topic, error=str(error))
+            seconds = trouble.note("Kafka did not acknowledge a record; sending it again", topic=send.topic, error=str(error))
             self._waiting_again[id(send)] = send
             self._loop.call_later(seconds, self._send_again, send)
             return
@@ -279,7 +282,7 @@ class Producer:
         metrics.PRODUCE_FAILURES.labels(send.topic).inc()
         if not send.acknowledged.done():
             if not isinstance(error, PublishError):
-                failure = PublishError(f"Kafka does not take a record for {send.topic}: {error}")
+                failure = PublishError(f"Kafka does not accept a record for {send.topic}: {error}")
                 failure.__cause__ = error
                 error = failure
             send.acknowledged.set_exception(error)

@@ -120,7 +120,7 @@ async def test_a_brokers_clock_that_jumps_is_followed_and_told(monkeypatch: pyte
 
 async def test_without_the_right_to_write_the_topic_it_is_the_wall_clocks_time() -> None:
     clocks, producer = Clocks(), FakeProducer()
-    producer.errors[TOPIC] = PublishError("Kafka does not take a record for webhooks.clock")
+    producer.errors[TOPIC] = PublishError("Kafka does not accept a record for webhooks.clock")
     async with running(clocks, producer) as clock:
         assert clock.seconds() is None
         assert clock.now() == at(START)
