@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 GATHER_S = 0.008
-"""The wait after a small fetch. At 200 events per second, it halves the number of fetches; on average a record waits half of it."""
+"""The wait after a small fetch. At 200 events per second it halves the number of fetches; a record waits half of it on average."""
 _LONGEST_S = 0.02
 _LITTLE_BYTES = 64 * 1024
 _BUSY_FROM = 0.5

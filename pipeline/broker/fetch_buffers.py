@@ -1,7 +1,7 @@
 """Fetched records that were not handed over yet, by partition. No I/O and no clock.
 
-A partition with a buffer is not fetched, so each holds at most one fetch. Records that are not due yet may use half of the
-consumer's memory; beyond that, the ones that are due last are dropped and fetched again in time.
+A partition with buffered records is not fetched, so each buffer holds at most one fetch. Records that are not due yet may use half
+of the consumer's memory; beyond that, the ones that are due last are evicted, and fetched again in time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pipeline.broker.api import Fetched, Partition, size_of
 
 DueIn = Callable[[Fetched, float], float]
-"""In how many seconds from a moment (seconds since 1970) a record may be handed over, asked when it arrives; 0 and below:
+"""Called when a record arrives, with the time in seconds since 1970. Returns in how many seconds it may be handed over; 0 or less:
 immediately.
 """
 
@@ -43,8 +43,7 @@ class _Queue:
 class FetchBuffers:
     """Used by the fetch thread.
 
-    ``now`` and due times are seconds of a clock that never goes back, so setting the wall clock changes nothing for waiting
-    records.
+    ``now`` and due times are seconds of a clock that never goes back, so setting the wall clock does not affect waiting records.
     """
 
     def __init__(self, due_in: DueIn | None = None) -> None:
@@ -53,10 +52,10 @@ class FetchBuffers:
         self._evicted: dict[Partition, float] = {}
 
     def add(self, partition: Partition, epoch: int, records: Iterable[Fetched], now: float = 0.0, wall: float = 0.0) -> None:
-        """Add fetched records, in the order of the offsets.
+        """Add fetched records, in offset order.
 
         ``wall`` is the same moment as ``now``, in seconds since 1970. Read that clock first: if time passes in between, records
-        are due a little late, and never early.
+        are due slightly late, but never early.
         """
         queue = self._queues.setdefault(partition, _Queue())
         for record in records:
@@ -70,8 +69,7 @@ class FetchBuffers:
     def take(self, fits: Callable[[int], bool], now: float) -> Iterator[tuple[Partition, Buffered]]:
         """Take due records while they fit; ``fits`` is called for each record after the previous ones were processed.
 
-        Every partition gets its turn: after it has given a record it goes to the end, and a record that does not fit is not
-        overtaken.
+        Partitions take turns: one that has yielded records moves to the end. No record overtakes one that does not fit.
         """
         for partition in list(self._queues):
             queue = self._queues[partition]
@@ -88,12 +86,12 @@ class FetchBuffers:
                 return
 
     def drop(self, partition: Partition) -> None:
-        """Forget a partition: it belongs to another process."""
+        """Forget a partition, because it belongs to another process."""
         self._queues.pop(partition, None)
         self._evicted.pop(partition, None)
 
     def evict(self, max_bytes: int, now: float) -> dict[Partition, int]:
-        """Drop records that are not due, the ones that are due last first, until such records use at most ``max_bytes``.
+        """Evict records that are not due, the latest ones first, until such records use at most ``max_bytes``.
 
         Returns the offset at which each of their partitions must be read again. They must not be fetched before they are due.
         """

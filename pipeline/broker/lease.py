@@ -1,10 +1,10 @@
-"""How long this process may believe that it is a member of its group. Pure: the clock is an argument.
+"""How long this process may assume that it is a member of its group. Pure: the clock is an argument.
 
-A group removes a member from which it has heard nothing for the length of a session. While the member is frozen (SIGSTOP, a
-suspended machine, a long pause of the host) or cut off, it does not learn of that, and continues with its state in memory. So
-membership needs proof, and a proof has a date: a commit that the coordinator accepted proves membership at the moment when it was
-sent, and a join proves it at the moment when its answer was awaited. After that, the member is in doubt: it begins nothing and
-commits nothing until it has a new proof, or has lost everything.
+A group removes a member that it has not heard from for the length of a session. A member that is frozen (SIGSTOP, a suspended
+machine, a long pause of the host) or cut off does not notice, and continues with its state in memory. So membership needs proof,
+and a proof has a time: an accepted commit proves membership at the moment when it was sent, and a join at the moment when the wait
+for its answer started. When the proof is too old, membership is in doubt: the member starts nothing and commits nothing until it
+has a new proof, or has lost its membership.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ import math
 from collections.abc import Callable
 
 _MARGIN = 0.3
-"""The share of a session that is left for a delivery to begin after the last check of the lease, and for differences between
-clocks.
-"""
+"""The share of a session that is reserved for deliveries that start just after a check of the lease, and for clock differences."""
 _LONGEST_JOIN = 3.0
-"""In sessions. During a join, nobody else can get this member's partitions: the group waits for it. A join that takes longer than
-this is not trusted any more; the connection may be silently gone.
+"""In sessions. During a join, nobody else can get this member's partitions, because the group waits for it. A join that takes
+longer than this is no longer trusted: the connection may be dead.
 """
 
 
 class Lease:
-    """The proof of one member. The group thread writes it, every other thread may read it."""
+    """The proof of one member. The group thread writes it; any thread may read it."""
 
     __slots__ = ("_proven_at", "_valid_seconds", "clock", "session_seconds")
 
@@ -34,15 +32,15 @@ class Lease:
         self._proven_at = -math.inf
 
     def prove(self, at: float) -> None:
-        """Membership is proven as of a moment of the clock."""
+        """Note that membership was proven at a moment of the clock."""
         self._proven_at = max(self._proven_at, at)
 
     def end(self) -> None:
-        """Membership is lost, or never existed."""
+        """Note that membership is lost."""
         self._proven_at = -math.inf
 
     def is_valid(self) -> bool:
-        """Whether work may begin."""
+        """Whether work may start."""
         return self.clock() - self._proven_at < self._valid_seconds
 
     def wants_proof(self) -> bool:
@@ -51,5 +49,5 @@ class Lease:
 
     @property
     def longest_join_seconds(self) -> float:
-        """How long a join that is under way is trusted."""
+        """How long a join in progress is trusted."""
         return self.session_seconds * _LONGEST_JOIN

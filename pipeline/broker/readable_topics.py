@@ -1,4 +1,4 @@
-"""Checks whether a process can read topics before a member of a group subscribes to them: an unreadable one would end the member."""
+"""Checks whether a process can read topics before a group member subscribes to them: an unreadable one would end the member."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POLL_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ReadableTopics:
-    """``readable``: topics whose records no broker refused; ``missing``: they do not exist, or are not visible to this process."""
+    """``readable``: topics whose records can be fetched. ``missing``: they do not exist, or are not visible to this process."""
 
     readable: Sequence[str] = ()
     missing: Sequence[str] = ()
@@ -40,7 +40,7 @@ def look_at_topics(broker: Broker, topics: Sequence[str]) -> ReadableTopics:
         ids = admin.ids(there) if there else {}
     missing = [topic for topic in topics if topic not in known]
     refused: dict[str, str] = {}
-    if there and _refusal(broker, there) is not None:  # find out which one
+    if there and _refusal(broker, there) is not None:  # find out which topics
         refused = {topic: refusal for topic in there if (refusal := _refusal(broker, [topic])) is not None}
     return ReadableTopics([topic for topic in there if topic not in refused], missing, refused, ids)
 

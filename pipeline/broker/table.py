@@ -1,7 +1,4 @@
-"""A topic with one partition as a table in memory: ready when it has caught up, and able to wait for an offset (read your
-writes).
-
-"""
+"""A topic with one partition as a table in memory: ready when it has caught up; can wait for an offset (read your writes)."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ class CompactedTable:
         self._is_patient = False
 
     async def start(self) -> None:
-        """Start reading and return when all existing records have been read.
+        """Start reading, and return when all existing records have been read.
 
         Raises:
             NoSessionError: Kafka accepted no connection. It can be started again.
@@ -99,11 +96,11 @@ class CompactedTable:
             failure = error
         if client is not None:
             client.close()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
             self._loop.call_soon_threadsafe(self._stop, failure)
 
     def _begin(self, client: FetchClient) -> None:
-        """Read from the beginning."""
+        """Start reading at the beginning."""
         while not self._stopping.is_set():
             try:
                 self._position = client.bounds([self._partition])[self._partition].first
@@ -115,7 +112,7 @@ class CompactedTable:
 
     def _pause(self, error: UnavailableError) -> None:
         metrics.TABLE_POLL_ERRORS.inc()
-        self._stopping.wait(self._trouble.note("a table cannot be read for now", topic=self._partition.topic, error=str(error)))
+        self._stopping.wait(self._trouble.note("a table cannot be read", topic=self._partition.topic, error=str(error)))
 
     def _turn(self, client: FetchClient) -> None:
         try:
@@ -126,7 +123,9 @@ class CompactedTable:
             self._pause(error)
             return
         except OutOfRangeError as error:
-            message = f"{self._partition.topic} ends below what was read of it: it was recreated, or has lost records. Restart this process."
+            message = (
+                f"{self._partition.topic} ends below what was read: it was recreated or has lost records. Restart this process."
+            )
             raise TopicError(message) from error
         self._trouble.over("a table can be read again", topic=self._partition.topic)
         records = [
@@ -136,12 +135,12 @@ class CompactedTable:
         ]
         if records:
             self._position = records[-1].offset + 1
-        # The end in a fetch's answer is right on every broker; ListOffsets(LATEST) is not (the embedded one's is too low).
+        # The end in a fetch response is right on every broker; ListOffsets(LATEST) is not (too low on the embedded one).
         end = client.end(self._partition)
         caught_up = end is not None and self._reached(client, end)
         if caught_up and not self._is_patient:
             self._is_patient = True
-            client.allow_long_polls()  # an empty topic is known to be read only when its first fetch ends
+            client.allow_long_polls()  # not earlier: whether a topic is empty is known only when its first fetch ends
         if records or (caught_up and not self.is_caught_up):
             self._loop.call_soon_threadsafe(self._apply, records, self._position, caught_up)
 
@@ -157,7 +156,7 @@ class CompactedTable:
             return
         try:
             self._on_records(list(records))
-        except Exception as error:  # noqa: BLE001 - the thread ends, and `stopped` tells
+        except Exception as error:  # noqa: BLE001 - the thread ends, and `stopped` gets the error
             self._refusal = error
             self._end()
             return
