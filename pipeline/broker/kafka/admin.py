@@ -31,17 +31,17 @@ from schemas.topics import TopicSpec
 _IN_SYNC: Final = "min.insync.replicas"
 _SHOWN_SECONDS: Final = 30.0
 _SHOWN_PAUSE: Final = 0.1
-"""How long brokers may take to show new partitions, and how often they are asked; they learn of them one after the other."""
+"""How long brokers may take to report new partitions, and how often they are asked. They learn of them one after the other."""
 
 
 class KafkaTopicAdmin:
-    """Administers topics. Its calls block: run them in a thread, or before the event loop."""
+    """See `pipeline.broker.topic_admin.TopicAdmin`."""
 
     def __init__(self, settings: Settings, answer_seconds: float = 30.0) -> None:
-        """Connect; each answer may then take ``answer_seconds``.
+        """Connect. Each answer may then take ``answer_seconds``.
 
         Raises:
-            NoSessionError: no broker answers, or none lets us in.
+            NoSessionError: no broker answers, or none accepts the client.
         """
         self._settings = settings
         answer_ms = round(answer_seconds * 1000)
@@ -56,7 +56,6 @@ class KafkaTopicAdmin:
         self.close()
 
     def close(self) -> None:
-        """Disconnect."""
         self._client.close()
 
     @translated()
@@ -65,16 +64,10 @@ class KafkaTopicAdmin:
 
     @translated()
     def ids(self, topics: Collection[str]) -> dict[str, UUID]:
-        """The ids of topics; left out if a broker has none."""
         return ids_of(self._client.describe_topics(list(topics)))
 
     @translated()
     def create_missing(self, specs: Sequence[TopicSpec]) -> list[str]:
-        """Create the missing topics, and return their names. Safe to run from many processes at once.
-
-        Raises:
-            TopicError: Kafka refused.
-        """
         existing = set(self.names())
         missing = [spec for spec in specs if spec.name not in existing]
         for spec in missing:
@@ -93,10 +86,10 @@ class KafkaTopicAdmin:
         except KafkaError as error:
             asked = self._settings.kafka_replication_factor if replicas is None else replicas
             message = (
-                f"Topic {spec.name} could not be made: {error}. Check kafka_replication_factor ({asked}) "
+                f"Topic {spec.name} could not be created: {error}. Check kafka_replication_factor ({asked}) "
                 "and the permission to create topics, or create it by hand with: " + describe(spec, self._settings, replicas)
             )
-            # The brokers of a starting cluster appear one after the other: there may be enough of them in a moment.
+            # The brokers of a starting cluster appear one after the other: there may soon be enough of them.
             passes = error.retriable or isinstance(error, InvalidReplicationFactorError)
             raise TopicError(message, needs_a_person=not passes) from error
 
@@ -108,11 +101,11 @@ class KafkaTopicAdmin:
         }
 
     def _replicas(self, spec: TopicSpec) -> int:
-        """How many replicas to create. A starting cluster has fewer brokers than it will have, so its own default may be better."""
+        """How many replicas to create. A starting cluster does not have all of its brokers yet: its own default may be better."""
         wanted = wanted_replicas(self._settings, self._brokers())
         if self._settings.kafka_replication_factor > 0 or wanted >= MOST_REPLICAS:
             return wanted
-        # Asks for the default without creating anything; refused while there are fewer brokers than that.
+        # Asks for the default without creating anything. Refused while there are fewer brokers than that.
         answer = self._client.create_topics({spec.name: self._topic(spec, -1)}, timeout_ms=30_000, validate_only=True)
         default = next((topic.get("replication_factor") or -1 for topic in answer["topics"]), -1)
         return max(wanted, default)
@@ -123,7 +116,6 @@ class KafkaTopicAdmin:
 
     @translated()
     def differences(self, specs: Sequence[TopicSpec]) -> list[Difference]:
-        """Compare the topics with their required configuration: missing topics, fewer partitions, other settings."""
         existing = set(self.names())
         present = [spec for spec in specs if spec.name in existing]
         found = [Difference(spec.name, "the topic", "there", "missing") for spec in specs if spec.name not in existing]
@@ -140,7 +132,6 @@ class KafkaTopicAdmin:
 
     @translated()
     def planned_growth(self, specs: Sequence[TopicSpec], wanted: int) -> list[Growth]:
-        """Which topics have fewer than ``wanted`` partitions, of those whose number is a setting. None if nothing is missing."""
         existing = set(self.names())
         growing = [spec.name for spec in specs if spec.partitions is None and spec.name in existing]
         topics = self._client.describe_topics(growing) if growing else []
@@ -149,12 +140,12 @@ class KafkaTopicAdmin:
 
     @translated()
     def grow(self, planned: Sequence[Growth]) -> None:
-        """Add partitions and wait until the brokers show them. In one request, so that members of a group join again only once.
+        """See `TopicAdmin.grow`. One request for all topics, so that members of a group rejoin only once.
 
         Repeating it is harmless: the request states the total number of partitions.
 
         Raises:
-            TopicError: Kafka refused some of them; the others have grown.
+            TopicError: Kafka refused some topics; the others have grown.
         """
         if not planned:
             return
@@ -169,16 +160,11 @@ class KafkaTopicAdmin:
         deadline = time.monotonic() + _SHOWN_SECONDS
         while any(len(topic["partitions"]) < wanted[topic["name"]] for topic in self._client.describe_topics(list(wanted))):
             if time.monotonic() > deadline:
-                raise _not_grown(f"the brokers do not show them after {_SHOWN_SECONDS:g} s")
+                raise _not_grown(f"the brokers do not report them after {_SHOWN_SECONDS:g} s")
             time.sleep(_SHOWN_PAUSE)
 
     @translated()
     def forget_commits(self, group: str, topic: str) -> None:
-        """Delete what a group has committed for a topic: it will read it from its beginning.
-
-        Raises:
-            TopicError: a member of the group reads the topic, or Kafka refused.
-        """
         described = self._client.describe_topics([topic])
         partitions = [TopicPartition(topic, each["partition_index"]) for one in described for each in one["partitions"]]
         try:
@@ -194,15 +180,15 @@ class KafkaTopicAdmin:
 
 def _not_forgotten(group: str, topic: str, error: KafkaError) -> TopicError:
     return TopicError(
-        f"The commits of group {group} for {topic} could not be removed: {error}. Stop the roles that read it, and run the command again. It "
-        "needs the right Delete for the group, and Read for the topic."
+        f"The commits of group {group} for {topic} could not be deleted: {error}. Stop the roles that read the topic, and run the "
+        "command again. It needs the right Delete for the group, and Read for the topic."
     )
 
 
 def _not_grown(why: str) -> TopicError:
     return TopicError(
         f"Partitions could not be added: {why}. Check the permission to alter topics (`oms-webhooks grants --role operator`), and "
-        "run the command again: what is done stays done."
+        "run the command again: it skips what is already done."
     )
 
 
@@ -227,7 +213,7 @@ def _config_differences(
 ) -> Iterable[Difference]:
     wanted = _config(spec, settings, replicas)
     for name, value in wanted.items():
-        # If a broker does not report a setting (the embedded one), it cannot be checked.
+        # A setting that the broker does not report cannot be checked (the embedded broker).
         if name in config and config[name]["value"] != value:
             yield Difference(spec.name, name, value, str(config[name]["value"]))
     in_sync = str(config[_IN_SYNC]["value"]) if _IN_SYNC in config else ""
@@ -238,7 +224,7 @@ def _config_differences(
 
 
 def describe(spec: TopicSpec, settings: Settings, replicas: int | None = None) -> str:
-    """The command of Kafka's tools that creates the topic. ``replicas``: the cluster's, if the settings have no number."""
+    """The command of Kafka's tools that creates the topic. ``replicas``: the cluster's number, if the settings have none."""
     count = settings.kafka_replication_factor if replicas is None else replicas
     options = " ".join(f"--config {name}={value}" for name, value in _config(spec, settings, count).items())
     partitions = spec.partitions or settings.kafka_partitions

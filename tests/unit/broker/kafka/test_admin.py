@@ -129,7 +129,7 @@ def test_a_refusal_says_what_to_do(client: FakeClient) -> None:
     client.errors[ORDERS.name] = InvalidReplicationFactorError("one broker only")
 
     with pytest.raises(
-        TopicError, match=r"Topic oms\.orders could not be made: .*one broker only.*kafka_replication_factor \(3\)"
+        TopicError, match=r"Topic oms\.orders could not be created: .*one broker only.*kafka_replication_factor \(3\)"
     ) as caught:
         KafkaTopicAdmin(SETTINGS).create_missing(SPECS)
     assert describe(ORDERS, SETTINGS) in str(caught.value)
@@ -199,7 +199,7 @@ def test_unset_the_replicas_follow_the_cluster(
 
 def test_a_cluster_that_is_still_being_started_is_waited_for_where_its_default_says_so(client: FakeClient) -> None:
     client.brokers, client.default_replicas = 1, 3
-    with pytest.raises(TopicError, match="could not be made") as caught:
+    with pytest.raises(TopicError, match="could not be created") as caught:
         KafkaTopicAdmin(UNSET).create_missing(SPECS)
     assert not caught.value.needs_a_person
     assert client.topics == {}
