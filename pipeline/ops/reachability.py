@@ -45,7 +45,7 @@ def server_finding(name: str, host: str, port: int, context: ssl.SSLContext | No
     except TimeoutError:
         return CheckResult(what, f"No answer within {CONNECT_SECONDS:g} s: a firewall or a network policy drops the connection.")
     except OSError as error:
-        return CheckResult(what, f"It cannot be connected to ({_words(error)}). Is it running, and is this its port?")
+        return CheckResult(what, f"Could not connect ({_words(error)}). Is it running, and is this its port?")
     with connection:
         return CheckResult(what, _handshake(connection, host, context) if context is not None else None)
 

@@ -1,6 +1,6 @@
 """Finds out which brokers answer, without kafka-python, which tries for a long time and gives the reasons only in its log.
 
-Brokers answer ApiVersions to everybody, before any login.
+Brokers answer ApiVersions requests from anybody, before any login.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _ANSWER_SECONDS: Final = 3.0
 _ALL_SECONDS: Final = 7.0
 """For all brokers together. Resolving names may take longer than everything else."""
 _OTHERS_SECONDS: Final = 0.5
-"""For the brokers that have not answered when one has."""
+"""For the other brokers, once one has answered."""
 
 # API key 18 (ApiVersions), version 0, correlation id 1, client id null.
 _API_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 _MOST_BYTES: Final = 64 * 1024
-"""Of the answer; a larger number is not Kafka's protocol."""
+"""The limit for the size of an answer. A larger number is not Kafka's protocol."""
 
 TLS_WANTED: Final = (
-    "This port speaks TLS. Set OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL, or take the port without TLS."
+    "This port speaks TLS. Set OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL, or use the port without TLS."
 )
 _TLS_FILES: Final = (
     "Check OMS_WEBHOOKS_KAFKA_SSL_CAFILE, OMS_WEBHOOKS_KAFKA_SSL_CERTFILE, OMS_WEBHOOKS_KAFKA_SSL_KEYFILE and "
@@ -41,19 +41,19 @@ _TLS_FILES: Final = (
 
 
 class NoAnswer(NamedTuple):
-    """Why a broker gave no answer."""
+    """Why a broker did not answer."""
 
     why: str
     needs_a_person: bool = False
 
 
-_NOTHING_HEARD: Final = NoAnswer(f"Nothing was heard from it within {_ALL_SECONDS:g} s.")
+_NOTHING_HEARD: Final = NoAnswer(f"It did not answer within {_ALL_SECONDS:g} s.")
 
 
 def reach_brokers(config: Mapping[str, Any]) -> list[str]:
-    """The ``bootstrap_servers`` of a client's ``config`` that answer, in their order. Blocks for some seconds at most.
+    """The ``bootstrap_servers`` of a client's ``config`` that answer, in their order. Blocks for a few seconds at most.
 
-    All are asked at once. When one has answered, the others have half a second left: one that hangs delays nobody.
+    All are asked at once. When one has answered, the others have half a second left, so that a broker that hangs delays nobody.
 
     Raises:
         NoSessionError: none answers.
@@ -78,8 +78,8 @@ def _ask(
 ) -> None:
     try:
         answers.put((server, _silence(host, port, context)))
-    except Exception as error:  # noqa: BLE001 - whoever asked waits for an answer, whatever it is
-        answers.put((server, NoAnswer(f"It cannot be asked ({error!r}).")))
+    except Exception as error:  # noqa: BLE001 - the caller waits for an answer, whatever it is
+        answers.put((server, NoAnswer(f"It could not be checked ({error!r}).")))
 
 
 def _within(answers: SimpleQueue[tuple[str, NoAnswer | None]], count: int) -> Iterator[tuple[str, NoAnswer | None]]:
@@ -101,7 +101,7 @@ def _context(config: Mapping[str, Any]) -> ssl.SSLContext:
     try:
         return tls_context(config.get("ssl_cafile"), client)
     except OSError as error:
-        message = f"The files for TLS with Kafka cannot be used: {error}. {_TLS_FILES}"
+        message = f"The TLS files for Kafka cannot be used: {error}. {_TLS_FILES}"
         raise NoSessionError(message, needs_a_person=True) from error
 
 
@@ -119,7 +119,7 @@ def _silence(host: str, port: int, context: ssl.SSLContext | None) -> NoAnswer |
                 connection.sendall(_API_VERSIONS)
                 size = int.from_bytes(b"".join(_read(connection, 4)), "big")
                 if not 0 < size < _MOST_BYTES:
-                    raise ConnectionError("what answers is not a Kafka broker")
+                    raise ConnectionError("the server is not a Kafka broker")
     except OSError as error:
         if context is None and not isinstance(error, TimeoutError) and speaks_tls(host, port):
             return NoAnswer(TLS_WANTED, needs_a_person=True)
@@ -132,9 +132,9 @@ def _not_connected(error: OSError) -> str:
         case socket.gaierror():
             return f"The name cannot be resolved ({error.strerror})."
         case TimeoutError():
-            return f"No connection within {_CONNECT_SECONDS:g} s: it is away, or a firewall drops the connection."
+            return f"No connection within {_CONNECT_SECONDS:g} s: it is down, or a firewall drops the connection."
         case _:
-            return f"It cannot be connected to ({error.strerror or error})."
+            return f"Could not connect ({error.strerror or error})."
 
 
 def _broken_off(error: OSError) -> NoAnswer:
@@ -143,19 +143,19 @@ def _broken_off(error: OSError) -> NoAnswer:
             advice = "Check OMS_WEBHOOKS_KAFKA_SSL_CAFILE, the host name and the dates of the certificate."
             return NoAnswer(f"Its certificate is not trusted: {error.verify_message}. {advice}", needs_a_person=True)
         case ssl.SSLEOFError():  # as a broker does while it is being stopped
-            return NoAnswer("It ends the connection during the TLS handshake.")
+            return NoAnswer("It closes the connection during the TLS handshake.")
         case ssl.SSLError():
             return NoAnswer(f"TLS fails ({error.reason or error}). Does this port speak TLS? {_TLS_FILES}", needs_a_person=True)
         case TimeoutError():
-            return NoAnswer(f"It takes connections and does not answer within {_ANSWER_SECONDS:g} s.")
+            return NoAnswer(f"It accepts connections but does not answer within {_ANSWER_SECONDS:g} s.")
         case _:
-            return NoAnswer(f"It ends the connection ({error.strerror or error}).")
+            return NoAnswer(f"The connection failed ({error.strerror or error}).")
 
 
 def _read(connection: socket.socket, size: int) -> Iterator[bytes]:
     while size:
         received = connection.recv(size)
         if not received:
-            raise ConnectionResetError("it hung up")
+            raise ConnectionResetError("closed without an answer")
         size -= len(received)
         yield received

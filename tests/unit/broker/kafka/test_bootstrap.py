@@ -80,13 +80,13 @@ def test_without_any_each_is_named_with_its_reason(sockets: ExitStack, monkeypat
     frozen, away = hanging(sockets), refusing()
     with pytest.raises(NoSessionError) as caught:
         reach_brokers(config(frozen, away))
-    assert f"{frozen}: It takes connections and does not answer within" in str(caught.value)
-    assert f"{away}: It cannot be connected to (Connection refused)" in str(caught.value)
+    assert f"{frozen}: It accepts connections but does not answer within" in str(caught.value)
+    assert f"{away}: Could not connect (Connection refused)" in str(caught.value)
     assert not caught.value.needs_a_person
 
 
 def test_one_of_which_nothing_is_heard_is_named_too(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "_ALL_SECONDS", 0.1)
     frozen = hanging(sockets)
-    with pytest.raises(NoSessionError, match=f"{frozen}: Nothing was heard from it within"):
+    with pytest.raises(NoSessionError, match=f"{frozen}: It did not answer within"):
         reach_brokers(config(frozen))

@@ -47,7 +47,7 @@ def silent() -> Iterator[str]:
 def test_a_broker_that_hangs_is_given_up_soon(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.broker.kafka.bootstrap._ANSWER_SECONDS", 0.2)
     started = time.monotonic()
-    with pytest.raises(NoSessionError, match=r"It takes connections and does not answer within 0\.2 s"):
+    with pytest.raises(NoSessionError, match=r"It accepts connections but does not answer within 0\.2 s"):
         KafkaTopicAdmin(Settings(_env_file=None, kafka_bootstrap_servers=silent))
     assert time.monotonic() - started < 10
 

@@ -209,7 +209,7 @@ def test_a_pipeline_whose_kafka_is_gone(monkeypatch: pytest.MonkeyPatch, capsys:
         assert run_main(monkeypatch, "topics") == 1
     said = capsys.readouterr().err
     assert f"Using Kafka at {address}, of the local pipeline at http://127.0.0.1:1 (started " in said
-    assert f"No Kafka broker can be used. {address}: It cannot be connected to (Connection refused)." in said
+    assert f"No Kafka broker can be used. {address}: Could not connect (Connection refused)." in said
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def growth() -> RenderableType:
 
 
 def findings() -> RenderableType:
-    return tables.findings([CheckResult("Kafka: broker-1.kafka.internal.example:9092", "It cannot be connected to.")])
+    return tables.findings([CheckResult("Kafka: broker-1.kafka.internal.example:9092", "Could not connect.")])
 
 
 def answer() -> RenderableType:
