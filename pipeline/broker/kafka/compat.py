@@ -1,22 +1,21 @@
 """The private parts of kafka-python that we use for speed. No other module uses them.
 
 Correctness does not depend on anything here: with ``kafka_speedups`` off, or with a version of kafka-python that this was not
-checked with, the product uses kafka-python's public API alone, logs that once, and takes more CPU time.
+checked with, the product uses only kafka-python's public API, logs that once, and takes more CPU time.
 
 What it saves, with kafka-python 3.0.12:
 
 - A poll of a waiting member asks the I/O thread three times (is the coordinator known, send fetches, wait for them), and each
-  time both threads take the interpreter from deliveries. Here it asks once.
+  time both threads take the GIL from deliveries. Here it asks once.
 - A reader has its own I/O thread, and the polling thread waits for it: four wake-ups for each fetch, and a socket to wake each
   other. Here the polling thread does the work itself, as kafka-python does if no I/O thread was started: two wake-ups.
 - A wait without a result ends with an exception that references itself: some 50 objects for the garbage collector each time, and
   pauses of 30 to 100 ms without deliveries. Here it simply ends.
-- There are thirteen system calls for each answer of a broker. Each releases the interpreter, and gets it back from a busy event
-  loop only after milliseconds. Here there are six.
-- Another thread cannot end a poll, so polls must be short and many. Here it can.
-- A poll of a member that waits for a join continues until its time is over, even if the join ends early. Here it ends with the
-  join.
-- A producer that may not send more at the moment spins 24,000 times a second. Here it waits.
+- Each answer of a broker takes thirteen system calls. Each of them releases the GIL, and gets it back from a busy event loop only
+  after milliseconds. Here there are six.
+- Another thread cannot end a poll, so polls must be short and frequent. Here it can.
+- If a member waits for a join, its poll continues until its time is over, even if the join ends early. Here it ends with the join.
+- A producer that may not send more at the moment busy-loops, 24,000 times a second. Here it waits.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ class Hooks:
     """No hooks: kafka-python unchanged."""
 
     least_poll_ms: ClassVar[int] = 50
-    """For a member of a group. If a topic has grown, kafka-python waits for the join only in the poll that begins it. A member that is
-    alone joins within milliseconds. If there are others, a join may take longer: then the group thread notices that it does not
-    end, and joins again.
+    """The shortest poll of a group member. If a topic has grown, kafka-python waits for the join only in the poll that starts it.
+    A member that is alone joins within milliseconds. With others, a join may take longer: then the group thread notices that it
+    does not end, and rejoins.
     """
 
     def configure(self, config: dict[str, Any]) -> dict[str, Any]:
@@ -56,17 +55,17 @@ class Hooks:
         return config
 
     def ask_for_the_join(self, consumer: KafkaConsumer) -> None:
-        """Called before a poll of a member of a group."""
+        """For a group member, called before each poll."""
 
     def poll_cheaply(self, consumer: KafkaConsumer) -> None:
-        """For a member of a group, called once."""
+        """For a group member, called once."""
 
     def wait_cheaply(self, consumer: KafkaConsumer) -> Callable[[], None] | None:  # noqa: ARG002 - as below
         """For a reader, called once. Returns a function that ends its poll from another thread; None if there is none."""
         return None
 
     def hold_longer(self, consumer: KafkaConsumer, milliseconds: int) -> None:
-        """For a reader: from now on, the broker may hold a fetch for so long."""
+        """For a reader: from now on, the broker may hold a fetch for this long."""
 
     def wait_while_full(self, producer: KafkaProducer) -> None:
         """For a producer, called once."""
@@ -78,7 +77,7 @@ class Speedups(Hooks):
     least_poll_ms = 0
 
     def __init__(self) -> None:
-        # kafka-python has no setting for the transport: connections that this process opens from now on use ours.
+        # kafka-python has no setting for the transport. Connections that this process opens from now on use ours.
         import kafka.net.manager  # noqa: PLC0415 - private, and only where the version is known
 
         kafka.net.manager.KafkaTCPTransport, kafka.net.manager.KafkaSSLTransport = _transports()
@@ -87,10 +86,10 @@ class Speedups(Hooks):
         return config | {"selector": SparingSelector}
 
     def ask_for_the_join(self, consumer: KafkaConsumer) -> None:
-        """Ask for the join that the member has to make or has begun, until it is over.
+        """Request the join that the member must make or has started, until it is over.
 
-        If kafka-python begins a join because a topic has grown, and it ends between two polls, kafka-python forgets it. Without
-        this, the member finds out by itself that its join takes too long, and joins again.
+        If kafka-python starts a join because a topic has grown, and the join ends between two polls, kafka-python forgets it.
+        Without this, the member notices only later that its join takes too long, and rejoins.
         """
         coordinator = consumer._coordinator  # noqa: SLF001
         if coordinator.need_rejoin() or coordinator.rejoining:
@@ -105,7 +104,8 @@ class Speedups(Hooks):
 
     def wait_cheaply(self, consumer: KafkaConsumer) -> Callable[[], None] | None:
         fetches = _Fetches(consumer._fetcher)  # noqa: SLF001
-        # Heartbeats need an I/O thread, but a reader has none. What is due between two polls (metadata) is done at the next one.
+        # Only heartbeats need an I/O thread, and a reader sends none. Work that is due between two polls (metadata) is done in the
+        # next one.
         consumer._net.stop()  # noqa: SLF001
         consumer._fetcher.fetch_records = fetches.fetch_records  # noqa: SLF001
         return fetches.end_poll
@@ -115,7 +115,7 @@ class Speedups(Hooks):
         consumer._fetcher.config["fetch_max_wait_ms"] = milliseconds  # noqa: SLF001
 
     def wait_while_full(self, producer: KafkaProducer) -> None:
-        """kafka-python confuses seconds with milliseconds there, and spins at the answer 0."""
+        """kafka-python confuses seconds with milliseconds there, and busy-loops if the answer is 0."""
         client = producer._sender._client  # noqa: SLF001 - nobody but its thread asks this object
         delay_s = client.connection_delay
         client.connection_delay = lambda node: max(delay_s(node) * 1000, _FULL_WAIT_MS)
@@ -135,10 +135,10 @@ def hooks_for(settings: Settings) -> Hooks:
 
 
 _FULL_WAIT_MS = 10
-"""For a producer that may not send more at the moment: an answer or a new connection wakes it. This is for other events."""
+"""How long a producer that may not send more at the moment waits. An answer or a new connection wakes it earlier."""
 _NO_PARTITION: Final = TopicPartition("", -1)
 _WAITS_LEFT_OUT = 3
-"""How many zero-length waits are skipped in a row: received data must wait for a few steps of the client at most."""
+"""How many zero-length waits are skipped in a row: received data waits for a few steps of the client at most."""
 _READ_BYTES = 64 * 1024
 _NOTHING_LEFT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -147,10 +147,10 @@ class SparingSelector(selectors.DefaultSelector):
     """The standard selector, with two differences.
 
     - A zero-length wait (the client has more to do) is skipped, up to three times in a row.
-    - An unknown socket is not described: kafka-python asks for one before every wait, and catches the KeyError. The standard
-      selector includes the socket's addresses in its text, twice, which takes system calls.
+    - The KeyError for an unknown socket does not describe it. kafka-python looks one up before every wait, and catches the error.
+      The standard selector puts the socket's addresses into the text, twice, which takes system calls.
 
-    Registration is the standard selector's: kafka-python closes a client's sockets from another thread, during a wait.
+    Registration is that of the standard selector: kafka-python closes a client's sockets from another thread, during a wait.
     """
 
     def __init__(self) -> None:
@@ -177,7 +177,7 @@ class SparingSelector(selectors.DefaultSelector):
 
 
 def _transports() -> tuple[type, type]:  # noqa: C901 - two classes that need their bases first
-    """The classes of the transports, created on demand, because kafka-python 3.1 has no module for them any more."""
+    """The transport classes, created on demand, because kafka-python 3.1 no longer has their module."""
     from kafka.errors import KafkaConnectionError  # noqa: PLC0415
     from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport  # noqa: PLC0415
 
@@ -194,13 +194,13 @@ def _transports() -> tuple[type, type]:  # noqa: C901 - two classes that need th
                         return b"".join(received), None  # there is no more; if there is, we are notified
             except _NOTHING_LEFT:
                 return b"".join(received), None
-            except Exception as error:  # noqa: BLE001 - those who wait for answers are told
+            except Exception as error:  # noqa: BLE001 - those who wait for answers get it
                 end = KafkaConnectionError(error)
             else:
                 end = KafkaConnectionError("The broker closed the connection.")
             if not received:
                 return b"", end
-            # Later, so that those that the answer wakes run first.
+            # Later, so that tasks that the data wakes run first.
             self._net.call_later(0, lambda: self.abort(end))
             return b"".join(received), None
 
@@ -222,7 +222,7 @@ def _transports() -> tuple[type, type]:  # noqa: C901 - two classes that need th
 
 
 def _trust_connection(coordinator: Any) -> None:
-    """While there is a connection to the coordinator, it is known: nobody need be asked."""
+    """While there is a connection to the coordinator, do not look it up again."""
     make_ready = coordinator.ensure_coordinator_ready
 
     def ensure_coordinator_ready(timeout_ms: float | None = None) -> bool:
@@ -235,7 +235,7 @@ def _trust_connection(coordinator: Any) -> None:
 
 
 def _end_with_the_join(consumer: KafkaConsumer) -> None:
-    """A poll of a member that waits for a join ends with the join, and not when its time is over: there is nothing to fetch."""
+    """If a member waits for a join, its poll ends with the join, not when its time is over: there is nothing to fetch."""
     fetch_records = consumer._fetcher.fetch_records  # noqa: SLF001
 
     def fetch_nothing(*arguments: Any, **named: Any) -> tuple[dict[Any, list[Any]], bool]:
@@ -255,7 +255,7 @@ def _nothing() -> None:
 class _Fetches:
     """Replaces `Fetcher.fetch_records`.
 
-    The original also ends a wait without a result with an exception that nobody sees, and that references itself: some 50 objects
+    The original also ends a wait without a result with an exception that nobody sees and that references itself: some 50 objects
     for the garbage collector each time. Every 15 ms, that is enough for pauses of 30 to 100 ms without deliveries.
     """
 
@@ -271,15 +271,14 @@ class _Fetches:
     def end_poll(self) -> None:
         """End the current or the next poll. Called on any thread."""
         self._is_to_end = True
-        with suppress(
-            Exception
-        ):  # the client is closed, or its thread has died: nobody waits any more, and the poll raises the reason
-            self._fetcher._net.call_soon_threadsafe(lambda: self._wake())  # noqa: PLW0108, SLF001 - the wait that is under way then
+        # Fails if the client is closed, or its thread has died: nobody is waiting then, and the poll raises the reason.
+        with suppress(Exception):
+            self._fetcher._net.call_soon_threadsafe(lambda: self._wake())  # noqa: PLW0108, SLF001 - of the wait at that time
 
     def fetch_records(
         self, max_records: int | None = None, update_offsets: bool = True, timeout_ms: float | None = None
     ) -> tuple[dict[Any, list[Any]], bool]:
-        """Records that have arrived, or that arrive within the time; and whether there is nothing to wait for. See kafka-python."""
+        """Records that have arrived or that arrive in time, and whether there is nothing to wait for. See kafka-python."""
         fetcher = self._fetcher
         records, partial = fetcher.fetched_records(max_records, update_offsets=update_offsets)
         if records:
@@ -302,7 +301,7 @@ class _Fetches:
         async def run() -> None:
             try:
                 done.success(await work)
-            except BaseException as error:  # noqa: BLE001 - whoever polls gets it
+            except BaseException as error:  # noqa: BLE001 - raised in the poll
                 done.failure(error)
 
         net.call_soon(run)
@@ -316,11 +315,11 @@ class _Fetches:
         return ends
 
     async def _await_records(self, timeout_ms: float | None, is_to_send: bool) -> bool:
-        """Send fetches, and wait for any; returns whether there was something to wait for. A coroutine of kafka-python's loop."""
+        """Send fetches, and wait for any. Returns whether there was something to wait for. Runs in kafka-python's loop."""
         fetcher = self._fetcher
         if is_to_send:
             await fetcher._send_fetches_async()  # noqa: SLF001
-        if fetcher._completed_fetches:  # noqa: SLF001 - came after the poll had looked, before its wait began
+        if fetcher._completed_fetches:  # noqa: SLF001 - arrived after the poll had checked, before this wait
             return True
         awaited = list(fetcher._fetch_futures)  # noqa: SLF001
         if fetcher._reset_task is not None and not fetcher._reset_task.is_done:  # noqa: SLF001
@@ -336,7 +335,7 @@ class _Fetches:
         for future in awaited:
             future.add_both(wake)
         self._wake = wake
-        if self._is_to_end:  # requested before this wait began
+        if self._is_to_end:  # requested before this wait
             wake()
         # kafka-python rounds down, and would poll repeatedly in the last millisecond.
         timer = None if timeout_ms is None else fetcher._net.call_later((timeout_ms + 1) / 1000, wake)  # noqa: SLF001
