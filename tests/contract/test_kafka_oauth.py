@@ -74,7 +74,7 @@ def test_a_wrong_secret_is_not_repeated(endpoint: TokenEndpoint) -> None:
 
 
 def test_nobody_listens() -> None:
-    with pytest.raises(TokenError, match="cannot be asked"):
+    with pytest.raises(TokenError, match="cannot be reached"):
         ClientCredentials("http://127.0.0.1:9/token", CLIENT_ID, CLIENT_SECRET).token()
 
 

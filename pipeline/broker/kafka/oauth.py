@@ -1,8 +1,8 @@
 """Tokens for SASL OAUTHBEARER: from a file that another program keeps up to date, or from an OpenID provider with client
 credentials (RFC 6749, 4.4).
 
-kafka-python asks for a token at every connection, on its I/O thread. So a token is kept until most of its lifetime is over, an
-answer is awaited only briefly, and an unavailable provider does no harm while the last token is valid.
+kafka-python asks for a token at every connection, on its I/O thread. So a token is kept until most of its lifetime is over, the
+wait for an answer is short, and an unavailable provider does no harm while the last token is valid.
 """
 
 from __future__ import annotations
@@ -24,17 +24,15 @@ if TYPE_CHECKING:
     import httpx
 
 ANSWER_SECONDS: Final = 5.0
-"""How long the provider may take. The I/O thread sends no heartbeats meanwhile, so it is far below any session timeout."""
+"""How long the provider may take. The I/O thread sends no heartbeats in that time, so it must be far below the session timeout."""
 _REFRESH_AT: Final = 0.8
-"""The share of a token's lifetime. The rest is for a provider that is unavailable for a while."""
+"""The share of a token's lifetime after which it is refreshed. The rest is for a provider that is temporarily unavailable."""
 _ASSUMED_SECONDS: Final = 60.0
-"""The lifetime of a token if its provider does not state it (``expires_in`` is optional)."""
+"""The lifetime of a token if the provider does not state it (``expires_in`` is optional)."""
 
 
 class TokenError(KafkaConnectionError):  # type: ignore[misc]  # kafka-python is untyped
-    """There is no token; the message says why and contains no secret. kafka-python treats it as a failed connection and tries
-    again.
-    """
+    """There is no token; the message says why, without secrets. kafka-python treats this as a failed connection, and retries."""
 
 
 class _Token(NamedTuple):
@@ -66,7 +64,7 @@ class FileTokens(AbstractTokenProvider):  # type: ignore[misc]
 
 
 class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
-    """Asks the provider; used by several clients, each in its own thread."""
+    """Asks the provider. Used by several clients, each in its own thread."""
 
     def __init__(
         self,
@@ -78,7 +76,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         ca_file: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        import httpx  # noqa: PLC0415 - few clusters want tokens, and every role loads this file
+        import httpx  # noqa: PLC0415 - few clusters use tokens, and every role loads this file
 
         super().__init__()
         self._url = url
@@ -113,7 +111,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
             with httpx.Client(verify=self._verify, timeout=ANSWER_SECONDS, trust_env=False) as client:
                 answer = client.post(self._url, data=self._form, auth=self._login)
         except httpx.HTTPError as error:
-            raise TokenError(f"kafka_oauth_token_url cannot be asked: {str(error) or type(error).__name__}") from error
+            raise TokenError(f"kafka_oauth_token_url cannot be reached: {str(error) or type(error).__name__}") from error
         if answer.status_code != httpx.codes.OK:
             raise TokenError(f"kafka_oauth_token_url answers {answer.status_code}{_said(answer)}; check the client id and secret")
         try:
