@@ -22,7 +22,7 @@ class KafkaBroker:
     """See `pipeline.broker.api.Broker`."""
 
     def __init__(self, settings: Settings, *, slot: str | None = None) -> None:
-        """``slot`` names this process among all members, also after a restart; None: members are dynamic."""
+        """``slot`` names this process among all members, also after a restart. None: members are dynamic."""
         self._settings = settings
         self._slot = slot
         self._hooks: Hooks = hooks_for(settings)
@@ -43,7 +43,7 @@ class KafkaBroker:
 
     def _replaced(self) -> None:
         """Two processes have the same name and would remove each other in turn: this one continues without a name."""
-        log.warning("another process came with the same member name; this one joins without a name", slot=self._slot)
+        log.warning("another process has the same member name; this one joins without a name", slot=self._slot)
         self._slot = None
 
     def fetch_client(self, *, partition_bytes: int, read_committed: bool = False) -> KafkaFetchClient:

@@ -1,4 +1,4 @@
-"""Reads what groups have committed, without being a member."""
+"""Reads the commits of a group without being a member."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ANSWER_MS: Final = 5_000
 
 
 class CommittedOffsets:
-    """The commits of one group. It connects at the first request, and keeps the connection. Used by one thread."""
+    """The commits of one group. Connects at the first request, and keeps the connection. Used by one thread."""
 
     def __init__(self, settings: Settings, group: str) -> None:
         self._config = client_config(settings) | {"request_timeout_ms": _ANSWER_MS}
@@ -29,7 +29,7 @@ class CommittedOffsets:
         self._client: KafkaAdminClient | None = None
 
     def read(self, partitions: Collection[Partition]) -> dict[Partition, Committed]:
-        """What is committed; partitions without a commit are left out.
+        """The committed offsets. Partitions without a commit are omitted.
 
         Raises:
             UnavailableError: no answer.
@@ -59,9 +59,9 @@ class CommittedOffsets:
             try:
                 client.close()
             except KafkaError as error:
-                log.warning("a client could not be closed in order", error=repr(error))
+                log.warning("a client could not be closed cleanly", error=repr(error))
 
 
 def text_of(metadata: str | None) -> str:
-    """The text in a commit. confluent-kafka includes the zero byte after it."""
+    """The metadata text of a commit, without the trailing zero byte of confluent-kafka."""
     return (metadata or "").rstrip("\0")

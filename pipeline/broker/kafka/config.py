@@ -1,4 +1,4 @@
-"""The connection arguments of every kafka-python client, from the settings."""
+"""The arguments of every kafka-python client, from the settings."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pipeline.ops.settings import Settings
 
 # Room for the largest record with its metadata in one request.
 _REQUEST_BYTES = 32 * 1024 * 1024
-# As much as a fast fan-out writes in the time of `kafka_linger_ms`, and less than brokers accept by default (1 MiB). For each
-# batch, kafka-python's thread asks the event loop's for the interpreter many times: a third of this size, and half the time, cost
-# a tenth more CPU for each delivery (tests/bench/path.py).
+# As much as a fast fan-out writes within `kafka_linger_ms`, and less than brokers accept by default (1 MiB). For each batch,
+# kafka-python's thread takes the GIL from the event loop many times: with a third of this size and half the linger time, a
+# delivery took a tenth more CPU time (tests/bench/path.py).
 _BATCH_BYTES = 768 * 1024
 
 _REQUEST_MS = 10_000
-"""How long an answer may take. A broker that hangs (a frozen machine) keeps its connections: until this time is over,
-kafka-python waits for it, although the other brokers have replaced it long before.
+"""How long an answer may take. If a broker hangs (a frozen machine), its connections stay open, and kafka-python waits for it
+until this time is over, although the other brokers have replaced it long before.
 """
 _ANSWER_MS = 5_000
-"""The part of it that is added to the time for which a broker may hold a fetch."""
+"""How much longer the answer to a fetch may take than the broker may hold it."""
 
 
 def client_config(settings: Settings) -> dict[str, Any]:
@@ -54,9 +54,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
 
 
 def heartbeat_ms(settings: Settings) -> int:
-    """Through its heartbeats an idle member learns that another one is gone; this time is added to the session of the dead
-    member.
-    """
+    """An idle member learns from its heartbeats that another one is gone, so this adds to the session of the dead member."""
     return min(3_000, settings.kafka_session_timeout_ms // 10)
 
 
@@ -69,14 +67,14 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
         "request_timeout_ms": max(_REQUEST_MS, settings.kafka_fetch_max_wait_ms + _ANSWER_MS),
         "session_timeout_ms": settings.kafka_session_timeout_ms,
         "heartbeat_interval_ms": heartbeat_ms(settings),
-        "metrics_enabled": False,  # kafka-python's metrics: nobody reads them, and each request would pay for them
+        "metrics_enabled": False,  # nobody reads kafka-python's own metrics, and they cost time in each request
     }
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:
     """Durable and batched: acks=all, idempotent, and patient while the brokers are away.
 
-    The client retries a record for a day, so that the idempotent producer prevents duplicates, instead of a second send().
+    The client itself retries a record for a day: the idempotent producer prevents duplicates then, but not after a second send().
     """
     return client_config(settings) | {
         "acks": "all",

@@ -1,4 +1,4 @@
-"""Finds what is wrong with Kafka: each broker's address, the credentials, the topics."""
+"""Finds problems with Kafka: the address of each broker, the credentials, the topics."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pipeline.ops.settings_kafka import addresses
 _ANSWER_SECONDS = 10.0
 _SIZE = struct.Struct(">I")
 _HEAD = struct.Struct(">hhih")
-"""The head of a request: its kind, its version, a number that the answer repeats, and the length of the client's name."""
+"""The head of a request: API key, version, correlation id, and the length of the client id."""
 _SASL_HANDSHAKE = 17
 _CLIENT = b"oms-webhooks"
 
 
 def kafka_findings(settings: Settings) -> Iterator[CheckResult]:
-    """Check everything, in an order in which each step needs the ones before; stops at the first without an answer."""
+    """Check everything, in an order in which each step needs the previous ones. Stops if no broker can be reached."""
     servers = list(_bootstrap(settings))
     try:
         tls = settings.kafka_security_protocol.endswith("SSL")
@@ -64,7 +64,7 @@ def _beyond_the_address(
     except BrokerError as error:
         if isinstance(error.__cause__, AuthorizationError):
             why = type(error.__cause__).__name__
-            yield CheckResult("Kafka: topics", f"The user may not look at them ({why}). Grant it DESCRIBE and DESCRIBE_CONFIGS.")
+            yield CheckResult("Kafka: topics", f"The user may not describe them ({why}). Grant it DESCRIBE and DESCRIBE_CONFIGS.")
         elif mechanism and (offered := _mechanisms(servers, context, mechanism)) and mechanism not in offered:
             advice = "Check OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"
             yield CheckResult(login, f"The brokers do not offer {mechanism}, but {', '.join(offered)}. {advice}.")
@@ -110,7 +110,7 @@ def _handshake(mechanism: str) -> bytes:
 
 
 def _offered(answer: bytes) -> list[str]:
-    """The mechanisms in the answer: after the repeated number and an error code, an array of texts.
+    """The mechanisms in the answer: after the correlation id and an error code, an array of texts.
 
     Raises:
         struct.error: it is incomplete.

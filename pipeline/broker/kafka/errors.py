@@ -25,12 +25,12 @@ from pipeline.broker.api import Partition
 from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, OutOfRangeError, RefusedError, UnavailableError
 
 _PASSES = (RebalanceInProgressError, CommitFailedError, KafkaTimeoutError, BrokerNotAvailableError)
-"""Errors that pass, although kafka-python does not call them retriable."""
+"""Temporary errors that kafka-python does not call retriable."""
 _PUT_OUT = (UnknownMemberIdError, IllegalGenerationError, FencedInstanceIdError)
 
 
 def ours(error: KafkaError) -> BrokerError:
-    """The meaning of a kafka-python error."""
+    """Our error for an error of kafka-python."""
     if isinstance(error, OffsetOutOfRangeError | LogTruncationError) and error.args and isinstance(error.args[0], dict):
         return OutOfRangeError([Partition(*partition) for partition in error.args[0]])
     if isinstance(error, _PUT_OUT):

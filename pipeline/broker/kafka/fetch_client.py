@@ -23,14 +23,14 @@ then paused (Fetcher.fetched_records: a used-up PartitionRecords is false but no
 of a fetch limit the memory instead.
 """
 _FETCH_BYTES: Final = 4 * 1024 * 1024
-"""The size of a fetch, compressed. There is one at a time from each broker. A larger batch comes alone."""
+"""The maximum size of a fetch, compressed. There is one fetch at a time from each broker. A larger batch comes alone."""
 _CLOSE_MS: Final = 2_000
 _PATIENT_MS: Final = 5_000
 _SHORT_MS: Final = 500
-"""A shorter configured time means that the broker does not end a fetch when records arrive."""
+"""If the configured ``fetch_max_wait_ms`` is shorter, the broker does not end a fetch when records arrive."""
 _LONGEST_S: Final = 1.0
 _LONGEST_UNENDED_S: Final = 0.1
-"""The longest poll that cannot be ended: a stop or a new assignment waits for it."""
+"""The longest poll if a poll cannot be ended: a stop or a new assignment waits for it."""
 
 
 class KafkaFetchClient:
@@ -40,7 +40,7 @@ class KafkaFetchClient:
         """Connect.
 
         Raises:
-            NoSessionError: no broker let the client in.
+            NoSessionError: no broker accepted the client.
         """
         own = {
             "group_id": None,
@@ -111,5 +111,5 @@ class KafkaFetchClient:
     def close(self) -> None:
         try:
             self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
-        except Exception as error:  # noqa: BLE001 - kafka-python's own thread may have died; whoever waits for the end must not wait for ever
-            log.warning("a reader could not be closed in order", error=repr(error))
+        except Exception as error:  # noqa: BLE001 - kafka-python's own thread may have died; the stop must not hang
+            log.warning("a reader could not be closed cleanly", error=repr(error))

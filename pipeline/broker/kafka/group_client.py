@@ -52,7 +52,7 @@ class KafkaGroupClient:
         """Connect. ``on_replaced`` is called if another living process has the same name.
 
         Raises:
-            NoSessionError: no broker let the client in.
+            NoSessionError: no broker accepted the client.
         """
         self._config = config
         self._group = group = identity.group
@@ -62,7 +62,7 @@ class KafkaGroupClient:
         joining = {
             "group_id": group,
             "partition_assignment_strategy": [CooperativeStickyAssignor()],
-            # This client does not decide where to read, and no policy may decide it.
+            # This client does not read, and no policy may decide where to start.
             "auto_offset_reset": "none",
         }
         if instance_id is not None:
@@ -122,8 +122,8 @@ class KafkaGroupClient:
             self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
             if leave and self._instance_id is not None:
                 remove_static_member(self._config, self._group, self._instance_id)
-        except Exception as error:  # noqa: BLE001 - kafka-python's own thread may have died; the group gives this member up by itself
-            log.warning("the group could not be left in order", group=self._group, error=repr(error))
+        except Exception as error:  # noqa: BLE001 - kafka-python's own thread may have died; the session of this member expires
+            log.warning("the group could not be left cleanly", group=self._group, error=repr(error))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python is untyped
@@ -135,7 +135,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-pytho
 
     def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         for partition in assigned:
-            self._consumer.seek(partition, 0)  # any position: without one, the client asks where to begin
+            self._consumer.seek(partition, 0)  # any position: without one, the client asks for one
             self._consumer.pause(partition)
         self._listener.assigned([Partition(*partition) for partition in assigned])
 
@@ -153,7 +153,7 @@ def _to_kafka(commits: Mapping[Partition, Committed]) -> dict[TopicPartition, Of
 
 
 def bounds(consumer: KafkaConsumer, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
-    """Where partitions begin and end, according to the brokers.
+    """The first and the end offsets of partitions, according to the brokers.
 
     Raises:
         UnavailableError: no answer, or none about one of them.

@@ -1,7 +1,4 @@
-"""Leaves a group for good. Closing does not remove a static member, because it is expected back. After an orderly stop it does
-not come back.
-
-"""
+"""Leaves a group for good. Closing does not remove a static member, because it is expected back; after a clean stop it is not."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ _LEAVE_MS: Final = 2_000
 
 
 def remove_static_member(config: Mapping[str, Any], group: str, instance_id: str) -> None:
-    """Have the group remove a static member immediately. ``config``: that of any kafka-python client.
+    """Remove a static member from a group immediately. ``config``: that of any kafka-python client.
 
     Raises:
         KafkaError: no broker did so in time.

@@ -1,8 +1,8 @@
-"""Filters kafka-python's log. While brokers are away, it repeats the same messages many times a second, at levels that demand
-attention.
+"""Filters kafka-python's log. While brokers are unavailable, it repeats the same messages many times a second, as warnings and
+errors.
 
-Its messages about connections are in our log at level ``debug`` only, because the readiness probe reports unavailable brokers in
-one line. Other messages are logged once a minute for each kind, with a count.
+Its messages about connections are logged only at level ``debug``, because the readiness probe reports unavailable brokers in one
+line. Other messages are logged once a minute for each kind, with a count.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.ops.once_a_minute import OnceAMinute
 log = logger(__name__)
 
 _CONNECTIONS: Final = ("kafka.net", "kafka.cluster")
-"""Loggers for connections only; they notice unavailable brokers first."""
+"""Loggers that are only about connections; they notice unavailable brokers first."""
 _AWAY: Final = (
     *("KafkaConnectionError", "NodeNotReadyError", "KafkaTimeoutError", "RequestTimedOutError", "ECONNREFUSED", "Cancelled"),
     *(
@@ -31,13 +31,13 @@ _AWAY: Final = (
         "Heartbeat failed",
     ),
 )
-"""Texts in messages of other loggers that mean that a broker is away."""
+"""Texts in messages of other loggers that mean that a broker is unavailable."""
 _NAMES: Final = re.compile(r"\S*[\d.'=]\S*")
 """Names of topics, partitions and clients, and numbers: kafka-python repeats a message for each topic."""
 
 
 class LibraryLog(logging.Handler):
-    """Reduces the log of a library."""
+    """Filters the log of a library."""
 
     library = "kafka-python"
 
@@ -46,7 +46,7 @@ class LibraryLog(logging.Handler):
         self._counts = OnceAMinute(clock)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log it, or not."""
+        """Log a message, unless it is a repetition."""
         message = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             message += f" ({record.exc_info[1]!r})"
