@@ -100,7 +100,7 @@ async def problem(**values: str) -> str:
             {"kafka_sasl_mechanism": "SCRAM-SHA-256"},
             "The brokers do not offer SCRAM-SHA-256, but OAUTHBEARER, PLAIN, SCRAM-SHA-512",
         ),
-        ({"kafka_security_protocol": "SSL"}, "it may want SASL"),
+        ({"kafka_security_protocol": "SSL"}, "it may require SASL"),
         ({"kafka_security_protocol": "SASL_PLAINTEXT"}, "This port speaks TLS"),
     ],
 )
@@ -144,7 +144,7 @@ def environment(kafka: SecureKafka, **changed: str) -> dict[str, str]:
         ({"kafka_sasl_mechanism": "SCRAM-SHA-256"}, "OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"),
         ({"kafka_ssl_cafile": "another authority"}, "Its certificate is not trusted"),
         ({"kafka_security_protocol": "SASL_PLAINTEXT"}, "This port speaks TLS"),
-        ({"kafka_security_protocol": "SSL"}, "it may want SASL"),
+        ({"kafka_security_protocol": "SSL"}, "it may require SASL"),
     ],
 )
 @pytest.mark.parametrize("kafka_client", CLIENTS)

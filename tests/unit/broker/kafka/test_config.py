@@ -76,7 +76,7 @@ def test_a_password_that_is_not_used_is_not_called_wrong() -> None:
     said = [
         "Bootstrap attempt to bootstrap-0 failed: KafkaConnectionError: The broker closed the connection. (backoff 0.04 secs)"
     ]
-    assert "it may want SASL" in str(no_session(config, said, KafkaTimeoutError("late")))
+    assert "it may require SASL" in str(no_session(config, said, KafkaTimeoutError("late")))
 
 
 def test_a_right_that_is_missing_is_for_a_person() -> None:

@@ -23,15 +23,15 @@ NO_TOKEN = (
 @pytest.mark.parametrize(
     ("said", "mechanism", "words"),
     [
-        ([HUNG_UP], "PLAIN", "refuse the login as shop. The user name or the password is wrong, it seems: check"),
+        ([HUNG_UP], "PLAIN", "refuse the login as shop. The user name or password is probably wrong: check"),
         (
             [HUNG_UP, REFUSED],
             "PLAIN",
             "as shop. Wrong user name or password: check OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_",
         ),
-        ([NO_SASL], "PLAIN", "The listener takes no SASL. Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL"),
-        ([HUNG_UP], None, "it may want SASL"),
-        ([PLAINLY_HUNG_UP], None, "it may want SASL"),
+        ([NO_SASL], "PLAIN", "The listener does not support SASL. Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL"),
+        ([HUNG_UP], None, "it may require SASL"),
+        ([PLAINLY_HUNG_UP], None, "it may require SASL"),
         ([HUNG_UP], "OAUTHBEARER", "refuse the token. Check its issuer, audience and lifetime"),
     ],
 )

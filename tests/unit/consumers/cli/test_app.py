@@ -56,14 +56,14 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 def test_no_session_with_kafka_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def refuse(*_: object) -> None:
-        raise NoSessionError("There is no session with Kafka at 127.0.0.1:1")
+        raise NoSessionError("Could not open a session with Kafka at 127.0.0.1:1")
 
     monkeypatch.setattr("pipeline.broker.kafka.broker.KafkaTopicAdmin", refuse)
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     assert run_main(monkeypatch, "topics") == 1
     using, error = capsys.readouterr().err.splitlines()
     assert using == "Using Kafka at 127.0.0.1:1 (OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS)."
-    assert error == "Error: There is no session with Kafka at 127.0.0.1:1"
+    assert error == "Error: Could not open a session with Kafka at 127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_a_command_logs_is_no_part_of_what_it_prints(
     def refuse(*_: object) -> None:
         logger("kafka").debug("a detail")
         logger("kafka").warning("a broker is away")
-        raise NoSessionError("There is no session with Kafka")
+        raise NoSessionError("Could not open a session with Kafka")
 
     monkeypatch.setattr("pipeline.broker.kafka.broker.KafkaTopicAdmin", refuse)
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
