@@ -26,12 +26,12 @@ log = logger(__name__)
 
 _CONNECT_S: Final = 10.0
 _BLOCK_MS: Final = 20
-"""The longest time for which kafka-python may block the event loop: it asks for a topic's partitions if it has forgotten them."""
+"""How long kafka-python may block the event loop: it asks for the partitions of a topic if it has forgotten them."""
 _PART_S: Final = 1.0
-"""The longest time of one try to close a producer."""
+"""How long one attempt to close a producer may take."""
 _LOOK_AGAIN_S: Final = 0.01
 _HELD_AT_ONCE: Final = 100
-"""How many held records are written at once while the event loop may have to wait."""
+"""How many held-back records are written at once while the event loop may have to wait."""
 _FOR_THE_LOOP: Final[dict[str, Any]] = {"max_block_ms": _BLOCK_MS}
 _ONE_BY_ONE: Final[dict[str, Any]] = {
     "enable_idempotence": False,
@@ -54,7 +54,7 @@ class _Record(NamedTuple):
         """Returns kafka-python's future.
 
         Raises:
-            UnavailableError: it cannot be accepted for now.
+            UnavailableError: it cannot be accepted at the moment.
             PublishError: it will never be accepted.
         """
         topic, partition, key, value, headers, timestamp_ms = self
@@ -63,11 +63,11 @@ class _Record(NamedTuple):
         except KafkaError as error:
             raise _why(topic, error) from error
         except Exception as error:  # raised by kafka-python's checks, which would raise it again
-            raise PublishError(f"Kafka does not take a record for {topic}: {error}") from error
+            raise PublishError(f"Kafka does not accept a record for {topic}: {error}") from error
 
 
 class _Written:
-    """A record on its way."""
+    """A record that was passed to a producer, or is held back."""
 
     __slots__ = ("error", "future", "is_judged", "number", "record")
 
@@ -78,7 +78,7 @@ class _Written:
         self.future: Any = None
         """kafka-python's; None while no producer has the record."""
         self.is_judged = False
-        """Whether the record was written alone, so that a refusal concerns it."""
+        """Whether the record was written alone, so that a refusal is about this record."""
         self.error: BrokerError | None = None
 
     @property
@@ -106,23 +106,23 @@ class _Written:
 class KafkaProducerClient:
     """See `pipeline.broker.api.ProducerClient`.
 
-    In kafka-python, the first record that a broker refuses ends an idempotent producer: all others that are under way fail with
-    the same error, and so do all later ones. So the producer is replaced. The failed records are written one by one, by a
-    producer that is not idempotent: this distinguishes refused records from those that failed with them. Then another idempotent
-    producer continues. Records that are sent meanwhile are held, to keep the order. A record that Kafka had accepted, but not
-    acknowledged yet, is then written twice.
+    In kafka-python, a record that a broker refuses ends an idempotent producer: all other records in progress fail with the same
+    error, and so do all later ones. So the producer is replaced. The failed records are written one by one, by a producer that is
+    not idempotent: this distinguishes refused records from those that failed with them. Then another idempotent producer
+    continues. Records that are sent in the meantime are held back, to keep the order. A record that Kafka had accepted, but not
+    yet acknowledged, is then written twice.
     """
 
     def __init__(self, config: dict[str, Any], topics: Collection[str], *, hooks: Hooks) -> None:
-        """Connect, and learn of the topics.
+        """Connect, and fetch the metadata of the topics.
 
         Raises:
-            NoSessionError: no broker let the client in, or told of the topics.
+            NoSessionError: no broker accepted the client, or returned the metadata.
         """
         self._config = config
         self._hooks = hooks
         self._lines: dict[tuple[str, int | None], deque[_Written]] = {}
-        """Records without a result, in order; those without a partition are the ones whose key chooses it."""
+        """Records without a result, in order. No partition: the key determines it."""
         self._known: dict[str, Collection[int]] = {}
         self._held: deque[_Written] = deque()
         self._holding = threading.Lock()
@@ -146,9 +146,7 @@ class KafkaProducerClient:
         return producer
 
     def _learn_all(self, producer: KafkaProducer, topics: Collection[str], deadline: float) -> None:
-        """Ask for all topics at once: kafka-python asks the brokers at most ten times a second, for all topics that are wanted by
-        then.
-        """
+        """Ask for all topics at once: kafka-python asks the brokers at most ten times a second, for all topics needed by then."""
         with ThreadPoolExecutor(max(len(topics), 1), "topics of the producer") as threads:
             for learned in [threads.submit(self._learn, producer, topic, deadline) for topic in topics]:
                 learned.result()
@@ -159,7 +157,7 @@ class KafkaProducerClient:
                 self._known[topic] = _partitions(producer, topic)
             except UnavailableError as error:
                 if time.monotonic() > deadline:
-                    message = f"Kafka did not tell of {topic} within {_CONNECT_S:.0f} s ({error})"
+                    message = f"Kafka did not return the metadata of {topic} within {_CONNECT_S:.0f} s ({error})"
                     raise NoSessionError(message) from error
             else:
                 return
@@ -169,7 +167,7 @@ class KafkaProducerClient:
         if producer is not None:
             self._known[topic] = _partitions(producer, topic)
         elif topic not in self._known:
-            raise UnavailableError(f"nothing is known of {topic} while the producer is replaced")
+            raise UnavailableError(f"the partitions of {topic} are unknown while the producer is replaced")
         return self._known[topic]
 
     def send(
@@ -195,9 +193,7 @@ class KafkaProducerClient:
         return written
 
     def serve(self) -> None:
-        """Forget finished records; replace the producer if one of its records failed. kafka-python has a thread for everything
-        else.
-        """
+        """Drop finished records, and replace the producer if a record was refused. kafka-python's thread does everything else."""
         failed: _Written | None = None
         for line in self._lines.values():
             while line and line[0].is_done:
@@ -208,23 +204,21 @@ class KafkaProducerClient:
         if failed is None or producer is None or self._is_closing.is_set():
             return
         error = f"{type(failed.future.exception).__name__}: {failed.future.exception}"
-        self._refusals.note(
-            "a record was refused; another producer takes the place of this one", topic=failed.record.topic, error=error
-        )
+        self._refusals.note("a record was refused; replacing the producer", topic=failed.record.topic, error=error)
         self._producer = None
         under_way = sorted((each for line in self._lines.values() for each in line), key=lambda written: written.number)
         self._replacing = threading.Thread(target=self._replace, args=(producer, under_way), name="replace producer", daemon=True)
         self._replacing.start()
 
     def _replace(self, former: KafkaProducer, under_way: Sequence[_Written]) -> None:
-        """Determine the results of the former producer's records, and let another one continue with the held ones."""
+        """Determine the results of the former producer's records, and let another producer continue with those held back."""
         self._close_in_time(former)
         trouble = FailureBackoff(log)
         while not self._is_closing.is_set():
             try:
                 self._judge([written for written in under_way if written.is_in_doubt])
                 self._go_on(self._connect(_FOR_THE_LOOP))
-            except Exception as error:  # noqa: BLE001 - whatever it is: records wait for a producer
+            except Exception as error:  # noqa: BLE001 - whatever it is, records wait for a producer
                 self._is_closing.wait(trouble.note("the producer cannot be replaced yet", error=repr(error)))
             else:
                 return
@@ -244,10 +238,10 @@ class KafkaProducerClient:
         self._close_in_time(producer)
 
     def _go_on(self, producer: KafkaProducer) -> None:
-        """Write the held records, and from then on let the event loop write directly."""
+        """Write the records that were held back, and let the event loop write directly from then on."""
         deadline = time.monotonic() + _CONNECT_S
         for topic in list(self._known):
-            with suppress(BrokerError):  # it may have been deleted: writing to it fails by itself
+            with suppress(BrokerError):  # it may have been deleted; then writing to it fails
                 self._learn(producer, topic, deadline)
         while True:
             with self._holding:
@@ -278,7 +272,7 @@ class KafkaProducerClient:
         with self._holding:
             self._is_closing.set()
             producer, self._producer = self._producer, None
-        # kafka-python aborts a close if it splits a batch meanwhile (a record was too large). The next try continues.
+        # kafka-python aborts a close if it splits a batch in that time (a record was too large). The next attempt continues.
         while producer is not None and not _closes(producer):
             if time.monotonic() >= deadline:
                 log.warning("the producer was closed with records that Kafka had not acknowledged")
@@ -293,7 +287,7 @@ class KafkaProducerClient:
 
 
 def _closes(producer: KafkaProducer) -> bool:
-    """Close a producer; False: some of its records have no result yet, so it is still open."""
+    """Close a producer. False: some of its records have no result yet, so it is still open."""
     try:
         producer.close(timeout=_PART_S)
     except KafkaError:
@@ -312,7 +306,7 @@ def _partitions(producer: KafkaProducer, topic: str) -> Collection[int]:
 def _why(topic: str, error: Exception) -> BrokerError:
     if _passes(error):
         return UnavailableError(f"{type(error).__name__}: {error}")
-    return PublishError(f"Kafka does not take a record for {topic}: {error}")
+    return PublishError(f"Kafka does not accept a record for {topic}: {error}")
 
 
 def _passes(error: Exception) -> bool:
