@@ -1,7 +1,4 @@
-"""Checks whether Kafka does what this process needs, with a separate client: consumers and producers wait silently while the
-brokers are away.
-
-"""
+"""Checks with its own client whether Kafka does what this process needs: in an outage, consumers and producers wait silently."""
 
 from __future__ import annotations
 
@@ -25,10 +22,10 @@ from pipeline.ops.daemon_threads import in_thread
 from pipeline.ops.settings import Settings
 
 EVERY_SECONDS: Final = 5.0
-"""How often to ask: one request each time, and sometimes another one for the settings of topics."""
+"""How often to ask: one request each time, and sometimes another one for the configuration of topics."""
 _ANSWER_MS: Final = 3_000
 _TRIES: Final = 3
-"""A broker that hangs is asked once: kafka-python then asks another one."""
+"""A broker that hangs costs one try: kafka-python then asks another one."""
 _CONFIGS_SECONDS: Final = 300.0
 _CLOSE_SECONDS: Final = 0.5
 """How long a request may delay the end of the process."""
@@ -37,7 +34,7 @@ _TIMES: Final = "message.timestamp.type"
 
 
 class BrokerProbe:
-    """One client, kept while it works."""
+    """Asks with one client, which is kept while it works."""
 
     def __init__(self, settings: Settings, *, read: Collection[str] = (), written: Collection[str] = ()) -> None:
         """``read``, ``written``: the topics that this process reads, and writes to."""
@@ -53,14 +50,14 @@ class BrokerProbe:
         """Called on another thread with the ids of the topics, each time."""
 
     def also_reads(self, sources: Collection[str]) -> None:
-        """Also check these topics of events, which this process reads from now on."""
+        """Also check these source topics, which this process reads from now on."""
         self._sources, self._read = self._sources.union(sources), self._read.union(sources)
 
     async def ask(self) -> None:
         """Return when a broker has answered, and every topic of this process can be used.
 
         Raises:
-            NoSessionError: no broker answered; it says why.
+            NoSessionError: no broker answered; the message says why.
             UnavailableError: a topic has no leader, or too few replicas in sync to be written to.
         """
         if problem := await in_thread(self._ask, "broker probe"):
@@ -75,7 +72,7 @@ class BrokerProbe:
             return
 
     def warning(self) -> str | None:
-        """Which source topics keep the producers' timestamps, in words, according to the last check."""
+        """Which source topics keep the timestamps of producers, in words, according to the last check."""
         found = sorted(
             name for name, config in self._configs.items() if config.get(_TIMES) == "CreateTime" and name in self._sources
         )
@@ -83,8 +80,8 @@ class BrokerProbe:
             return None
         names, keep = ", ".join(found), "keep" if len(found) > 1 else "keeps"
         return (
-            f"{names} {keep} the timestamps of the producers ({_TIMES}=CreateTime). Kafka's retention goes by them: events with old timestamps "
-            f"may be removed before they are read. Set {_TIMES}=LogAppendTime; `oms-webhooks topics` names every difference."
+            f"{names} {keep} the timestamps of the producers ({_TIMES}=CreateTime). Kafka's retention goes by them: events with old "
+            f"timestamps may be removed before they are read. Set {_TIMES}=LogAppendTime; `oms-webhooks topics` lists every difference."
         )
 
     def _ask(self) -> str | None:
@@ -93,8 +90,8 @@ class BrokerProbe:
                 topics = self._topics(self._session())
             except KafkaError as error:
                 self._disconnect()
-                reach_brokers(self._config)  # raises the reason in words, if that is it
-                raise NoSessionError(f"A Kafka broker answers, but not as it should: {error}") from error
+                reach_brokers(self._config)  # raises the reason in words, if no broker answers
+                raise NoSessionError(f"A Kafka broker answers, but not as expected: {error}") from error
             self._look_at_configs(self._session(), [topic["name"] for topic in topics])
         self.on_ids(ids_of(topics))
         in_sync = {name: int(config.get(_IN_SYNC, "1")) for name, config in self._configs.items()}
@@ -121,7 +118,7 @@ class BrokerProbe:
         return []
 
     def _look_at_configs(self, client: KafkaAdminClient, names: Collection[str]) -> None:
-        """Without the right to see them, they are skipped."""
+        """Read the configuration of topics from time to time. Skipped without the right to see it."""
         if time.monotonic() - self._configs_at < _CONFIGS_SECONDS or not names:
             return
         wanted = [ConfigResource(ConfigResourceType.TOPIC, name, {_IN_SYNC: None, _TIMES: None}) for name in names]

@@ -1,7 +1,7 @@
 """Decides how many replicas topics get, and how many must be in sync; and whether Kafka does what a process needs. Pure.
 
-If they are not configured, both follow the cluster: three replicas with three brokers, two of which must be in sync. So one
-broker may fail, and no acknowledged record is on one disk only.
+If they are not configured, both numbers follow the cluster: with three brokers, three replicas, of which two must be in sync. So
+one broker may fail, and no acknowledged record is on only one disk.
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ from uuid import UUID
 from pipeline.ops.settings import Settings
 
 MOST_REPLICAS: Final = 3
-"""The number of replicas if it is not configured."""
+"""The highest number of replicas if the number is not configured."""
 IN_SYNC_OF_THREE: Final = 2
 
 _MOST_NAMED: Final = 3
-"""How many topics one sentence names; of the others it gives only the number."""
+"""How many topics a message names. The others are only counted."""
 
 TopicMetadata = Mapping[str, Any]
 """A topic as kafka-python describes it."""
 
 
 def wanted_replicas(settings: Settings, brokers: int) -> int:
-    """For each partition, in a cluster with so many brokers."""
+    """How many replicas each partition gets in a cluster with this many brokers."""
     if settings.kafka_replication_factor > 0:
         return settings.kafka_replication_factor
     return max(min(brokers, MOST_REPLICAS), 1)
 
 
 def wanted_in_sync(settings: Settings, replicas: int) -> int | None:
-    """``min.insync.replicas`` of a topic with so many replicas; None: the broker's default."""
+    """``min.insync.replicas`` of a topic with this many replicas; None: the broker's default."""
     if settings.kafka_min_insync_replicas > 0:
         return settings.kafka_min_insync_replicas
     return IN_SYNC_OF_THREE if replicas >= MOST_REPLICAS else None
 
 
 def replicas_of(topic: TopicMetadata) -> int:
-    """The fewest replicas of one of its partitions; 0 if nothing is known."""
+    """The number of replicas of the partition with the fewest; 0 if unknown."""
     return min((len(partition["replica_nodes"]) for partition in topic["partitions"]), default=0)
 
 
 def ids_of(topics: Iterable[TopicMetadata]) -> dict[str, UUID]:
-    """The ids of topics; left out if a broker has none."""
+    """The ids of topics. Topics are omitted if a broker has no ids."""
     found = {topic["name"]: UUID(str(topic["topic_id"])) for topic in topics if topic.get("topic_id")}
     return {name: topic_id for name, topic_id in found.items() if topic_id.int}
 
@@ -53,7 +53,7 @@ def what_fails(
 ) -> str | None:
     """Why records cannot be read or written, in words; None if they can.
 
-    ``in_sync`` is ``min.insync.replicas`` by topic, if known. Missing topics are left out: a start creates them.
+    ``in_sync`` is ``min.insync.replicas`` by topic, if known. Missing topics are ignored: they are created at the start.
     """
     lacking: list[str] = []
     for topic in topics:
@@ -61,20 +61,19 @@ def what_fails(
         if name not in read and name not in written:
             continue
         if silent := [partition["partition_index"] for partition in partitions if partition["leader_id"] < 0]:
-            lacking.append(f"{name}, {_numbers(silent)}: no leader, so that nothing can be read or written")
+            lacking.append(f"{name}, {_numbers(silent)}: no leader, so nothing can be read or written")
             continue
         least = in_sync.get(name, 1)
         if name in written and (few := [partition for partition in partitions if len(partition["isr_nodes"]) < least]):
             found = min(len(partition["isr_nodes"]) for partition in few)
             numbers = _numbers([partition["partition_index"] for partition in few])
             replicas = "1 replica is" if found == 1 else f"{found} replicas are"
-            lacking.append(
-                f"{name}, {numbers}: {replicas} in sync, and min.insync.replicas is {least}, so that writes are refused"
-            )
+            lacking.append(f"{name}, {numbers}: {replicas} in sync, and min.insync.replicas is {least}, so writes are refused")
     if not lacking:
         return None
     more = f"; and {len(lacking) - _MOST_NAMED} more topics" if len(lacking) > _MOST_NAMED else ""
-    return f"A broker answers, but not every topic can be used. {'; '.join(lacking[:_MOST_NAMED])}{more}. Bring the missing brokers back."
+    topics_named = "; ".join(lacking[:_MOST_NAMED])
+    return f"A broker answers, but not every topic can be used. {topics_named}{more}. Bring the missing brokers back."
 
 
 def _numbers(partitions: Sequence[int]) -> str:

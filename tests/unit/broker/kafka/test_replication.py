@@ -35,14 +35,14 @@ def test_all_is_well() -> None:
 def test_too_few_in_sync_for_a_write() -> None:
     assert what_fails([topic(ATTEMPTS, 1, 3, 1)], **ROLE) == (
         "A broker answers, but not every topic can be used. webhooks.attempts, partitions 0, 2: 1 replica is in sync, and min.insync.replicas "
-        "is 2, so that writes are refused. Bring the missing brokers back."
+        "is 2, so writes are refused. Bring the missing brokers back."
     )
 
 
 def test_what_is_only_read_needs_a_leader_and_no_more() -> None:
     assert what_fails([topic(ORDERS, 1)], **ROLE) is None
     found = what_fails([topic(ORDERS, 1, 1, leaderless=(1,))], **ROLE) or ""
-    assert "oms.orders, partition 1: no leader, so that nothing can be read or written" in found
+    assert "oms.orders, partition 1: no leader, so nothing can be read or written" in found
 
 
 def test_topics_of_others_do_not_matter() -> None:
