@@ -80,8 +80,9 @@ class BrokerProbe:
             return None
         names, keep = ", ".join(found), "keep" if len(found) > 1 else "keeps"
         return (
-            f"{names} {keep} the timestamps of the producers ({_TIMES}=CreateTime). Kafka's retention goes by them: events with old "
-            f"timestamps may be removed before they are read. Set {_TIMES}=LogAppendTime; `oms-webhooks topics` lists every difference."
+            f"{names} {keep} the timestamps of the producers ({_TIMES}=CreateTime). Kafka's retention goes by them: events with "
+            f"old timestamps may be removed before they are read. Set {_TIMES}=LogAppendTime; `oms-webhooks topics` lists every "
+            "difference."
         )
 
     def _ask(self) -> str | None:

@@ -1,5 +1,4 @@
-"""Kafka access with confluent-kafka (librdkafka): less CPU time for each record. An extra; chosen with the setting
-``kafka_client``.
+"""Kafka access with confluent-kafka (librdkafka): less CPU time per record. An extra, chosen with the setting ``kafka_client``.
 
-It joins, fetches and writes. kafka-python administers topics with either client: that is rare, and costs nothing.
+It joins, fetches and writes. Topics are always administered with kafka-python: that is rare, and costs little.
 """

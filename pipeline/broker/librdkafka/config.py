@@ -13,31 +13,31 @@ from pipeline.broker.librdkafka.library_log import error_heard, library
 from pipeline.ops.settings import Settings
 
 QUEUE_BYTES: Final = 4 * 1024 * 1024
-"""For what a reader has fetched ahead: librdkafka fetches no more beyond that. One fetch from each broker may be added."""
+"""How much a reader fetches ahead. One fetch from each broker may be added."""
 _REQUEST_BYTES: Final = 32 * 1024 * 1024
 """Room for the largest record with its metadata in one request."""
 _BATCH_BYTES: Final = 768 * 1024
 """As with kafka-python; less than brokers accept by default (1 MiB)."""
 _MOST_QUEUED_KIB: Final = 256 * 1024
 _MOST_QUEUED: Final = 1_000_000
-"""For unacknowledged records. The product limits them long before (`pipeline.broker.producer`)."""
+"""For unacknowledged records. The product has a much lower limit (`pipeline.broker.producer`)."""
 _NO_TOKEN_SECONDS: Final = 10.0
 _TOKEN_SECONDS: Final = 60.0
 """How often librdkafka asks for a token. The provider keeps one until most of its lifetime is over, so asking is cheap."""
 
 
 class TokenSource:
-    """Provides tokens for one client. It repeats the last one while there is no new one: an exception would harm confluent-kafka."""
+    """Provides tokens for one client. Repeats the last one while there is no new one: an exception would harm confluent-kafka."""
 
     def __init__(self, provider: AbstractTokenProvider) -> None:
         self._provider = provider
         self._last: str | None = None
 
     def __call__(self, _: str) -> tuple[str, float]:
-        """The token, and when librdkafka should ask again (a time since 1970, of which it leaves a fifth unused).
+        """The token, and when it expires for librdkafka (seconds since 1970), which asks again after four fifths of the time.
 
         Raises:
-            TokenError: there has not been any yet.
+            TokenError: there is no token yet.
         """
         again_after = _TOKEN_SECONDS
         try:
@@ -111,7 +111,7 @@ def member_config(settings: Settings, group: str, instance_id: str | None) -> di
 
 
 def reader_config(settings: Settings, *, partition_bytes: int, read_committed: bool) -> dict[str, Any]:
-    """For a reader outside of any group. librdkafka requires a group name nevertheless; nobody ever joins it."""
+    """For a reader outside of any group. librdkafka requires a group name anyway; nobody ever joins that group."""
     return _consumer_config(settings, f"{settings.kafka_topic_prefix}oms-webhooks.readers") | {
         "enable.partition.eof": True,
         "isolation.level": "read_committed" if read_committed else "read_uncommitted",

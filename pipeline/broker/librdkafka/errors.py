@@ -40,7 +40,7 @@ BROKERS_AWAY: Final = frozenset(
         KafkaError._TIMED_OUT_QUEUE,
     }
 )
-"""A connection failed; the client connects again by itself."""
+"""A connection failed; the client reconnects by itself."""
 _PASSES: Final = BROKERS_AWAY | frozenset(
     {
         KafkaError._MSG_TIMED_OUT,
@@ -88,7 +88,7 @@ _PASSES: Final = BROKERS_AWAY | frozenset(
 )
 OUT_OF_RANGE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
 GROUP_ERRORS: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._WAIT_COORD, KafkaError.NOT_COORDINATOR})
-"""Irrelevant for a reader outside of any group: librdkafka looks for a coordinator nevertheless."""
+"""Irrelevant for a reader outside of any group: librdkafka looks for a coordinator anyway."""
 AUTHENTICATION_FAILED: Final = KafkaError._AUTHENTICATION
 PARTITION_END: Final = KafkaError._PARTITION_EOF
 """The reader has reached the end of a partition, which is not a failure."""
@@ -96,12 +96,12 @@ UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION
 
 
 def is_fatal(error: KafkaError) -> bool:
-    """Whether the client that reports it cannot be used any more."""
+    """Whether the client that reports it is no longer usable."""
     return error.fatal() or error.code() == KafkaError._FATAL
 
 
 def ours(error: KafkaError) -> BrokerError:
-    """The meaning of a librdkafka error."""
+    """Our error for an error of librdkafka."""
     text, code = f"{error.name()}: {error.str()}", error.code()
     if code in _PUT_OUT:
         return NotMemberError(text)
@@ -113,7 +113,7 @@ def ours(error: KafkaError) -> BrokerError:
 
 
 def error_of(exception: KafkaException) -> KafkaError:
-    """The error that an exception of librdkafka holds."""
+    """The error in an exception of librdkafka."""
     error = exception.args[0]
     return error if isinstance(error, KafkaError) else KafkaError(KafkaError._FAIL, str(exception))
 

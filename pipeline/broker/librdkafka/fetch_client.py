@@ -27,7 +27,7 @@ _LEADERS_S: Final = 0.5
 
 
 class _Record:
-    """A fetched record. librdkafka's own class has methods for all of this."""
+    """A fetched record. librdkafka's own class has methods instead of attributes."""
 
     __slots__ = ("headers", "key", "offset", "timestamp", "topic", "value")
 
@@ -37,40 +37,40 @@ class _Record:
         self.timestamp = message.timestamp()[1]
         self.key = message.key()
         self.value = message.value()
-        self.headers: Sequence[tuple[str, bytes]] = message.headers() or ()  # type: ignore[assignment]  # as they are read, they are pairs
+        self.headers: Sequence[tuple[str, bytes]] = message.headers() or ()  # type: ignore[assignment]  # fetched ones are pairs
 
 
 class LibrdkafkaFetchClient:
     """See `pipeline.broker.api.FetchClient`.
 
-    librdkafka fetches ahead in its own threads, up to some megabytes; a poll takes everything that has arrived. To seek, a
-    partition is released and taken again at the new position, because librdkafka's ``seek`` refuses while a partition is being
+    librdkafka fetches ahead in its own threads, up to a few megabytes; a poll takes everything that has arrived. To seek, a
+    partition is unassigned and assigned again at the new position, because librdkafka's ``seek`` fails while a partition is being
     started.
 
-    There is one fetch at a time from each broker, and the broker may hold it. A new partition waits for it, and for the next one
-    too (a second in all, as measured). So if partitions are added, the consumer is replaced by another one. In addition, a
-    broker's thread with nothing to fetch sleeps for up to a second, and is not woken when a partition is resumed, so a request is
-    sent to it.
+    There is one fetch at a time from each broker, and the broker may hold it. A new partition waits for this fetch and for the
+    next one (a second in total, as measured). So if partitions are added, the consumer is replaced. In addition, the thread of a
+    broker with nothing to fetch sleeps for up to a second, and is not woken when a partition is resumed. So a request is sent to
+    the broker.
     """
 
     def __init__(self, settings: Settings, *, partition_bytes: int, read_committed: bool) -> None:
         """Connect.
 
         Raises:
-            NoSessionError: no broker let the client in.
+            NoSessionError: no broker accepted the client.
         """
         said: list[KafkaError] = []
         is_open = threading.Event()
 
         def hear(error: KafkaError) -> None:
-            # Errors are not read later, and while the brokers are away there are twenty a second.
+            # Later errors are not needed, and while the brokers are away there are twenty per second.
             if not is_open.is_set():
                 said.append(error)
 
         self._positions: dict[Partition, int] = {}
         self._paused: frozenset[Partition] = frozenset()
         self._outside: set[Partition] = set()
-        """Positions that are not in the log. librdkafka reports them once, and stops fetching there: we report them until a seek."""
+        """Positions that are not in the log. librdkafka reports them once, and stops fetching there; we report them until a seek."""
         self._failure: BrokerError | None = None
         require_brokers(settings)
         config = reader_config(settings, partition_bytes=partition_bytes, read_committed=read_committed)
@@ -93,7 +93,7 @@ class LibrdkafkaFetchClient:
             self._begin(came)
 
     def _replace_consumer(self, positions: Mapping[Partition, int]) -> None:
-        """Continue with another consumer. What this one has fetched ahead is fetched again."""
+        """Continue with another consumer. Records that this one fetched ahead are fetched again."""
         former, paused = self._consumer, self._paused
         self._consumer = Consumer(self._config)
         threading.Thread(
@@ -120,9 +120,8 @@ class LibrdkafkaFetchClient:
         begun = [TopicPartition(*partition) for partition in positions]
         with translated():
             self._consumer.incremental_assign([TopicPartition(*partition, offset) for partition, offset in positions.items()])
-            if (
-                len(positions) > 1
-            ):  # otherwise the first fetch is for partitions whose leaders are known first, and the others wait for it
+            # Otherwise the first fetch would be for partitions whose leaders are known first, and the others would wait for it.
+            if len(positions) > 1:
                 self._consumer.pause(begun)
                 self._ask_brokers_of(positions, _LEADERS_S)
             # librdkafka remembers that a partition was paused when it was released.
@@ -135,7 +134,7 @@ class LibrdkafkaFetchClient:
         if partition not in self._positions:
             return
         if self._positions[partition] == offset and partition not in self._outside:
-            return  # what was fetched ahead begins there
+            return  # the records that were fetched ahead start there
         is_paused = partition in self._paused
         self._give_up([partition])
         self._begin({partition: offset})
@@ -153,7 +152,7 @@ class LibrdkafkaFetchClient:
         self._paused = wanted
 
     def _ask_brokers_of(self, partitions: Collection[Partition], seconds: float) -> None:
-        """Send a request to the leader of each partition, which wakes the fetching threads, and wait for the answers for so long."""
+        """Send a request to the leader of each partition, which wakes the fetching threads. Wait up to ``seconds`` for answers."""
         with suppress(KafkaException):
             self._consumer.offsets_for_times(
                 [TopicPartition(*partition, OFFSET_END) for partition in partitions], timeout=seconds
@@ -167,7 +166,7 @@ class LibrdkafkaFetchClient:
         """No effect."""
 
     def rest(self) -> None:
-        """Read errors, which librdkafka accumulates until then: twenty a second while the brokers are away, 1.3 GB a day."""
+        """Read errors. Otherwise librdkafka accumulates them: twenty per second while the brokers are away, 1.3 GB a day."""
         with translated():
             came = self._consumer.consume(_AT_ONCE, 0)
         for message in came:
@@ -177,7 +176,7 @@ class LibrdkafkaFetchClient:
                 self._fetch_again(message)
 
     def _fetch_again(self, message: Message) -> None:
-        """A record of a paused partition was already on its way: it is for the next poll."""
+        """A record of a paused partition had already arrived: seek, so that the next poll returns it."""
         topic, number, offset = message.topic(), message.partition(), message.offset()
         partition = Partition(topic or "", -1 if number is None else number)
         position = self._positions.get(partition)
@@ -205,7 +204,7 @@ class LibrdkafkaFetchClient:
         return fetched
 
     def _take(self, message: Message, fetched: dict[Partition, list[Fetched]]) -> int:
-        """Keep a record, or note the event in its place; returns the size in bytes."""
+        """Keep a record, or note an event. Returns the size of the record in bytes."""
         error = message.error()
         topic, number, offset = message.topic(), message.partition(), message.offset()
         if topic is None or number is None or offset is None:
@@ -245,7 +244,7 @@ class LibrdkafkaFetchClient:
         try:
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
         except KafkaException:
-            return None  # nothing is known of it
+            return None  # not known
         return high if high >= 0 else None
 
     def position(self, partition: Partition) -> int | None:
@@ -259,7 +258,7 @@ class LibrdkafkaFetchClient:
 
 
 def bounds(consumer: Consumer, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
-    """Where partitions begin and end, according to the brokers.
+    """The first and the end offsets of partitions, according to the brokers.
 
     Raises:
         UnavailableError: no answer.
@@ -269,6 +268,6 @@ def bounds(consumer: Consumer, partitions: Collection[Partition]) -> dict[Partit
         with translated():
             answer = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_READ_S)
         if answer is None:
-            raise UnavailableError(f"no broker said within {_READ_S:g} s where {partition} begins and ends")
+            raise UnavailableError(f"no broker answered within {_READ_S:g} s where {partition} begins and ends")
         found[partition] = OffsetRange(*answer)
     return found

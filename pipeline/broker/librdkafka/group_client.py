@@ -27,10 +27,10 @@ log = logger(__name__)
 _COMMIT_S: Final = 2.0
 _CLOSE_S: Final = 3.0
 _SLICE_S: Final = 0.05
-"""After it has called a listener, a poll continues until its time is over, so it is called repeatedly with a short time."""
+"""A poll continues until its time is over, even after it has called a listener. So it is called repeatedly with a short time."""
 _RELEASE_S: Final = 0.5
-"""How long a rebalance waits for records under way in revoked partitions. A delivery takes milliseconds; a slow one is repeated
-elsewhere.
+"""How long a rebalance waits for records in progress in revoked partitions. A delivery takes milliseconds; a slow one is repeated
+by another process.
 """
 _RELEASE_LOOK_S: Final = 0.005
 _JOIN_STATE: Final = re.compile(r'"join_state":\s*"([^"]*)"')
@@ -40,9 +40,9 @@ _JOINED: Final = "steady"
 class LibrdkafkaGroupClient:
     """See `pipeline.broker.api.GroupClient`.
 
-    The group assigns partitions to it, but it never starts to fetch them, because it does not assign them to itself. librdkafka
-    reports the end of each join by calling the listener, and a join that is under way in its statistics. It has no public way to
-    read the generation, so the joins are counted here.
+    It never fetches the partitions that the group assigns to it, because it does not pass the assignment to librdkafka. librdkafka
+    reports the end of each join by calling the listener, and a join in progress in its statistics. There is no public way to read
+    the generation, so the joins are counted here.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LibrdkafkaGroupClient:
         called if another living process has the same name.
 
         Raises:
-            NoSessionError: no broker let the client in.
+            NoSessionError: no broker accepted the client.
         """
         self._settings = settings
         self._group = group
@@ -72,7 +72,7 @@ class LibrdkafkaGroupClient:
         self._is_closing = False
         self._errors: list[KafkaError] = []
         self._unanswered = 0
-        """Commits without an answer yet."""
+        """The number of commits without an answer yet."""
         self._answers: list[tuple[KafkaError | None, list[TopicPartition]]] = []
         require_brokers(settings)
         self._consumer = Consumer(
@@ -87,7 +87,7 @@ class LibrdkafkaGroupClient:
         self._errors.clear()
         self.subscribe(topics)
 
-    # --- callbacks: called inside poll() and close(), on the thread that calls these ---
+    # --- callbacks: called inside poll() and close(), on the calling thread ---
 
     def _assigned(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
         """A join has ended. Also called if it changed nothing."""
@@ -97,7 +97,7 @@ class LibrdkafkaGroupClient:
             self._listener.assigned(came)
 
     def _revoked(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
-        """Partitions are revoked when this has returned; another join follows, in which another member gets them."""
+        """Partitions are revoked when this returns. Another join follows, in which another member gets them."""
         self._is_joining = True
         gone = _ours(partitions)
         if gone and not self._is_closing:
@@ -175,7 +175,7 @@ class LibrdkafkaGroupClient:
 
     def commit(self, commits: Mapping[Partition, Committed]) -> None:
         until = time.monotonic() + _COMMIT_S
-        self._await_answers(until)  # answers to earlier ones: a late answer must not be mistaken for that of this commit
+        self._await_answers(until)  # to earlier commits: a late answer must not be mistaken for the answer to this one
         before = self.membership()
         if before is None:
             raise UnavailableError("a rebalance is under way")
@@ -185,21 +185,21 @@ class LibrdkafkaGroupClient:
         wanted = {(partition, committed.offset) for partition, committed in commits.items()}
         for error, partitions in self._answers:
             if {(Partition(each.topic, each.partition), each.offset) for each in partitions} != wanted:
-                continue  # of a rebalance in between
+                continue  # the answer to a commit of a rebalance in between
             failure = error or next((each.error for each in partitions if each.error is not None), None)
             if failure is not None:
                 raise self._why_not_committed(failure, before)
             if self.membership() != before and self._consumer.memberid() == before.member_id:
                 # It may have been sent before or after the rebalance. The member was not removed: librdkafka would have reported
                 # that.
-                raise UnavailableError("a rebalance came while a commit was under way")
+                raise UnavailableError("a rebalance happened during a commit")
             return
         raise UnavailableError("a commit was not answered")
 
     def _why_not_committed(self, error: KafkaError, before: Membership) -> BrokerError:
         if error.code() == KafkaError.ILLEGAL_GENERATION and self._consumer.memberid() == before.member_id:
             # The commit was queued behind a join in the connection. The group knows the member, which has taken part in the join.
-            return UnavailableError("a rebalance has ended while a commit was under way")
+            return UnavailableError("a rebalance ended during a commit")
         return self._why(error)
 
     def _send(self, commits: Mapping[Partition, Committed]) -> None:
@@ -232,8 +232,8 @@ class LibrdkafkaGroupClient:
         if leave and self._instance_id is not None:
             try:
                 remove_static_member(plain_config(self._settings), self._group, self._instance_id)
-            except Exception as error:  # noqa: BLE001 - the group gives this member up by itself
-                log.warning("the group could not be left in order", group=self._group, error=repr(error))
+            except Exception as error:  # noqa: BLE001 - the session of this member expires
+                log.warning("the group could not be left cleanly", group=self._group, error=repr(error))
 
 
 def _ours(partitions: Iterable[TopicPartition]) -> list[Partition]:
@@ -241,6 +241,6 @@ def _ours(partitions: Iterable[TopicPartition]) -> list[Partition]:
 
 
 def _to_librdkafka(partition: Partition, committed: Committed) -> TopicPartition:
-    # An empty text is left out: confluent-kafka would write the zero byte after it.
+    # An empty text is omitted: confluent-kafka would write a zero byte after it.
     text = (committed.metadata,) if committed.metadata else ()
     return TopicPartition(*partition, committed.offset, *text)

@@ -1,6 +1,6 @@
 """Filters librdkafka's messages for our log: those about connections at level ``debug``, each other kind once a minute.
 
-They are delivered while a client is polled, on the polling thread.
+librdkafka delivers them while a client is polled, on the polling thread.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pipeline.broker.kafka.library_log import LibraryLog
 from pipeline.broker.librdkafka.errors import BROKERS_AWAY
 
 _CONNECTIONS: Final = frozenset({"FAIL", "ERROR", "REQTMOUT", "CONNECT", "GETPID", "TERMINATE", "OFFSET"})
-"""Kinds of lines about connections, or about conditions that are reported otherwise (positions that are not in the log)."""
+"""Kinds of messages about connections, or about conditions that are reported elsewhere (positions that are not in the log)."""
 
 
 class LibrdkafkaLog(LibraryLog):
-    """Reduces librdkafka's messages. They consist of a kind, a client and a text."""
+    """Filters librdkafka's messages. They consist of a kind, a client and a text."""
 
     library = "librdkafka"
 

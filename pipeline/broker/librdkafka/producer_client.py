@@ -37,16 +37,16 @@ class _Record(NamedTuple):
 
 
 class _Written:
-    """A record on its way."""
+    """A record that was passed to a producer."""
 
     __slots__ = ("_doubts", "error", "is_alone", "position", "record")
 
     def __init__(self, record: _Record, doubts: list[_Written]) -> None:
-        """``doubts``: the list to which it adds itself when it is in doubt."""
+        """``doubts``: the list to which the record adds itself when it is in doubt."""
         self.record = record
         self._doubts = doubts
         self.is_alone = False
-        """Whether it was written alone in a batch, so that a refusal concerns it."""
+        """Whether it was written alone in a batch, so that a refusal is about this record."""
         self.position: Position | None = None
         self.error: KafkaError | None = None
 
@@ -72,7 +72,7 @@ class _Written:
         self.position = Position(self.record.topic, message.partition() or 0, message.offset() or 0, message.timestamp()[1])
 
     def write(self, producer: Producer) -> None:
-        """Pass it to a producer; raises the producer's errors."""
+        """Pass the record to a producer. Raises the producer's errors."""
         topic, partition, key, value, headers, timestamp_ms = self.record
         producer.produce(
             topic,
@@ -88,18 +88,18 @@ class _Written:
 class LibrdkafkaProducerClient:
     """See `pipeline.broker.api.ProducerClient`. Deliveries are reported inside :meth:`serve`.
 
-    librdkafka abandons a producer whose idempotence cannot be kept (a "fatal" error). It is replaced by another one, and its
-    unacknowledged records fail, so that they are sent again.
+    librdkafka abandons a producer whose idempotence cannot be kept (a "fatal" error). It is replaced, and its unacknowledged
+    records fail, so that they are sent again.
 
-    The brokers refuse whole batches. So each record of a refused batch is written again, alone: accepted ones are then after
-    records that were sent after them.
+    The brokers refuse whole batches. So each record of a refused batch is written again, alone. The accepted ones then come after
+    records that were sent later.
     """
 
     def __init__(self, settings: Settings, topics: Collection[str]) -> None:
-        """Connect, and learn of the topics.
+        """Connect, and fetch the metadata of the topics.
 
         Raises:
-            NoSessionError: no broker let the client in, or told of the topics.
+            NoSessionError: no broker accepted the client, or returned the metadata.
         """
         self._settings = settings
         self._said: list[KafkaError] = []
@@ -136,7 +136,7 @@ class LibrdkafkaProducerClient:
                 self._ask(topic, max(deadline - time.monotonic(), 0.1))
             except UnavailableError as error:
                 if time.monotonic() > deadline:
-                    message = f"Kafka did not tell of {topic} within {_CONNECT_S:.0f} s ({error})"
+                    message = f"Kafka did not return the metadata of {topic} within {_CONNECT_S:.0f} s ({error})"
                     raise NoSessionError(message) from error
                 time.sleep(0.1)
             else:
@@ -149,7 +149,7 @@ class LibrdkafkaProducerClient:
         if found.error is not None:
             raise _why(topic, found.error)
         if not found.partitions:
-            raise UnavailableError(f"nothing is known of {topic}")
+            raise UnavailableError(f"the partitions of {topic} are unknown")
         with self._lock:
             self._numbers[topic] = (time.monotonic(), tuple(found.partitions))
             self._refused.pop(topic, None)
@@ -162,11 +162,11 @@ class LibrdkafkaProducerClient:
             must_ask = (is_old or not known) and topic not in self._asking
             if must_ask:
                 self._asking.add(topic)
-        if must_ask:  # it takes a moment, which the event loop does not have
+        if must_ask:  # in a thread, because it blocks
             threading.Thread(target=self._ask_again, args=(topic,), name=f"partitions of {topic}", daemon=True).start()
         if known:
             return known
-        raise refused or UnavailableError(f"nothing is known of {topic} yet")
+        raise refused or UnavailableError(f"the partitions of {topic} are not known yet")
 
     def _ask_again(self, topic: str) -> None:
         try:
@@ -191,11 +191,11 @@ class LibrdkafkaProducerClient:
         try:
             written.write(self._producer)
         except BufferError as error:
-            raise UnavailableError(f"too much waits to be acknowledged: {error}") from error
+            raise UnavailableError(f"too many records are not acknowledged yet: {error}") from error
         except KafkaException as exception:
             raise self._not_taken(topic, error_of(exception)) from exception
         except Exception as error:  # raised by the library's checks, which would raise it again
-            raise PublishError(f"Kafka does not take a record for {topic}: {error}") from error
+            raise PublishError(f"Kafka does not accept a record for {topic}: {error}") from error
         return written
 
     def _not_taken(self, topic: str, error: KafkaError) -> BrokerError:
@@ -203,11 +203,11 @@ class LibrdkafkaProducerClient:
             self._replace_producer(error)
             return UnavailableError(f"the producer is replaced: {error.str()}")
         if error.code() == UNKNOWN_PARTITION:
-            return PublishError(f"Kafka does not take a record for {topic}: {error.str()}")
+            return PublishError(f"Kafka does not accept a record for {topic}: {error.str()}")
         return _why(topic, error)
 
     def _replace_producer(self, error: KafkaError) -> None:
-        log.warning("the producer cannot go on; another one takes its place", error=f"{error.name()}: {error.str()}")
+        log.warning("the producer cannot continue; replacing it", error=f"{error.name()}: {error.str()}")
         self._producer.purge(blocking=False)
         self._former.append(self._producer)
         self._producer = self._connect()
@@ -275,4 +275,4 @@ def _why(topic: str, error: KafkaError) -> BrokerError:
     known = ours(error)
     if isinstance(known, UnavailableError) or error.fatal():
         return UnavailableError(str(known))
-    return PublishError(f"Kafka does not take a record for {topic}: {known}")
+    return PublishError(f"Kafka does not accept a record for {topic}: {known}")

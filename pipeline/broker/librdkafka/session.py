@@ -1,4 +1,4 @@
-"""Opens sessions with Kafka, and explains why there is none. librdkafka itself connects in the background and keeps trying."""
+"""Opens sessions with Kafka, and explains failures. librdkafka itself connects in the background, and keeps trying."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.ops.settings import Settings
 log = logger(__name__)
 
 _SESSION_S: Final = 6.0
-"""How long librdkafka may try: a broker has answered just before."""
+"""How long librdkafka may try. A broker has answered just before."""
 _LOGIN: Final = "OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_SASL_PASSWORD and OMS_WEBHOOKS_KAFKA_SASL_MECHANISM"
 _PROTOCOL: Final = "Check OMS_WEBHOOKS_KAFKA_SECURITY_PROTOCOL and the port"
 
@@ -35,7 +35,7 @@ def require_brokers(settings: Settings) -> None:
         try:
             token_provider(settings).token()
         except TokenError as error:
-            text = f"There is no session with Kafka at {settings.kafka_bootstrap_servers}. There is no token: {error}."
+            text = f"Could not open a session with Kafka at {settings.kafka_bootstrap_servers}. There is no token: {error}."
             raise NoSessionError(text) from error
 
 
@@ -43,10 +43,10 @@ def open_session(client: Consumer | Producer, settings: Settings, said: Sequence
     """Return when a broker has accepted the client. ``said`` are the errors that its ``error_cb`` received.
 
     Raises:
-        NoSessionError: none did; it says why.
+        NoSessionError: none did; the message says why.
     """
     try:
-        # Only waiting may take a second longer: librdkafka connects when something is requested, or by a timer.
+        # Only waiting could take a second longer: librdkafka connects when something is requested, or by a timer.
         client.list_topics(settings.topics.endpoints, timeout=_SESSION_S)
     except KafkaException as exception:
         client.poll(0)  # lets it report what is wrong
@@ -54,10 +54,10 @@ def open_session(client: Consumer | Producer, settings: Settings, said: Sequence
 
 
 def no_session(settings: Settings, said: Sequence[KafkaError], failure: str) -> NoSessionError:
-    """Why librdkafka got no session although a broker answers."""
+    """Why librdkafka could not open a session although a broker answers."""
     refused = next((error for error in said if error.code() == AUTHENTICATION_FAILED), None)
     why = (refused or (said[0] if said else None)) or failure
-    text = f"There is no session with Kafka at {settings.kafka_bootstrap_servers}."
+    text = f"Could not open a session with Kafka at {settings.kafka_bootstrap_servers}."
     mechanism = settings.kafka_sasl_mechanism if settings.kafka_security_protocol.startswith("SASL") else None
     if refused is not None and mechanism == "OAUTHBEARER":
         advice = "The token is refused, or there is none. Check its issuer, audience and lifetime, and the clocks."
@@ -68,22 +68,22 @@ def no_session(settings: Settings, said: Sequence[KafkaError], failure: str) -> 
         )
     if mechanism is None and any("isconnected" in str(error) for error in said):
         return NoSessionError(
-            f"{text} The port answers and ends the session: it may want SASL. {_PROTOCOL}. ({why})", needs_a_person=True
+            f"{text} The port answers, but ends the session: it may require SASL. {_PROTOCOL}. ({why})", needs_a_person=True
         )
-    return NoSessionError(f"{text} A broker answers, and does not let this client in ({why}).")
+    return NoSessionError(f"{text} A broker answers, but does not accept this client ({why}).")
 
 
 def close_within(close: Callable[[], object], seconds: float, what: str) -> None:
-    """Disconnect. librdkafka waits for what is under way, also for a frozen broker: then it is abandoned."""
+    """Disconnect. librdkafka waits for requests in progress, even if a broker is frozen. After ``seconds``, it is abandoned."""
 
     def run() -> None:
         try:
             close()
-        except Exception as error:  # noqa: BLE001 - whoever waits for the end must not wait for ever
-            log.warning("a client could not be closed in order", client=what, error=repr(error))
+        except Exception as error:  # noqa: BLE001 - the stop must not hang
+            log.warning("a client could not be closed cleanly", client=what, error=repr(error))
 
     thread = threading.Thread(target=run, name=f"close {what}", daemon=True)
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        log.info("a client takes long to close; it is left to itself", client=what)
+        log.info("a client takes long to close; it is abandoned", client=what)
