@@ -1,4 +1,4 @@
-"""One process's view of an in-memory cluster, and the faults that it can have."""
+"""One process's view of an in-memory cluster, and the faults that can be injected."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FETCHED_AT_ONCE = 100
 
 @dataclass(slots=True)
 class Faults:
-    """The faults of a process's clients. Every one was observed with real clients."""
+    """Faults of a process's clients. All of them were observed with real clients."""
 
     is_frozen: bool = False
-    """It does nothing: no heartbeat, no fetch (SIGSTOP, a suspended machine)."""
+    """The process does nothing: no heartbeat, no fetch (SIGSTOP, a suspended machine)."""
     is_cut_off: bool = False
     """None of its requests is answered."""
     tells_of_losses: bool = True
@@ -35,7 +35,7 @@ class Faults:
     is_holding: bool = False
     """Records that are sent stay unacknowledged until this ends."""
     unreadable: set[str] = field(default_factory=set)
-    """Topics that it may see, but not read (a missing right)."""
+    """Topics that the process may see, but not read (a missing right)."""
 
     def check_readable(self, topics: Iterable[str]) -> None:
         """Raise the error of a client that reads one of these.
@@ -190,7 +190,7 @@ class MemoryGroupClient:
 
 
 class MemoryFetchClient:
-    """See `pipeline.broker.api.FetchClient`. A poll returns at once."""
+    """See `pipeline.broker.api.FetchClient`. A poll returns immediately."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
@@ -212,13 +212,13 @@ class MemoryFetchClient:
         return 0.1
 
     def allow_long_polls(self) -> None:
-        """Nothing changes."""
+        """No effect."""
 
     def rest(self) -> None:
-        """Nothing is kept."""
+        """No effect: nothing accumulates."""
 
     def wake(self) -> None:
-        """A poll returns at once."""
+        """No effect: a poll returns immediately."""
 
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
         self._broker.reach()
@@ -281,7 +281,7 @@ class MemoryProducerClient:
     def partitions(self, topic: str) -> Collection[int]:
         known = [partition.number for partition in self._broker.cluster.partitions_of(topic)]
         if not known:
-            raise UnavailableError(f"nothing is known of {topic}")
+            raise UnavailableError(f"the partitions of {topic} are unknown")
         return known
 
     def send(
@@ -308,7 +308,7 @@ class MemoryProducerClient:
         """Nothing to do."""
 
     def position(self, pending: Pending) -> Position:
-        assert isinstance(pending, _Written)  # noqa: S101 - it was made above
+        assert isinstance(pending, _Written)  # noqa: S101 - created above
         return pending.position
 
     def close(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What Kafka stores: topics, their logs, and a clock that moves only when it is told to."""
+"""What Kafka stores: topics and their logs; and a clock that moves only when it is told to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StoredRecord(NamedTuple):
 
 
 class VirtualClock:
-    """Seconds, from 0 on, that pass when :meth:`advance` is called."""
+    """A clock in seconds that starts at 0, and moves only when :meth:`advance` is called."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -39,13 +39,13 @@ class VirtualClock:
 
 
 class Log:
-    """One partition. Offsets are never reused, whatever is removed."""
+    """One partition. Offsets are reused only after :meth:`truncate`."""
 
     def __init__(self) -> None:
         self.records: list[StoredRecord] = []
         self.first = 0
         self.shown_end: int | None = None
-        """The end that readers see; None: the true one. A leader that came back with an old state shows less than there is."""
+        """The end that readers see; None: the true one. A leader that came back with an old state reports an earlier end."""
 
     @property
     def end(self) -> int:
@@ -107,7 +107,7 @@ class Cluster:
         return self.topics[partition.topic].logs[partition.number]
 
     def partitions_of(self, topic: str) -> list[Partition]:
-        """The partitions of a topic; none if there is no such topic."""
+        """The partitions of a topic; empty if there is no such topic."""
         found = self.topics.get(topic)
         return [Partition(topic, number) for number in range(len(found.logs))] if found else []
 

@@ -1,8 +1,8 @@
-"""The coordinator: who is a member of a group, who holds what, and what was committed.
+"""The coordinator: who is a member of a group, who holds which partitions, and what was committed.
 
-Cooperative rebalances, as in Kafka's consumer protocol: a join begins when a member comes or goes. It ends when every living
-member has joined again. A member that holds too much must first give it up, and there is a second round. A member that is silent
-for a session is removed.
+Cooperative rebalances, as in Kafka's consumer protocol: a join starts when a member comes or goes. It ends when every living
+member has rejoined. A member that holds too many partitions must first give some up, and there is a second round. A member that is
+silent for a session is removed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class GroupMember:
     """The partitions that it reported at its last join."""
     assigned: frozenset[Partition] = frozenset()
     counted: tuple[str, ...] = ()
-    """The topics that the last assignment considered. A static member that came back may have others; this is not checked before
-    the next join.
+    """The topics that the last assignment considered. A static member that came back may have others, which count only in the next
+    join.
     """
 
 
@@ -60,11 +60,11 @@ class Coordinator:
         """``offset.metadata.max.bytes``."""
 
     def group(self, name: str) -> ConsumerGroup:
-        """A group; created at the first access."""
+        """A group. Created at the first access."""
         return self.groups.setdefault(name, ConsumerGroup())
 
     def join(self, name: str, member: GroupMember, owned: Collection[Partition]) -> None:
-        """Join, or join again: the group's join continues."""
+        """Join or rejoin: the group's join continues."""
         group = self.group(name)
         self._put_out_the_silent(group)
         if member.member_id not in group.members and self._admit(group, member) and not group.is_joining:
@@ -76,7 +76,7 @@ class Coordinator:
         self._end_join(group)
 
     def heartbeat(self, name: str, member: GroupMember) -> bool:
-        """A sign of life. Returns whether the member must join again.
+        """A sign of life. Returns whether the member must rejoin.
 
         Raises:
             NotMemberError: the group has removed it.
@@ -95,7 +95,7 @@ class Coordinator:
 
         Raises:
             NotMemberError: it is not a member, or of another generation.
-            UnavailableError: a join is under way.
+            UnavailableError: a join is in progress.
             MetadataError: there is too much metadata.
         """
         group = self.group(name)
@@ -112,7 +112,7 @@ class Coordinator:
         group.history += [(partition, committed.offset) for partition, committed in commits.items()]
 
     def subscribe(self, name: str, member: GroupMember, topics: Sequence[str], owned: Collection[Partition]) -> None:
-        """Read other topics: the member joins again.
+        """Read other topics: the member rejoins.
 
         Raises:
             NotMemberError: the group has removed it.
@@ -141,7 +141,7 @@ class Coordinator:
             raise NotMemberError(f"the group does not know {member.member_id or 'this member'}")
 
     def _admit(self, group: ConsumerGroup, member: GroupMember) -> bool:
-        """Admit a member. Returns whether it takes the place of another one, so that nobody need join again."""
+        """Admit a member. Returns whether it replaces another one, so that nobody needs to rejoin."""
         former = next(
             (each for each in group.members.values() if each.instance_id and each.instance_id == member.instance_id), None
         )
