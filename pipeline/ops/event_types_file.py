@@ -57,7 +57,7 @@ def read_event_types(path: Path) -> tuple[ConfiguredEventType, ...]:
 
 
 def entry_problems(entry: Any, topics: Collection[str]) -> list[tuple[str, str]]:
-    """What is wrong with an event type that is added at run time: field and sentence. ``topics`` are those that are read anyway."""
+    """The problems of an event type that is added at run time: field and sentence. ``topics``: those that are read anyway."""
     found = list(_problems(entry, ()))
     if not found and entry["topic"] not in topics and (problem := added_topic_problem(entry["topic"])):
         found.append(("topic", problem))
@@ -67,14 +67,14 @@ def entry_problems(entry: Any, topics: Collection[str]) -> list[tuple[str, str]]
 def added_topic_problem(topic: str) -> str | None:
     """Why a topic of this name, without the prefix, is not read for an event type that is added at run time.
 
-    Records in Kafka's own topics, or in a pipeline's, are consequences of what is read: it would never end.
+    Reading Kafka's own topics, or those of a pipeline, would write more records to them, without end.
     """
     if not _TOPIC.fullmatch(topic):
         return _NO_TOPIC
     if topic.startswith("__"):
-        return "Topics that begin with __ are Kafka's own; write another."
+        return "Topics that begin with __ are Kafka's own; choose another."
     if _OF_A_PIPELINE.search(topic):
-        return "Topics whose names have webhooks. at the beginning, or after a dot, _ or -, are a pipeline's own; write another."
+        return "Topics whose names have webhooks. at the beginning, or after a dot, _ or -, are a pipeline's own; choose another."
     return None
 
 
@@ -86,22 +86,22 @@ def read_entries(path: Path) -> Sequence[Any]:
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise EventTypesFileError(f"{path} is larger than {_MAX_BYTES:,} bytes; leave only what event types need.")
+            raise EventTypesFileError(f"{path} is larger than {_MAX_BYTES:,} bytes; remove what event types do not need.")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise EventTypesFileError(f"{path} cannot be read: {error.strerror or error}.") from None
     except UnicodeDecodeError:
-        raise EventTypesFileError(f"{path} is not UTF-8; write it again in this encoding.") from None
+        raise EventTypesFileError(f"{path} is not UTF-8; save it in this encoding.") from None
     document = _document(path, text)
     entries = document.get("event_types") if isinstance(document, dict) else document
     if not isinstance(entries, list):
         raise EventTypesFileError(
-            f"{path} has no list of event types; write event_types: and an entry for each, beginning with - name:."
+            f"{path} has no list of event types; write event_types: and an entry for each, starting with - name:."
         )
     if len(entries) > MAX_TYPES:
         raise EventTypesFileError(f"{path} has {len(entries)} event types; at most {MAX_TYPES} are read.")
     if isinstance(document, dict) and (others := sorted(str(name)[:50] for name in document if name != "event_types")):
-        raise EventTypesFileError(f"{path} has what means nothing beside event_types: {', '.join(others)}. Take it out.")
+        raise EventTypesFileError(f"{path} has unknown keys beside event_types: {', '.join(others)}. Remove them.")
     return entries
 
 
@@ -111,7 +111,7 @@ def _document(path: Path, text: str) -> Any:
             return json.loads(text)
         except (ValueError, RecursionError) as error:
             raise EventTypesFileError(f"{path} is not JSON: {error}.") from None
-    import yaml  # noqa: PLC0415 - only a deployment with such a file waits for it
+    import yaml  # noqa: PLC0415 - only deployments with such a file load it
 
     class Loader(yaml.SafeLoader):
         """Keeps times as text, as in JSON."""
@@ -133,10 +133,10 @@ def _problems(entry: Any, before: Sequence[str]) -> Iterator[tuple[str, str]]:
         return
     for field in entry:
         if field not in _KNOWN:
-            yield str(field)[:50], f"There is no such field; known are {', '.join(_KNOWN)}."
+            yield str(field)[:50], f"There is no such field; the known ones are {', '.join(_KNOWN)}."
     missing = [field for field in _REQUIRED if field not in entry]
     for field in missing:
-        yield field, "It is missing; every event type has one."
+        yield field, "It is missing; every event type needs one."
     if missing:
         return
     yield from _of_words(entry, before)
@@ -154,20 +154,20 @@ def _of_words(entry: Mapping[str, Any], before: Sequence[str]) -> Iterator[tuple
     elif name in set(EventType):
         yield "name", "It is a built-in event type, which cannot be changed; choose another."
     elif name in before:
-        yield "name", "An entry before it has this name; choose another, or take one of them out."
+        yield "name", "An earlier entry has this name; choose another, or remove one of them."
     if not isinstance(topic, str) or not _TOPIC.fullmatch(topic):
         yield "topic", _NO_TOPIC
     elif topic.startswith("webhooks."):
         yield (
             "topic",
-            f"Topics that begin with webhooks. are the pipeline's own; write another, or one of {', '.join(SOURCE_TOPICS)}.",
+            f"Topics that begin with webhooks. are the pipeline's own; choose another, or one of {', '.join(SOURCE_TOPICS)}.",
         )
     if not isinstance(description, str) or not description.strip() or len(description) > 500:
-        yield "description", "Say in a sentence of at most 500 characters when the event comes."
+        yield "description", "Say in a sentence of at most 500 characters when the event is published."
 
 
 def _of_schema(schema: Any) -> Iterator[tuple[str, str]]:
-    from jsonschema.exceptions import SchemaError  # noqa: PLC0415 - only a deployment with such a file waits for it
+    from jsonschema.exceptions import SchemaError  # noqa: PLC0415 - only deployments with such a file load it
     from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415
 
     if not isinstance(schema, dict):
@@ -185,7 +185,7 @@ def _of_schema(schema: Any) -> Iterator[tuple[str, str]]:
             if not reference.startswith(_LOCAL):
                 yield (
                     "schema",
-                    f"$ref {reference[:100]!r} leads out of the file; nothing is fetched. Put it under $defs, and write #/$defs/….",
+                    f"$ref {reference[:100]!r} is outside the file; nothing is fetched. Put it under $defs, and write #/$defs/….",
                 )
 
 
@@ -194,7 +194,7 @@ def _of_versions(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not _is_version(version):
         yield (
             "version",
-            f"Write a whole number from 1 to {_HIGHEST_VERSION}; it rises when the schema changes in a way that breaks somebody.",
+            f"Write a whole number from 1 to {_HIGHEST_VERSION}; raise it when a change of the schema breaks receivers.",
         )
         return
     if not isinstance(earlier, list) or len(earlier) >= _MOST_VERSIONS:
@@ -203,11 +203,11 @@ def _of_versions(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if earlier and (not isinstance(at, str) or not at.startswith("/") or "*" in at):
         yield (
             "version_at",
-            "Write the JSON pointer to the version in the payload, such as /schema_version: by it the versions are told apart.",
+            "Write the JSON pointer to the version in the payload, such as /schema_version. It distinguishes the versions.",
         )
         return
     if not earlier and at:
-        yield "version_at", "It means something only beside earlier versions. Take it out, or list them under earlier."
+        yield "version_at", "It has a meaning only with earlier versions. Remove it, or list them under earlier."
         return
     known = {version}
     for number, one in enumerate(earlier, 1):
@@ -224,9 +224,9 @@ def _of_earlier(one: Any, newest: int, known: Collection[int]) -> Iterator[tuple
     elif not _is_version(one["version"]) or one["version"] >= newest:
         yield "version", "Write a whole number that is lower than the version of the entry."
     elif one["version"] in known:
-        yield "version", "There is this version already; take one of them out."
+        yield "version", "This version is listed twice; remove one of them."
     elif not isinstance(one["sample"], dict):
-        yield "sample", "Write a payload as an example, as a mapping."
+        yield "sample", "Write an example of the payload, as a mapping."
     else:
         yield from _of_schema(one["schema"])
 
@@ -250,7 +250,7 @@ def _references(schema: Any) -> Iterator[str]:
 def _of_sample(entry: Mapping[str, Any], *, check_schema: bool) -> Iterator[tuple[str, str]]:
     sample = entry["sample"]
     if not isinstance(sample, dict):
-        yield "sample", "Write a payload as an example, as a mapping."
+        yield "sample", "Write an example of the payload, as a mapping."
         return
     try:
         sample = json.loads(json.dumps(sample, allow_nan=False))
@@ -261,14 +261,14 @@ def _of_sample(entry: Mapping[str, Any], *, check_schema: bool) -> Iterator[tupl
         yield from _against_its_schema(entry, sample)
     references = entry.get("references", {})
     if not isinstance(references, dict):
-        yield "references", f"Write JSON pointers by what they lead to: {', '.join(REFERENCES)}."
+        yield "references", f"Write JSON pointers as a mapping. The names are {', '.join(REFERENCES)}."
         return
     for name, given in references.items():
         yield from _of_reference(str(name), given, sample)
 
 
 def _against_its_schema(entry: Mapping[str, Any], sample: Any) -> Iterator[tuple[str, str]]:
-    """Checks each sample against the schema of its version."""
+    """Check each sample against the schema of its version."""
     try:
         bare = _bare(entry)
         for version in reversed(bare.versions):
@@ -277,21 +277,19 @@ def _against_its_schema(entry: Mapping[str, Any], sample: Any) -> Iterator[tuple
             )
             field = "sample" if version == bare.version else f"sample of version {version}"
             if (said := bare.version_of(of_version)) != version:
-                yield (
-                    field,
-                    f"It says version {said if said is not None else 'that there is not'} at {bare.version_at}; write {version} there.",
-                )
+                found = "It has no valid version" if said is None else f"It has version {said}"
+                yield field, f"{found} at {bare.version_at}; write {version} there."
                 continue
             for path, message in bare.problems(of_version):
-                yield f"{field}{path.removeprefix('data')}", f"It breaks the schema: {message}. Mend the sample or the schema."
-    except Exception as error:  # noqa: BLE001 - a $ref to nowhere, say, has errors of its library
+                yield f"{field}{path.removeprefix('data')}", f"It breaks the schema: {message}. Correct the sample or the schema."
+    except Exception as error:  # noqa: BLE001 - for example, the library has its own errors for a $ref to nowhere
         yield "schema", f"It cannot be used: {type(error).__name__}: {str(error)[:200]}."
 
 
 def _of_reference(name: str, given: Any, sample: Any) -> Iterator[tuple[str, str]]:
     field = f"references.{name[:50]}"
     if name not in REFERENCES:
-        yield field, f"Nothing can be found by it; known are {', '.join(REFERENCES)}."
+        yield field, f"There is no such reference; the known ones are {', '.join(REFERENCES)}."
         return
     pointers = given if isinstance(given, list) else [given]
     for pointer in pointers:
@@ -300,7 +298,7 @@ def _of_reference(name: str, given: Any, sample: Any) -> Iterator[tuple[str, str
         elif not texts_at(sample, pointer):
             yield (
                 field,
-                f"{pointer[:100]} leads to no text or whole number in the sample. Correct the pointer, or add the member to the sample.",
+                f"{pointer[:100]} points to no text or whole number in the sample. Correct it, or add the member to the sample.",
             )
 
 

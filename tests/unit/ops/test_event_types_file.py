@@ -68,20 +68,20 @@ def test_times_in_yaml_stay_text(tmp_path: Path) -> None:
         ("description", " ", "description: Say in a sentence"),
         ("schema", [], "schema: Write the JSON Schema of the payload as a mapping"),
         ("schema", {"type": "objekt"}, "schema.type: It is not a JSON Schema: "),
-        ("schema", {"$ref": "https://example.com/x.json"}, "leads out of the file; nothing is fetched"),
+        ("schema", {"$ref": "https://example.com/x.json"}, "is outside the file; nothing is fetched"),
         ("schema", {"$ref": "#/$defs/none"}, "schema: It cannot be used: "),
-        ("sample", [], "sample: Write a payload as an example"),
+        ("sample", [], "sample: Write an example of the payload"),
         ("sample", {"id": "1", "order": {"number": "R1"}}, "sample.id: It breaks the schema: It should be integer."),
         ("sample", {"order": {"number": "R1"}}, "sample: It breaks the schema: id is required."),
         ("references", [], "references: Write JSON pointers"),
-        ("references", {"order": "/order/number"}, "references.order: Nothing can be found by it; known are order_number"),
+        ("references", {"order": "/order/number"}, "references.order: There is no such reference; the known ones are"),
         ("references", {"order_number": "order/number"}, "references.order_number: Write a JSON pointer into the payload"),
         (
             "references",
             {"order_number": "/number"},
-            "references.order_number: /number leads to no text or whole number in the sample",
+            "references.order_number: /number points to no text or whole number in the sample",
         ),
-        ("colour", "red", "colour: There is no such field; known are name, topic"),
+        ("colour", "red", "colour: There is no such field; the known ones are name, topic"),
     ],
 )
 def test_a_mistake_is_told_with_file_entry_field_and_what_to_do(tmp_path: Path, field: str, value: object, said: str) -> None:
@@ -97,9 +97,9 @@ def test_a_mistake_is_told_with_file_entry_field_and_what_to_do(tmp_path: Path, 
 def test_what_is_missing_and_what_stands_twice(tmp_path: Path) -> None:
     path = written(tmp_path, [ENTRY, ENTRY, {"name": "a"}, "x"])
     assert refused(path).splitlines() == [
-        f"{path}, entry 2 (refund_issued), name: An entry before it has this name; choose another, or take one of them out.",
+        f"{path}, entry 2 (refund_issued), name: An earlier entry has this name; choose another, or remove one of them.",
         *(
-            f"{path}, entry 3 (a), {field}: It is missing; every event type has one."
+            f"{path}, entry 3 (a), {field}: It is missing; every event type needs one."
             for field in ("topic", "description", "schema", "sample")
         ),
         f"{path}, entry 4: It is not a mapping; write name, topic, description, schema, sample, and references if there are any.",
@@ -112,7 +112,7 @@ def test_what_is_missing_and_what_stands_twice(tmp_path: Path) -> None:
         ("t.json", "{", "is not JSON: "),
         ("t.yaml", "a: [", "is not YAML: "),
         ("t.yaml", "just text", "has no list of event types"),
-        ("t.json", '{"event_types": [], "more": 1}', "has what means nothing beside event_types: more"),
+        ("t.json", '{"event_types": [], "more": 1}', "has unknown keys beside event_types: more"),
         ("t.yaml", "!!python/object/apply:os.system [ls]", "is not YAML: "),
         ("t.json", json.dumps([{}] * 201), "has 201 event types; at most 200 are read"),
     ],
@@ -167,14 +167,14 @@ def test_an_entry_may_have_earlier_versions(tmp_path: Path) -> None:
         ({"version": True}, "version: Write a whole number from 1"),
         ({"version_at": ""}, "version_at: Write the JSON pointer"),
         ({"version_at": "/items/*/v"}, "version_at: Write the JSON pointer"),
-        ({"earlier": []}, "version_at: It means something only beside earlier versions"),
+        ({"earlier": []}, "version_at: It has a meaning only with earlier versions"),
         ({"earlier": {}}, "earlier: Write a list"),
         ({"earlier": [{"version": 1}]}, "earlier, number 1: Write version, schema, sample"),
         (
             {"earlier": [VERSIONS["earlier"][0] | {"version": 2}]},
             "earlier, number 1, version: Write a whole number that is lower",
         ),
-        ({"earlier": [VERSIONS["earlier"][0]] * 2}, "earlier, number 2, version: There is this version already"),
+        ({"earlier": [VERSIONS["earlier"][0]] * 2}, "earlier, number 2, version: This version is listed twice"),
         (
             {"earlier": [VERSIONS["earlier"][0] | {"schema": {"type": 1}}]},
             "earlier, number 1, schema.type: It is not a JSON Schema",
@@ -185,9 +185,9 @@ def test_an_entry_may_have_earlier_versions(tmp_path: Path) -> None:
         ),
         (
             {"earlier": [VERSIONS["earlier"][0] | {"sample": {"v": 2}}]},
-            "sample of version 1: It says version 2 at /v; write 1 there",
+            "sample of version 1: It has version 2 at /v; write 1 there",
         ),
-        ({"sample": ENTRY["sample"]}, "sample: It says version 1 at /v; write 2 there"),
+        ({"sample": ENTRY["sample"]}, "sample: It has version 1 at /v; write 2 there"),
     ],
 )
 def test_what_is_wrong_with_versions_is_said(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
