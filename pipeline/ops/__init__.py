@@ -1,4 +1,4 @@
-"""What every role needs in operation: settings, logs, metrics, health, tracing.
+"""What every role needs to run: settings, logs, metrics, health, tracing.
 
 Uses `core`, prometheus-client, structlog and, in `tracing.py` only, OpenTelemetry.
 Start reading in `settings.py` (every setting) and `metrics.py` (every metric).

@@ -1,4 +1,4 @@
-"""Memory management of the process: freed large blocks are returned to the system."""
+"""Memory management: large blocks that are freed are returned to the system."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LARGE_BYTES: Final = 256 * 1024
 
 
 def give_back_large_blocks() -> bool:
-    """Tell glibc to map blocks above 256 KiB separately; returns whether there is a glibc.
+    """Tell glibc to map blocks above 256 KiB separately. Returns whether the C library is glibc.
 
-    By default glibc raises that limit to the size of the largest block that was ever freed, and then keeps such blocks. Measured
-    with bodies of 5 MB (tests/bench/bounds.py --only large): the peaks of the roles are a fifth lower.
+    By default, glibc raises that limit to the size of the largest block that was ever freed, and then keeps such blocks. With
+    bodies of 5 MB, this lowers the peak memory of the roles by a fifth (tests/bench/bounds.py --only large).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Measures when the TLS certificates expire that this process sees or presents, so that they are renewed in time."""
+"""Measures when the TLS certificates that this process sees or presents expire, so that they are renewed in time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HANDSHAKE_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class TlsServer:
-    """A TLS server. ``client`` is the client certificate and its key, if it wants one."""
+    """A TLS server. ``client``: the client certificate, its key and its password, if the server requires one."""
 
     name: str
     host: str
@@ -49,10 +49,10 @@ def tls_servers(settings: Settings) -> list[TlsServer]:
 async def expiry(server: TlsServer) -> float:
     """When a server's certificate expires, in seconds since 1970.
 
-    It is not verified, because an expired one must be read too; nothing is sent over the connection.
+    The certificate is not verified, because an expired one must be read too. Nothing is sent over the connection.
 
     Raises:
-        OSError: there is no connection (including ``ssl.SSLError``).
+        OSError: the connection failed (including ``ssl.SSLError``).
         TimeoutError: the handshake takes too long.
     """
     context = ssl.create_default_context()
@@ -68,7 +68,7 @@ async def expiry(server: TlsServer) -> float:
         writer.close()
         with contextlib.suppress(OSError):  # the certificate is known; how the connection ends does not matter
             await writer.wait_closed()
-    from cryptography import x509  # noqa: PLC0415 - a role starts sooner without it
+    from cryptography import x509  # noqa: PLC0415 - a role starts faster without it
 
     return x509.load_der_x509_certificate(shown).not_valid_after_utc.timestamp()
 

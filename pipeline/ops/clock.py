@@ -1,4 +1,4 @@
-"""Clocks as arguments: code that needs the time takes one, so that a test can pass another one."""
+"""Clocks. Code that needs the time takes a clock as an argument, so that tests can pass another one."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def utc_now() -> datetime:
 
 
 def steady_seconds() -> float:
-    """Seconds of a clock that nobody sets, and that runs while the machine is suspended (where there is such a clock)."""
+    """A clock in seconds that nobody sets, and that runs while the machine is suspended (if the system has such a clock)."""
     return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)

@@ -1,8 +1,8 @@
 """Metrics for the event loop only, on the path of every delivery.
 
 prometheus-client's metrics take a lock for each count, and scan their buckets: 0.4 µs for a counter and 1 to 2 µs for a
-histogram, with seven counts for each delivery. These count without a lock, so they may only be used from the event loop, as
-scrapes are.
+histogram, with seven counts per delivery. These count without a lock, so they may only be used on the event loop, where scrapes
+run too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prometheus_client.samples import Exemplar
 
 
 class LoopMetric(Collector):
-    """A metric that is used from the event loop."""
+    """A metric that is used on the event loop."""
 
     labelnames: tuple[str, ...]
 
@@ -41,7 +41,6 @@ class LoopCounter(LoopMetric):
         self._counts[labels] += number
 
     def describe(self) -> Iterable[CounterMetricFamily]:
-        """The metric without samples."""
         return [CounterMetricFamily(self._name, self._documentation, labels=self.labelnames)]
 
     def collect(self) -> Iterable[CounterMetricFamily]:
@@ -61,7 +60,7 @@ class _Series:
 
 
 class LoopHistogram(LoopMetric):
-    """A histogram. ``buckets`` are rising upper bounds; one for larger values is added."""
+    """A histogram. ``buckets`` are ascending upper bounds; one for larger values is added."""
 
     def __init__(self, name: str, documentation: str, buckets: Sequence[float], labelnames: Sequence[str] = ()) -> None:
         self.labelnames = tuple(labelnames)
@@ -85,7 +84,6 @@ class LoopHistogram(LoopMetric):
             series.exemplars[bucket] = Exemplar(dict(exemplar), amount, time.time())
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
-        """The metric without samples."""
         return [HistogramMetricFamily(self._name, self._documentation, labels=self.labelnames)]
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
@@ -107,7 +105,7 @@ class LoopHistogram(LoopMetric):
 class TopEndpoints(LoopMetric):
     """Attempts by endpoint, only for the ``size`` endpoints that fail the most, so that the label is bounded.
 
-    All endpoints are counted, so a series that comes back continues where it was. Used from the event loop only, as scrapes are.
+    All endpoints are counted, so a series that comes back continues where it was. Used on the event loop only.
     """
 
     labelnames = ("endpoint", "outcome")
@@ -124,15 +122,14 @@ class TopEndpoints(LoopMetric):
         self._counts[endpoint_id][outcome] += 1
 
     def forget(self, endpoint_id: int) -> None:
-        """It was deleted: it no longer takes a place among the shown endpoints."""
+        """Forget a deleted endpoint, so that another one is shown in its place."""
         self._counts.pop(endpoint_id, None)
 
     def describe(self) -> Iterable[CounterMetricFamily]:
-        """The metric without samples."""
         return [CounterMetricFamily(self._name, self._documentation, labels=self.labelnames)]
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        """The endpoints with the most attempts that were not acknowledged; if equal, those with the most attempts."""
+        """The endpoints with the most attempts that were not acknowledged; among equals, those with the most attempts."""
         [family] = self.describe()
         for endpoint_id in sorted(self._counts, key=self._rank, reverse=True)[: self.size]:
             for outcome, number in self._counts[endpoint_id].items():

@@ -1,4 +1,4 @@
-"""Daemon threads: if a thread blocks because a server hangs, the process can still end."""
+"""Daemon threads: if a thread blocks because a server hangs, the process can still exit."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ P = ParamSpec("P")
 
 
 async def in_thread(work: Callable[[], ResultT], name: str) -> ResultT:
-    """Run blocking work in a separate thread. If the caller is cancelled or the process ends, the thread is left behind.
+    """Run blocking work in a separate thread. If the caller is cancelled or the process exits, the thread is abandoned.
 
-    ``asyncio.to_thread`` waits for its threads when the loop is closed.
+    ``asyncio.to_thread`` would wait for its threads when the loop is closed.
     """
     return await start_thread(work, name)
 
@@ -40,9 +40,9 @@ def start_thread(work: Callable[[], ResultT], name: str) -> asyncio.Future[Resul
         result, failure = None, None
         try:
             result = work()
-        except BaseException as error:  # noqa: BLE001 - handed to whoever awaits it
+        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=run, name=name, daemon=True).start()
@@ -50,7 +50,7 @@ def start_thread(work: Callable[[], ResultT], name: str) -> asyncio.Future[Resul
 
 
 class DaemonThreads(Executor):
-    """A pool of daemon threads, started on demand. ``ThreadPoolExecutor`` joins its threads when the process ends."""
+    """A pool of daemon threads, started on demand. ``ThreadPoolExecutor`` would join its threads when the process exits."""
 
     def __init__(self, count: int, name: str) -> None:
         self._count = count
@@ -62,11 +62,11 @@ class DaemonThreads(Executor):
         self._closed = False
 
     def submit(self, fn: Callable[P, ResultT], /, *args: P.args, **kwargs: P.kwargs) -> Future[ResultT]:
-        """Run a function in one of the threads; if all are busy, after earlier submissions."""
+        """Run a function in one of the threads. If all are busy, it waits behind earlier submissions."""
         future: Future[ResultT] = Future()
         with self._lock:
             if self._closed:
-                raise RuntimeError("the threads were told to end")
+                raise RuntimeError("the pool of threads is closed")
             self._work.put((future, lambda: fn(*args, **kwargs)))
             if not self._idle.acquire(blocking=False) and len(self._threads) < self._count:
                 number = len(self._threads)
@@ -76,9 +76,9 @@ class DaemonThreads(Executor):
         return future
 
     def join(self, deadline: float | None) -> bool:
-        """Accept no more work, and wait for work under way until ``deadline`` by ``time.monotonic()`` (None: to its end).
+        """Accept no more work, and wait for work in progress until ``deadline`` by ``time.monotonic()`` (None: without limit).
 
-        Returns whether all of it has ended.
+        Returns whether all work has ended.
         """
         with self._lock:
             if not self._closed:
@@ -95,7 +95,7 @@ class DaemonThreads(Executor):
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(call())
-                except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the future
+                except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
                     future.set_exception(error)
             del work, future, call
             self._idle.release()

@@ -1,4 +1,4 @@
-"""Regularly probes the dependencies of this process: for ``/readyz``, for the metrics, and for a start that waits."""
+"""Regularly probes the dependencies of this process: for ``/readyz``, for the metrics, and for a start that waits for them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ that waiting does not help.
 EVERY_SECONDS: Final = 15.0
 ANSWER_SECONDS: Final = 10.0
 AWAY_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
-"""How long to wait before asking an unavailable dependency again: longer each time, then always the last value. A random part of
-up to half is subtracted.
+"""How long to wait before asking an unavailable dependency again: longer each time, then always the last value. A random part, up
+to half, is subtracted.
 """
 REFUSED_SECONDS: Final = 15.0
-"""The same for a dependency that refuses us: it is asked less often, because asking does not help."""
+"""The same for a dependency that refuses us. It is asked less often, because trying again does not help."""
 
 
 class Probe:
@@ -37,7 +37,7 @@ class Probe:
         self._failures = 0
         self._is_up = asyncio.Event()
         metrics.DEPENDENCY_UP.labels(dependency).set(0)
-        metrics.DEPENDENCY_OUTAGES.labels(dependency)  # counted from 0 on: Prometheus sees no rise from nothing to 1
+        metrics.DEPENDENCY_OUTAGES.labels(dependency)  # starts at 0: Prometheus sees no increase from nothing to 1
 
     def problem(self) -> str | None:
         """Why the dependency cannot be used (for health checks)."""
@@ -65,13 +65,13 @@ class Probe:
         metrics.DEPENDENCY_UP.labels(self.outage.dependency).set(1)
 
     async def ask(self) -> bool:
-        """Probe now; returns whether it answers."""
+        """Probe now. Returns whether the dependency answers."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._ask()
         except TimeoutError as error:
             self._failed(error if str(error) else TimeoutError(f"no answer within {ANSWER_SECONDS:g} s"))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the dependency did not answer, and /readyz says why
+        except Exception as error:  # noqa: BLE001 - whatever it is, the dependency did not answer; /readyz says why
             self._failed(error)
         else:
             self._answered()
@@ -85,7 +85,7 @@ class Probe:
 
 
 def pause(failures: int, *, refused: bool) -> float:
-    """How many seconds to wait after so many failures in a row."""
+    """How many seconds to wait after ``failures`` consecutive failures."""
     longest = REFUSED_SECONDS if refused else AWAY_SECONDS[min(max(failures, 1), len(AWAY_SECONDS)) - 1]
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - so that not all processes ask at the same moment
 
@@ -98,7 +98,7 @@ class Probes:
         self._tasks: list[asyncio.Task[None]] = []
 
     def add(self, dependency: str, ask: Ask, every: float | None = None) -> Probe:
-        """A dependency that is probed once :meth:`start` is called."""
+        """Add a dependency. It is probed once :meth:`start` is called."""
         probe = Probe(dependency, ask, every)
         self._probes.append(probe)
         return probe
