@@ -30,31 +30,32 @@ BUILD: Final = Info("oms_webhooks_build", "The version that is running")
 BUILD.info({"version": version("oms-webhooks")})
 ROLE: Final = Gauge("oms_webhooks_role", "1 for each role that this process runs", ["role"])
 
-# What a process depends on: probed regularly, independent of deliveries
+# Dependencies of a process: probed regularly, independently of deliveries
 READY: Final = Gauge("oms_webhooks_ready", "Whether a check of /readyz passes", ["check"])
 DEPENDENCY_UP: Final = Gauge(
-    "oms_webhooks_dependency_up", "Whether what this process depends on answered when it was last asked", ["dependency"]
+    "oms_webhooks_dependency_up", "Whether a dependency of this process answered the latest probe", ["dependency"]
 )
 DEPENDENCY_OUTAGES: Final = Counter(
-    "oms_webhooks_dependency_outages", "Times that what this process depends on was found away", ["dependency"]
+    "oms_webhooks_dependency_outages", "Times that a dependency of this process became unavailable", ["dependency"]
 )
 CLOCK_OFFSET: Final = Gauge(
     "oms_webhooks_clock_offset_seconds",
-    "By how much the clock of this machine is ahead of the Kafka broker's; below 0: behind it",
+    "How far the clock of this machine is ahead of the Kafka broker's; below 0: behind it",
 )
 CERTIFICATE_EXPIRY: Final = Gauge(
     "oms_webhooks_certificate_expiry_timestamp_seconds",
-    "When a TLS certificate expires: a server's as it showed it, or the client certificate of the settings",
+    "When a TLS certificate expires: the one that a server presented, or the client certificate in the settings",
     ["certificate"],
 )
 
 # Fan-out
-EVENTS: Final = _registered(LoopCounter("oms_webhooks_events", "Events taken from the source topics and decoded", ["event"]))
+EVENTS: Final = _registered(LoopCounter("oms_webhooks_events", "Events read from the source topics and decoded", ["event"]))
 MATCHES: Final = _registered(LoopCounter("oms_webhooks_matches", "Endpoints matched by events", ["event"]))
 UNMATCHED: Final = Counter("oms_webhooks_unmatched_events", "Events that no endpoint subscribed to", ["event"])
 FILTER_FAILURES: Final = Counter(
     "oms_webhooks_filter_failures",
-    "Filters that gave neither true nor false on an event; nothing was sent there. One that concerns a field counts once for all its endpoints",
+    "Filters that gave neither true nor false on an event, so that nothing was sent. One that concerns a field counts once for "
+    "all its endpoints",
     ["reason"],
 )
 DEAD_LETTERS: Final = Counter("oms_webhooks_dead_letters", "Records that could not be used", ["topic", "reason"])
@@ -79,37 +80,35 @@ ENDPOINT_ATTEMPTS: Final = _registered(
         "Attempts made, of the metrics_top_endpoints endpoints that fail the most in this process",
     )
 )
-IN_FLIGHT: Final = Gauge("oms_webhooks_in_flight_requests", "HTTP requests under way")
-PARKED: Final = Counter("oms_webhooks_parked", "Deliveries put off without an attempt", ["reason"])
+IN_FLIGHT: Final = Gauge("oms_webhooks_in_flight_requests", "HTTP requests in progress")
+PARKED: Final = Counter("oms_webhooks_parked", "Deliveries postponed without an attempt", ["reason"])
 OWN_FAULTS: Final = Counter(
     "oms_webhooks_own_faults",
-    "Deliveries put off without an attempt because this process could not send (its own faults)",
+    "Deliveries postponed without an attempt because this process could not send (its own faults)",
     ["reason"],
 )
-DISCARDED: Final = Counter("oms_webhooks_discarded", "Attempts that were due and not made", ["reason"])
+DISCARDED: Final = Counter("oms_webhooks_discarded", "Attempts that were due but not made", ["reason"])
 HELD: Final = Gauge(
     "oms_webhooks_held_deliveries",
-    "Deliveries that wait for a paused or disabled endpoint, in the partitions that this process keeps",
+    "Deliveries that wait for a paused or disabled endpoint, in the partitions that this process holds",
 )
 HELD_EXPIRING: Final = Gauge(
     "oms_webhooks_held_expiring_endpoints", "Endpoints for which a held delivery expires within two days (or half of hold_days)"
 )
-RELEASED: Final = Counter("oms_webhooks_released_deliveries", "Held deliveries that go out, as their endpoint was resumed")
-EXPIRED: Final = Counter("oms_webhooks_expired_deliveries", "Held deliveries that ended after hold_days")
-HELD_LOST: Final = Counter("oms_webhooks_lost_held_deliveries", "Held deliveries that Kafka does not have any more")
+RELEASED: Final = Counter("oms_webhooks_released_deliveries", "Held deliveries that are sent because their endpoint was resumed")
+EXPIRED: Final = Counter("oms_webhooks_expired_deliveries", "Held deliveries that expired after hold_days")
+HELD_LOST: Final = Counter("oms_webhooks_lost_held_deliveries", "Held deliveries that Kafka no longer has")
 ORDERED_WAITING: Final = Gauge(
     "oms_webhooks_ordered_waiting",
-    "Deliveries in order that have not ended, in the partitions that this process keeps",
+    "In-order deliveries that have not ended, in the partitions that this process holds",
 )
 ORDERED_HELD_BACK: Final = Gauge(
     "oms_webhooks_ordered_held_back_lanes",
     "Lanes (an endpoint and a key) whose next delivery waits for a retry, or for its endpoint",
 )
 ORDERED_READY: Final = Gauge("oms_webhooks_ordered_ready_lanes", "Lanes whose next delivery is being made, or could be")
-ORDERED_OLDEST: Final = Gauge(
-    "oms_webhooks_ordered_oldest_seconds", "For how long the oldest of those deliveries has been waiting"
-)
-ORDERED_ENDED: Final = Counter("oms_webhooks_ordered_ended", "Deliveries in order that have ended, whatever the outcome")
+ORDERED_OLDEST: Final = Gauge("oms_webhooks_ordered_oldest_seconds", "How long the oldest of those deliveries has been waiting")
+ORDERED_ENDED: Final = Counter("oms_webhooks_ordered_ended", "In-order deliveries that have ended, whatever the outcome")
 RATE_LIMITED: Final = Counter(
     "oms_webhooks_rate_limited",
     "Deliveries that had to wait for their endpoint's max_per_second, or were parked for it",
@@ -118,12 +117,12 @@ RATE_LIMITED: Final = Counter(
 TOKEN_REQUESTS: Final = Counter(
     "oms_webhooks_token_requests", "Requests for OAuth access tokens of endpoints: granted, or failed", ["result"]
 )
-SLOW_ENDPOINTS: Final = Gauge("oms_webhooks_slow_endpoints", "Endpoints that keep requests waiting at this moment")
+SLOW_ENDPOINTS: Final = Gauge("oms_webhooks_slow_endpoints", "Endpoints that are keeping requests waiting")
 CIRCUITS: Final = Gauge("oms_webhooks_circuits", "Endpoints whose circuit is open, or half open for a probe", ["state"])
-CIRCUIT_TRANSITIONS: Final = Counter("oms_webhooks_circuit_transitions", "Circuits that went into a state", ["state"])
+CIRCUIT_TRANSITIONS: Final = Counter("oms_webhooks_circuit_transitions", "Circuits that changed to a state", ["state"])
 ENDPOINTS_DISABLED: Final = Counter("oms_webhooks_endpoints_disabled", "Endpoints that were disabled by this process", ["reason"])
 OPERATIONAL_EVENTS: Final = Counter(
-    "oms_webhooks_operational_events", "Operational events that this process has written, but for endpoint.disabled", ["event"]
+    "oms_webhooks_operational_events", "Operational events that this process has written, except endpoint.disabled", ["event"]
 )
 RETRIES_SCHEDULED: Final = Counter("oms_webhooks_retries_scheduled", "Records written to the delay topics", ["delay"])
 RETRIES_DUE: Final = Counter("oms_webhooks_retries_due", "Records taken from the delay topics when due", ["delay"])
@@ -137,7 +136,7 @@ RETRY_LATENESS: Final = Histogram(
 # Kafka
 CONSUMER_LAG: Final = Gauge(
     "oms_webhooks_consumer_lag_records",
-    "Records between the position of the consumer and the end",
+    "Records between the position of the consumer and the end of the partition",
     ["group", "topic", "partition"],
 )
 OLDEST_UNFINISHED: Final = Gauge(
@@ -149,7 +148,7 @@ OUTSTANDING: Final = Gauge("oms_webhooks_outstanding_records", "Records taken fr
 OUTSTANDING_BYTES: Final = Gauge(
     "oms_webhooks_outstanding_bytes", "Bytes of the records taken from Kafka and not finished", ["group"]
 )
-BUFFERED_BYTES: Final = Gauge("oms_webhooks_buffered_bytes", "Bytes of the records polled and not yet taken", ["group"])
+BUFFERED_BYTES: Final = Gauge("oms_webhooks_buffered_bytes", "Bytes of the records fetched and not yet handed over", ["group"])
 UNACKNOWLEDGED_BYTES: Final = Gauge(
     "oms_webhooks_unacknowledged_bytes", "Bytes of the records that Kafka has not acknowledged yet"
 )
@@ -169,10 +168,10 @@ PRODUCE_FAILURES: Final = Counter(
     "Records that Kafka refused for good, or had not acknowledged when the process ended",
     ["topic"],
 )
-CONSUMER_ERRORS: Final = Counter("oms_webhooks_consumer_errors", "Errors while polling Kafka; polling goes on", ["group"])
+CONSUMER_ERRORS: Final = Counter("oms_webhooks_consumer_errors", "Errors while polling Kafka; polling continues", ["group"])
 TABLE_POLL_ERRORS: Final = Counter(
     "oms_webhooks_endpoint_poll_errors",
-    "Errors while reading the endpoints, their health or the API keys from Kafka; reading goes on",
+    "Errors while reading the endpoints, their health or the API keys from Kafka; reading continues",
 )
 TABLE_ERRORS: Final = Counter("oms_webhooks_endpoint_record_errors", "Endpoint records that could not be read")
 UNREAD_TOPICS: Final = Gauge(
@@ -184,7 +183,7 @@ ENDPOINTS: Final = Gauge("oms_webhooks_endpoints", "Registered endpoints", ["sta
 RECORDED: Final = Counter("oms_webhooks_recorded_rows", "Rows written to ClickHouse", ["table"])
 UNRECORDED: Final = Counter(
     "oms_webhooks_unrecorded_records",
-    "Records that ClickHouse refused for good: each is a dead letter (a dead letter itself stands in its topic only)",
+    "Records that ClickHouse refused for good: each becomes a dead letter (a dead letter itself is only in its topic)",
     ["table"],
 )
 REBUILD_PARTS: Final = Gauge(
@@ -221,4 +220,4 @@ HTTP_CLOSED: Final = Counter(
     "Connections to the port of this process that were closed: too slow, idle, or too many (shed, refused)",
     ["reason"],
 )
-WRONG_KEYS: Final = Counter("oms_webhooks_wrong_api_keys", "Requests to the HTTP API with a key that is none")
+WRONG_KEYS: Final = Counter("oms_webhooks_wrong_api_keys", "Requests to the HTTP API with an invalid key")
