@@ -1,5 +1,5 @@
-"""All settings in one frozen model: variables ``OMS_WEBHOOKS_…``, a ``.env`` file, a TOML file, or a directory of files with one
-setting each, which suits secrets; see ``oms-webhooks settings``.
+"""All settings in one frozen model. Sources: variables ``OMS_WEBHOOKS_…``, a ``.env`` file, a TOML file, and a directory with
+one file per setting, for secrets. See ``oms-webhooks settings``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from schemas.producer_forms import ProducerForm
 from schemas.topics import DEFAULT_HOLD, MAX_EVENT_BYTES_LIMIT, MIB, Topics, delay_label
 
 SECRETS_DIR = "OMS_WEBHOOKS_SECRETS_DIR"
-"""Names a directory with one file per setting, such as ``oms_webhooks_encryption_key``. A variable takes precedence over its file."""
+"""Names a directory with one file per setting, such as ``oms_webhooks_encryption_key``. Variables take precedence over files."""
 
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
@@ -45,7 +45,7 @@ Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
 class Settings(KafkaSettings, RetrySettings, SearchSettings):
-    """Settings of every role. Lists are comma-separated. The settings of Kafka, retries and searches are defined in their own files."""
+    """Settings of every role. Lists are comma-separated. The settings of Kafka, retries and searches are in their own files."""
 
     model_config = SettingsConfigDict(
         env_prefix="OMS_WEBHOOKS_",
@@ -72,7 +72,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
                 if not isinstance(error.__cause__ or error, UnicodeDecodeError):
                     raise
                 # No cause: it contains the text that was read, which may be a secret.
-                raise SettingsError(f"{_not_utf8()} is not UTF-8; write it again in this encoding.") from None
+                raise SettingsError(f"{_not_utf8()} is not UTF-8; save it in this encoding.") from None
 
     _event_types: EventTypes | None = PrivateAttr(default=None)
 
@@ -216,7 +216,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     encryption_key: SecretStr | None = Field(
         default=None,
         description="Key that encrypts endpoint secrets in Kafka. Make one with: oms-webhooks new-key. To rotate it, give the new and the old "
-        "key, comma-separated. Embedded: made at start.",
+        "key, comma-separated. Embedded: generated at startup.",
     )
 
     # Recorder
@@ -231,7 +231,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     )
     api_keys: Secrets = Field(
         default=(),
-        description="Bearer keys for the HTTP API, with the role admin. Embedded: one is made at start. Otherwise see docs/api.md.",
+        description="Bearer keys for the HTTP API, with the role admin. Embedded: one is generated at startup. Otherwise see docs/api.md.",
     )
     trusted_proxies: Networks = Field(
         default=(),
@@ -251,7 +251,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     otlp_endpoint: str = Field(
         default="",
         description="URL of an OpenTelemetry collector (OTLP over HTTP), such as http://collector:4318. Needs the extra "
-        "oms-webhooks[tracing]. Empty: no spans are made, and an event's traceparent is passed to the receivers unchanged.",
+        "oms-webhooks[tracing]. Empty: no spans are created, and an event's traceparent is passed to the receivers unchanged.",
     )
     trace_ratio: float = Field(
         default=1.0,
@@ -272,9 +272,9 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its directory is fixed when the class is made
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - its directory is fixed when the class is created
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """A file of settings comes after variables; files with one setting each come last."""
+        """A settings file comes after variables; files with one setting each come last."""
         sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings, dotenv_settings)
         if file := os.environ.get(SETTINGS_FILE):
             sources += (InitSettingsSource(settings_cls, read_settings_file(Path(file), settings_cls.model_fields)),)
@@ -300,7 +300,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     @field_validator("event_types_file", mode="before")
     @classmethod
     def _no_file(cls, value: object) -> object:
-        return value or None  # an empty variable names none
+        return value or None  # an empty variable names no file
 
     @field_validator("operational_url", "otlp_endpoint")
     @classmethod
@@ -316,7 +316,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     def _names_a_server(cls, value: str) -> str:
         parts = urlsplit(value)
         if "@" in parts.netloc:
-            message = "the URL must not hold a user name or password; set clickhouse_username and clickhouse_password"
+            message = "the URL must not contain a user name or password; set clickhouse_username and clickhouse_password"
             raise ValueError(message)
         if value and (parts.scheme not in {"http", "https"} or not parts.hostname or not _has_a_port(parts)):
             message = "must look like https://host:8443 or http://host:8123"
@@ -370,7 +370,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
 
     @model_validator(mode="after")
     def _event_types_can_be_read(self) -> Settings:
-        self.event_types  # noqa: B018 - what is wrong with the file is said at the start
+        self.event_types  # noqa: B018 - problems with the file are reported at startup
         return self
 
     @model_validator(mode="after")
@@ -378,7 +378,8 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         for each in self.producer_forms:
             topic, _, form = each.partition("=")
             if topic not in self.topics.sources:
-                message = f"producer_forms: {each!r} does not name a topic of events; write one of {', '.join(self.topics.sources)}, then = and its form"
+                sources = ", ".join(self.topics.sources)
+                message = f"producer_forms: {each!r} does not name a topic of events; write one of {sources}, then = and its form"
                 raise ValueError(message)
             if form not in set(ProducerForm):
                 message = f"producer_forms: {form!r} is not a form; write {topic}= and one of {', '.join(ProducerForm)}"
@@ -393,7 +394,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         return self._event_types
 
     def knowing(self, types: EventTypes) -> Settings:
-        """The same settings, plus the event types that only a running pipeline has."""
+        """The same settings, with the event types of a running pipeline."""
         copy = self.model_copy()
         copy._event_types = types  # noqa: SLF001 - its own
         return copy
@@ -418,7 +419,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     def slow_budget(self) -> int:
         """The most requests in progress to all slow endpoints together, so that both limits leave room for the others.
 
-        The same number of deliveries may wait for slow endpoints, and each holds a record: at most half of all records.
+        The same number of deliveries may wait for slow endpoints. Each holds a record: at most half of all records.
         """
         return max(1, min(self.max_in_flight // 2, self.max_outstanding_records // 4))
 

@@ -1,6 +1,7 @@
-"""A file with settings, in TOML: ``OMS_WEBHOOKS_SETTINGS_FILE`` names it, ``oms-webhooks settings --toml`` writes one.
+"""A settings file in TOML: ``OMS_WEBHOOKS_SETTINGS_FILE`` names it, ``oms-webhooks settings --toml`` writes one.
 
-Its keys are the names of the settings. A variable takes precedence over the file. Lists are arrays, or comma-separated as in variables.
+Its keys are the names of the settings. A variable takes precedence over the file. Lists are arrays, or comma-separated as in
+variables.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def read_settings_file(path: Path, known: Collection[str]) -> dict[str, Any]:
     """The settings in a file.
 
     Raises:
-        SettingsError: the file cannot be read, is not TOML, or has a key that is not a setting (a typo would silently keep a default).
+        SettingsError: the file cannot be read, is not TOML, or has a key that is not a setting (a typo would keep a default).
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -36,9 +37,9 @@ def read_settings_file(path: Path, known: Collection[str]) -> dict[str, Any]:
 
 
 def as_toml(shown: Mapping[str, str], descriptions: Mapping[str, str], secrets: Collection[str], changed: Collection[str]) -> str:
-    """A file with every setting and its meaning. Settings that are not ``changed`` are comments, and so are secrets, without values."""
+    """A file with every setting and its description. Settings that are not ``changed``, and secrets (without values), are comments."""
     parts = [
-        "# Settings of OMS webhooks. A variable OMS_WEBHOOKS_… takes precedence over its line here. Keep secrets in files of their own."
+        "# Settings of OMS webhooks. A variable OMS_WEBHOOKS_… takes precedence over its line here. Keep secrets in separate files."
     ]
     for name, value in shown.items():
         meaning = textwrap.fill(descriptions[name], 120, initial_indent="# ", subsequent_indent="# ")

@@ -13,7 +13,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def addresses(servers: str) -> list[tuple[str, int]]:
-    """Hosts and ports of ``kafka_bootstrap_servers``; none when it is empty.
+    """Hosts and ports of ``kafka_bootstrap_servers``; none if it is empty.
 
     Raises:
         ValueError: one is not host:port.
@@ -22,7 +22,7 @@ def addresses(servers: str) -> list[tuple[str, int]]:
     for server in servers.split(",") if servers else ():
         host, _, port = server.strip().rpartition(":")
         if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535:
-            message = f'"{server.strip()}" is not host:port; write such as kafka-1:9092,kafka-2:9092'
+            message = f'"{server.strip()}" is not host:port; write, for example, kafka-1:9092,kafka-2:9092'
             raise ValueError(message)
         found.append((host.strip("[]"), int(port)))
     return found

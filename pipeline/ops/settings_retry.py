@@ -74,5 +74,5 @@ class RetrySettings(BaseSettings):
 
     @property
     def retry_policies(self) -> RetryPolicies:
-        """What the endpoints' retry policies mean here."""
+        """The retry policies of this deployment."""
         return RetryPolicies(self.retry_delays, self.patient_retry_delays, self.impatient_retry_delays, self.further_retry_delays)

@@ -1,4 +1,4 @@
-"""The settings of searches: how much of ClickHouse, or of a process with an embedded ClickHouse, they may use."""
+"""The settings of searches: how much of ClickHouse, or of a process with embedded ClickHouse, they may use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where settings come from: names that have no effect, and the source of a value that is not valid."""
+"""Where settings come from: finds names that have no effect, and the source of an invalid value."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def place_of(setting: str) -> str:
 
 
 def refused_values(error: ValidationError) -> list[CheckResult]:
-    """The problems, by the place to change. A problem with several settings names them itself."""
+    """The problems, by the place to change. The text of a problem with several settings names them."""
     return [
         CheckResult(place_of(str(each["loc"][0])) if each["loc"] else "", sentence_of(each))
         for each in error.errors(include_url=False, include_input=False)
@@ -67,7 +67,7 @@ def _advice(name: str, known: Sequence[str]) -> str:
 
 
 def _variables() -> list[str]:
-    """Names of environment variables in upper case (case does not matter), without those of a Kubernetes Service ``oms-webhooks-…``."""
+    """Environment variables in upper case (case does not matter), without those of a Kubernetes Service ``oms-webhooks-…``."""
     return [
         name.upper()
         for name, value in os.environ.items()

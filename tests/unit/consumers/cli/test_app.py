@@ -140,7 +140,7 @@ def test_a_worker_leaves_the_warning_of_names_to_its_supervisor(
         (
             {"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092,foo:bar"},
             "",
-            'OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS: "foo:bar" is not host:port; write such as kafka-1:9092,kafka-2:9092',
+            'OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS: "foo:bar" is not host:port; write, for example, kafka-1:9092,kafka-2:9092',
         ),
     ],
 )
