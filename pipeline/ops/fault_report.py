@@ -1,4 +1,4 @@
-"""Reports deliveries that our own faults prevented: counted, logged once a minute, and shown while a fault lasts."""
+"""Reports deliveries that our own faults prevented: counts them, logs them once a minute, and shows them while a fault lasts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ log = logger(__name__)
 
 TELL_EVERY_SECONDS: Final = 60.0
 LASTS_SECONDS: Final = 60.0
-"""A fault counts as over if it has prevented nothing for so long."""
+"""A fault counts as over if it has prevented nothing for this long."""
 
 
 @dataclass(slots=True)
 class _FaultPeriod:
-    """A fault that lasts: since when, how often, and what was not logged yet."""
+    """A fault that lasts: since when, how often, and how often since the last log line."""
 
     since: float
     last: float
@@ -31,18 +31,18 @@ class _FaultPeriod:
 
 
 class LocalFaultReport:
-    """One for each delivering process. Used from the event loop only; ``clock`` is seconds that never go back."""
+    """One per delivering process. Used on the event loop only. ``clock``: seconds that never go back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, tell_every_seconds: float = TELL_EVERY_SECONDS) -> None:
         self._clock = clock
         self._tell_every_seconds = tell_every_seconds
         self._periods: dict[LocalFault, _FaultPeriod] = {}
         self._quiet: dict[LocalFault, asyncio.TimerHandle] = {}
-        for fault in LocalFault:  # counted from 0 on: Prometheus sees no rise from nothing to 1
+        for fault in LocalFault:  # starts at 0: Prometheus sees no increase from nothing to 1
             metrics.OWN_FAULTS.labels(fault.value)
 
     def count(self, fault: LocalFault, detail: str) -> None:
-        """A delivery was parked through a fault of ours."""
+        """Note that a delivery was parked because of a fault of ours."""
         metrics.OWN_FAULTS.labels(fault.value).inc()
         now = self._clock()
         period = self._periods.get(fault)
@@ -55,14 +55,14 @@ class LocalFaultReport:
             self._tell(fault)
 
     def warning(self) -> str | None:
-        """What prevents deliveries now, in words for ``/readyz`` and for the overview; None if nothing does."""
+        """What prevents deliveries now, in words for ``/readyz`` and the overview; None if nothing does."""
         lasting = [(fault, period) for fault, period in self._periods.items() if self._lasts(period)]
         if not lasting:
             return None
         return "; ".join(self._words(fault, period) for fault, period in lasting)
 
     def close(self) -> None:
-        """Log what was not logged yet, then nothing more."""
+        """Log what was not logged yet. After that, log nothing."""
         for fault in list(self._quiet):
             self._quiet.pop(fault).cancel()
             self._log(fault)

@@ -1,7 +1,7 @@
-"""File descriptors: as many as the system allows, and what they are used for.
+"""Raises the limit of file descriptors as far as the system allows, and divides them.
 
-Each connection takes one. The limit at the start of a process (the soft one, often 1024) is meant for programs that use select();
-a process may raise it to the hard one.
+Each connection takes one. A process starts with the soft limit, often 1024, which is meant for programs that use select(). It may
+raise it to the hard limit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 OWN: Final = 256
-"""Kafka's clients, ClickHouse's connections or files, libraries, pipes, look-ups of names."""
+"""For Kafka's clients, ClickHouse's connections or files, libraries, pipes, DNS look-ups."""
 MOST_VISITORS: Final = 512
 _MOST: Final = 1_048_576
 """The requested limit if there is no hard limit."""
@@ -33,18 +33,19 @@ class DescriptorBudget:
 
     @property
     def idle(self) -> int:
-        """Idle connections to endpoints: what is left, and no more than there are requests."""
+        """Idle connections to endpoints: the rest, but not more than there are requests."""
         return max(0, min(self.in_flight, self.limit - self.in_flight - self.visitors - OWN))
 
     def problem(self) -> str | None:
-        """What the limit is too low for, and what to do."""
+        """Why the limit is too low, and what to do; None if it is high enough."""
         needed = self.in_flight + self.visitors + OWN
         if self.limit >= needed:
             return None
         return (
-            f"This process may open {self.limit:,} files (the hard limit of RLIMIT_NOFILE), and may need {needed:,}: {self.in_flight:,} for "
-            f"max_in_flight, {self.visitors:,} for its own port, {OWN:,} for Kafka, ClickHouse and the rest. Raise the limit (ulimit -Hn, "
-            "LimitNOFILE= of systemd), or lower OMS_WEBHOOKS_MAX_IN_FLIGHT. Deliveries that find none are parked."
+            f"This process may open {self.limit:,} files (the hard limit of RLIMIT_NOFILE), and may need {needed:,}: "
+            f"{self.in_flight:,} for max_in_flight, {self.visitors:,} for its own port, {OWN:,} for Kafka, ClickHouse and the "
+            "rest. Raise the limit (ulimit -Hn, LimitNOFILE= of systemd), or lower OMS_WEBHOOKS_MAX_IN_FLIGHT. Deliveries without "
+            "a descriptor are parked."
         )
 
 
@@ -55,7 +56,7 @@ def descriptor_limit() -> int:
 
 
 def raise_descriptor_limit() -> tuple[int, int]:
-    """Raise the soft limit to the hard one; returns the old and the new limit."""
+    """Raise the soft limit to the hard one. Returns the old and the new limit."""
     before = descriptor_limit()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else hard

@@ -8,13 +8,13 @@ from typing import Final, TypeAlias
 from pipeline.ops import metrics
 
 Check: TypeAlias = Callable[[], str | None]
-"""Says what is missing, in words; None if all is well. It must be quick, because it runs on every probe."""
+"""Returns what is missing, in words; None if all is well. Must be quick, because it runs on every probe."""
 
 STARTING: Final = "starting"
 
 
 class Health:
-    """The checks of one process. The process sets ``starting`` until every part of it runs."""
+    """The checks of one process. The process keeps ``starting`` True until all of its parts run."""
 
     def __init__(self, *, starting: bool = False) -> None:
         self.starting = starting
@@ -34,7 +34,7 @@ class Health:
         metrics.READY.labels(name).set_function(lambda: float(check() is None))
 
     def warn(self, name: str, check: Check) -> None:
-        """Show a warning in ``/readyz`` and on the overview. The process does its work and stays ready."""
+        """Include a warning in ``/readyz`` and on the overview. The process does its work, and stays ready."""
         self._warnings[name] = check
 
     def warnings(self) -> dict[str, str]:
@@ -42,8 +42,8 @@ class Health:
         return _found(self._warnings)
 
     def add_wait(self, name: str, is_waiting: Callable[[], bool]) -> None:
-        """A dependency without which the start cannot continue: Kafka, ClickHouse. While the start waits for it, a restart would
-        not help.
+        """Add a dependency without which the start cannot continue: Kafka, ClickHouse. While the start waits for it, a restart
+        would not help.
         """
         self._waits[name] = is_waiting
 

@@ -1,6 +1,6 @@
-"""A name for this process that its successor gets if it dies: the host's name and the lowest free number on the host.
+"""A name for this process, which its successor gets if it dies: the host name and the lowest free number on the host.
 
-A Kafka group identifies a static member by such a name: a process with the same name takes over immediately, without waiting for
+A Kafka group identifies a static member by such a name. A process with the same name takes over immediately, without waiting for
 the session of the dead one to expire.
 """
 
@@ -23,22 +23,22 @@ _ALLOWED: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True)
 class InstanceSlot:
-    """A claimed name. It is free again when the process ends, however it ends, or at :meth:`release`."""
+    """A claimed name. It is free again when the process ends, however that happens, or after :meth:`release`."""
 
     name: str
     _file: IO[str]
 
     def release(self) -> None:
-        """Let the next process have it."""
+        """Free the name for another process."""
         self._file.close()
 
 
 def claim_slot(scope: str, directory: Path | None = None) -> InstanceSlot:
-    """The lowest number on this host that no living process has. ``scope`` distinguishes deployments on one host: their cluster
-    and prefix.
+    """Claim the lowest number on this host that no living process has. ``scope`` distinguishes deployments on one host: their
+    cluster and prefix.
 
     Raises:
-        OSError: the directory for the claims cannot be used.
+        OSError: the directory of the claims cannot be used.
     """
     where = directory or Path(tempfile.gettempdir()) / _DIRECTORY
     where.mkdir(mode=0o700, parents=True, exist_ok=True)

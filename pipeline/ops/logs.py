@@ -42,11 +42,10 @@ def configure_logs(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
-    # At our level, the libraries' information is noise, but their warnings are not.
+    # At our level, info messages of the libraries are noise, but their warnings are not.
     # kafka.net.transport also logs, with tracebacks, that connections are closed when we close them.
     logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
-    # It measures the duration of each of its tasks, and warns about those that a busy machine delayed; their names contain
-    # addresses of objects.
+    # It warns about tasks that a busy machine delayed, with names that contain addresses of objects.
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     # pipeline.store and pipeline.broker configure the loggers of ClickHouse's driver and of kafka.net, which must stay.
     for name in ("kafka", "aiohttp.access", "asyncio", "httpx"):

@@ -18,7 +18,7 @@ REMINDER_SECONDS: Final = 60.0
 
 
 class OutageLog:
-    """Whether a dependency answers, according to all users in this process. Used from the event loop only."""
+    """Whether a dependency answers, according to everything in this process that uses it. Used on the event loop only."""
 
     def __init__(self, dependency: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.dependency = dependency
@@ -36,7 +36,7 @@ class OutageLog:
         """Whether the current outage was logged."""
 
     def failed(self, problem: str, *, needs_a_person: bool = False) -> None:
-        """A user could not use it, with the reason."""
+        """Note that the dependency could not be used, and why."""
         now = self._clock()
         begins, changes = self.problem is None, needs_a_person and not self.needs_a_person
         if begins:
@@ -62,12 +62,12 @@ class OutageLog:
         self._said_at, self._is_told, self._untold = now, True, 0
 
     def _told(self) -> dict[str, object]:
-        """Log an outage that was not logged yet, with the number of unlogged short ones before."""
+        """The dependency, and how many short outages before this one were not logged."""
         earlier = self._untold - (not self._is_told)
         return {"dependency": self.dependency} | ({"earlier_outages": earlier} if earlier else {})
 
     def answered(self) -> None:
-        """A user could use it."""
+        """Note that the dependency answered."""
         if self.problem is None:
             return
         if self._is_told:

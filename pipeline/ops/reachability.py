@@ -1,7 +1,4 @@
-"""Checks whether a server can be reached: name, connection, TLS, with the problem in words. For ``oms-webhooks settings
---check``.
-
-"""
+"""Checks whether a server can be reached: name, connection, TLS. For ``oms-webhooks settings --check``."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ def tls_context(ca_file: Path | None, client: tuple[Path, Path | None, str | Non
     """The TLS context for verifying a server, with the client certificate.
 
     Raises:
-        OSError: a file cannot be read, or has another content (``ssl.SSLError``).
+        OSError: a file cannot be read, or has the wrong content (``ssl.SSLError``).
     """
     context = ssl.create_default_context(cafile=ca_file)
     if client is not None:
@@ -34,7 +31,7 @@ def tls_context(ca_file: Path | None, client: tuple[Path, Path | None, str | Non
 
 
 def server_finding(name: str, host: str, port: int, context: ssl.SSLContext | None) -> CheckResult:
-    """Resolve a server's name, connect, and, with a ``context``, do the TLS handshake. Blocks for some seconds at most."""
+    """Resolve a server's name, connect, and, with a ``context``, do the TLS handshake. Blocks for a few seconds at most."""
     what = f"{name}: {host}:{port}"
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -51,7 +48,7 @@ def server_finding(name: str, host: str, port: int, context: ssl.SSLContext | No
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Whether a server does a TLS handshake, whatever its certificate. Blocks for some seconds at most."""
+    """Whether a server does a TLS handshake, whatever its certificate. Blocks for a few seconds at most."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:

@@ -1,11 +1,11 @@
-"""Spans, if a collector is configured. The only importer of OpenTelemetry, which is an optional extra.
+"""Spans, if a collector is configured. The only module that imports OpenTelemetry, which is an optional extra.
 
-So it is imported only if there is a collector (see ``open_tracing`` in consumers/wiring.py); code that creates spans refers to it
-for types only. Nothing here uses a global or a context variable: a parent is an argument, and a delivery carries its trace, also
+So this module is imported only if there is a collector (see ``open_tracing`` in consumers/wiring.py); code that creates spans uses
+it for types only. Nothing here uses a global or a context variable: a parent is an argument, and a delivery carries its trace, also
 through Kafka.
 
 A span contains the same as the metrics and the log: words, numbers and ids. It never contains the path or the query of a target,
-which may be secrets, nor a header, a body or an error's text.
+which may be secrets, or a header, a body or the text of an error.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ class Span:
         """The trace context for the consequences of the work."""
 
     def describe(self, attributes: dict[str, Value]) -> None:
-        """Add attributes that are known by now."""
+        """Add attributes."""
         self._span.set_attributes(attributes)
 
     def fail(self, kind: str) -> None:
-        """It failed; ``kind`` is a word of a short list."""
+        """Mark the work as failed. ``kind``: one of a few words."""
         self._span.set_attribute("error.type", kind)
         self._span.set_status(Status(StatusCode.ERROR))
 
     def end(self) -> None:
-        """It is over; for a span without a block."""
+        """End a span that is not used as a block."""
         self._span.end()
 
     def __enter__(self) -> Self:
@@ -83,7 +83,7 @@ class Tracing:
         self._tracer = provider.get_tracer("oms_webhooks")
 
     def close(self) -> None:
-        """Send the remaining spans. Blocks until then; a collector that does not answer gets a few seconds at most."""
+        """Send the remaining spans. Blocks until then, but only a few seconds if the collector does not answer."""
         impatience = threading.Timer(_CLOSE_SECONDS, self._exporter.shutdown)  # the provider would wait for half a minute
         impatience.start()
         self._provider.shutdown()
@@ -171,7 +171,7 @@ def to_collector(endpoint: str) -> SpanExporter:
 def make_tracing(exporter: SpanExporter, *, ratio: float, service: str, version: str) -> Tracing:
     """Spans go to ``exporter`` in batches, from a separate thread. Spans that do not fit into its queue are dropped.
 
-    ``ratio`` is the share of the traces that begin here; for others, the beginning of the trace has decided.
+    ``ratio``: the share of traces to record, of those that start here. Others keep the decision from where they started.
     """
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(ratio)),

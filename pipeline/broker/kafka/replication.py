@@ -53,7 +53,7 @@ def what_fails(
 ) -> str | None:
     """Why records cannot be read or written, in words; None if they can.
 
-    ``in_sync`` is ``min.insync.replicas`` by topic, if known. Missing topics are ignored: they are created at the start.
+    ``in_sync`` is ``min.insync.replicas`` by topic, if known. Missing topics are ignored: they are created at startup.
     """
     lacking: list[str] = []
     for topic in topics:
