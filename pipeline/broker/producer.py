@@ -155,9 +155,9 @@ class Producer:
     async def room(self, size: int) -> None:
         """Wait until there is room for a record of about ``size`` bytes among those that Kafka has not acknowledged.
 
-        While the brokers are away, kafka-python accepts records without limit. So code that turns one record into many (an event
-        has many endpoints, each with an attempt and perhaps a retry with the whole body) waits for room first. A record that is
-        larger than the limit gets room when it is alone.
+        While the brokers are unavailable, kafka-python accepts records without limit. So code that turns one record into many (an
+        event has many endpoints, each with an attempt and perhaps a retry with the whole body) waits for room first. A record that
+        is larger than the limit gets room when it is alone.
         """
         if not self._waiting and self._fits(self._bytes, size):
             return

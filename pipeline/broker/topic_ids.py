@@ -1,8 +1,8 @@
 """Detects a recreated topic: one that was deleted and created again under the same name.
 
 Positions in the old topic mean nothing in the new one: the recorder would mistake new records for recorded ones, a group would
-start in the middle, and endpoints would silently disappear. So no role continues on its own. The problem is reported until
-somebody accepts the new topic.
+start in the middle, and endpoints would silently disappear. So no role continues on its own. The problem is reported until an
+operator accepts the new topic.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Probe:
     def problem(self) -> str | None:
         """Why the dependency cannot be used (for health checks)."""
         if self.outage.problem is None and not self._is_up.is_set():
-            return f"{self.outage.dependency} has not been asked yet"
+            return f"{self.outage.dependency} has not been probed yet"
         return self.outage.problem
 
     async def until_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Limits repeated messages, such as those of a library while a server is away: once a minute, with a count."""
+"""Limits repeated messages, such as those of a library while a server is unavailable: once a minute, with a count."""
 
 from __future__ import annotations
 

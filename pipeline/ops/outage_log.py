@@ -1,4 +1,4 @@
-"""Logs outages in few lines: one at the beginning, at most one a minute meanwhile, one at the end.
+"""Logs an outage in few lines: one at its start, at most one a minute while it lasts, one at its end.
 
 Repeated short outages are logged once a minute, with a count.
 """

@@ -37,7 +37,7 @@ def read_settings_file(path: Path, known: Collection[str]) -> dict[str, Any]:
 
 
 def as_toml(shown: Mapping[str, str], descriptions: Mapping[str, str], secrets: Collection[str], changed: Collection[str]) -> str:
-    """A file with every setting and its description. Settings that are not ``changed``, and secrets (without values), are comments."""
+    """A file with every setting and its description. Settings that are not ``changed`` are comments, and so are secrets (empty)."""
     parts = [
         "# Settings of OMS webhooks. A variable OMS_WEBHOOKS_… takes precedence over its line here. Keep secrets in separate files."
     ]

@@ -116,7 +116,7 @@ class Speedups(Hooks):
 
     def wait_while_full(self, producer: KafkaProducer) -> None:
         """kafka-python confuses seconds with milliseconds there, and busy-loops if the answer is 0."""
-        client = producer._sender._client  # noqa: SLF001 - nobody but its thread asks this object
+        client = producer._sender._client  # noqa: SLF001 - used only by its thread
         delay_s = client.connection_delay
         client.connection_delay = lambda node: max(delay_s(node) * 1000, _FULL_WAIT_MS)
 

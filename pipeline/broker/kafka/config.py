@@ -72,7 +72,7 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:
-    """Durable and batched: acks=all, idempotent, and patient while the brokers are away.
+    """Durable and batched: acks=all, idempotent, and patient while the brokers are unavailable.
 
     The client itself retries a record for a day: the idempotent producer prevents duplicates then, but not after a second send().
     """

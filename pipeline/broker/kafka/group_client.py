@@ -92,7 +92,7 @@ class KafkaGroupClient:
     def commit(self, commits: Mapping[Partition, Committed]) -> None:
         before = self.membership()
         if before is None:
-            raise UnavailableError("a rebalance is under way")
+            raise UnavailableError("a rebalance is in progress")
         try:
             self._consumer.commit(_to_kafka(commits), timeout_ms=_COMMIT_MS)
         except KafkaError as error:
@@ -169,5 +169,5 @@ def bounds(consumer: KafkaConsumer, partitions: Collection[Partition]) -> dict[P
         if error.args[0] not in asked:
             raise
         # kafka-python raises this when a topic was deleted, or is being recreated.
-        raise UnavailableError(f"the brokers do not say where {Partition(*error.args[0])} begins and ends") from error
+        raise UnavailableError(f"the brokers do not report the bounds of {Partition(*error.args[0])}") from error
     return {Partition(*partition): OffsetRange(first[partition], end[partition]) for partition in asked}

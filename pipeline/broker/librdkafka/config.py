@@ -105,7 +105,7 @@ def member_config(settings: Settings, group: str, instance_id: str | None) -> di
         "session.timeout.ms": session_ms,
         "heartbeat.interval.ms": heartbeat_ms(settings),
         "max.poll.interval.ms": max(300_000, 3 * session_ms),
-        "statistics.interval.ms": 250,  # the only public way to see that a join is under way
+        "statistics.interval.ms": 250,  # the only public way to see that a join is in progress
     }
     return config if instance_id is None else config | {"group.instance.id": instance_id}
 
@@ -125,7 +125,7 @@ def reader_config(settings: Settings, *, partition_bytes: int, read_committed: b
 
 
 def producer_config(settings: Settings) -> dict[str, Any]:
-    """Durable and batched: acks=all, idempotent, and patient while the brokers are away (as kafka-python's)."""
+    """Durable and batched: acks=all, idempotent, and patient while the brokers are unavailable (as kafka-python's)."""
     return client_config(settings) | {
         "acks": "all",
         "enable.idempotence": True,

@@ -47,7 +47,7 @@ _PASSES: Final = BROKERS_AWAY | frozenset(
         KafkaError._WAIT_COORD,
         KafkaError._WAIT_CACHE,
         KafkaError._DESTROY,
-        getattr(KafkaError, "_DESTROY_BROKER", -137),  # the contacted broker is away; older releases have no name for it
+        getattr(KafkaError, "_DESTROY_BROKER", -137),  # the contacted broker is unavailable; older releases have no name for it
         KafkaError._RETRY,
         KafkaError._OUTDATED,
         KafkaError._INTR,

@@ -63,14 +63,14 @@ class LibrdkafkaFetchClient:
         is_open = threading.Event()
 
         def hear(error: KafkaError) -> None:
-            # Later errors are not needed, and while the brokers are away there are twenty per second.
+            # Later errors are not needed, and while the brokers are unavailable there are twenty per second.
             if not is_open.is_set():
                 said.append(error)
 
         self._positions: dict[Partition, int] = {}
         self._paused: frozenset[Partition] = frozenset()
         self._outside: set[Partition] = set()
-        """Positions that are not in the log. librdkafka reports them once, and stops fetching there; we report them until a seek."""
+        """Positions that are not in the log. librdkafka reports each once, and stops fetching there; we report it until a seek."""
         self._failure: BrokerError | None = None
         require_brokers(settings)
         config = reader_config(settings, partition_bytes=partition_bytes, read_committed=read_committed)
@@ -166,7 +166,7 @@ class LibrdkafkaFetchClient:
         """No effect."""
 
     def rest(self) -> None:
-        """Read errors. Otherwise librdkafka accumulates them: twenty per second while the brokers are away, 1.3 GB a day."""
+        """Read errors, which librdkafka otherwise accumulates: twenty per second while brokers are unavailable, 1.3 GB a day."""
         with translated():
             came = self._consumer.consume(_AT_ONCE, 0)
         for message in came:
@@ -268,6 +268,6 @@ def bounds(consumer: Consumer, partitions: Collection[Partition]) -> dict[Partit
         with translated():
             answer = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_READ_S)
         if answer is None:
-            raise UnavailableError(f"no broker answered within {_READ_S:g} s where {partition} begins and ends")
+            raise UnavailableError(f"no broker reported the bounds of {partition} within {_READ_S:g} s")
         found[partition] = OffsetRange(*answer)
     return found

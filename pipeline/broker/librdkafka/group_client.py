@@ -164,7 +164,7 @@ class LibrdkafkaGroupClient:
         if error.code() == KafkaError.FENCED_INSTANCE_ID or "group.instance.id" in error.str():
             self._on_replaced()
         if is_fatal(error):
-            return NotMemberError(f"the client has given up: {error.name()}: {error.str()}")
+            return NotMemberError(f"the client cannot continue: {error.name()}: {error.str()}")
         return ours(error)
 
     def membership(self) -> Membership | None:
@@ -178,7 +178,7 @@ class LibrdkafkaGroupClient:
         self._await_answers(until)  # to earlier commits: a late answer must not be mistaken for the answer to this one
         before = self.membership()
         if before is None:
-            raise UnavailableError("a rebalance is under way")
+            raise UnavailableError("a rebalance is in progress")
         self._answers.clear()
         self._send(commits)
         self._await_answers(until)

@@ -168,7 +168,7 @@ class MemoryGroupClient:
     def commit(self, commits: Mapping[Partition, Committed]) -> None:
         self._broker.reach()
         if self._identity is None:
-            raise UnavailableError("a rebalance is under way")
+            raise UnavailableError("a rebalance is in progress")
         with self._cluster.lock:
             self._cluster.coordinator.commit(self._group, self._member, self._identity.generation, commits)
 

@@ -104,7 +104,7 @@ class Coordinator:
         if any(len(each.metadata.encode()) > self.most_metadata for each in commits.values()):
             raise MetadataError("too much metadata")
         if group.is_joining:
-            raise UnavailableError("a rebalance is under way")
+            raise UnavailableError("a rebalance is in progress")
         if generation != group.generation:
             raise NotMemberError("another generation")
         member.heard_at = self._clock()

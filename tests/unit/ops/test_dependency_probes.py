@@ -38,7 +38,7 @@ async def test_a_dependency_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch)
     watched = Probes()
     probe = watched.add("thing", ask)
     before = outages("thing")
-    assert probe.problem() == "thing has not been asked yet"
+    assert probe.problem() == "thing has not been probed yet"
     assert up("thing") == 0, "the first scrape must not wait for the first answer"
     watched.start()
     await changed(probe, None)
