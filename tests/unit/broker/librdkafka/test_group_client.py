@@ -66,7 +66,7 @@ def test_a_rebalance_while_a_commit_is_under_way_puts_nobody_out(member: Librdka
         lambda: library.callbacks["on_revoke"](library, []),
         lambda: library.answered(None, library.sent[-1]),
     ]
-    with pytest.raises(UnavailableError, match="a rebalance came"):
+    with pytest.raises(UnavailableError, match="a rebalance happened"):
         member.commit({HELD: Committed(5)})
 
 
