@@ -47,9 +47,10 @@ _Key = tuple[int, HealthFact]
 
 @dataclass(slots=True)
 class _Told:
-    """The last record of a fact that this process has written, or will write. ``offset``: once Kafka has acknowledged it."""
+    """The last record of a fact. ``is_sent``: it does not wait for the timer. ``offset``: once Kafka has acknowledged it."""
 
     record: HealthRecord
+    is_sent: bool = False
     offset: int | None = None
 
 
@@ -98,9 +99,13 @@ class EndpointHealthMonitor:
             metrics.ENDPOINTS_DISABLED.labels(reason.value)
 
     def close(self) -> None:
-        """Write no more facts."""
-        for timer in self._quiet.values():
+        """Write the facts that still wait. Otherwise, an endpoint that has recovered would count as failing until its next success.
+
+        The producer must still be open.
+        """
+        for key, timer in self._quiet.items():
             timer.cancel()
+            self._send_if_waiting(key)
         self._quiet.clear()
 
     def forget(self, endpoint_id: int) -> None:
@@ -245,20 +250,25 @@ class EndpointHealthMonitor:
             self._write(key)
 
     def _write(self, key: _Key) -> None:
-        told = self._told[key]
-        loop = asyncio.get_running_loop()
-        quiet = self._limits.tell_every_seconds
-        if key[1] is HealthFact.CIRCUIT:
-            quiet = min(quiet, CIRCUIT_EVERY_SECONDS)
-        self._quiet[key] = loop.call_later(quiet, self._quiet_is_over, key, told)
+        """Write a fact that waits, and begin its quiet time."""
+        if self._send_if_waiting(key):
+            quiet = self._limits.tell_every_seconds
+            if key[1] is HealthFact.CIRCUIT:
+                quiet = min(quiet, CIRCUIT_EVERY_SECONDS)
+            self._quiet[key] = asyncio.get_running_loop().call_later(quiet, self._quiet_is_over, key)
+
+    def _quiet_is_over(self, key: _Key) -> None:
+        del self._quiet[key]
+        self._write(key)
+
+    def _send_if_waiting(self, key: _Key) -> bool:
+        told = self._told.get(key)
+        if told is None or told.is_sent:
+            return False
+        told.is_sent = True
         acknowledged = self._producer.send(self._topics.endpoint_health, key=told.record.key, value=to_json(told.record))
         acknowledged.add_done_callback(lambda done: self._written(told, done))
-
-    def _quiet_is_over(self, key: _Key, written: _Told) -> None:
-        del self._quiet[key]
-        told = self._told.get(key)
-        if told is not None and told is not written:
-            self._write(key)
+        return True
 
     def _written(self, told: _Told, acknowledged: asyncio.Future[Position]) -> None:
         if acknowledged.cancelled():

@@ -98,14 +98,24 @@ async def test_what_another_process_has_seen_counts() -> None:
     assert [told.since for told in other.facts()] == [NOW, None]
 
 
-async def test_a_closed_watch_says_nothing_more() -> None:
+async def test_a_fact_that_waits_is_written_when_the_process_stops() -> None:
     scene = Scene()
     await attempted(scene, NO_ANSWER)
     await attempted(scene, answer(200))
+    assert [told.since for told in scene.facts()] == [NOW]
+
     scene.watch.close()
 
+    assert [told.since for told in scene.facts()] == [NOW, None]
     await quiet_is_over()
+    assert len(scene.facts()) == 2, "it says nothing more"
 
+
+async def test_a_fact_that_was_written_is_not_repeated_when_the_process_stops() -> None:
+    scene = Scene()
+    await attempted(scene, NO_ANSWER)
+    scene.watch.close()
+    await quiet_is_over()
     assert len(scene.facts()) == 1
 
 
