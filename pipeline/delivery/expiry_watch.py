@@ -38,9 +38,8 @@ class ExpiryWatch:
         self._topic = health_topic
         self._notices = notices
         self._clock = clock
-        self._told: set[tuple[int, datetime]] = set()
-        """Secrets whose owners this process has told, for the time until the fact has been read back."""
-        self._told_of_certificates: set[tuple[int, datetime, int]] = set()
+        self._told: set[tuple[int, datetime, int | None]] = set()
+        """The arguments of `_tell` so far, for the time until the fact has been read back."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -56,11 +55,22 @@ class ExpiryWatch:
     async def look(self) -> None:
         """Tell the owners of all secrets and client certificates that expire soon, unless they were told already."""
         now = self._clock()
+        failed: dict[int, Exception] = {}
         for endpoint in self._registry.all():
-            await self._look_at_certificate(endpoint, now)
-            ends = [one.expires_at for one in endpoint.record.secrets if one.expires_at is not None and one.expires_at > now]
-            if ends and (first := min(ends)) - now <= TOLD_BEFORE and not self._is_told(endpoint, first):
-                await self._tell(endpoint, first, now)
+            for look_at in (self._look_at_certificate, self._look_at_secrets):
+                try:
+                    await look_at(endpoint, now)
+                except Exception as error:  # noqa: BLE001 - the owners of the other endpoints must be told
+                    failed[endpoint.id] = error
+        if failed:  # one line for all: Kafka may refuse every record
+            endpoint_id, error = next(iter(failed.items()))
+            log.error(
+                "owners could not be told that something expires; it is tried again",
+                endpoints=len(failed),
+                endpoint_id=endpoint_id,
+                error=str(error),
+                exc_info=None if isinstance(error, PublishError) else error,
+            )
 
     async def _run(self) -> None:
         while True:
@@ -68,50 +78,48 @@ class ExpiryWatch:
             await asyncio.sleep(LOOK_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - nothing secret depends on it
             try:
                 await self.look()
-            except PublishError as error:
-                log.warning("an owner could not be told that something expires; it is tried again", error=str(error))
             except Exception:  # an unexpected error must not silently end the watch
                 log.exception("looking for secrets and certificates that expire failed; it is tried again")
 
     async def _look_at_certificate(self, endpoint: Endpoint, now: datetime) -> None:
-        stored = endpoint.record.client_certificate
-        left = stored.expires_at - now if stored is not None else timedelta()
+        if (stored := endpoint.record.client_certificate) is None:
+            return
+        left = stored.expires_at - now
         days = next((days for days in CERTIFICATE_DAYS if timedelta() < left <= timedelta(days=days)), None)
-        if stored is None or days is None:
+        known = self._last(endpoint, HealthFact.CERTIFICATE)
+        if days is None or (known is not None and known.until == stored.expires_at and str(days) in known.told):
             return
-        known = self._registry.health.last(endpoint.id, HealthFact.CERTIFICATE) if self._registry.health is not None else None
-        is_known = known is not None and known.until == stored.expires_at and str(days) in known.told
-        if is_known or (endpoint.id, stored.expires_at, days) in self._told_of_certificates:
+        await self._tell(endpoint, stored.expires_at, days)
+
+    async def _look_at_secrets(self, endpoint: Endpoint, now: datetime) -> None:
+        ends = [one.expires_at for one in endpoint.record.secrets if one.expires_at is not None and one.expires_at > now]
+        if not ends or (first := min(ends)) - now > TOLD_BEFORE:
             return
-        await self._notices.certificate_expiring(endpoint, stored.expires_at, days)
+        known = self._last(endpoint, HealthFact.SECRET)
+        if known is None or known.until is None or known.until < first:
+            await self._tell(endpoint, first)
+
+    def _last(self, endpoint: Endpoint, fact: HealthFact) -> HealthRecord | None:
+        """What was last told, for any version of the endpoint: an activation changes no secret and no certificate."""
+        return self._registry.health.last(endpoint.id, fact) if self._registry.health is not None else None
+
+    async def _tell(self, endpoint: Endpoint, expires_at: datetime, days: int | None = None) -> None:
+        """Tell the owner about a client certificate that expires within ``days``; about a secret if that is None."""
+        key = (endpoint.id, expires_at, days)
+        if key in self._told:
+            return
+        if days is None:
+            await self._notices.secret_expiring(endpoint, expires_at)
+        else:
+            await self._notices.certificate_expiring(endpoint, expires_at, days)
         fact = HealthRecord(
             endpoint_id=endpoint.id,
             endpoint_version=endpoint.record.version,
-            fact=HealthFact.CERTIFICATE,
-            at=now,
-            until=stored.expires_at,
-            told=(str(days),),
-        )
-        await self._producer.send(self._topic, key=fact.key, value=to_json(fact))
-        self._told_of_certificates.add((endpoint.id, stored.expires_at, days))
-        log.info("the owner of an endpoint was told that its client certificate expires", endpoint_id=endpoint.id, days=days)
-
-    def _is_told(self, endpoint: Endpoint, expires_at: datetime) -> bool:
-        health = self._registry.health
-        # For any version of the endpoint: an activation changes no secret.
-        known = health.last(endpoint.id, HealthFact.SECRET) if health is not None else None
-        is_known = known is not None and known.until is not None and known.until >= expires_at
-        return is_known or (endpoint.id, expires_at) in self._told
-
-    async def _tell(self, endpoint: Endpoint, expires_at: datetime, now: datetime) -> None:
-        await self._notices.secret_expiring(endpoint, expires_at)
-        fact = HealthRecord(
-            endpoint_id=endpoint.id,
-            endpoint_version=endpoint.record.version,
-            fact=HealthFact.SECRET,
-            at=now,
+            fact=HealthFact.SECRET if days is None else HealthFact.CERTIFICATE,
+            at=self._clock(),
             until=expires_at,
+            told=() if days is None else (str(days),),
         )
         await self._producer.send(self._topic, key=fact.key, value=to_json(fact))
-        self._told.add((endpoint.id, expires_at))
-        log.info("the owner of an endpoint was told that a signing secret expires", endpoint_id=endpoint.id)
+        self._told.add(key)
+        log.info("an owner was told that something expires", endpoint_id=endpoint.id, what=fact.fact.value, days=days)

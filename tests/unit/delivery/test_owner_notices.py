@@ -7,9 +7,12 @@ from datetime import datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
+from pipeline.broker.errors import PublishError
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.delivery.expiry_watch import ExpiryWatch
+from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import Registry
 from schemas.client_certificate import SealedCertificate
 from schemas.codec import to_json
@@ -135,6 +138,35 @@ async def test_the_owner_is_told_once_before_a_former_secret_ends() -> None:
     scene.now = NOW + 22 * HOUR
     await watching(scene).look()
     assert len(scene.notices()) == 1, "another process knows"
+
+
+@pytest.mark.parametrize("error", [PublishError("Kafka refuses it"), ZeroDivisionError()], ids=["refused", "a bug"])
+async def test_an_endpoint_that_fails_keeps_no_other_owner_from_being_told(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene()
+    watch, tell = watching(scene), scene.watch.notices.secret_expiring
+    secrets = (SealedSecret(sealed=VAULT.seal(SECRET), expires_at=NOW + 24 * HOUR),)
+    watch._registry._apply([record(to_json(endpoint_record(6, secrets=secrets)), topic=TOPICS.endpoints, key=b"6", partition=0)])
+    scene.now = NOW + 21 * HOUR
+
+    async def fail_for_one(endpoint: Endpoint, expires_at: datetime) -> None:
+        if endpoint.id == 6:
+            raise error
+        await tell(endpoint, expires_at)
+
+    monkeypatch.setattr(scene.watch.notices, "secret_expiring", fail_for_one)
+    with capture_logs() as logs:
+        await watch.look()
+
+    assert [(name, data.id) for name, data in scene.notices()] == [("endpoint.secret_expiring", 7)]
+    [line] = [line for line in logs if line["log_level"] == "error"]
+    assert (line["endpoint_id"], line["endpoints"]) == (6, 1)
+    assert line["exc_info"] is (None if isinstance(error, PublishError) else error)
+
+    monkeypatch.undo()
+    await watch.look()
+    assert [data.id for _, data in scene.notices()] == [7, 6], "it is tried again"
 
 
 async def test_a_look_that_fails_ends_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
