@@ -37,7 +37,11 @@ class EndpointVerifier:
     seconds: float = 30.0
 
     async def verify(self, endpoint: Endpoint) -> VerificationResult:
-        """Ask the endpoint once, and judge the answer. Problems of the endpoint and the network are part of the result."""
+        """Ask the endpoint once, and judge the answer. Problems of the endpoint and the network are part of the result.
+
+        Raises:
+            PublishError: Kafka does not accept the event or the attempt.
+        """
         if endpoint.problem is not None:
             return VerificationResult(f"Nothing can be sent to it: {endpoint.problem}")
         try:

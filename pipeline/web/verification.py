@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pipeline.broker.errors import PublishError
 from pipeline.core.handshake import VerificationResult
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops.logs import logger
@@ -21,14 +22,17 @@ _NOT_ASKED: Final = "Verification is off for this endpoint. Set verification to 
 async def verify_when_asked(api: EndpointServices, endpoint: Endpoint, actor: str) -> Endpoint:
     """Verify an endpoint that was just registered or changed, if it needs verification. Returns the resulting endpoint.
 
-    If the result cannot be written, the endpoint stays unverified. That is no error, because the secret is shown only once.
+    If the verification fails, the endpoint stays unverified. That is no error, because the secret is shown only once.
     """
     if not endpoint.is_unverified or api.verifier is None:
         return endpoint
     try:
         return await verify_endpoint(api, endpoint.id, actor)
-    except ApiError as error:
-        log.warning("an endpoint could not be verified; verify it again", endpoint_id=endpoint.id, problem=str(error))
+    except Exception as error:
+        unexpected = None if isinstance(error, ApiError) else error
+        log.warning(
+            "an endpoint could not be verified; verify it again", endpoint_id=endpoint.id, problem=str(error), exc_info=unexpected
+        )
         return api.registry.get(endpoint.id) or endpoint
 
 
@@ -37,7 +41,7 @@ async def verify_endpoint(api: EndpointServices, endpoint_id: int, actor: str, e
 
     Raises:
         ApiError: 404; 409, its verification is off, or this process cannot verify; 412, its version is not an expected one;
-            503, Kafka does not answer.
+            503, Kafka does not answer, or does not accept the records of the verification.
     """
     endpoint = find_endpoint(api, endpoint_id)
     await change_endpoint(api, endpoint_id, expected, lambda _: None)  # 412 before anything is sent
@@ -45,7 +49,10 @@ async def verify_endpoint(api: EndpointServices, endpoint_id: int, actor: str, e
         raise ApiError(409, _NOT_ASKED)
     if api.verifier is None:
         raise ApiError(409, "This process does not send requests. Call another API process.")
-    found = await api.verifier.verify(endpoint)
+    try:
+        found = await api.verifier.verify(endpoint)
+    except PublishError as error:
+        raise ApiError(503, f"The verification could not be recorded, so it does not count. {error}") from error
     asked = endpoint.record
 
     def change(record: EndpointRecord) -> EndpointRecord | None:

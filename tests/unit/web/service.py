@@ -92,6 +92,8 @@ class Kafka(Producer):
         self.is_down = False
         self.stuck: set[str] = set()
         """Topics whose records have not been acknowledged for long."""
+        self.errors: dict[str, Exception] = {}
+        """Topics whose records are refused."""
         self.on_audit: Callable[[AuditEntry], None] = lambda _: None
         self._tables = {TOPICS.endpoints: registry.table, TOPICS.api_keys: ring.table, TOPICS.ended_sessions: ended.table}
         self._tables[TOPICS.event_types] = catalogue.table
@@ -111,7 +113,9 @@ class Kafka(Producer):
     ) -> asyncio.Future[Position]:
         loop = asyncio.get_running_loop()
         acknowledged: asyncio.Future[Position] = loop.create_future()
-        if not self.is_down:
+        if error := self.errors.get(topic):
+            acknowledged.set_exception(error)
+        elif not self.is_down:
             record = Record(Partition(topic, 0), len(self.to(topic)), 0, key, value, list(headers), 0)
             self.records.append(record)
             acknowledged.set_result(Position(topic, 0, record.offset))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
+from pipeline.broker.errors import PublishError
 from pipeline.core.exchange import Failure, NoResponse, Response
 from pipeline.core.local_faults import LocalFault, NotSent
 from pipeline.delivery.delivery import Delivery
@@ -102,6 +103,24 @@ async def test_what_acknowledges_a_signed_event(service: Service, status: int) -
     is_good = status in (200, 201, 202, 204)
     assert shown["state"] == ("active" if is_good else "unverified")
     assert is_good or str(status) in shown["verification_problem"]
+
+
+@pytest.mark.parametrize("topic", [TOPICS.attempts, TOPICS.dispatches])
+async def test_a_verification_that_cannot_be_recorded_fails_alone(service: Service, topic: str) -> None:
+    service.kafka.errors[topic] = PublishError(f"no permission to write {topic}")
+    status, made = await request(
+        service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], verification=EVENT_ASKED)
+    )
+    assert (status, made["state"]) == (201, "unverified")
+    assert made["secret"], "it is shown only once"
+
+    status, refused = await request(service, "POST", f"{PATH}/{made['id']}/verify")
+    assert status == 503
+    assert refused["error"] == f"The verification could not be recorded, so it does not count. no permission to write {topic}"
+
+    service.kafka.errors.clear()
+    status, found = await request(service, "POST", f"{PATH}/{made['id']}/verify")
+    assert (status, found["state"]) == (200, "active")
 
 
 async def test_no_answer_and_faults_of_ours_do_not_verify(service: Service) -> None:
