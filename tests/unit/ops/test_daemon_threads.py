@@ -46,6 +46,22 @@ def test_as_many_run_at_once_as_there_are() -> None:
     assert threads.join(time.monotonic() + 60)
 
 
+def test_threads_that_could_not_be_started_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, done = DaemonThreads(2, "two"), list[int]()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as short_of_threads:
+        short_of_threads.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match="start new thread"):
+                threads.submit(done.append, 1)
+    threads.submit(done.append, 2).result(60)
+    assert threads.join(time.monotonic() + 60)
+    assert done == [2]
+
+
 def test_what_hangs_is_not_waited_for() -> None:
     threads, release = DaemonThreads(2, "two"), threading.Event()
     threads.submit(release.wait, 30)
