@@ -26,7 +26,10 @@ from collections.abc import Callable
 from typing import Final
 
 from pipeline.core.local_faults import Evidence, RecentNames
+from pipeline.ops.logs import logger
 from pipeline.sender.dialler import Lookups, Resolve, is_answer
+
+log = logger(__name__)
 
 PROBE_NAME: Final = "example.com"
 _ASKED: Final = 3
@@ -82,6 +85,9 @@ class ResolverWatch:
         except socket.gaierror as error:
             return is_answer(error)
         except OSError:  # TimeoutError is one
+            return False
+        except RuntimeError as error:  # no thread can be started
+            log.warning("the resolver of this machine cannot be checked", error=str(error))
             return False
         return True
 

@@ -10,14 +10,16 @@ Doubt is limited in time: see `pipeline.delivery.delivery_service`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from typing import Final
 
 from pipeline.core.egress_proxy import ProxyFault
 from pipeline.core.local_faults import Evidence, RecentNames
+from pipeline.ops.logs import logger
 from pipeline.sender.local_network import FaultOwner
 from pipeline.sender.tunnels import Tunnels
+
+log = logger(__name__)
 
 PROBE_PORT: Final = 443
 _PROBE_KEPT_SECONDS: Final = 10.0
@@ -58,8 +60,12 @@ class ProxyWatch:
 
 
 async def _ask(tunnels: Tunnels, name: str) -> None:
-    with contextlib.suppress(OSError):  # the witnesses get the result
+    try:
         await tunnels.try_out(name, PROBE_PORT)
+    except OSError:
+        pass  # the witnesses get the result
+    except RuntimeError as error:  # no thread can be started
+        log.warning("the egress proxy cannot be checked", error=str(error))
 
 
 def proxy_blame(fault: ProxyFault, evidence: Evidence) -> FaultOwner:
