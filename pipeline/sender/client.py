@@ -81,10 +81,8 @@ class Sender:
         self._tunnels: Tunnels | None = None
         # Bypasses the look-ups in progress, which may all wait for a resolver or a domain that does not answer.
         asked = resolve_apart if resolve is resolve_host else resolve
-        self._proxy_watch = ProxyWatch(self._tunnelled, probe_name)
-        self._judge = FaultAttribution(
-            self._lookups, ResolverWatch(self._lookups, asked, probe_name), self._network, self._proxy_watch
-        )
+        resolver, proxy = ResolverWatch(self._lookups, asked, probe_name), ProxyWatch(self._tunnelled, probe_name)
+        self._judge = FaultAttribution(self._lookups, resolver, self._network, proxy)
         self._ssl = ssl_context or True
         self._with_certificate = ClientContexts(self._ssl, self._targets)
         self._slots = asyncio.Semaphore(limits.connections)
@@ -110,7 +108,7 @@ class Sender:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._proxy_watch.close()
+        await self._judge.close()
         if self._wire is not None:
             await self._wire.close()
             self._wire = None

@@ -43,6 +43,11 @@ class FaultAttribution:
         self.tunnels: Tunnels | None = None
         """With an egress proxy: how to ask the proxy itself."""
 
+    async def close(self) -> None:
+        """Cancel probes that are in progress."""
+        await self._resolver.close()
+        await self._proxy.close()
+
     async def own_fault(
         self, error: Exception, endpoint: FailureContext, otherwise: NoResponse, *, is_known: bool
     ) -> NotSent | None:

@@ -74,6 +74,13 @@ class ResolverWatch:
             self._probing = asyncio.create_task(self._ask())
         return await asyncio.shield(self._probing)
 
+    async def close(self) -> None:
+        """Cancel a probe that is in progress."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+            self._probing = None
+
     async def _ask(self) -> frozenset[str]:
         names = list(dict.fromkeys([*self._lookups.witnesses.latest(_ASKED), self._probe_name]))
         answers = await asyncio.gather(*(self._is_answered(name) for name in names))

@@ -1,16 +1,21 @@
-"""Whose fault it is that a name does not resolve, if even the check of our resolver fails."""
+"""The checks of our resolver and of the egress proxy: what remains in doubt if they fail, and how they end."""
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Sequence
 
 import pytest
 
 from pipeline.core.egress_proxy import EgressProxy, ProxyFault
+from pipeline.core.exchange import Request
 from pipeline.core.local_faults import RecentNames
 from pipeline.sender.address_guard import AddressGuard
+from pipeline.sender.client import Sender
 from pipeline.sender.dialler import Lookups
-from pipeline.sender.local_network import FaultOwner, ResolverWatch
+from pipeline.sender.limits import SenderLimits
+from pipeline.sender.local_network import PROBE_NAME, FaultOwner, ResolverWatch
 from pipeline.sender.proxy_watch import ProxyWatch
 from pipeline.sender.tunnels import Tunnels
 
@@ -29,3 +34,23 @@ async def test_a_resolver_that_cannot_be_checked_leaves_a_doubt() -> None:
 async def test_an_egress_proxy_that_cannot_be_checked_leaves_a_doubt(fault: ProxyFault) -> None:
     tunnels = Tunnels(EgressProxy("proxy.invalid", 3128), AddressGuard(), without_threads, 1.0)
     assert await ProxyWatch(RecentNames(), "example.com").blame(tunnels, fault, "hooks.example.com") is FaultOwner.IN_DOUBT
+
+
+async def test_a_sender_that_is_closed_leaves_no_check_behind() -> None:
+    asked = asyncio.Event()
+
+    async def hang(host: str) -> Sequence[str]:
+        if host == PROBE_NAME:
+            asked.set()
+            await asyncio.Event().wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "Try again")
+
+    before = asyncio.all_tasks()
+    sender = Sender(SenderLimits(1), AddressGuard(), resolve=hang)
+    await sender.start()
+    sending = asyncio.create_task(sender.post(Request("https://hooks.example.com/", {}, b"")))
+    await asyncio.wait_for(asked.wait(), 60)
+    sending.cancel()  # the check goes on: others may wait for it
+    await asyncio.gather(sending, return_exceptions=True)
+    await sender.close()
+    assert asyncio.all_tasks() == before
