@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -48,23 +48,26 @@ class BlockedAddressError(OSError):
         self.refusal = refusal
 
 
-_lookups_under_way: Final[dict[str, Future[Sequence[str]]]] = {}
+_lookups_under_way: Final[defaultdict[str, list[Future[Sequence[str]]]]] = defaultdict(list)
+"""By name: the client asks for a name once for each port."""
 
 
 async def resolve_host(host: str) -> Sequence[str]:
     """The addresses of a name from the operating system, best first. Raises `socket.gaierror`, or OSError for a shortage."""
-    lookup = _lookups_under_way[host] = _LOOKUP_THREADS.submit(_look_up, host)
+    lookup = _LOOKUP_THREADS.submit(_look_up, host)
+    _lookups_under_way[host].append(lookup)
     try:
         return await asyncio.wrap_future(lookup)
     finally:
-        if _lookups_under_way.get(host) is lookup:
+        _lookups_under_way[host].remove(lookup)
+        if not _lookups_under_way[host]:
             del _lookups_under_way[host]
 
 
 def waits_for_a_thread(host: str) -> bool:
-    """Whether the look-up of a name is still queued: no resolver was asked yet."""
-    lookup = _lookups_under_way.get(host)
-    return lookup is not None and not lookup.running() and not lookup.done()
+    """Whether all look-ups of a name are still queued: no resolver was asked yet."""
+    lookups = _lookups_under_way.get(host, ())
+    return bool(lookups) and not any(lookup.running() or lookup.done() for lookup in lookups)
 
 
 async def resolve_apart(host: str) -> Sequence[str]:

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from ipaddress import ip_network
 
 import pytest
 
+from pipeline.ops.daemon_threads import DaemonThreads
+from pipeline.sender import dialler
 from pipeline.sender.address_guard import AddressGuard
-from pipeline.sender.dialler import BlockedAddressError, GuardedResolver, guarded_socket_factory, resolve_host
+from pipeline.sender.dialler import (
+    BlockedAddressError,
+    GuardedResolver,
+    guarded_socket_factory,
+    resolve_host,
+    waits_for_a_thread,
+)
 
 
 def resolver(*addresses: str) -> GuardedResolver:
@@ -85,6 +95,29 @@ async def test_system_resolver_gives_each_address_once(monkeypatch: pytest.Monke
 async def test_name_that_cannot_be_encoded_does_not_resolve() -> None:
     with pytest.raises(socket.gaierror):
         await resolve_host(f"{'a' * 64}.example.com")
+
+
+async def test_a_name_waits_for_a_thread_only_while_none_looks_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client asks once for each port, and the second look-up may be queued while the first one hangs."""
+    is_asked, release = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> list[tuple[object, ...]]:
+        is_asked.set()
+        release.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(dialler, "_LOOKUP_THREADS", DaemonThreads(1, "one"))
+    asked = [asyncio.create_task(resolve_host("hanging.example.com"))]
+    await asyncio.to_thread(is_asked.wait, 60)
+    asked += [asyncio.create_task(resolve_host(host)) for host in ("hanging.example.com", "queued.example.com")]
+    await asyncio.sleep(0)
+    assert not waits_for_a_thread("hanging.example.com")
+    assert waits_for_a_thread("queued.example.com")
+
+    release.set()
+    await asyncio.gather(*asked)
+    assert not dialler._lookups_under_way
 
 
 _ENDS_DURING_A_LOOK_UP = """
