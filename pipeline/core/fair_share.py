@@ -80,8 +80,10 @@ class FairShare:
         return self._tokens
 
     def start(self, endpoint_id: int, token: int, now: float) -> None:
-        """Note that the request of a slot starts. (Until now, it was not waiting for the endpoint.)"""
-        self._usages[endpoint_id].running[token] = now
+        """The request of a slot starts. (What it waited for before was not the endpoint.) It may start again: the time since counts."""
+        running = self._usages[endpoint_id].running
+        running.pop(token, None)  # it becomes the last
+        running[token] = now
 
     def leave(self, endpoint_id: int, token: int, now: float) -> None:
         """Release a slot; the duration of the request shows how fast the endpoint is."""

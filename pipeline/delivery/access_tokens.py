@@ -69,9 +69,12 @@ class AccessTokens:
     async def post(
         self, endpoint: Endpoint, question: TokenQuestion, request: Request, on_start: Callable[[], None] | None = None
     ) -> Exchange | NotSent:
-        """Send a request with an access token. The tokens are removed from the answer."""
+        """Send a request with an access token. The tokens are removed from the answer.
+
+        ``on_start`` is also called before a wait for a token: if the token endpoint hangs, the endpoint is slow.
+        """
         client = self._client(endpoint.id, question)
-        token = await self._token(client)
+        token = await self._token(client, on_start)
         if not isinstance(token, _AccessToken):
             return token
         exchange = await self._sender.post(_authorized(request, token), on_start)
@@ -101,7 +104,9 @@ class AccessTokens:
             client = self._clients[endpoint_id] = _Client(question)
         return client
 
-    async def _token(self, client: _Client, *, replaces_refused: bool = False) -> _Answer:
+    async def _token(
+        self, client: _Client, on_wait: Callable[[], None] | None = None, *, replaces_refused: bool = False
+    ) -> _Answer:
         """The current token while it is valid, otherwise the one that is being requested."""
         known, now = client.token, self._clock()
         if known is not None and now < known.renew_at:
@@ -111,6 +116,8 @@ class AccessTokens:
         if known is not None and now < known.valid_until:
             known.renew_at = now + _AGAIN_SECONDS  # in case the renewal fails
             return known
+        if on_wait is not None:
+            on_wait()
         # One waiting delivery may be cancelled, but the others still need the answer.
         return await asyncio.shield(client.asking)
 

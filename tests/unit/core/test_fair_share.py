@@ -102,6 +102,22 @@ def test_what_a_request_waited_for_before_it_started_is_not_the_endpoints_fault(
     assert not of.is_slow(7, 100.1)
 
 
+def test_a_request_that_starts_again_is_as_old_as_its_second_start() -> None:
+    of = shares()
+    first, second = (of.enter(7, 0.0) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    of.start(7, first, 0.0)
+    of.start(7, second, 0.5)
+    of.start(7, first, 0.9)
+
+    assert not of.is_slow(7, 1.5)
+    assert of.is_slow(7, 1.51), "the second one has not answered"
+    of.leave(7, second, 1.6)
+    of.leave(7, first, 1.7)
+    assert not of.is_slow(7, 1.7), "the first one has, within 0.8 s"
+
+
 def test_a_place_that_was_not_used_says_nothing() -> None:
     of = shares()
     token = of.enter(7, 0.0)

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from pipeline.core.exchange import Exchange, Failure, NoResponse, Request, Response
+from pipeline.core.fair_share import FairShare, ShareLimits
 from pipeline.core.local_faults import LocalFault, NotSent
 from pipeline.core.token_answer import TokenAnswerError, TokenQuestion, granted
 from pipeline.delivery.access_tokens import AccessTokens
@@ -81,6 +82,26 @@ async def test_one_request_for_many_deliveries() -> None:
     assert [type(one).__name__ for one in done] == ["CancelledError", *["Response"] * 49]
     assert len(provider.asked) == 1
     assert set(provider.delivered) == {"access-token-1"}
+
+
+async def test_a_token_endpoint_that_hangs_makes_the_endpoint_slow() -> None:
+    provider, shares = Provider(), FairShare(ShareLimits(width=64, slow_seconds=1.0, slow_budget=256))
+    provider.before_token.clear()
+    place = shares.enter(ENDPOINT.id, provider.now)
+    assert place is not None
+
+    def start() -> None:
+        shares.start(ENDPOINT.id, place, provider.now)
+
+    delivering = asyncio.create_task(provider.tokens.post(ENDPOINT, QUESTION, REQUEST, start))
+    await provider.is_asked.wait()
+    provider.now += 2
+    assert shares.is_slow(ENDPOINT.id, provider.now)
+
+    provider.before_token.set()
+    await delivering
+    shares.leave(ENDPOINT.id, place, provider.now)
+    assert not shares.is_slow(ENDPOINT.id, provider.now), "it has answered at once itself"
 
 
 async def test_the_form_and_the_header() -> None:
