@@ -110,10 +110,10 @@ class FilterFailureMonitor:
         now = asyncio.get_running_loop().time()
         due = [one for one in self._waiting if now - self._told.get(one, -TELL_EVERY_SECONDS) >= TELL_EVERY_SECONDS]
         for endpoint_id in due[:_MOST_TOLD]:
-            self._told[endpoint_id] = now
             endpoint = self._registry.get(endpoint_id)
             waiting = self._waiting.pop(endpoint_id)
-            if endpoint is not None:
+            if endpoint is not None:  # it may have been deleted since the failure
+                self._told[endpoint_id] = now
                 self._tell(endpoint, waiting)
         if self._waiting:
             self._start(GATHER_SECONDS)

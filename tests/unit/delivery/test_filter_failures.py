@@ -49,6 +49,7 @@ async def test_a_failure_is_told_with_an_example_and_a_number() -> None:
     assert key == b"1/filter"
     assert (fact.event_id, fact.count, fact.expression, fact.reason) == ("evt_2", 2, "data.total > 1", "type")
     assert fact.endpoint_version == 3
+    assert set(monitor._told) == {1}, "nothing is kept of the deleted one"
 
     monitor.note(of_endpoint(1), "evt_3")
     monitor.tell()
