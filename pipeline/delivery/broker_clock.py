@@ -105,13 +105,14 @@ class BrokerClock:
         )
 
     async def _run(self, producer: Producer) -> None:
-        while self._stamps:
-            await self._ask(producer)
-            self._tell()
-            await asyncio.sleep(self._pause())
         while True:
-            self._tell()
-            await asyncio.sleep(EVERY_SECONDS)
+            try:
+                if self._stamps:
+                    await self._ask(producer)
+                self._tell()
+            except Exception:  # an unexpected error must not silently end the clock
+                log.exception("asking the broker for the time failed; it is tried again")
+            await asyncio.sleep(self._pause())
 
     def _pause(self) -> float:
         """Seconds until the next request: fewer while the known time is not accurate enough."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.broker.api import Position
 from pipeline.broker.errors import PublishError
@@ -125,3 +126,21 @@ async def test_without_the_right_to_write_the_topic_it_is_the_wall_clocks_time()
         assert clock.seconds() is None
         assert clock.now() == at(START)
         assert not clock.may_disable()
+
+
+async def test_an_unexpected_error_ends_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_clock, "_SOON_SECONDS", 0.01)
+    clocks = Clocks()
+    producer = Stamping(clocks)
+    producer.errors[TOPIC] = ZeroDivisionError("a bug")
+    clock = BrokerClock(TOPIC, wall=clocks.wall, steady=clocks.steady)
+    with capture_logs() as logs:
+        starting = asyncio.create_task(clock.start(producer))
+        async with asyncio.timeout(60):
+            while not logs:  # noqa: ASYNC110 - the log has no event
+                await asyncio.sleep(0.01)
+    producer.errors.clear()
+    await starting
+    assert clock.seconds() == pytest.approx(START, abs=0.1)
+    assert [line["log_level"] for line in logs[:1]] == ["error"]
+    await clock.stop()
