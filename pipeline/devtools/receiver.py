@@ -227,7 +227,8 @@ class Receiver:
             self._note(request, body, "refused", error.status, reason=f"more than {MAX_BODY_BYTES:,} bytes")
             raise
         except (asyncio.CancelledError, ConnectionError):
-            self._note(request, body, "abandoned", None, reason="the sender closed the connection", attempt=attempt)
+            reason = "the receiver was stopped" if self._stopping.is_set() else "the sender closed the connection"
+            self._note(request, body, "abandoned", None, reason=reason, attempt=attempt)
             raise
         if not _fails(behaviour, webhook_id, attempt):
             self._note(request, body, "acknowledged", 204, attempt=attempt)

@@ -176,6 +176,23 @@ async def test_sender_that_gives_up_is_counted_as_abandoned(http: aiohttp.Client
 
     assert (receiver.counts.received, receiver.counts.acknowledged) == (1, 0)
     assert [(delivery.outcome, delivery.attempt) for delivery in receiver.deliveries] == [("abandoned", 1)]
+    assert receiver.deliveries[0].reason == "the sender closed the connection"
+
+
+async def test_a_receiver_that_stops_does_not_blame_the_sender(
+    http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.devtools.receiver._SHUTDOWN_S", 0.01)
+    receiver = Receiver("erp", behaviour=Behaviour(delay=30))
+    async with listening(receiver) as url:
+        waiting = asyncio.create_task(post(http, url, "evt_1"))
+        await until(lambda: receiver.counts.received == 1)
+    with pytest.raises(aiohttp.ClientError):
+        await waiting
+
+    assert [(delivery.outcome, delivery.reason) for delivery in receiver.deliveries] == [
+        ("abandoned", "the receiver was stopped")
+    ]
 
 
 async def test_sender_that_goes_away_within_the_body_is_counted_as_abandoned() -> None:
