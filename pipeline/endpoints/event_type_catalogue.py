@@ -7,6 +7,7 @@ logged and left out.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -50,6 +51,7 @@ class EventTypeCatalogue:
         self._stale: dict[str, EventTypeRecord] = {}
         """Event types whose last record took no effect. Compaction would keep only that one; see :meth:`settle`."""
         self._refused: set[int] = set()
+        self._settling = asyncio.Lock()
         self._unusable: dict[str, str] = {}
         self._followers: list[Callable[[EventTypes], object]] = []
 
@@ -109,11 +111,12 @@ class EventTypeCatalogue:
 
     async def settle(self, producer: Producer) -> None:
         """Write the event types again whose last record took no effect: compaction keeps only the last record."""
-        while self._stale:
-            name = next(iter(self._stale))
-            current = self._records[name]
-            with suppress(StaleEventTypeError):  # it was changed in the meantime, so it is checked again
-                await self.write(producer, replace(current, revision=self.next_revision(name)))
+        async with self._settling:  # two loops that take turns at being first would never end
+            while self._stale:
+                name = next(iter(self._stale))
+                current = self._records[name]
+                with suppress(StaleEventTypeError):  # it was changed in the meantime, so it is checked again
+                    await self.write(producer, replace(current, revision=self.next_revision(name)))
 
     def _apply(self, records: Iterable[Record]) -> None:
         before, former_before = self._made.copy(), self.types.former_topics

@@ -130,6 +130,32 @@ async def test_of_two_changes_at_once_the_first_counts_everywhere_also_after_com
         assert one.next_revision("refund_issued") == 4
 
 
+class LaterRead(Topic):
+    """Written at once, and read a moment later."""
+
+    def send(self, topic: str, *, key: bytes | None, value: bytes | None, **_: Any) -> Any:
+        catalogues, self.catalogues = self.catalogues, ()
+        done = super().send(topic, key=key, value=value)
+        self.catalogues, one = catalogues, self.written[-1]
+        for each in catalogues:
+            asyncio.get_running_loop().call_later(0.001, each.table._apply, [one], one.offset + 1, True)
+        return done
+
+
+async def test_two_requests_that_settle_at_once_come_to_an_end() -> None:
+    types = catalogue()
+    types.table._loop = asyncio.get_running_loop()
+    topic = LaterRead(types)
+    for description, revision in (("First.", 1), ("Second.", 2)):
+        await types.write(topic, change(ENTRY | {"description": description}, revision=revision))
+    with pytest.raises(StaleEventTypeError):
+        await types.write(topic, change(ENTRY | {"description": "Too late."}, revision=2))
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(types.settle(topic), types.settle(topic))
+    assert [types.types.by_name["refund_issued"].description, types.next_revision("refund_issued")] == ["Second.", 4]
+
+
 def test_topics_that_records_may_be_left_in_are_known_after_a_restart() -> None:
     types, heard = catalogue(), list[tuple[str, ...]]()
     types.follow(lambda found: heard.append((*found.more_topics, *found.former_topics)))
