@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
 import typer
@@ -92,12 +92,15 @@ def topics(
         out.print(f"{accepted} is accepted as a new topic. Roles that waited for this continue within 15 s.")
         return
     with open_broker(chosen).admin() as admin:
+        grown = specs
         if add_partitions:
-            _add_partitions(admin, _named(specs, topic or []), add_partitions, yes=yes)
-            chosen = chosen.model_copy(update={"kafka_partitions": add_partitions})
-        created = admin.create_missing(specs) if create else []
-        differences = admin.differences(specs)
-    out.print(tables.topics(specs, chosen.kafka_partitions, created, differences))
+            named = _named(specs, topic or [])
+            _add_partitions(admin, named, add_partitions, yes=yes)
+            least = max(add_partitions, chosen.kafka_partitions)
+            grown = tuple(replace(spec, partitions=spec.partitions or least) if spec in named else spec for spec in specs)
+        created = admin.create_missing(grown) if create else []
+        differences = admin.differences(specs)  # the settings may require fewer partitions, but not more
+    out.print(tables.topics(grown, chosen.kafka_partitions, created, differences))
     sys.exit(1 if differences else 0)
 
 

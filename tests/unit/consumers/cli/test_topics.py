@@ -1,0 +1,60 @@
+"""``oms-webhooks topics``: what is changed in Kafka, and what the table says."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from consumers.cli.app import app
+from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.ops.settings import Settings
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> MemoryBroker:
+    """A Kafka without topics, which the command uses."""
+    broker = MemoryBroker()
+    for module in ("consumers.cli.operate", "consumers.cli.known_event_types"):
+        monkeypatch.setattr(f"{module}.open_broker", lambda _: broker)
+    monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_PARTITIONS", "6")
+    return broker
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["topics", *arguments], env={"COLUMNS": "300", "NO_COLOR": "1"})
+
+
+def partitions_in(table: str) -> dict[str, int]:
+    """The numbers in the table, by topic."""
+    rows = [[cell.strip() for cell in line.split("│")] for line in table.splitlines() if line.startswith("│")]
+    return {row[1]: int(row[3]) for row in rows}
+
+
+def test_the_table_has_the_new_number_only_for_topics_that_were_to_grow(broker: MemoryBroker) -> None:
+    topics = Settings().topics
+    run("--create")
+    done = run("--add-partitions", "12", "--topic", topics.orders, "--yes")
+    told = partitions_in(done.stdout)
+    assert done.exit_code == 0, done.output
+    assert (told[topics.orders], told[topics.shipments], told[topics.endpoints]) == (12, 6, 1)
+    assert [len(broker.cluster.topics[one].logs) for one in (topics.orders, topics.shipments)] == [12, 1]
+
+
+def test_topics_that_are_created_meanwhile_have_as_many_partitions_as_the_others_get(broker: MemoryBroker) -> None:
+    topics = Settings().topics
+    with broker.admin() as admin:
+        admin.create_missing([one for one in topics.specs() if one.name == topics.orders])
+    told = partitions_in(run("--create", "--add-partitions", "12", "--yes").stdout)
+    assert {one: told[one] for one in (topics.orders, topics.shipments, topics.endpoints)} == {
+        topics.orders: 12,
+        topics.shipments: 12,
+        topics.endpoints: 1,
+    }
+    assert len(broker.cluster.topics[topics.shipments].logs) == 12
+
+
+def test_fewer_partitions_than_the_setting_are_not_required(broker: MemoryBroker) -> None:
+    topics = Settings().topics
+    told = partitions_in(run("--create", "--add-partitions", "3", "--yes").stdout)
+    assert (told[topics.orders], len(broker.cluster.topics[topics.orders].logs)) == (6, 6)
