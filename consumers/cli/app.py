@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -25,7 +25,7 @@ from consumers.cli.endpoints import endpoints_app
 from consumers.cli.erase import erase
 from consumers.cli.event_types import event_types_app
 from consumers.cli.keys import keys_app
-from consumers.cli.known_event_types import ASK, no_pipeline, types_of_pipeline, types_on_kafka, why
+from consumers.cli.known_event_types import ASK, no_pipeline, refuse_lost_options, types_of_pipeline, types_on_kafka, why
 from consumers.cli.option_groups import grouped
 from consumers.cli.plain_errors import PlainErrorsGroup
 from consumers.cli.replay import replay
@@ -97,7 +97,9 @@ for _role in ROLES:
 
 @app.command("all", rich_help_panel="Run")
 def all_roles(
-    kafka: Annotated[KafkaKind, typer.Option(help="The broker to start when no Kafka is configured.")] = "embedded",
+    kafka: Annotated[
+        KafkaKind | None, typer.Option(help="The broker to start when no Kafka is configured. Default: embedded.")
+    ] = None,
 ) -> None:
     """Run every role in this process. If no Kafka is configured, an embedded broker is started.
 
@@ -137,7 +139,9 @@ def _configure_logs_of_all(settings: Settings) -> None:
 
 @app.command(rich_help_panel="Run")
 def demo(
-    kafka: Annotated[KafkaKind, typer.Option(help="embedded, or apache (needs Java 17 and Maven).")] = "embedded",
+    kafka: Annotated[
+        KafkaKind | None, typer.Option(help="The broker to start. apache needs Java 17 and Maven. Default: embedded.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="Stop after this long and print a summary. 0: run until Ctrl-C.")] = 0,
     rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Events per second.")] = 5,
 ) -> None:
@@ -202,11 +206,19 @@ class BehaviourOptions:
     fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts to fail, from 0 to 1.")] = 0
     fail_first: Annotated[int, typer.Option(min=0, help="How many attempts of each event to fail first.")] = 0
     failure: Annotated[
-        Literal["status", "hang", "reset"],
-        typer.Option(help="How an attempt fails: with a status code, without an answer, or with a connection reset."),
-    ] = "status"
-    status: Annotated[int, typer.Option(min=300, max=599, help="Status code of a failed attempt.")] = 500
+        Literal["status", "hang", "reset"] | None,
+        typer.Option(help="How an attempt fails: with a status code (default), without an answer, or with a connection reset."),
+    ] = None
+    status: Annotated[int | None, typer.Option(min=300, max=599, help="Status code of a failed attempt. Default: 500.")] = None
     delay: Annotated[float, typer.Option(min=0, help="Seconds to wait before each answer.")] = 0
+
+    def behaviour(self) -> Behaviour:
+        """Raises typer.BadParameter if an option would have no effect."""
+        if (self.failure or self.status) and not (self.fail_rate or self.fail_first):
+            raise typer.BadParameter("They need --fail-rate or --fail-first.", param_hint="--failure, --status")
+        if self.status and self.failure in ("hang", "reset"):
+            raise typer.BadParameter(f"--failure {self.failure} has no status code.", param_hint="--status")
+        return Behaviour(self.fail_rate, self.status or 500, self.delay, self.fail_first, self.failure or "status")
 
 
 _USUAL_ANSWERS: Final = BehaviourOptions()
@@ -253,7 +265,7 @@ def receiver(
     answers: BehaviourOptions = _USUAL_ANSWERS,
 ) -> None:
     """Act as an endpoint: print the requests that arrive, verify signatures and credentials, and fail on demand."""
-    behaviour, asked = Behaviour(**asdict(answers)), checks.checks()
+    behaviour, asked = answers.behaviour(), checks.checks()
 
     def tell(received: Received) -> None:
         out.print(f"{received.webhook_id}  attempt {received.attempt}  {received.outcome}  {received.reason}", highlight=False)
@@ -280,6 +292,7 @@ app.command("sizing", rich_help_panel="Operate")(operate.sizing)
 
 @app.command(rich_help_panel="Operate")
 def schema(
+    context: typer.Context,
     offline: Annotated[
         bool, typer.Option("--offline", help="Only the event types in the settings. Do not ask a pipeline.")
     ] = False,
@@ -287,6 +300,7 @@ def schema(
     api_key: Key = None,
 ) -> None:
     """Print the JSON Schema of the events that producers publish, including event types that were added to the running pipeline."""
+    refuse_lost_options(context, offline=offline)
     settings = Settings()
     types = settings.event_types
     if not offline:

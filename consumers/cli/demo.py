@@ -128,7 +128,7 @@ class DemoSummary:
         return [text for text, holds in checks.items() if not holds]
 
 
-def run_demo(out: Console, *, kafka: KafkaKind, seconds: float | None, rate: float) -> int:
+def run_demo(out: Console, *, kafka: KafkaKind | None, seconds: float | None, rate: float) -> int:
     """Run the demo. The exit code is 0 only if its numbers add up."""
     configure_logs("warning", "console")
     delays = tuple(map(parse_delay, DEMO_DELAYS.split(",")))

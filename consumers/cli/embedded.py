@@ -42,10 +42,19 @@ class EmbeddedServices:
 
 @contextmanager
 def embedded_services(
-    settings: Settings, kafka: KafkaKind = "embedded", data_dir: Path = Path("var/apache")
+    settings: Settings, kafka: KafkaKind | None = None, data_dir: Path = Path("var/apache")
 ) -> Iterator[EmbeddedServices]:
-    """Start a broker unless one is configured, and create missing keys. The broker stops at the end of the block."""
+    """Start a broker unless one is configured, and create missing keys. The broker stops at the end of the block.
+
+    Raises:
+        BrokerStartError: the broker does not start, or ``kafka`` names one although a Kafka is configured.
+    """
     if settings.kafka_bootstrap_servers:
+        if kafka is not None:
+            raise BrokerStartError(
+                f"No broker is started, because the Kafka at {settings.kafka_bootstrap_servers} is configured. To use it, leave out "
+                "--kafka. Otherwise unset OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
+            )
         yield EmbeddedServices(_with_keys(settings, None), None)
         return
     broker: LocalBroker

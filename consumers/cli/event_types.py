@@ -15,7 +15,7 @@ from rich.text import Text
 
 from consumers.cli.api_client import ApiCallError, Key, Url, client_for
 from consumers.cli.console import Output, Rows, visible
-from consumers.cli.known_event_types import ASK, ListedEventTypes, listed, no_pipeline
+from consumers.cli.known_event_types import ASK, ListedEventTypes, listed, no_pipeline, refuse_lost_options
 from consumers.cli.option_values import event_type_name
 from pipeline.core.schema_compatibility import changes
 from pipeline.ops.event_types_file import EventTypesFileError, read_entries, read_event_types
@@ -33,6 +33,7 @@ event_types_app = typer.Typer(no_args_is_help=True, help="List, check, add and r
 
 @event_types_app.command("list")
 def list_event_types(
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     offline: Annotated[
         bool, typer.Option("--offline", help="Only the event types in the settings. Do not ask a pipeline.")
@@ -44,6 +45,7 @@ def list_event_types(
 
     The exit code is 1 if the pipeline could not be asked. The event types in the settings are printed anyway.
     """
+    refuse_lost_options(context, offline=offline)
     settings, pipeline = Settings(), None
     absent = None if offline else no_pipeline(url)
     problem = absent or ""

@@ -17,6 +17,7 @@ import typer
 
 from consumers.cli.api_client import ApiClient, client_for
 from consumers.cli.discovery import say
+from consumers.cli.option_values import are_given
 from consumers.cli.runtime_files import find_notes
 from pipeline.broker.errors import BrokerError
 from pipeline.broker.factory import open_broker
@@ -40,6 +41,16 @@ class ListedEventTypes:
     """When each event type was removed."""
     unusable: Mapping[str, str] = field(default_factory=dict)
     """The problem of each event type."""
+
+
+def refuse_lost_options(context: typer.Context, *, offline: bool) -> None:
+    """Refuse --url and --api-key of a command that asks no pipeline.
+
+    Raises:
+        typer.BadParameter: one of them is given.
+    """
+    if offline and are_given(context, "url", "api_key"):
+        raise typer.BadParameter("No pipeline is asked. Leave out --url and --api-key, or --offline.", param_hint="--offline")
 
 
 def listed(client: ApiClient) -> ListedEventTypes:

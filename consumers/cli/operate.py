@@ -81,10 +81,14 @@ def topics(
 
     Topics of event types that were added with the API are included, if this command may read the topic webhooks.event-types.
     """
-    if accepted is not None and (create or add_partitions):
-        raise typer.BadParameter("It cannot be combined with --create or --add-partitions.", param_hint="--begin-anew")
+    if accepted is not None and (create or add_partitions or event_topic):
+        raise typer.BadParameter(
+            "It cannot be combined with --create, --add-partitions or --event-topic.", param_hint="--begin-anew"
+        )
     if topic and not add_partitions:
         raise typer.BadParameter("It needs --add-partitions N.", param_hint="--topic")
+    if yes and not (add_partitions or accepted):
+        raise typer.BadParameter("It needs --add-partitions N or --begin-anew TOPIC. Nothing else asks.", param_hint="--yes")
     chosen = _knowing_what_kafka_knows(reachable(Settings()))
     specs = chosen.topics_with(_event_topics(event_topic)).specs()
     if accepted:

@@ -36,6 +36,12 @@ def not_blank(value: TextsT) -> TextsT:
     return value
 
 
+def are_given(context: typer.Context, *names: str) -> bool:
+    """Whether one of these parameters is on the command line, not only in a variable."""
+    sources = [context.get_parameter_source(name) for name in names]
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
+
+
 def id_number(text: str) -> int:
     """An id. (``int`` would read ``1_0`` as endpoint 10.)
 

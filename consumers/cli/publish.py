@@ -14,6 +14,7 @@ from rich.text import Text
 from consumers.cli.api_client import ApiCallError, Key, Url
 from consumers.cli.discovery import NoPipelineError, reachable
 from consumers.cli.known_event_types import ASK, no_pipeline, types_of_pipeline, types_on_kafka, why
+from consumers.cli.option_values import are_given
 from consumers.cli.standard_input import read_bytes
 from consumers.cli.traffic import publish as publish_events
 from consumers.cli.traffic import record_key
@@ -53,9 +54,7 @@ def publish(
 
     Event types may also have been added with the API. To find them, --check asks the API (--url), and publishing reads Kafka.
     """
-    if not check and any(
-        (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE" for name in ("url", "api_key")
-    ):
+    if not check and are_given(context, "url", "api_key"):
         raise typer.BadParameter("--url and --api-key need --check. Publishing reads added event types from Kafka.")
     if strict and not check:
         raise typer.BadParameter("It needs --check. Events with warnings are published.", param_hint="--strict")

@@ -18,7 +18,15 @@ from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, Key, U
 from consumers.cli.console import Output
 from consumers.cli.known_event_types import require_event_type
 from consumers.cli.option_groups import grouped
-from consumers.cli.option_values import TIMES, complete_event_type, id_number, not_blank, refuse_reversed, time_value
+from consumers.cli.option_values import (
+    TIMES,
+    are_given,
+    complete_event_type,
+    id_number,
+    not_blank,
+    refuse_reversed,
+    time_value,
+)
 from consumers.cli.standard_input import read_text
 from pipeline.core.csv_cells import cell
 from pipeline.core.search.query_keys import is_filter_key
@@ -175,8 +183,7 @@ def _refuse_lost_options(context: typer.Context, command: str) -> None:
     Raises:
         ApiCallError: there is such an option.
     """
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    if any(source is not None and source.name == "COMMANDLINE" for source in sources.values()):
+    if are_given(context, *context.params):
         raise ApiCallError(
             f"Options before {command} belong to the search. Put them after {command}; see `oms-webhooks attempts {command} --help`."
         )

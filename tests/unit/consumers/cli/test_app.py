@@ -98,6 +98,15 @@ def test_all_roles_in_one_process_warn_of_names_too(monkeypatch: pytest.MonkeyPa
     assert error == "Error: There is no broker to start"
 
 
+@pytest.mark.parametrize("command", ["all --kafka apache", "demo --kafka embedded"])
+def test_a_broker_that_would_not_be_started_is_no_reason_to_use_another_kafka(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "kafka.example.com:9092")
+    assert run_main(monkeypatch, *command.split()) == 1
+    assert "No broker is started, because the Kafka at kafka.example.com:9092 is configured." in capsys.readouterr().err
+
+
 def test_what_a_command_logs_is_no_part_of_what_it_prints(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
