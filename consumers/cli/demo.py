@@ -243,11 +243,12 @@ async def _count_until_settled(
     interrupted: asyncio.Event, ledger: DemoLedger, receivers: dict[str, Receiver], client: ApiClient
 ) -> DemoSummary:
     begun = time.monotonic()
-    by_hand = await asyncio.to_thread(_has_been_touched, client, ledger.endpoints)
     while True:
         summary = await asyncio.to_thread(_summarise, ledger, receivers, client)
         others = receivers[_EVERYTHING].counts.distinct > summary.events  # somebody else has published, too
-        summary = replace(summary, by_hand=by_hand or others, interrupted=interrupted.is_set())
+        # Asked each time, and after the numbers: somebody may do it while they settle.
+        by_hand = others or await asyncio.to_thread(_has_been_touched, client, ledger.endpoints)
+        summary = replace(summary, by_hand=by_hand, interrupted=interrupted.is_set())
         patience = _SETTLE_SECONDS_AFTER_CTRL_C if interrupted.is_set() else _SETTLE_SECONDS
         if summary.is_settled or summary.by_hand or time.monotonic() - begun > patience:
             return summary
@@ -319,8 +320,8 @@ def _has_been_touched(client: ApiClient, endpoints: Sequence[int]) -> bool:
         return True
     try:
         return any(client.call("GET", f"endpoints/{one}")["version"] > 1 for one in endpoints)
-    except ApiCallError:
-        return True
+    except ApiCallError as error:
+        return error.status == 404  # deleted
 
 
 def _search(client: ApiClient, path: str, query: list[tuple[str, str]]) -> dict[str, Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from consumers.cli.demo import _SUBSCRIPTIONS, DemoSummary, _tell
-from pipeline.devtools.receiver import Received
+from consumers.cli import demo
+from consumers.cli.api_client import ApiClient
+from consumers.cli.demo import _SUBSCRIPTIONS, DemoLedger, DemoSummary, _count_until_settled, _tell
+from pipeline.devtools.receiver import Received, Receiver
 from schemas.event import EventType
 
 
@@ -53,3 +57,14 @@ def test_after_ctrl_c_less_may_be_recorded_than_happened_but_never_more() -> Non
 
 def test_what_people_did_by_hand_is_no_fault_of_the_pipeline() -> None:
     assert replace(SETTLED, received=30, wanted=10, by_hand=True).problems() == []
+
+
+async def test_what_people_do_while_the_numbers_settle_is_noticed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: Iterator[bool] = iter([False, True])
+    monkeypatch.setattr(demo, "_LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(demo, "_summarise", lambda *_: replace(SETTLED, received=19))  # a resend
+    monkeypatch.setattr(demo, "_has_been_touched", lambda *_: next(found))
+    receivers = {name: Receiver(name) for name in _SUBSCRIPTIONS}
+    with ApiClient("http://127.0.0.1:1", "k") as client:
+        summary = await _count_until_settled(asyncio.Event(), DemoLedger(), receivers, client)
+    assert (summary.by_hand, summary.problems()) == (True, [])
