@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,8 @@ if TYPE_CHECKING:
     from consumers.store_wiring import Recording
     from pipeline.store.connection import Connections
     from pipeline.web.services import Api
+
+    _Worker = RecordWorker | HeldDeliveries | OrderedDeliveries
 
 log = logger(__name__)
 
@@ -384,7 +386,7 @@ class _Composition:
         return clickhouse, tables
 
     async def _start_recording(self, clickhouse: StartupRetries, recording: Recording) -> asyncio.Future[None]:
-        self._stop_later(lambda: recording.stop(self._settings.drain_seconds))
+        self._stack.push_async_callback(lambda: _stopped(recording.stop(self._settings.drain_seconds)))
         # Neither deliveries nor the API wait for ClickHouse. If it answers immediately, they wait for what takes a moment.
         await recording.until_begun(unless=None if self._roles == {Role.RECORDER} else clickhouse.has_waited)
         return recording.task
@@ -392,7 +394,7 @@ class _Composition:
     async def _start_workers(self, producer: Producer, deliveries: DeliveryContext) -> list[asyncio.Future[None]]:
         """The fan-out and the retry."""
         settings = self._settings
-        workers: list[tuple[str, RecordWorker | HeldDeliveries | OrderedDeliveries]] = []
+        workers: list[tuple[str, _Worker]] = []
         if Role.FANOUT in self._roles:
             fan_out = make_fan_out(settings, self._broker, producer, deliveries, self._tracing)
             await self._follow_added_topics(producer, deliveries, fan_out)
@@ -410,9 +412,21 @@ class _Composition:
         if Role.RETRY in self._roles:
             deliveries.secrets.start()
             self._stack.push_async_callback(deliveries.secrets.stop)
-        await asyncio.gather(*(self._kafka.run(worker.start) for _, worker in workers))
-        self._stop_later(lambda: asyncio.gather(*(worker.stop(settings.drain_seconds) for _, worker in workers)))
+        await self._start_and_drain_later([worker for _, worker in workers])
         return [worker.failed for _, worker in workers]
+
+    async def _start_and_drain_later(self, workers: Sequence[_Worker]) -> None:
+        """Start workers concurrently. Those that have started are drained at the end, even if another one did not start."""
+        started: list[_Worker] = []
+
+        async def start(worker: _Worker) -> None:
+            started.append(worker)  # before: a start that is cancelled may already have joined the group
+            await self._kafka.run(worker.start)
+
+        self._stack.push_async_callback(
+            lambda: asyncio.gather(*(_stopped(worker.stop(self._settings.drain_seconds)) for worker in started))
+        )
+        await _together(*(start(worker) for worker in workers))
 
     async def _follow_added_topics(self, producer: Producer, deliveries: DeliveryContext, fan_out: FanOut) -> None:
         """Topics that can be read already are read from the start."""
@@ -441,14 +455,12 @@ class _Composition:
         upkeep = make_maintenance(self._settings, recorder, connections) if recorder is not None else None
         return Recording(tables, recorder, self._kafka, upkeep)
 
-    def _stop_later(self, stop: Callable[[], Awaitable[object]]) -> None:
-        async def stop_and_go_on() -> None:
-            try:
-                await stop()
-            except Exception as error:  # noqa: BLE001 - the part reported it through its future; the others must still be stopped
-                log.warning("a part did not stop cleanly", error=repr(error))
 
-        self._stack.push_async_callback(stop_and_go_on)
+async def _stopped(stopping: Awaitable[object]) -> None:
+    try:
+        await stopping
+    except Exception as error:  # noqa: BLE001 - the part reported it through its future; the others must still be stopped
+        log.warning("a part did not stop cleanly", error=repr(error))
 
 
 async def _together(*steps: Coroutine[Any, Any, None]) -> None:

@@ -1,15 +1,18 @@
-"""Steps of a start that are taken at once."""
+"""Steps of a start that are taken at once, and what is stopped if one of them fails."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from consumers.run import _together
+from consumers.run import Role, _Composition, _together
 from consumers.startup import StartupRetries
 from pipeline.broker.errors import TopicError
+from pipeline.ops.settings import Settings
 
 
 async def test_steps_wait_for_each_other_only_at_the_end() -> None:
@@ -80,3 +83,57 @@ async def test_what_is_refused_is_told_until_it_works_whatever_else_works() -> N
     assert await step == "read"
     assert retries.problem() is None
     assert not retries.is_waiting()
+
+
+class Worker:
+    """In the place of the fan-out's or the retry's: it writes down that it has stopped, a little later."""
+
+    def __init__(self, stopped: list[Worker], *, start: Exception | None = None, stop: Exception | None = None) -> None:
+        self.stopped = stopped
+        self.errors = start, stop
+
+    async def start(self) -> None:
+        await asyncio.sleep(0)
+        if self.errors[0] is not None:
+            raise self.errors[0]
+
+    async def stop(self, _: float) -> None:
+        if self.errors[1] is not None:
+            raise self.errors[1]
+        await asyncio.sleep(0.01)
+        self.stopped.append(self)
+
+
+def composition(stack: AsyncExitStack) -> Any:
+    made = _Composition(Settings(), frozenset({Role.RETRY}), stack, ends_when_refused=True)
+    made._kafka = StartupRetries(Dependency(), ends_when_refused=True)  # type: ignore[arg-type]
+    return made
+
+
+async def test_workers_that_have_started_are_drained_if_another_one_does_not_start() -> None:
+    stopped: list[Worker] = []
+    works, fails = Worker(stopped), Worker(stopped, start=RuntimeError("no thread"), stop=AttributeError("never started"))
+    with pytest.raises(RuntimeError, match="no thread"):
+        async with AsyncExitStack() as stack:
+            await composition(stack)._start_and_drain_later([works, fails])
+    assert stopped == [works]
+
+
+async def test_workers_that_have_started_are_drained_if_the_start_is_cancelled() -> None:
+    stopped: list[Worker] = []
+    works, waits = Worker(stopped), Worker(stopped)
+    waits.start = asyncio.Event().wait  # type: ignore[assignment,method-assign]
+    async with AsyncExitStack() as stack:
+        starting = asyncio.create_task(composition(stack)._start_and_drain_later([works, waits]))
+        await asyncio.sleep(0.01)
+        starting.cancel()
+        await asyncio.wait([starting])
+    assert stopped == [works, waits]
+
+
+async def test_a_worker_that_does_not_stop_cleanly_leaves_the_others_their_time() -> None:
+    stopped: list[Worker] = []
+    fails, works = Worker(stopped, stop=ValueError("a bug")), Worker(stopped)
+    async with AsyncExitStack() as stack:
+        await composition(stack)._start_and_drain_later([fails, works])
+    assert stopped == [works]
