@@ -69,7 +69,11 @@ class AddedTopics:
         """Start to read topics that can be read, and keep checking the others."""
         self._catalogue.follow(lambda _: self._changed.set())
         first = asyncio.create_task(self._look())
-        await asyncio.wait([first], timeout=_START_SECONDS)
+        try:
+            await asyncio.wait([first], timeout=_START_SECONDS)
+        except asyncio.CancelledError:
+            first.cancel()
+            raise
         self._task = asyncio.create_task(self._follow(first))
         self._task.add_done_callback(_note_end)
 

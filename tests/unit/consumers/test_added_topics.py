@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 
 from consumers.added_topics import AddedTopics
 from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.broker.readable_topics import ReadableTopics
 from pipeline.broker.topic_ids import TopicIds
 from pipeline.endpoints.event_type_catalogue import EventTypeCatalogue
 from pipeline.ops import metrics
@@ -161,3 +163,22 @@ async def test_should_it_end_by_itself_log_and_health_say_so_and_the_process_can
             )
             assert "Restart it" in str(scene.added.warning())
     assert scene.read == []
+
+
+async def test_if_the_start_is_cancelled_nothing_of_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+
+    def look(_: object, topics: Sequence[str]) -> ReadableTopics:
+        answer.wait(30)
+        return ReadableTopics(topics)
+
+    monkeypatch.setattr("consumers.added_topics.look_at_topics", look)
+    scene = Scene()
+    scene.add()
+    starting = asyncio.create_task(scene.added.start())
+    await asyncio.sleep(0.01)
+    starting.cancel()
+    await asyncio.wait([starting])
+    answer.set()
+    await asyncio.sleep(0.05)
+    assert (starting.cancelled(), scene.read) == (True, [])
