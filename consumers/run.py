@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -38,8 +38,6 @@ from pipeline.broker.table import CompactedTable
 from pipeline.broker.topic_ids import TopicIds
 from pipeline.delivery.broker_clock import BrokerClock
 from pipeline.delivery.missing_records import MissingRecords
-from pipeline.delivery.rate_share_exchange import RateShareExchange
-from pipeline.endpoints.event_type_catalogue import EventTypeCatalogue
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.registry import Registry
 from pipeline.ops import metrics
@@ -188,16 +186,21 @@ class _Composition:
             self._start_producer(producer, deliveries.clock if deliveries is not None else None),
             self._start_health_table(deliveries.health if deliveries is not None else None),
             *([self._start_registry(deliveries.registry)] if deliveries is not None else []),
-            *([self._start_event_types(deliveries.event_types)] if deliveries is not None and roles & _KNOWING_TYPES else []),
-            *([self._start_rate_shares(deliveries.rate_shares)] if deliveries is not None and roles & DELIVERING else []),
+            # No event is read before the event types are known: it would become a dead letter.
+            *(
+                [self._start_table(deliveries.event_types.table, "event types")]
+                if deliveries is not None and roles & _KNOWING_TYPES
+                else []
+            ),
+            *([self._start_table(deliveries.rate_shares.table)] if deliveries is not None and roles & DELIVERING else []),
         )
         if (known := self._topic_ids.to_write(utc_now())) is not None:
             await producer.send(settings.topics.endpoint_health, key=TOPIC_IDS_KEY, value=to_json(known))
         if deliveries is not None:
             running.failures += await self._start_deliveries(deliveries)
         if api is not None:
-            running.failures.append(await self._start_table("api keys", api.ring.table))
-            running.failures.append(await self._start_table("sessions", api.ended_sessions.table))
+            running.failures.append(await self._start_table(api.ring.table, "api keys"))
+            running.failures.append(await self._start_table(api.ended_sessions.table, "sessions"))
             running.first_key = await self._settle(api)
         self._in_background(watch_certificates(self._settings), "certificates")
         # Everything that the API needs exists now, and is stopped after it, so requests under way are answered.
@@ -301,8 +304,7 @@ class _Composition:
         table = health or HealthTable(self._broker, self._settings.topics.endpoint_health)
         table.on_missing = self._losses.learn
         table.on_topic_ids = self._topic_ids.learn
-        await self._kafka.run(table.table.start)
-        self._stack.push_async_callback(table.table.stop)
+        await self._start_table(table.table)
         await self._kafka.run(self._refuse_recreated_topics)
 
     async def _refuse_recreated_topics(self) -> None:
@@ -325,19 +327,7 @@ class _Composition:
     async def _start_registry(self, registry: Registry) -> None:
         # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them wait, but the API can still
         # show everything.
-        self._health.add("endpoints", registry.problem if self._roles & DELIVERING else registry.table.problem)
-        await self._kafka.run(registry.table.start)
-        self._stack.push_async_callback(registry.table.stop)
-
-    async def _start_event_types(self, catalogue: EventTypeCatalogue) -> None:
-        """No event is read before the event types are known: it would become a dead letter."""
-        self._health.add("event types", catalogue.table.problem)
-        await self._kafka.run(catalogue.table.start)
-        self._stack.push_async_callback(catalogue.table.stop)
-
-    async def _start_rate_shares(self, rate_shares: RateShareExchange) -> None:
-        await self._kafka.run(rate_shares.table.start)
-        self._stack.push_async_callback(rate_shares.table.stop)
+        await self._start_table(registry.table, "endpoints", registry.problem if self._roles & DELIVERING else None)
 
     async def _start_deliveries(self, deliveries: DeliveryContext) -> list[asyncio.Future[None]]:
         registry = deliveries.registry
@@ -360,8 +350,12 @@ class _Composition:
         self._stack.callback(deliveries.delivery_service.own_faults.close)
         return [registry.table.stopped, deliveries.health.table.stopped, *tables_read]
 
-    async def _start_table(self, name: str, table: CompactedTable) -> asyncio.Future[None]:
-        self._health.add(name, table.problem)
+    async def _start_table(
+        self, table: CompactedTable, health_name: str | None = None, problem: Callable[[], str | None] | None = None
+    ) -> asyncio.Future[None]:
+        """``problem`` is checked instead of the table's. A table without ``health_name`` is not checked."""
+        if health_name is not None:
+            self._health.add(health_name, problem or table.problem)
         await self._kafka.run(table.start)
         self._stack.push_async_callback(table.stop)
         return table.stopped
@@ -463,7 +457,7 @@ async def _stopped(stopping: Awaitable[object]) -> None:
         log.warning("a part did not stop cleanly", error=repr(error))
 
 
-async def _together(*steps: Coroutine[Any, Any, None]) -> None:
+async def _together(*steps: Coroutine[Any, Any, object]) -> None:
     """Run steps of the start concurrently. If one fails, the others are cancelled."""
     tasks = [asyncio.create_task(step) for step in steps]
     try:
@@ -473,6 +467,6 @@ async def _together(*steps: Coroutine[Any, Any, None]) -> None:
             await _cancel(task)
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
