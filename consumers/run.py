@@ -39,7 +39,6 @@ from pipeline.broker.topic_ids import TopicIds
 from pipeline.delivery.broker_clock import BrokerClock
 from pipeline.delivery.missing_records import MissingRecords
 from pipeline.endpoints.health import HealthTable
-from pipeline.endpoints.registry import Registry
 from pipeline.ops import metrics
 from pipeline.ops.allocator import give_back_large_blocks
 from pipeline.ops.certificates import watch as watch_certificates
@@ -165,15 +164,15 @@ class _Composition:
             - {settings.topics.clock, settings.topics.rate_shares}  # their records mean nothing a few seconds later
         )
         self._health.add("topics", self._topic_ids.problem)
-        deliveries = make_deliveries(settings, broker, producer, self._tracing) if roles - {Role.RECORDER} else None
-        api = None
+        deliveries = api = None
+        if roles - {Role.RECORDER}:
+            deliveries = make_deliveries(settings, broker, producer, self._tracing)
+            self._watch_egress_proxy(deliveries)
         if Role.API in roles and deliveries is not None and connections is not None:
             from consumers.store_wiring import make_api  # noqa: PLC0415 - see _connections
 
             api = make_api(settings, broker, producer, connections, deliveries)
         self._kafka = self._watch_kafka(producer)
-        if deliveries is not None:
-            self._watch_egress_proxy(deliveries)
         clickhouse, tables = self._prepare_store(connections) if connections is not None else (None, None)
         app = make_app(health=self._health, api=api, tracing=self._tracing)
         server = WebServer(app, settings.http_host, settings.http_port, ConnectionLimits(most=self._budget.visitors))
@@ -182,18 +181,7 @@ class _Composition:
         self._probes.start()
         running.failures.append(self._topics_recreated)
         self._existing_topics = await self._kafka.run(lambda: in_thread(self._ensure_topics, "topics"))
-        await _together(
-            self._start_producer(producer, deliveries.clock if deliveries is not None else None),
-            self._start_health_table(deliveries.health if deliveries is not None else None),
-            *([self._start_registry(deliveries.registry)] if deliveries is not None else []),
-            # No event is read before the event types are known: it would become a dead letter.
-            *(
-                [self._start_table(deliveries.event_types.table, "event types")]
-                if deliveries is not None and roles & _KNOWING_TYPES
-                else []
-            ),
-            *([self._start_table(deliveries.rate_shares.table)] if deliveries is not None and roles & DELIVERING else []),
-        )
+        await self._start_on_kafka(producer, deliveries)
         if (known := self._topic_ids.to_write(utc_now())) is not None:
             await producer.send(settings.topics.endpoint_health, key=TOPIC_IDS_KEY, value=to_json(known))
         if deliveries is not None:
@@ -290,7 +278,27 @@ class _Composition:
         self._health.warn(probe.outage.dependency, lambda: None if is_needed() else retries.problem())
         return retries
 
-    async def _start_producer(self, producer: Producer, clock: BrokerClock | None) -> None:
+    async def _start_on_kafka(self, producer: Producer, deliveries: DeliveryContext | None) -> None:
+        """Start the parts that only wait for Kafka, concurrently."""
+        if deliveries is None:
+            health = HealthTable(self._broker, self._settings.topics.endpoint_health)
+            await _together(self._start_producer(producer), self._start_health_table(health))
+            return
+        registry = deliveries.registry
+        steps: list[Coroutine[Any, Any, object]] = [
+            self._start_producer(producer, deliveries.clock),
+            self._start_health_table(deliveries.health),
+            # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them wait, but the API can still
+            # show everything.
+            self._start_table(registry.table, "endpoints", registry.problem if self._roles & DELIVERING else None),
+        ]
+        if self._roles & _KNOWING_TYPES:  # no event is read before the event types are known: it would become a dead letter
+            steps.append(self._start_table(deliveries.event_types.table, "event types"))
+        if self._roles & DELIVERING:
+            steps.append(self._start_table(deliveries.rate_shares.table))
+        await _together(*steps)
+
+    async def _start_producer(self, producer: Producer, clock: BrokerClock | None = None) -> None:
         """Also starts the clock that uses it."""
         await self._kafka.run(producer.start)
         self._stack.push_async_callback(producer.close)
@@ -299,12 +307,11 @@ class _Composition:
             self._stack.push_async_callback(clock.stop)
             self._health.warn("clock", clock.warning)
 
-    async def _start_health_table(self, health: HealthTable | None) -> None:
+    async def _start_health_table(self, health: HealthTable) -> None:
         """Read the topic that also contains the known topics, and refuse recreated ones."""
-        table = health or HealthTable(self._broker, self._settings.topics.endpoint_health)
-        table.on_missing = self._losses.learn
-        table.on_topic_ids = self._topic_ids.learn
-        await self._start_table(table.table)
+        health.on_missing = self._losses.learn
+        health.on_topic_ids = self._topic_ids.learn
+        await self._start_table(health.table)
         await self._kafka.run(self._refuse_recreated_topics)
 
     async def _refuse_recreated_topics(self) -> None:
@@ -323,11 +330,6 @@ class _Composition:
                 )
             self._topic_ids.see(admin.ids([spec.name for spec in specs]))
             return admin.names()
-
-    async def _start_registry(self, registry: Registry) -> None:
-        # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them wait, but the API can still
-        # show everything.
-        await self._start_table(registry.table, "endpoints", registry.problem if self._roles & DELIVERING else None)
 
     async def _start_deliveries(self, deliveries: DeliveryContext) -> list[asyncio.Future[None]]:
         registry = deliveries.registry
