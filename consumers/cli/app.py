@@ -25,7 +25,7 @@ from consumers.cli.endpoints import endpoints_app
 from consumers.cli.erase import erase
 from consumers.cli.event_types import event_types_app
 from consumers.cli.keys import keys_app
-from consumers.cli.known_event_types import ASK, no_pipeline, refuse_lost_options, types_of_pipeline, types_on_kafka, why
+from consumers.cli.known_event_types import ASK, no_pipeline, refuse_lost_options, types_of_pipeline, with_types_on_kafka
 from consumers.cli.option_groups import grouped
 from consumers.cli.plain_errors import PlainErrorsGroup
 from consumers.cli.replay import replay
@@ -35,7 +35,6 @@ from consumers.cli.runtime_files import leave_note, note_of
 from consumers.cli.signatures import endpoints_certificate, endpoints_rotate, endpoints_rotate_key_pair, endpoints_sign
 from consumers.cli.traffic import simulate as simulate_oms
 from consumers.run import ALL_ROLES, Running
-from pipeline.broker.errors import BrokerError
 from pipeline.core.signing import SigningKey
 from pipeline.devtools.local_process import BrokerStartError
 from pipeline.devtools.receiver import Behaviour, Received, Receiver
@@ -166,7 +165,12 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Random seed. The same seed publishes the same events.")] = 1,
 ) -> None:
     """Act as an OMS: publish realistic orders, shipments and stock changes, and samples of the event types that you added."""
-    settings = _with_added_types(reachable(Settings(), "Publishing to"))
+    chosen = reachable(Settings(), "Publishing to")
+    settings, problem = with_types_on_kafka(chosen)
+    if problem:
+        say(f"Event types that were added with the API could not be read from Kafka, so they are not published: {problem}.")
+    if added := [name for name in settings.event_types.configured if name not in chosen.event_types.configured]:
+        say(f"Also publishing the event types that were added with the API: {', '.join(added)}.")
 
     def tell(event: Any) -> None:
         out.print(f"{event.occurred_at:%H:%M:%S}  {event.event_name.value:34} {event.key}", highlight=False)
@@ -176,18 +180,6 @@ def simulate(
     except KeyboardInterrupt:
         return
     out.print(f"Published {published:,} events.")
-
-
-def _with_added_types(settings: Settings) -> Settings:
-    """The settings, plus the event types that were added with the API. They are read from Kafka, and their names are printed."""
-    try:
-        types = run_loop(types_on_kafka(settings))
-    except (BrokerError, TimeoutError) as error:
-        say(f"Event types that were added with the API could not be read from Kafka, so they are not published: {why(error)}.")
-        return settings
-    if added := [name for name in types.configured if name not in settings.event_types.configured]:
-        say(f"Also publishing the event types that were added with the API: {', '.join(added)}.")
-    return settings.knowing(types)
 
 
 def _signing_secret(secret: str | None) -> str | None:

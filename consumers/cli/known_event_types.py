@@ -14,12 +14,13 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import typer
+import uvloop
 
 from consumers.cli.api_client import ApiClient, client_for
 from consumers.cli.discovery import say
 from consumers.cli.option_values import are_given
 from consumers.cli.runtime_files import find_notes
-from pipeline.broker.errors import BrokerError
+from pipeline.broker.errors import BrokerError, NoSessionError
 from pipeline.broker.factory import open_broker
 from pipeline.endpoints.event_type_catalogue import EventTypeCatalogue
 from pipeline.ops.event_types_file import entry_problems, event_type_of
@@ -123,9 +124,18 @@ async def types_on_kafka(settings: Settings) -> EventTypes:
             await catalogue.table.stop()
 
 
-def why(error: BrokerError | TimeoutError) -> str:
-    """Why the event types could not be read from Kafka."""
-    return str(error) or "Kafka did not answer in time"
+def with_types_on_kafka(settings: Settings) -> tuple[Settings, str]:
+    """The settings, plus the event types in the topic, and why these could not be read ("" if they were).
+
+    Raises:
+        NoSessionError: there is no session with Kafka, so nothing else of it can be used either.
+    """
+    try:
+        return settings.knowing(uvloop.run(types_on_kafka(settings))), ""
+    except NoSessionError:
+        raise
+    except (BrokerError, TimeoutError) as error:
+        return settings, str(error) or "Kafka did not answer in time"
 
 
 def require_event_type(client: ApiClient, name: str | None) -> None:

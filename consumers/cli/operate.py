@@ -15,15 +15,15 @@ from pydantic import ValidationError
 from consumers.cli import tables
 from consumers.cli.command_variables import NO_SETTINGS
 from consumers.cli.console import Output
-from consumers.cli.discovery import NoPipelineError, reachable
-from consumers.cli.known_event_types import types_on_kafka, why
+from consumers.cli.discovery import NoPipelineError, reachable, say
+from consumers.cli.known_event_types import with_types_on_kafka
 from consumers.cli.option_groups import grouped
 from consumers.cli.option_values import not_blank
 from consumers.cli.recreated_topics import accept_recreated_topic
 from consumers.cli.settings_check import check_settings
 from consumers.grants import Grantee, clickhouse_grants, kafka_rights
 from consumers.run import RoleError
-from pipeline.broker.errors import BrokerError, NoSessionError, TopicError
+from pipeline.broker.errors import TopicError
 from pipeline.broker.factory import open_broker
 from pipeline.broker.topic_admin import TopicAdmin
 from pipeline.core.sizing import Costs, Deployment, Load, size
@@ -89,7 +89,9 @@ def topics(
         raise typer.BadParameter("It needs --add-partitions N.", param_hint="--topic")
     if yes and not (add_partitions or accepted):
         raise typer.BadParameter("It needs --add-partitions N or --begin-anew TOPIC. Nothing else asks.", param_hint="--yes")
-    chosen = _knowing_what_kafka_knows(reachable(Settings()))
+    chosen, problem = with_types_on_kafka(reachable(Settings()))
+    if problem:
+        say(f"Topics of event types that were added with the API are not included ({problem}).")
     specs = chosen.topics_with(_event_topics(event_topic)).specs()
     if accepted:
         uvloop.run(accept_recreated_topic(chosen, accepted, confirm=lambda text: yes or _confirmed(text)))
@@ -106,16 +108,6 @@ def topics(
         differences = admin.differences(specs)  # the settings may require fewer partitions, but not more
     out.print(tables.topics(grown, chosen.kafka_partitions, created, differences))
     sys.exit(1 if differences else 0)
-
-
-def _knowing_what_kafka_knows(chosen: Settings) -> Settings:
-    try:
-        return chosen.knowing(uvloop.run(types_on_kafka(chosen)))
-    except NoSessionError:
-        raise  # the topics could not be read either
-    except (BrokerError, TimeoutError) as error:
-        sys.stderr.write(f"Topics of event types that were added with the API are not included ({why(error)}).\n")
-        return chosen
 
 
 def _event_topics(given: Sequence[str] | None) -> Sequence[str]:

@@ -13,12 +13,11 @@ from rich.text import Text
 
 from consumers.cli.api_client import ApiCallError, Key, Url
 from consumers.cli.discovery import NoPipelineError, reachable
-from consumers.cli.known_event_types import ASK, no_pipeline, types_of_pipeline, types_on_kafka, why
+from consumers.cli.known_event_types import ASK, no_pipeline, types_of_pipeline, with_types_on_kafka
 from consumers.cli.option_values import are_given
 from consumers.cli.standard_input import read_bytes
 from consumers.cli.traffic import publish as publish_events
 from consumers.cli.traffic import record_key
-from pipeline.broker.errors import BrokerError
 from pipeline.core.event_check import CheckedEvent, check_events
 from pipeline.core.event_file import events_in
 from pipeline.ops.settings import Settings
@@ -101,11 +100,12 @@ def _knowing_more(settings: Settings, url: str | None, api_key: str | None) -> t
 def _knowing_what_kafka_knows(settings: Settings) -> tuple[Settings, str]:
     """The same, but with the event types in the Kafka that the events are published to."""
     try:
-        types = uvloop.run(types_on_kafka(reachable(settings, "Asking for event types:")))
-    except (NoPipelineError, BrokerError, TimeoutError) as error:
-        problem = str(error) if isinstance(error, NoPipelineError) else f"others could not be read from Kafka ({why(error)})."
-        return settings, f"Only the event types in the settings are known: {problem} {ASK}"
-    return settings.knowing(types), "It was not added with the API either."
+        known, problem = with_types_on_kafka(reachable(settings, "Asking for event types:"))
+    except NoPipelineError as error:
+        return settings, f"Only the event types in the settings are known: {error} {ASK}"
+    if problem:
+        return settings, f"Only the event types in the settings are known: others could not be read from Kafka ({problem}). {ASK}"
+    return known, "It was not added with the API either."
 
 
 def _report(checked: Sequence[CheckedEvent], events: EventReader) -> Text:
