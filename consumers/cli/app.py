@@ -7,9 +7,10 @@ import json
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 import typer
+import uvloop
 from rich.console import Console
 
 from consumers.cli import live, operate, publish, search, tables
@@ -29,7 +30,7 @@ from consumers.cli.known_event_types import ASK, no_pipeline, refuse_lost_option
 from consumers.cli.option_groups import grouped
 from consumers.cli.plain_errors import PlainErrorsGroup
 from consumers.cli.replay import replay
-from consumers.cli.role_process import EXPECTED, run_loop, serve, until_signal, warn_of_unknown_names
+from consumers.cli.role_process import EXPECTED, serve, until_signal, warn_of_unknown_names
 from consumers.cli.roles import ROLES, err
 from consumers.cli.runtime_files import leave_note, note_of
 from consumers.cli.signatures import endpoints_certificate, endpoints_rotate, endpoints_rotate_key_pair, endpoints_sign
@@ -42,8 +43,6 @@ from pipeline.devtools.receiver_checks import ReceiverChecks
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.logs import configure_logs, logger
 from pipeline.ops.settings import Settings
-
-T = TypeVar("T")
 
 app = typer.Typer(
     cls=PlainErrorsGroup,
@@ -126,7 +125,7 @@ def all_roles(
                 if note is not None:
                     note.__exit__(None, None, None)
 
-        run_loop(serve_all())
+        uvloop.run(serve_all())
 
 
 def _configure_logs_of_all(settings: Settings) -> None:
@@ -176,7 +175,7 @@ def simulate(
         out.print(f"{event.occurred_at:%H:%M:%S}  {event.event_name.value:34} {event.key}", highlight=False)
 
     try:
-        published = run_loop(simulate_oms(settings, rate=rate, seed=seed, seconds=seconds, count=count, on_event=tell))
+        published = uvloop.run(simulate_oms(settings, rate=rate, seed=seed, seconds=seconds, count=count, on_event=tell))
     except KeyboardInterrupt:
         return
     out.print(f"Published {published:,} events.")
@@ -269,7 +268,7 @@ def receiver(
         await until_signal(asyncio.Event())
         await endpoint.stop()
 
-    run_loop(serve())
+    uvloop.run(serve())
 
 
 app.command("topics", rich_help_panel="Operate")(operate.topics)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import uvloop
 from pydantic_settings import SettingsError
@@ -26,8 +26,6 @@ from pipeline.ops.logs import configure_logs, logger
 from pipeline.ops.settings import Settings
 from pipeline.ops.settings_sources import unknown_names
 from pipeline.store.errors import StoreError
-
-T = TypeVar("T")
 
 log = logger(__name__)
 
@@ -51,10 +49,6 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, BrokerError) and not isinstance(error, NoSessionError | PublishError | TopicError):
         return f"Kafka: {error}. To find the problem, run: oms-webhooks settings --check"
     return str(error)
-
-
-def run_loop(work: Coroutine[Any, Any, T]) -> T:
-    return uvloop.run(work)
 
 
 async def until_signal(stop: asyncio.Event, *, is_worker: bool = False) -> None:
@@ -109,7 +103,7 @@ def run_role(role: Role, workers: int = 1, worker: str = "") -> None:
         from consumers.cli.supervisor import Supervisor  # noqa: PLC0415 - most processes have none
 
         supervisor = Supervisor(role.value, workers, http_port=settings.http_port, drain_seconds=settings.drain_seconds)
-        sys.exit(run_loop(supervisor.run()))
+        sys.exit(uvloop.run(supervisor.run()))
     name = worker or role.value
 
     def ready(pipeline: Running) -> None:
@@ -117,7 +111,7 @@ def run_role(role: Role, workers: int = 1, worker: str = "") -> None:
 
     # In the log, so that all output of this process has the same format.
     try:
-        run_loop(serve(settings, frozenset({role}), ready, is_worker=bool(worker)))
+        uvloop.run(serve(settings, frozenset({role}), ready, is_worker=bool(worker)))
     except EXPECTED as error:
         log.error("the role ends", role=name, problem=sentence(error))  # noqa: TRY400 - the problem says it all
         sys.exit(1)

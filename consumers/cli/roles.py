@@ -14,13 +14,10 @@ from consumers.run import Role
 err = Console(stderr=True)
 
 
-def role_banner(role: str, url: str, first_key: str | None) -> RenderableType:
-    """The running role and, once, the first admin key."""
-    line = role_line(role, url)
-    if first_key is None:
-        return Text(line)
+def role_banner(role: str, url: str, first_key: str) -> RenderableType:
+    """The running role, and the first admin key."""
     return Group(
-        Text(line),
+        Text(role_line(role, url)),
         Text(
             "There was no admin key, so one was created. It is shown only once and is not stored. Use it to create more keys:",
             "bold yellow",
