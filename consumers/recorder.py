@@ -173,12 +173,12 @@ def _dead_letter_rows(position: RowPosition, record: Record) -> list[Row]:
             topic=record.partition.topic,
             partition=record.partition.number,
             offset=record.offset,
-            failed_at=_written_at(record),
+            failed_at=_timestamp_or_now(record),
         )
     return [dead_letter_row(position, letter, record.key, record.value, record.headers)]
 
 
-def _written_at(record: Record) -> datetime:
+def _timestamp_or_now(record: Record) -> datetime:
     """The record's timestamp; the current time if a producer set an invalid one (microseconds, for example)."""
     try:
         return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
