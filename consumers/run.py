@@ -384,7 +384,7 @@ class _Composition:
     async def _start_recording(self, clickhouse: StartupRetries, recording: Recording) -> asyncio.Future[None]:
         self._stack.push_async_callback(lambda: _stopped(recording.stop(self._settings.drain_seconds)))
         # Neither deliveries nor the API wait for ClickHouse. If it answers immediately, they wait for what takes a moment.
-        await recording.until_begun(unless=None if self._roles == {Role.RECORDER} else clickhouse.has_waited)
+        await recording.until_started(unless=None if self._roles == {Role.RECORDER} else clickhouse.has_waited)
         return recording.task
 
     async def _start_workers(self, producer: Producer, deliveries: DeliveryContext) -> list[asyncio.Future[None]]:

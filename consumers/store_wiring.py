@@ -163,13 +163,13 @@ class Recording:
         self._recorder = recorder
         self._upkeep = upkeep
         self._kafka = kafka
-        self._begun = asyncio.Event()
+        self._started = asyncio.Event()
         self.task = asyncio.create_task(self._record(tables))
         """Never done, except with the error that ended it."""
 
-    async def until_begun(self, unless: asyncio.Event | None = None) -> None:
+    async def until_started(self, unless: asyncio.Event | None = None) -> None:
         """Return when it has started, or ``unless`` is set. Raises the error that ended it."""
-        events = [self._begun] if unless is None else [self._begun, unless]
+        events = [self._started] if unless is None else [self._begun, unless]
         waiting = [asyncio.create_task(event.wait()) for event in events]
         try:
             await asyncio.wait([self.task, *waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -183,14 +183,14 @@ class Recording:
         """Write what is queued, commit, leave the group; or stop waiting."""
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-        if self._recorder is not None and self._begun.is_set():
+        if self._recorder is not None and self._started.is_set():
             await self._recorder.stop(drain_seconds)
 
     async def _record(self, tables: asyncio.Task[None]) -> None:
         await tables
         if self._recorder is not None:
             await self._kafka.run(self._recorder.start)
-        self._begun.set()
+        self._started.set()
         upkeep = asyncio.create_task(self._upkeep.run()) if self._upkeep is not None else None
         try:
             await (
