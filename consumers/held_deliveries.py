@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Final
 
 from consumers.held_partition import HeldPartition
-from consumers.held_values import HeldContext, LeavingDelivery
+from consumers.held_values import HeldContext, ReleasedDelivery
 from consumers.partition_processors import PartitionProcessors
 from pipeline.broker.api import Broker
 from pipeline.core.trace import trace_context
@@ -79,7 +79,7 @@ class HeldDeliveries:
             hold=timedelta(days=settings.hold_days),
             clock=services.clock,
             is_time_certain=is_time_certain,
-            let_go=self._let_go,
+            release=self._release,
             until_there_is_room=self._until_there_is_room,
         )
 
@@ -109,8 +109,8 @@ class HeldDeliveries:
         while self._backlog() > self._most_in_hand and time.monotonic() < until:  # noqa: ASYNC110 - a counter of the consumer
             await asyncio.sleep(_LOOK_AGAIN_S)
 
-    async def _let_go(self, leaving: LeavingDelivery) -> None:
-        record, fate = leaving.record, leaving.fate
+    async def _release(self, released: ReleasedDelivery) -> None:
+        record, fate = released.record, released.fate
         body = record.value or b""
         if fate is Fate.RELEASE:
             await self._producer.room(len(body))
@@ -124,20 +124,20 @@ class HeldDeliveries:
         except InvalidRecordError as error:
             await self._dead_letters.send(record, error.reason, str(error))
             return
-        endpoint = self._registry.get(leaving.endpoint_id)
+        endpoint = self._registry.get(released.endpoint_id)
         target_url = endpoint.target_url if endpoint is not None else ""
-        kind, reason, outcome = self._why(leaving, endpoint)
+        kind, reason, outcome = self._why(released, endpoint)
         trace = trace_context(held.traceparent, held.tracestate)
         await self._service.settle(DiscardedDelivery(held, target_url, kind, reason, trace, outcome))
 
-    def _why(self, leaving: LeavingDelivery, endpoint: Endpoint | None) -> tuple[str, str, Outcome]:
+    def _why(self, released: ReleasedDelivery, endpoint: Endpoint | None) -> tuple[str, str, Outcome]:
         """Why no attempt is made, as a word and as a sentence, and the outcome."""
-        if leaving.fate is Fate.EXPIRE:
+        if released.fate is Fate.EXPIRE:
             reason = f"It was held for {self._hold_days:g} days (hold_days): the endpoint was not resumed in that time."
             return "expired", reason, Outcome.EXPIRED
         drop = None
         if endpoint is not None:
-            drop = drop_of(endpoint.record, leaving.record.partition.number, leaving.place)
+            drop = drop_of(endpoint.record, released.record.partition.number, released.place)
         if drop is not None:
             reason = f"It was held for the endpoint, and dropped by {drop.dropped_by} at {format_time(drop.dropped_at)}."
             return "dropped", reason, Outcome.DISCARDED

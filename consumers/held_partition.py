@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-from consumers.held_values import HeldContext, LeavingDelivery, endpoint_id_of, fact_of, told_of
+from consumers.held_values import HeldContext, ReleasedDelivery, endpoint_id_of, fact_of, told_of
 from consumers.partition_processors import place_of
 from pipeline.broker.api import Record
 from pipeline.core.held_ledger import HeldLedger, OffsetBound, ReportedHeld
@@ -111,7 +111,7 @@ class HeldPartition:
 
     async def _count(self, records: Iterable[Record]) -> None:
         """Note new records. Deliveries that need not wait are released immediately, unless earlier ones of the endpoint wait."""
-        chunk: list[LeavingDelivery] = []
+        chunk: list[ReleasedDelivery] = []
         ledger = self._ledger
         before = ledger.latest_ms
         for record in records:
@@ -124,7 +124,7 @@ class HeldPartition:
                 continue
             fate = self._fate(endpoint_id, place)
             if self._may_go(endpoint_id, fate):
-                await self._let_go(chunk, LeavingDelivery(endpoint_id, record, fate))
+                await self._release(chunk, ReleasedDelivery(endpoint_id, record, fate))
             else:
                 ledger.wait(endpoint_id, place)
         if ledger.latest_ms > before:
@@ -169,7 +169,7 @@ class HeldPartition:
 
     async def _take_those_of(self, wanted: set[int], records: Iterable[Record]) -> None:
         """An endpoint whose next delivery has to wait (again) is removed from ``wanted``."""
-        chunk: list[LeavingDelivery] = []
+        chunk: list[ReleasedDelivery] = []
         for record in records:
             endpoint_id, place = endpoint_id_of(record), place_of(record)
             if endpoint_id not in wanted or record.value is None or not self._ledger.is_next(endpoint_id, place):
@@ -177,7 +177,7 @@ class HeldPartition:
             fate = self._fate(endpoint_id, place)
             if self._may_go(endpoint_id, fate):
                 self._ledger.take(endpoint_id, place)
-                await self._let_go(chunk, LeavingDelivery(endpoint_id, record, fate))
+                await self._release(chunk, ReleasedDelivery(endpoint_id, record, fate))
             else:
                 self._ledger.stay(endpoint_id, place)
                 wanted.discard(endpoint_id)
@@ -216,13 +216,13 @@ class HeldPartition:
             pace = self._paces[endpoint_id] = RateLimit(limit)
         return pace.spend(time.monotonic(), _AHEAD_SECONDS)
 
-    async def _let_go(self, chunk: list[LeavingDelivery], leaving: LeavingDelivery) -> None:
-        chunk.append(leaving)
+    async def _release(self, chunk: list[ReleasedDelivery], released: ReleasedDelivery) -> None:
+        chunk.append(released)
         if len(chunk) >= CHUNK:
             await self._carry_out(chunk)
             chunk.clear()
 
-    async def _carry_out(self, chunk: list[LeavingDelivery]) -> None:
+    async def _carry_out(self, chunk: list[ReleasedDelivery]) -> None:
         """Release deliveries, and record that when Kafka has the results."""
         if not chunk:
             return
@@ -231,10 +231,10 @@ class HeldPartition:
         while not context.consumer.is_sure:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         await context.until_there_is_room()
-        await asyncio.gather(*map(context.let_go, chunk))
-        for leaving in chunk:
-            self._ledger.leave(leaving.endpoint_id, leaving.place)
-        await self._write_down({leaving.endpoint_id for leaving in chunk})
+        await asyncio.gather(*map(context.release, chunk))
+        for released in chunk:
+            self._ledger.leave(released.endpoint_id, released.place)
+        await self._write_down({released.endpoint_id for released in chunk})
 
     async def _look_at_the_clock(self) -> None:
         """Held deliveries expire by the broker's clock. If something may be too old by now, ask the broker for the time."""

@@ -22,7 +22,7 @@ from schemas.operational import OPERATIONAL_ENDPOINT_ID
 from schemas.topics import Topics
 
 
-class LeavingDelivery(NamedTuple):
+class ReleasedDelivery(NamedTuple):
     """A delivery that is being released."""
 
     endpoint_id: int
@@ -37,7 +37,7 @@ class LeavingDelivery(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeldContext:
-    """What all processors of a process share. ``let_go`` returns when Kafka has the results of the delivery."""
+    """What all processors of a process share. ``release`` returns when Kafka has the results of the delivery."""
 
     consumer: SeekingConsumer
     producer: Producer
@@ -47,7 +47,7 @@ class HeldContext:
     hold: timedelta
     clock: Clock
     is_time_certain: Callable[[], bool]
-    let_go: Callable[[LeavingDelivery], Awaitable[None]]
+    release: Callable[[ReleasedDelivery], Awaitable[None]]
     until_there_is_room: Callable[[], Awaitable[None]]
     said: OnceAMinute = field(default_factory=OnceAMinute)
     """Logs once what affects all partitions."""
