@@ -238,7 +238,7 @@ class OrderedPartition:
         size = record.size
         self._busy.add(key)
         self._context.in_flight.begin(size)
-        task = asyncio.create_task(self._deal_with(key, record))
+        task = asyncio.create_task(self._process(key, record))
         self._tasks.add(task)
 
         def ended(done: asyncio.Task[None]) -> None:
@@ -249,7 +249,7 @@ class OrderedPartition:
 
         task.add_done_callback(ended)
 
-    async def _deal_with(self, key: bytes, record: Record) -> None:
+    async def _process(self, key: bytes, record: Record) -> None:
         """Process the head of a lane."""
         context = self._context
         if not await self._is_ours():

@@ -92,13 +92,13 @@ class Retry:
         trace = trace_context(due.traceparent, due.tracestate)
         _count_due(delay, age_seconds, trace)
         if self._tracing is None:
-            await self._deal_with(due, body, trace)
+            await self._process(due, body, trace)
             return
         with self._tracing.record(*record.partition, record.offset, group=self._group, parent=trace) as span:
             span.describe({"oms_webhooks.event.id": due.event.id, "oms_webhooks.event.name": due.event.event_name})
-            await self._deal_with(due, body, span.trace)
+            await self._process(due, body, span.trace)
 
-    async def _deal_with(self, due: DeliveryRecord, body: bytes, trace: TraceContext | None) -> None:
+    async def _process(self, due: DeliveryRecord, body: bytes, trace: TraceContext | None) -> None:
         endpoint = self._registry.receiver(due.endpoint_id)
         if endpoint is None:
             reason = "The endpoint was deleted before this attempt was due."
