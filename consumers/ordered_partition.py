@@ -325,9 +325,9 @@ class OrderedPartition:
         await self._write(key, progress)
         self._ledger.settle(progress)
         metrics.ORDERED_ENDED.inc()
-        self._go_on(key)
+        self._continue_lane(key)
 
-    def _go_on(self, key: bytes) -> None:
+    def _continue_lane(self, key: bytes) -> None:
         """The progress of a lane is written: its next delivery may start, if there is one."""
         self._waiting_lanes.ended(key)
         self._busy.discard(key)
@@ -376,7 +376,7 @@ class OrderedPartition:
             *(self._context.producer.send(topic, key=key, value=None, partition=self._partition) for key in gone)
         )
         for key in gone:
-            self._go_on(key)
+            self._continue_lane(key)
 
     def _commit(self) -> None:
         floor = self._ledger.floor if self._is_loaded else None
