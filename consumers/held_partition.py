@@ -72,7 +72,7 @@ class HeldPartition:
             ledger.position = max(fetched.next, ledger.position or 0)
             if fetched.is_end and not self._is_counted:
                 self._all_is_counted()
-            await self._go_through()
+            await self._release_due()
             if time.monotonic() - self._told_at >= TELL_SECONDS:
                 await self._tell()
             self._commit()
@@ -148,7 +148,7 @@ class HeldPartition:
 
     # --- releasing ---
 
-    async def _go_through(self) -> None:
+    async def _release_due(self) -> None:
         """Release waiting deliveries that no longer need to wait."""
         await self._look_at_the_clock()
         ledger = self._ledger
@@ -163,11 +163,11 @@ class HeldPartition:
             if self._is_stopping or time.monotonic() > until:
                 return
             fetched = await self._context.consumer.fetch(self._partition, at, 0.0)
-            await self._take_those_of(wanted, (record for record in fetched.records if record.offset < ledger.position))
+            await self._release_from(wanted, (record for record in fetched.records if record.offset < ledger.position))
             at = fetched.next
         self._lost(ledger.give_up(wanted))
 
-    async def _take_those_of(self, wanted: set[int], records: Iterable[Record]) -> None:
+    async def _release_from(self, wanted: set[int], records: Iterable[Record]) -> None:
         """An endpoint whose next delivery has to wait (again) is removed from ``wanted``."""
         chunk: list[ReleasedDelivery] = []
         for record in records:
