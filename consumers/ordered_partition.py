@@ -172,9 +172,9 @@ class OrderedPartition:
         if placement in (Placement.HEAD, Placement.WAITING):
             self._bodies.put(record)
         if placement is Placement.HEAD and key not in self._busy:
-            self._come_to_the_head(key, due)
+            self._schedule_head(key, due)
 
-    def _come_to_the_head(self, key: bytes, due: DeliveryRecord) -> None:
+    def _schedule_head(self, key: bytes, due: DeliveryRecord) -> None:
         """A lane has a new head and is not busy: start the head, or let it wait for its next attempt."""
         progress = self._ledger.attempt(key)
         if progress is None:
