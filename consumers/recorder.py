@@ -102,7 +102,7 @@ class Recorder:
                 queue.close()
             await asyncio.gather(*(queue.task for queue in self._queues.values()), return_exceptions=True)
 
-    def keeps_the_store(self) -> bool:
+    def is_maintainer(self) -> bool:
         """Whether this is the recorder that does the maintenance (see `maintenance.py`)."""
         return self.consumer.holds(Partition(self._settings.topics.attempts, 0))
 

@@ -116,7 +116,7 @@ def make_recorder(
 def make_maintenance(settings: Settings, recorder: Recorder, connections: Connections) -> Maintenance:
     """The maintenance jobs of the store."""
     jobs = (Retention(connections, settings.retention_days), Backfill(connections))
-    return Maintenance(jobs, recorder.keeps_the_store)
+    return Maintenance(jobs, recorder.is_maintainer)
 
 
 async def prepare_store(connections: Connections, retries: StartupRetries) -> None:
