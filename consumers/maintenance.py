@@ -65,6 +65,6 @@ class Maintenance:
             try:
                 await job.do(self._clock())
             except StoreError as error:
-                log.warning("the store's upkeep failed; it is tried again in ten minutes", job=job.name, error=str(error))
+                log.warning("the store's maintenance failed; it is tried again in ten minutes", job=job.name, error=str(error))
             except Exception:  # one job must stop neither the others nor the recorder
-                log.exception("the store's upkeep failed unexpectedly; it is tried again in ten minutes", job=job.name)
+                log.exception("the store's maintenance failed unexpectedly; it is tried again in ten minutes", job=job.name)

@@ -448,8 +448,8 @@ class _Composition:
     def _recording(self, tables: asyncio.Task[None], recorder: Recorder | None, connections: Connections) -> Recording:
         from consumers.store_wiring import Recording, make_maintenance  # noqa: PLC0415 - see _connections
 
-        upkeep = make_maintenance(self._settings, recorder, connections) if recorder is not None else None
-        return Recording(tables, recorder, self._kafka, upkeep)
+        maintenance = make_maintenance(self._settings, recorder, connections) if recorder is not None else None
+        return Recording(tables, recorder, self._kafka, maintenance)
 
 
 async def _stopped(stopping: Awaitable[object]) -> None:

@@ -157,11 +157,11 @@ class Recording:
     """
 
     def __init__(
-        self, tables: asyncio.Task[None], recorder: Recorder | None, kafka: StartupRetries, upkeep: Maintenance | None = None
+        self, tables: asyncio.Task[None], recorder: Recorder | None, kafka: StartupRetries, maintenance: Maintenance | None = None
     ) -> None:
-        """``tables``: the task that creates them. Without a ``recorder``, nothing else runs. ``upkeep`` runs beside the recorder."""
+        """``tables``: the task that creates them. Without a ``recorder``, nothing else runs. ``maintenance`` runs beside the recorder."""
         self._recorder = recorder
-        self._upkeep = upkeep
+        self._maintenance = maintenance
         self._kafka = kafka
         self._started = asyncio.Event()
         self.task = asyncio.create_task(self._record(tables))
@@ -191,12 +191,12 @@ class Recording:
         if self._recorder is not None:
             await self._kafka.run(self._recorder.start)
         self._started.set()
-        upkeep = asyncio.create_task(self._upkeep.run()) if self._upkeep is not None else None
+        maintenance = asyncio.create_task(self._maintenance.run()) if self._maintenance is not None else None
         try:
             await (
                 asyncio.get_running_loop().create_future() if self._recorder is None else asyncio.shield(self._recorder.failed)
             )
         finally:
-            if upkeep is not None:
-                upkeep.cancel()
-                await asyncio.gather(upkeep, return_exceptions=True)
+            if maintenance is not None:
+                maintenance.cancel()
+                await asyncio.gather(maintenance, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""When the store's upkeep is done, and by whom."""
+"""When the store's maintenance is done, and by whom."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Job:
         self.left += 1
 
 
-async def turns(upkeep: Maintenance, number: int, ours: list[bool], held: list[bool]) -> None:
+async def turns(maintenance: Maintenance, number: int, ours: list[bool], held: list[bool]) -> None:
     """So many looks, a second apart, of which ``ours`` says whose the store is."""
     left = iter(range(number))
 
@@ -40,7 +40,7 @@ async def turns(upkeep: Maintenance, number: int, ours: list[bool], held: list[b
         await asyncio.sleep(0)
 
     with contextlib.suppress(asyncio.CancelledError):
-        await upkeep.run(sleep)
+        await maintenance.run(sleep)
 
 
 async def test_at_once_and_then_every_ten_minutes() -> None:
