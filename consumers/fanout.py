@@ -80,7 +80,7 @@ class FanOut:
         self._dispatches = RecordBatcher(services.producer, settings.topics.dispatches, separator=b"", header=DISPATCH_HEADER)
         self._ordered = OrderedPublisher(services.producer, settings.topics.ordered)
         self._dead_letters = services.dead_letters
-        self._places = asyncio.Semaphore(settings.max_outstanding_deliveries)
+        self._delivery_slots = asyncio.Semaphore(settings.max_outstanding_deliveries)
         self._parts = asyncio.Semaphore(settings.max_in_flight)
         """Limits the parts of large events under way: a delivery that has started cannot be recalled when the partition is lost."""
         tracing = services.tracing
@@ -145,7 +145,7 @@ class FanOut:
         ``divided``: the receipt of an event that is processed in parts, because it has very many endpoints.
         """
         event, body = plan.event, plan.body
-        at_once = plan.endpoints if divided is None else self._left(plan, divided)
+        at_once = plan.endpoints if divided is None else self._unfinished(plan, divided)
         writing: asyncio.Task[None] | None = None
         if event.key is not None and (ordered := [endpoint for endpoint in at_once if endpoint.record.ordered]):
             at_once = [endpoint for endpoint in at_once if not endpoint.record.ordered]
@@ -161,7 +161,7 @@ class FanOut:
             elif len(at_once) == 1:
                 await self._service.deliver(delivery_to(at_once[0]))  # without a task of its own
             else:
-                await _to_all(at_once, lambda endpoint: self._service.deliver(delivery_to(endpoint)), self._places)
+                await _to_all(at_once, lambda endpoint: self._service.deliver(delivery_to(endpoint)), self._delivery_slots)
             if writing is not None:
                 await writing
         finally:
@@ -194,9 +194,9 @@ class FanOut:
             if not dispatched.cancelled() and dispatched.exception() is None:
                 consumer.finish_part(receipt, endpoint.id)
 
-        await _to_all(endpoints, deliver, self._places, self._parts)
+        await _to_all(endpoints, deliver, self._delivery_slots, self._parts)
 
-    def _left(self, plan: DispatchPlan, receipt: Receipt) -> list[Endpoint]:
+    def _unfinished(self, plan: DispatchPlan, receipt: Receipt) -> list[Endpoint]:
         """The endpoints of a large event, without those that an earlier process finished.
 
         Endpoints that were registered in the meantime have higher ids than all others, and get the event. An endpoint that
@@ -252,9 +252,9 @@ class FanOut:
             metrics.MATCHES.count(event.meta.event_name, number=len(endpoints))
         else:
             metrics.UNMATCHED.labels(event.meta.event_name).inc()
-        return DispatchPlan(self._placed(event.meta, record), webhook_body(event), endpoints, received_at)
+        return DispatchPlan(self._with_key_and_sequence(event.meta, record), webhook_body(event), endpoints, received_at)
 
-    def _placed(self, meta: EventMeta, record: Record) -> EventMeta:
+    def _with_key_and_sequence(self, meta: EventMeta, record: Record) -> EventMeta:
         """Add the key and the sequence, by which receivers can order events."""
         topic, partition = record.partition
         key = event_key(topic.removeprefix(self._prefix), partition, record.key)
@@ -270,7 +270,7 @@ class FanOut:
         told = from_json(record.value, OperationalEvent)
         event = DecodedEvent(told.meta, bytes(told.data))
         receiver = self._registry.operational
-        meta = msgspec.structs.replace(self._placed(told.meta, record), received_at=written_at)
+        meta = msgspec.structs.replace(self._with_key_and_sequence(told.meta, record), received_at=written_at)
         return DispatchPlan(meta, webhook_body(event), [receiver] if receiver is not None else [], received_at)
 
     def _dispatch(self, record: Record, plan: DispatchPlan) -> asyncio.Future[EntryPosition]:
