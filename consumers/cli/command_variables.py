@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-NO_SETTINGS: Final = (
+NON_SETTING_VARIABLES: Final = (
     "OMS_WEBHOOKS_API_KEY",
     "OMS_WEBHOOKS_API_URL",
     "OMS_WEBHOOKS_ENDPOINT_TOKEN",

@@ -13,7 +13,7 @@ import uvloop
 from pydantic import ValidationError
 
 from consumers.cli import tables
-from consumers.cli.command_variables import NO_SETTINGS
+from consumers.cli.command_variables import NON_SETTING_VARIABLES
 from consumers.cli.console import Output
 from consumers.cli.discovery import NoPipelineError, reachable, say
 from consumers.cli.known_event_types import with_types_on_kafka
@@ -191,7 +191,9 @@ def all_findings() -> list[CheckResult]:
     try:
         chosen = Settings()
     except ValidationError as error:
-        return unknown_names(NO_SETTINGS) + [CheckResult(each.what or "Settings", each.problem) for each in refused_values(error)]
+        return unknown_names(NON_SETTING_VARIABLES) + [
+            CheckResult(each.what or "Settings", each.problem) for each in refused_values(error)
+        ]
     try:
         return uvloop.run(check_settings(reachable(chosen)))
     except NoPipelineError as error:

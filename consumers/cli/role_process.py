@@ -15,7 +15,7 @@ from typing import Final
 import uvloop
 from pydantic_settings import SettingsError
 
-from consumers.cli.command_variables import NO_SETTINGS
+from consumers.cli.command_variables import NON_SETTING_VARIABLES
 from consumers.run import Role, RoleError, Running, running
 from consumers.wiring import NoTracingError
 from pipeline.broker.errors import BrokerError, NoSessionError, PublishError, TopicError
@@ -89,7 +89,7 @@ async def serve(
 
 def warn_of_unknown_names() -> None:
     """Log each variable that is named like a setting but is not one. It is probably a typo, and it has no effect."""
-    for unknown in unknown_names(NO_SETTINGS):
+    for unknown in unknown_names(NON_SETTING_VARIABLES):
         log.warning("a name has no effect", name=unknown.what, problem=unknown.problem)
 
 

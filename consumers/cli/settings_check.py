@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from consumers.cli.command_variables import NO_SETTINGS
+from consumers.cli.command_variables import NON_SETTING_VARIABLES
 from pipeline.broker.kafka.diagnosis import kafka_findings
 from pipeline.ops.clock import Clock, utc_now
 from pipeline.ops.file_descriptors import DescriptorBudget, descriptor_limit
@@ -18,7 +18,7 @@ from pipeline.store.diagnosis import clickhouse_findings
 
 async def check_settings(settings: Settings, clock: Clock = utc_now) -> list[CheckResult]:
     """Everything that was checked, in order: unknown names, and the servers that are configured."""
-    found = unknown_names(NO_SETTINGS)
+    found = unknown_names(NON_SETTING_VARIABLES)
     limit = descriptor_limit()
     found.append(CheckResult(f"File descriptors: {limit:,}", DescriptorBudget(limit, settings.max_in_flight).problem()))
     if settings.kafka_bootstrap_servers:

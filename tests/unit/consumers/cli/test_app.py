@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from consumers.cli import entry, role_process
 from consumers.cli.app import app
-from consumers.cli.command_variables import NO_SETTINGS
+from consumers.cli.command_variables import NON_SETTING_VARIABLES
 from consumers.cli.runtime_files import RunNote, leave_note
 from pipeline.broker.errors import NoSessionError
 from pipeline.endpoints.vault import Vault
@@ -168,7 +168,7 @@ def test_a_setting_that_is_refused_is_called_as_it_was_set(
 def test_names_that_are_no_settings_are_findings_of_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.cli.settings_check.kafka_findings", lambda _: [])
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
-    for name in NO_SETTINGS:
+    for name in NON_SETTING_VARIABLES:
         monkeypatch.setenv(name, "x")
     assert CliRunner().invoke(app, ["settings", "--check"]).exit_code == 0
     monkeypatch.setenv("OMS_WEBHOOKS_RETENTON_DAYS", "3")
@@ -208,7 +208,7 @@ def test_every_variable_of_an_option_is_known_to_be_no_setting() -> None:
 
     named = variables(typer.main.get_command(app))
     assert "OMS_WEBHOOKS_API_KEY" in named
-    assert named <= set(NO_SETTINGS)
+    assert named <= set(NON_SETTING_VARIABLES)
 
 
 def test_a_pipeline_whose_kafka_is_gone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
