@@ -35,7 +35,7 @@ def keys_create(
     """Create an API key, and print it. The key is shown only once."""
     with client_for(url, api_key) as client:
         made = client.call("POST", "keys", json={"key": {"name": name, "role": role.value} | ({"owner": owner} if owner else {})})
-    out.print(tables.made_key(made))
+    out.print(tables.created_key(made))
 
 
 @keys_app.command("list")

@@ -21,15 +21,15 @@ from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 
 
-def banner(here: EmbeddedServices, url: str, made_key: str | None) -> RenderableType:
+def banner(here: EmbeddedServices, url: str, created_key: str | None) -> RenderableType:
     """What runs, where to look, and what will be lost at exit."""
     dashboard = dashboard_url(url)
     lines = [
         f"[bold]OMS webhooks[/bold] is ready at [link={url}]{url}[/link]",
-        f"Dashboard: [link={dashboard}]{dashboard}[/link]" + (" (log in with the key below)" if made_key else ""),
+        f"Dashboard: [link={dashboard}]{dashboard}[/link]" + (" (log in with the key below)" if created_key else ""),
     ]
-    if made_key:
-        lines.append(f"API key of this run: [bold]{plain(made_key)}[/bold]")
+    if created_key:
+        lines.append(f"API key of this run: [bold]{plain(created_key)}[/bold]")
     if here.broker is not None:
         lines.append(f"Kafka: {plain(here.broker.name)} at {here.settings.kafka_bootstrap_servers}")
         if not here.broker.durable:
@@ -193,7 +193,7 @@ def keys(found: Mapping[str, Any]) -> RenderableType:
     return rows
 
 
-def made_key(key: Mapping[str, Any]) -> RenderableType:
+def created_key(key: Mapping[str, Any]) -> RenderableType:
     """A new API key."""
     lines = (
         f"Key {plain(key['id'])} of {plain(key['name'])}, role {plain(key['role'])}",
