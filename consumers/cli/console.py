@@ -21,7 +21,7 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-
 """Characters that move the cursor, are invisible, or reverse the direction of text."""
 
 
-def plain(text: str) -> str:
+def escape_markup(text: str) -> str:
     """Text, escaped so that rich does not read it as markup."""
     return escape(text)
 

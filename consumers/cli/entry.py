@@ -148,11 +148,11 @@ def _run(command: Callable[[], object], expected: tuple[type[Exception], ...]) -
     try:
         command()
     except expected as error:  # some are OSErrors, too
-        from consumers.cli.console import plain
+        from consumers.cli.console import escape_markup
         from consumers.cli.role_process import sentence
         from consumers.cli.roles import err
 
-        err.print(f"[bold red]Error:[/bold red] {plain(sentence(error))}", highlight=False, soft_wrap=True)
+        err.print(f"[bold red]Error:[/bold red] {escape_markup(sentence(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except OSError as error:
         if error.filename is not None or error.errno not in _NO_ROOM:
@@ -163,11 +163,11 @@ def _run(command: Callable[[], object], expected: tuple[type[Exception], ...]) -
         )
         sys.exit(1)
     except ValidationError as error:
-        from consumers.cli.console import plain
+        from consumers.cli.console import escape_markup
         from consumers.cli.roles import err
 
         err.print("[bold red]Error:[/bold red] the settings are not valid (see `oms-webhooks settings`):")
         for finding in refused_values(error):
             place = f"{finding.what}: " if finding.what else ""
-            err.print(f"  {plain(f'{place}{finding.problem}')}", highlight=False, soft_wrap=True)
+            err.print(f"  {escape_markup(f'{place}{finding.problem}')}", highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.text import Text
 
 from consumers.cli.api_client import ApiCallError, Key, Url, client_for
-from consumers.cli.console import Output, Rows, plain
+from consumers.cli.console import Output, Rows, escape_markup
 from consumers.cli.option_values import not_blank
 from consumers.cli.standard_input import read_text
 
@@ -67,4 +67,4 @@ def _elsewhere(found: Mapping[str, Any]) -> str:
     topics = "; ".join(f"{count} days: {', '.join(names)}" for count, names in sorted(days.items()))
     orders = "".join(f"\n  oms-webhooks erase --order {shlex.quote(order)} --yes" for order in found["orders"])
     again = f" Retries that are still to come will be recorded too. Erase them afterwards:{orders}" if orders else ""
-    return plain(f"Not erased: your backups, and what Kafka keeps ({topics}).{again}")
+    return escape_markup(f"Not erased: your backups, and what Kafka keeps ({topics}).{again}")

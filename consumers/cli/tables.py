@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.cli.attempt_table import AttemptRows
-from consumers.cli.console import Rows, plain
+from consumers.cli.console import Rows, escape_markup
 from consumers.cli.embedded import EmbeddedServices
 from consumers.cli.role_process import dashboard_url
 from pipeline.broker.topic_admin import Difference, Growth
@@ -29,9 +29,9 @@ def banner(here: EmbeddedServices, url: str, created_key: str | None) -> Rendera
         f"Dashboard: [link={dashboard}]{dashboard}[/link]" + (" (log in with the key below)" if created_key else ""),
     ]
     if created_key:
-        lines.append(f"API key of this run: [bold]{plain(created_key)}[/bold]")
+        lines.append(f"API key of this run: [bold]{escape_markup(created_key)}[/bold]")
     if here.broker is not None:
-        lines.append(f"Kafka: {plain(here.broker.name)} at {here.settings.kafka_bootstrap_servers}")
+        lines.append(f"Kafka: {escape_markup(here.broker.name)} at {here.settings.kafka_bootstrap_servers}")
         if not here.broker.durable:
             lines.append(
                 "[yellow]This is for trying out. Events, endpoints, pending retries and recorded attempts are kept in memory and are lost at "
@@ -106,12 +106,12 @@ def _add_order(table: Table, found: Mapping[str, Any]) -> None:
 
 def created(endpoint: Mapping[str, Any]) -> RenderableType:
     """A registered endpoint, with its secret if it is new."""
-    lines = [f"Endpoint {endpoint['id']}: {plain(endpoint['target_url'])}"]
+    lines = [f"Endpoint {endpoint['id']}: {escape_markup(endpoint['target_url'])}"]
     if secret := endpoint.get("secret"):
-        lines.append(f"Signing secret (shown once): [bold]{plain(secret)}[/bold]")
+        lines.append(f"Signing secret (shown once): [bold]{escape_markup(secret)}[/bold]")
         if endpoint.get("state") == "unverified":
             lines.append(
-                f"It is not verified yet, and receives nothing until it is. {plain(endpoint['verification_problem'] or '')}"
+                f"It is not verified yet, and receives nothing until it is. {escape_markup(endpoint['verification_problem'] or '')}"
             )
     else:
         lines.append("This URL was already registered. Nothing was changed.")
@@ -121,8 +121,8 @@ def created(endpoint: Mapping[str, Any]) -> RenderableType:
 def rotated(endpoint: Mapping[str, Any], overlap_hours: int) -> RenderableType:
     """An endpoint's new secret."""
     lines = [
-        f"Endpoint {endpoint['id']}: {plain(endpoint['target_url'])}",
-        f"New signing secret (shown once): [bold]{plain(endpoint['secret'])}[/bold]",
+        f"Endpoint {endpoint['id']}: {escape_markup(endpoint['target_url'])}",
+        f"New signing secret (shown once): [bold]{escape_markup(endpoint['secret'])}[/bold]",
         f"For {overlap_hours} hours, requests are signed with both the old and the new secret."
         if overlap_hours
         else "The old one is no longer valid.",
@@ -196,8 +196,8 @@ def keys(found: Mapping[str, Any]) -> RenderableType:
 def created_key(key: Mapping[str, Any]) -> RenderableType:
     """A new API key."""
     lines = (
-        f"Key {plain(key['id'])} of {plain(key['name'])}, role {plain(key['role'])}",
-        f"API key (shown once): [bold]{plain(key['key'])}[/bold]",
+        f"Key {escape_markup(key['id'])} of {escape_markup(key['name'])}, role {escape_markup(key['role'])}",
+        f"API key (shown once): [bold]{escape_markup(key['key'])}[/bold]",
     )
     return Panel("\n".join(lines), expand=False)
 
