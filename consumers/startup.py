@@ -52,15 +52,15 @@ class StartupRetries:
             try:
                 result = await step()
             except _EXPECTED as error:
-                if self._ends_when_refused and _needs_a_person(error):
+                if self._ends_when_refused and _needs_operator(error):
                     raise
                 failures += 1
                 self._failing.setdefault(number, None)
                 self.has_waited.set()
                 if await self._probe.ask():
-                    refusal.failed(_words(error), needs_a_person=_needs_a_person(error))
+                    refusal.failed(_words(error), needs_operator=_needs_operator(error))
                     self._failing[number] = _words(error)
-                await asyncio.sleep(pause(failures, refused=_needs_a_person(error)))
+                await asyncio.sleep(pause(failures, refused=_needs_operator(error)))
                 await self._probe.until_up()
             else:
                 refusal.answered()
@@ -80,5 +80,5 @@ def _words(error: Exception) -> str:
     return f"Kafka: {error}" if is_bare else str(error)
 
 
-def _needs_a_person(error: Exception) -> bool:
-    return bool(getattr(error, "needs_a_person", False))
+def _needs_operator(error: Exception) -> bool:
+    return bool(getattr(error, "needs_operator", False))

@@ -20,22 +20,22 @@ class BrokerError(Exception):
               +-- PublishError       a record is not accepted (too large, no permission)
               +-- TopicError         topics could not be created, read or changed
 
-    ``str(error)`` says what is wrong and, if somebody can fix it, what to do. ``needs_a_person``: trying again does not help
+    ``str(error)`` says what is wrong and, if somebody can fix it, what to do. ``needs_operator``: trying again does not help
     until somebody has changed something.
     """
 
-    needs_a_person = True
+    needs_operator = True
 
-    def __init__(self, message: str, *, needs_a_person: bool | None = None) -> None:
+    def __init__(self, message: str, *, needs_operator: bool | None = None) -> None:
         super().__init__(message)
-        if needs_a_person is not None:
-            self.needs_a_person = needs_a_person
+        if needs_operator is not None:
+            self.needs_operator = needs_operator
 
 
 class UnavailableError(BrokerError):
     """Kafka did not answer, or cannot do this at the moment."""
 
-    needs_a_person = False
+    needs_operator = False
 
 
 class NoSessionError(UnavailableError):

@@ -34,5 +34,5 @@ class MissingClientError(NoSessionError):
         super().__init__(
             "kafka_client is librdkafka, and confluent-kafka is not installed: run pip install 'oms-webhooks[librdkafka]', "
             "or set OMS_WEBHOOKS_KAFKA_CLIENT=kafka-python.",
-            needs_a_person=True,
+            needs_operator=True,
         )

@@ -69,7 +69,7 @@ class SourceTopics:
                 if admin.create_missing([spec]):
                     return True, ()
             except TopicError as error:
-                if not error.needs_a_person:
+                if not error.needs_operator:
                     raise
                 raise TopicError(_cannot_be_made(spec.name, topic, error)) from error
             with suppress(BrokerError):  # skip the comparison without the permission to see topic settings

@@ -12,7 +12,7 @@ from pipeline.ops import metrics
 from pipeline.ops.outage_log import OutageLog
 
 Ask: TypeAlias = Callable[[], Awaitable[object]]
-"""Raises if the dependency does not answer; ``str(error)`` says why, without credentials. ``needs_a_person`` of an error says
+"""Raises if the dependency does not answer; ``str(error)`` says why, without credentials. ``needs_operator`` of an error says
 that waiting does not help.
 """
 
@@ -54,8 +54,8 @@ class Probe:
         self._is_up.clear()
         if self.outage.problem is None:
             metrics.DEPENDENCY_OUTAGES.labels(self.outage.dependency).inc()
-        needs_a_person = bool(getattr(error, "needs_a_person", False))
-        self.outage.failed(str(error) or type(error).__name__, needs_a_person=needs_a_person)
+        needs_operator = bool(getattr(error, "needs_operator", False))
+        self.outage.failed(str(error) or type(error).__name__, needs_operator=needs_operator)
         metrics.DEPENDENCY_UP.labels(self.outage.dependency).set(0)
 
     def _answered(self) -> None:
@@ -81,7 +81,7 @@ class Probe:
         """Probe until cancelled."""
         while True:
             is_up = await self.ask()
-            await asyncio.sleep(self._every if is_up else pause(self._failures, refused=self.outage.needs_a_person))
+            await asyncio.sleep(self._every if is_up else pause(self._failures, refused=self.outage.needs_operator))
 
 
 def pause(failures: int, *, refused: bool) -> float:

@@ -24,7 +24,7 @@ class OutageLog:
         self.dependency = dependency
         self.problem: str | None = None
         """Why it cannot be used, in words; None if it can."""
-        self.needs_a_person = False
+        self.needs_operator = False
         """Whether waiting does not help: a password is wrong, a right is missing."""
         self._clock = clock
         self._since = 0.0
@@ -35,18 +35,18 @@ class OutageLog:
         self._is_told = False
         """Whether the current outage was logged."""
 
-    def failed(self, problem: str, *, needs_a_person: bool = False) -> None:
+    def failed(self, problem: str, *, needs_operator: bool = False) -> None:
         """Note that the dependency could not be used, and why."""
         now = self._clock()
-        begins, changes = self.problem is None, needs_a_person and not self.needs_a_person
+        begins, changes = self.problem is None, needs_operator and not self.needs_operator
         if begins:
             self._since, self._failures, self._is_told = now, 0, False
             self._untold += 1
         self._failures += 1
-        self.problem, self.needs_a_person = problem, needs_a_person
+        self.problem, self.needs_operator = problem, needs_operator
         is_time = now - self._said_at >= REMINDER_SECONDS
         if changes or (is_time and not self._is_told):
-            say = log.error if needs_a_person else log.warning
+            say = log.error if needs_operator else log.warning
             say("a dependency cannot be used", **self._told(), problem=problem)
         elif is_time:
             seconds = round(now - self._since)
@@ -73,4 +73,4 @@ class OutageLog:
         if self._is_told:
             seconds = round(self._clock() - self._since, 1)
             log.info("a dependency is back", dependency=self.dependency, seconds=seconds, failures=self._failures)
-        self.problem, self.needs_a_person = None, False
+        self.problem, self.needs_operator = None, False

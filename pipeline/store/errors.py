@@ -17,18 +17,18 @@ class StoreError(Exception):
          |    +-- StoreRowsError     the rows themselves are refused
          +-- StoreBudgetError        a search needs more than a search may take
 
-    ``kind`` is the label in the metrics. ``needs_a_person``: a retry is useless until somebody has changed something.
+    ``kind`` is the label in the metrics. ``needs_operator``: a retry is useless until somebody has changed something.
     """
 
     kind: ClassVar[str] = "rejected"
-    needs_a_person: ClassVar[bool] = True
+    needs_operator: ClassVar[bool] = True
 
 
 class StoreUnavailableError(StoreError):
     """ClickHouse cannot be reached or cannot answer at the moment: try again later. The statement may have taken effect."""
 
     kind = "unavailable"
-    needs_a_person = False
+    needs_operator = False
 
 
 class StoreLoginError(StoreUnavailableError):
@@ -37,7 +37,7 @@ class StoreLoginError(StoreUnavailableError):
     """
 
     kind = "login"
-    needs_a_person = True
+    needs_operator = True
 
 
 class StoreRejectedError(StoreError):

@@ -155,7 +155,7 @@ async def _provide_topic(api: EventTypeServices, topic: str) -> Sequence[str]:
     try:
         return await api.source_topics.provide(topic, is_read=topic in read)
     except RefusedError as error:
-        raise ApiError(409 if error.needs_a_person else 503, str(error)) from error
+        raise ApiError(409 if error.needs_operator else 503, str(error)) from error
     except (BrokerError, TimeoutError):
         raise ApiError(503, _NO_TOPIC_YET) from None
 

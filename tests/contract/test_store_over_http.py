@@ -40,7 +40,7 @@ async def test_a_wrong_password_is_not_shown(clickhouse_shim: ShimProcess, caplo
         error
     )
     assert "(default: Authentication failed: password is incorrect, or there is no user with such name.)" in str(error)
-    assert error.needs_a_person
+    assert error.needs_operator
     for secret in ("wrong-password", "secret", PASSWORD):
         assert secret not in f"{error} {error.__cause__} {caplog.text}"
 

@@ -91,7 +91,7 @@ class KafkaTopicAdmin:
             )
             # The brokers of a starting cluster appear one after the other: there may soon be enough of them.
             passes = error.retriable or isinstance(error, InvalidReplicationFactorError)
-            raise TopicError(message, needs_a_person=not passes) from error
+            raise TopicError(message, needs_operator=not passes) from error
 
     def _topic(self, spec: TopicSpec, replicas: int) -> dict[str, Any]:
         return {

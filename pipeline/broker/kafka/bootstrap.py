@@ -44,7 +44,7 @@ class NoAnswer(NamedTuple):
     """Why a broker did not answer."""
 
     why: str
-    needs_a_person: bool = False
+    needs_operator: bool = False
 
 
 _NOTHING_HEARD: Final = NoAnswer(f"It did not answer within {_ALL_SECONDS:g} s.")
@@ -69,8 +69,8 @@ def reach_brokers(config: Mapping[str, Any]) -> list[str]:
         return met
     silences = {server: heard.get(server) or _NOTHING_HEARD for server in servers}
     reasons = "; ".join(f"{server}: {silence.why}" for server, silence in silences.items())
-    needs_a_person = any(silence.needs_a_person for silence in silences.values())
-    raise NoSessionError(f"No Kafka broker can be used. {reasons}", needs_a_person=needs_a_person)
+    needs_operator = any(silence.needs_operator for silence in silences.values())
+    raise NoSessionError(f"No Kafka broker can be used. {reasons}", needs_operator=needs_operator)
 
 
 def _ask(
@@ -102,7 +102,7 @@ def _context(config: Mapping[str, Any]) -> ssl.SSLContext:
         return tls_context(config.get("ssl_cafile"), client)
     except OSError as error:
         message = f"The TLS files for Kafka cannot be used: {error}. {_TLS_FILES}"
-        raise NoSessionError(message, needs_a_person=True) from error
+        raise NoSessionError(message, needs_operator=True) from error
 
 
 def _silence(host: str, port: int, context: ssl.SSLContext | None) -> NoAnswer | None:
@@ -122,7 +122,7 @@ def _silence(host: str, port: int, context: ssl.SSLContext | None) -> NoAnswer |
                     raise ConnectionError("the server is not a Kafka broker")
     except OSError as error:
         if context is None and not isinstance(error, TimeoutError) and speaks_tls(host, port):
-            return NoAnswer(TLS_WANTED, needs_a_person=True)
+            return NoAnswer(TLS_WANTED, needs_operator=True)
         return _broken_off(error)
     return None
 
@@ -141,11 +141,11 @@ def _broken_off(error: OSError) -> NoAnswer:
     match error:
         case ssl.SSLCertVerificationError():
             advice = "Check OMS_WEBHOOKS_KAFKA_SSL_CAFILE, the host name and the dates of the certificate."
-            return NoAnswer(f"Its certificate is not trusted: {error.verify_message}. {advice}", needs_a_person=True)
+            return NoAnswer(f"Its certificate is not trusted: {error.verify_message}. {advice}", needs_operator=True)
         case ssl.SSLEOFError():  # as a broker does while it is being stopped
             return NoAnswer("It closes the connection during the TLS handshake.")
         case ssl.SSLError():
-            return NoAnswer(f"TLS fails ({error.reason or error}). Does this port speak TLS? {_TLS_FILES}", needs_a_person=True)
+            return NoAnswer(f"TLS fails ({error.reason or error}). Does this port speak TLS? {_TLS_FILES}", needs_operator=True)
         case TimeoutError():
             return NoAnswer(f"It accepts connections but does not answer within {_ANSWER_SECONDS:g} s.")
         case _:

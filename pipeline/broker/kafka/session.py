@@ -47,12 +47,12 @@ def no_session(config: Mapping[str, Any], said: Sequence[str], error: KafkaError
     servers = ", ".join(config["bootstrap_servers"])
     if isinstance(error, AuthorizationError):
         message = f"Kafka at {servers} does not allow it ({error}). `oms-webhooks grants` prints the rights of each role."
-        return NoSessionError(message, needs_a_person=True)
+        return NoSessionError(message, needs_operator=True)
     if any("no brokers" in text for text in said):
         return NoSessionError(f"Kafka at {servers} is starting: it names no usable broker yet.")
     mechanism = config.get("sasl_mechanism") if config["security_protocol"].startswith("SASL") else None
-    why, needs_a_person = refusal([*said, f"failed: {error}"], mechanism, config.get("sasl_plain_username"))
-    return NoSessionError(f"Could not open a session with Kafka at {servers}. {why}", needs_a_person=needs_a_person)
+    why, needs_operator = refusal([*said, f"failed: {error}"], mechanism, config.get("sasl_plain_username"))
+    return NoSessionError(f"Could not open a session with Kafka at {servers}. {why}", needs_operator=needs_operator)
 
 
 def refusal(said: Sequence[str], mechanism: str | None, user: str | None = None) -> tuple[str, bool]:

@@ -64,11 +64,11 @@ def no_session(settings: Settings, said: Sequence[KafkaError], failure: str) -> 
         return NoSessionError(f"{text} {advice} ({why})")
     if refused is not None:
         return NoSessionError(
-            f"{text} The brokers refuse the login as {settings.kafka_sasl_username}: check {_LOGIN}. ({why})", needs_a_person=True
+            f"{text} The brokers refuse the login as {settings.kafka_sasl_username}: check {_LOGIN}. ({why})", needs_operator=True
         )
     if mechanism is None and any("isconnected" in str(error) for error in said):
         return NoSessionError(
-            f"{text} The port answers, but ends the session: it may require SASL. {_PROTOCOL}. ({why})", needs_a_person=True
+            f"{text} The port answers, but ends the session: it may require SASL. {_PROTOCOL}. ({why})", needs_operator=True
         )
     return NoSessionError(f"{text} A broker answers, but does not accept this client ({why}).")
 

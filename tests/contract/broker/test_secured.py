@@ -68,7 +68,7 @@ def test_a_wrong_password_is_told(secured: SecureKafka, topic_prefix: str, clien
     ):
         with pytest.raises(NoSessionError, match=f"refuse the login as {USER}") as told:
             connect()
-        assert told.value.needs_a_person
+        assert told.value.needs_operator
         assert "hunter2" not in str(told.value)
 
 

@@ -23,7 +23,7 @@ async def changed(probe: Probe, wanted: str | None) -> None:
 
 
 class RefusedError(Exception):
-    needs_a_person = True
+    needs_operator = True
 
 
 async def test_a_dependency_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ async def test_who_refuses_us_is_known_to() -> None:
     watched = Probes()
     probe = watched.add("thing", ask)
     assert not await probe.ask()
-    assert probe.outage.needs_a_person
+    assert probe.outage.needs_operator
     await watched.stop()
 
 

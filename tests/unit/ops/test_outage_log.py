@@ -40,8 +40,8 @@ def test_one_line_when_it_goes_one_a_minute_and_one_when_it_is_back(outage: Outa
 def test_that_waiting_does_not_help_is_said_at_once_and_as_an_error(outage: OutageLog) -> None:
     with capture_logs() as logs:
         outage.failed("connection refused")
-        outage.failed("wrong password", needs_a_person=True)
-        outage.failed("wrong password", needs_a_person=True)
+        outage.failed("wrong password", needs_operator=True)
+        outage.failed("wrong password", needs_operator=True)
     assert [(entry["log_level"], entry["problem"]) for entry in logs] == [
         ("warning", "connection refused"),
         ("error", "wrong password"),

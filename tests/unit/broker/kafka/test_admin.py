@@ -201,7 +201,7 @@ def test_a_cluster_that_is_still_being_started_is_waited_for_where_its_default_s
     client.brokers, client.default_replicas = 1, 3
     with pytest.raises(TopicError, match="could not be created") as caught:
         KafkaTopicAdmin(UNSET).create_missing(SPECS)
-    assert not caught.value.needs_a_person
+    assert not caught.value.needs_operator
     assert client.topics == {}
 
 

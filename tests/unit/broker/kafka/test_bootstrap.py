@@ -82,7 +82,7 @@ def test_without_any_each_is_named_with_its_reason(sockets: ExitStack, monkeypat
         reach_brokers(config(frozen, away))
     assert f"{frozen}: It accepts connections but does not answer within" in str(caught.value)
     assert f"{away}: Could not connect (Connection refused)" in str(caught.value)
-    assert not caught.value.needs_a_person
+    assert not caught.value.needs_operator
 
 
 def test_one_of_which_nothing_is_heard_is_named_too(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ NOBODY = r"^No Kafka broker can be used\. 127\.0\.0\.1:1: .*Connection refused.*
 def test_topics_cannot_be_asked_for() -> None:
     with pytest.raises(NoSessionError, match=NOBODY) as raised:
         KafkaTopicAdmin(SETTINGS)
-    assert not raised.value.needs_a_person
+    assert not raised.value.needs_operator
 
 
 def test_nothing_can_be_written(capfd: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +68,7 @@ def test_a_broker_answers_and_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) ->
 def test_brokers_that_are_starting_are_waited_for() -> None:
     error = no_session(CONFIG, ["Bootstrap metadata response has no brokers. Retrying in 0.05 secs."], KafkaTimeoutError("late"))
     assert "is starting" in str(error)
-    assert not error.needs_a_person
+    assert not error.needs_operator
 
 
 def test_a_password_that_is_not_used_is_not_called_wrong() -> None:
@@ -82,4 +82,4 @@ def test_a_password_that_is_not_used_is_not_called_wrong() -> None:
 def test_a_right_that_is_missing_is_for_a_person() -> None:
     error = no_session(CONFIG, [], TopicAuthorizationFailedError())
     assert "oms-webhooks grants" in str(error)
-    assert error.needs_a_person
+    assert error.needs_operator

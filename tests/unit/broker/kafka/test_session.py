@@ -36,9 +36,9 @@ NO_TOKEN = (
     ],
 )
 def test_a_refusal_says_what_to_check(said: list[str], mechanism: str | None, words: str) -> None:
-    problem, needs_a_person = refusal(["Sending username and password in the clear", *said, TIMEOUT], mechanism, "shop")
+    problem, needs_operator = refusal(["Sending username and password in the clear", *said, TIMEOUT], mechanism, "shop")
     assert words in problem
-    assert needs_a_person
+    assert needs_operator
     assert "backoff" not in problem
 
 
@@ -50,7 +50,7 @@ def test_a_refusal_says_what_to_check(said: list[str], mechanism: str | None, wo
     ],
 )
 def test_what_may_mend_itself_needs_nobody(said: list[str], words: str) -> None:
-    problem, needs_a_person = refusal([*said, TIMEOUT], "OAUTHBEARER")
+    problem, needs_operator = refusal([*said, TIMEOUT], "OAUTHBEARER")
     assert words in problem
-    assert not needs_a_person
+    assert not needs_operator
     assert "backoff" not in problem

@@ -103,4 +103,4 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
     with pytest.raises(MissingClientError, match=r"pip install 'oms-webhooks\[librdkafka\]'") as told:
         open_broker(settings())
-    assert told.value.needs_a_person
+    assert told.value.needs_operator
