@@ -155,7 +155,7 @@ class AddedTopics:
         for topic in others:
             told[topic] = (
                 f"{topic} is another topic than before: it was deleted and created again. It is not read. To accept it, "
-                f"run: oms-webhooks topics --begin-anew {topic}."
+                f"run: oms-webhooks topics --accept-recreated {topic}."
             )
         return told
 

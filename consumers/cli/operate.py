@@ -50,6 +50,32 @@ EventTopics = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class RecreatedTopic:
+    """A topic to accept, by the name of the option or by its former name."""
+
+    accepted: Annotated[
+        str | None,
+        typer.Option(
+            "--accept-recreated",
+            metavar="TOPIC",
+            callback=not_blank,
+            help="Accept a topic that was deleted and created again. It is read from its beginning. Explains the effects, and asks first.",
+        ),
+    ] = None
+    begin_anew: Annotated[str | None, typer.Option("--begin-anew", hidden=True, callback=not_blank)] = None
+
+    def name(self) -> str | None:
+        """Raises typer.BadParameter if two topics are given."""
+        if self.accepted and self.begin_anew:
+            raise typer.BadParameter("Give it once. --begin-anew is its former name.", param_hint="--accept-recreated")
+        return self.accepted or self.begin_anew
+
+
+_NO_TOPIC: Final = RecreatedTopic()
+
+
+@grouped
 def topics(
     create: Annotated[bool, typer.Option("--create", help="Create missing topics.")] = False,
     add_partitions: Annotated[
@@ -62,15 +88,7 @@ def topics(
             help="Add partitions to every topic with fewer than N, except topics that must have one. Explains the effects, and asks first.",
         ),
     ] = None,
-    accepted: Annotated[
-        str | None,
-        typer.Option(
-            "--begin-anew",
-            metavar="TOPIC",
-            callback=not_blank,
-            help="Accept a topic that was deleted and created again. It is read from its beginning. Explains the effects, and asks first.",
-        ),
-    ] = None,
+    recreated: RecreatedTopic = _NO_TOPIC,
     topic: Annotated[
         list[str] | None, typer.Option("--topic", help="With --add-partitions: only this topic. Repeat for several.")
     ] = None,
@@ -81,14 +99,17 @@ def topics(
 
     Topics of event types that were added with the API are included, if this command may read the topic webhooks.event-types.
     """
+    accepted = recreated.name()
     if accepted is not None and (create or add_partitions or event_topic):
         raise typer.BadParameter(
-            "It cannot be combined with --create, --add-partitions or --event-topic.", param_hint="--begin-anew"
+            "It cannot be combined with --create, --add-partitions or --event-topic.", param_hint="--accept-recreated"
         )
     if topic and not add_partitions:
         raise typer.BadParameter("It needs --add-partitions N.", param_hint="--topic")
     if yes and not (add_partitions or accepted):
-        raise typer.BadParameter("It needs --add-partitions N or --begin-anew TOPIC. Nothing else asks.", param_hint="--yes")
+        raise typer.BadParameter(
+            "It needs --add-partitions N or --accept-recreated TOPIC. Nothing else asks.", param_hint="--yes"
+        )
     chosen, problem = with_types_on_kafka(reachable(Settings()))
     if problem:
         say(f"Topics of event types that were added with the API are not included ({problem}).")

@@ -1,4 +1,4 @@
-"""``oms-webhooks topics --begin-anew``: accepts a topic that was deleted and created again."""
+"""``oms-webhooks topics --accept-recreated``: accepts a topic that was deleted and created again."""
 
 from __future__ import annotations
 

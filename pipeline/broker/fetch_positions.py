@@ -65,7 +65,7 @@ class FetchPositions:
             return (
                 f"{partition} ends at offset {end}, below what group {self._group} has read: the topic was recreated or has lost "
                 "records. Nothing is read from it. To read it from its beginning, run: "
-                f"oms-webhooks topics --begin-anew {partition.topic}"
+                f"oms-webhooks topics --accept-recreated {partition.topic}"
             )
         return None
 

@@ -52,7 +52,7 @@ class TopicIds:
         """The problem in words. None if no topic was recreated."""
         if not (names := self.recreated()):
             return None
-        commands = "; ".join(f"oms-webhooks topics --begin-anew {name}" for name in names)
+        commands = "; ".join(f"oms-webhooks topics --accept-recreated {name}" for name in names)
         are = "is another topic" if len(names) == 1 else "are other topics"
         return (
             f"{', '.join(names)} {are} than before: deleted, and created again under the same name. The old records are gone, and "

@@ -52,7 +52,7 @@ class SourceTopics:
         if is_new:
             log.info("created the topic of an event type", topic=spec.name)
             told = f"The topic {spec.name} was created."
-            advice = f" Fan-outs read an earlier topic of this name: run `oms-webhooks topics --begin-anew {spec.name}`."
+            advice = f" Fan-outs read an earlier topic of this name: run `oms-webhooks topics --accept-recreated {spec.name}`."
             return (told + advice if is_read else told,)
         others = [f"The topic {spec.name} has an unexpected setting: {difference}." for difference in differences[:_MOST_TOLD]]
         if is_read:

@@ -53,7 +53,7 @@ async def test_a_recreated_topic_stops_the_roles_until_it_is_accepted(start_pipe
         with pytest.raises(TopicError, match=f"{orders} is another topic than before"):
             await asyncio.wait_for(pipeline.running.until_failed(), 60)
 
-    with pytest.raises(TopicError, match=f"oms-webhooks topics --begin-anew {orders}"):
+    with pytest.raises(TopicError, match=f"oms-webhooks topics --accept-recreated {orders}"):
         async with running(settings, roles, ends_when_refused=True):
             pass
     async with start_pipeline(**place, roles=[Role.RECORDER]) as pipeline:
@@ -78,7 +78,7 @@ async def test_endpoints_that_are_gone_are_not_taken_for_none(start_pipeline: St
     await _recreate(settings, [endpoints, attempts])
 
     for role in (Role.FANOUT, Role.RECORDER):
-        with pytest.raises(TopicError, match=f"--begin-anew {attempts if role is Role.RECORDER else endpoints}"):
+        with pytest.raises(TopicError, match=f"--accept-recreated {attempts if role is Role.RECORDER else endpoints}"):
             async with running(settings, [role], ends_when_refused=True):
                 pass
     with pytest.raises(TopicError, match=f"ClickHouse holds rows of {attempts} up to offset"):

@@ -46,7 +46,7 @@ def test_a_topic_that_was_recreated_is_refused_in_words_that_name_the_command() 
     topics = known(ids)
     topics.see(ids | {ORDERS: uuid4()})
     assert topics.recreated() == [ORDERS]
-    assert (topics.problem() or "").endswith("or accept the new one: oms-webhooks topics --begin-anew oms.orders")
+    assert (topics.problem() or "").endswith("or accept the new one: oms-webhooks topics --accept-recreated oms.orders")
     assert topics.to_write(NOW) is None, "it is not taken for known"
 
 

@@ -142,7 +142,7 @@ async def test_a_topic_that_was_recreated_is_not_read_before_somebody_says_so() 
     scene.add()
     async with scene.running():
         assert scene.read == []
-        assert f"topics --begin-anew {REFUNDS}" in (scene.added.warning() or "")
+        assert f"topics --accept-recreated {REFUNDS}" in (scene.added.warning() or "")
         assert scene.ids.recreated() == [], "the process does its work: the others are read"
         scene.ids.learn(scene.ids.record_accepting([REFUNDS], NOON))
         await until(lambda: scene.read == [REFUNDS])

@@ -58,3 +58,22 @@ def test_fewer_partitions_than_the_setting_are_not_required(broker: MemoryBroker
     topics = Settings().topics
     told = partitions_in(run("--create", "--add-partitions", "3", "--yes").stdout)
     assert (told[topics.orders], len(broker.cluster.topics[topics.orders].logs)) == (6, 6)
+
+
+@pytest.mark.parametrize("option", ["--accept-recreated", "--begin-anew"])
+def test_a_recreated_topic_is_accepted_by_the_former_name_of_the_option_too(
+    option: str, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted: list[str] = []
+
+    async def accept(_: Settings, topic: str, **__: object) -> None:
+        accepted.append(topic)
+
+    monkeypatch.setattr("consumers.cli.operate.accept_recreated_topic", accept)
+    done = run(option, "oms.orders", "--yes")
+    assert (accepted, done.stdout.startswith("oms.orders is accepted")) == (["oms.orders"], True), done.output
+
+
+def test_the_help_has_no_former_names() -> None:
+    told = run("--help").stdout
+    assert ("--accept-recreated" in told, "--begin-anew" in told) == (True, False)
