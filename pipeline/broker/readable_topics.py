@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,9 +53,11 @@ def _refusal(broker: Broker, topics: Sequence[str]) -> str | None:
         client.assign({partition: bounds[partition].first for partition in partitions})
         until, unanswered = time.monotonic() + _ANSWER_S, set(partitions)
         while unanswered:
-            with contextlib.suppress(OutOfRangeError):  # its beginning has just been removed, so it is readable
+            try:
                 client.pause([partition for partition in partitions if partition not in unanswered])
                 unanswered -= client.poll(_POLL_S).keys()
+            except OutOfRangeError as error:  # their first records have just been removed, so they are readable
+                unanswered -= error.partitions
             unanswered = {partition for partition in unanswered if client.end(partition) is None}
             if unanswered and time.monotonic() > until:
                 raise UnavailableError(f"no broker has answered for {', '.join(map(str, sorted(unanswered)[:3]))}")

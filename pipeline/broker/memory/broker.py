@@ -197,6 +197,7 @@ class MemoryFetchClient:
         self._cluster = broker.cluster
         self._positions: dict[Partition, int] = {}
         self._paused: frozenset[Partition] = frozenset()
+        self._ends: dict[Partition, int] = {}
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         self._positions = {partition: self._positions.get(partition, start) for partition, start in positions.items()}
@@ -234,7 +235,9 @@ class MemoryFetchClient:
                 bounds = log.bounds()
                 if not bounds.first <= position <= bounds.end:
                     outside.append(partition)
-                elif records := log.read(position, _FETCHED_AT_ONCE):
+                    continue
+                self._ends[partition] = bounds.end
+                if records := log.read(position, _FETCHED_AT_ONCE):
                     fetched[partition] = records
                     self._positions[partition] = records[-1].offset + 1
         if outside and not fetched:
@@ -247,7 +250,7 @@ class MemoryFetchClient:
             self._positions = {partition: min(offset, position) for partition, position in self._positions.items()}
 
     def end(self, partition: Partition) -> int | None:
-        return self._cluster.log(partition).bounds().end
+        return self._ends.get(partition)
 
     def position(self, partition: Partition) -> int | None:
         return self._positions.get(partition)

@@ -1,0 +1,47 @@
+"""Whether topics can be read is found out before a group member subscribes to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.broker.api import Partition
+from pipeline.broker.memory.broker import MemoryBroker, MemoryFetchClient
+from pipeline.broker.readable_topics import look_at_topics
+
+ORDERS, RETURNS = Partition("oms.orders", 0), Partition("oms.returns", 0)
+
+
+def broker() -> MemoryBroker:
+    one = MemoryBroker()
+    for partition in (ORDERS, RETURNS):
+        one.cluster.create(partition.topic)
+        for _ in range(3):
+            one.cluster.append(partition, None, b"{}")
+    return one
+
+
+def test_each_topic_is_readable_missing_or_refused() -> None:
+    one = broker()
+    one.faults.unreadable.add(RETURNS.topic)
+    found = look_at_topics(one, [ORDERS.topic, RETURNS.topic, "oms.nowhere"])
+    assert (list(found.readable), list(found.missing)) == ([ORDERS.topic], ["oms.nowhere"])
+    assert list(found.refused) == [RETURNS.topic]
+    assert found.ids == one.admin().ids([ORDERS.topic, RETURNS.topic])
+
+
+def test_a_topic_whose_first_record_has_just_been_removed_is_readable() -> None:
+    class Expiring(MemoryBroker):
+        """Retention removes a record whenever a reader has asked where the log begins, and has not fetched yet."""
+
+        def fetch_client(self, *, partition_bytes: int, read_committed: bool = False) -> MemoryFetchClient:
+            cluster = self.cluster
+
+            class Client(MemoryFetchClient):
+                def assign(self, positions: Mapping[Partition, int]) -> None:
+                    super().assign(positions)
+                    cluster.log(ORDERS).remove_before(positions.get(ORDERS, -1) + 1)
+
+            return Client(self)
+
+    found = look_at_topics(Expiring(broker().cluster), [ORDERS.topic, RETURNS.topic])
+    assert (list(found.readable), found.refused) == ([ORDERS.topic, RETURNS.topic], {})
