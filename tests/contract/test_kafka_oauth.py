@@ -51,6 +51,40 @@ def test_a_provider_that_is_away_does_no_harm_while_the_token_is_good(endpoint: 
         provider.token()
 
 
+def test_a_provider_that_is_away_is_not_asked_by_each_client_in_turn(endpoint: TokenEndpoint) -> None:
+    """Each question may take seconds, in which a client sends no heartbeats."""
+    clock = Clock()
+    provider = credentials(endpoint, clock)
+    first = provider.token()
+    endpoint.answer = (503, b"")
+    clock.now += 3600 * 0.9
+    assert [provider.token() for _ in range(3)] == [first] * 3
+    assert len(endpoint.asked) == 2
+    clock.now += 11
+    assert provider.token() == first
+    assert len(endpoint.asked) == 3
+    clock.now += 3600 * 0.1
+    for _ in range(3):
+        with pytest.raises(TokenError, match="answers 503"):
+            provider.token()
+    assert len(endpoint.asked) == 4
+    endpoint.answer = None
+    clock.now += 1.1
+    assert provider.token() != first
+
+
+def test_a_token_is_not_used_beyond_its_lifetime_because_of_a_failure_just_before(endpoint: TokenEndpoint) -> None:
+    clock = Clock()
+    provider = credentials(endpoint, clock)
+    first = provider.token()
+    endpoint.answer = (503, b"")
+    clock.now += 3598
+    assert provider.token() == first
+    endpoint.answer = None
+    clock.now += 3
+    assert provider.token() != first
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [

@@ -7,6 +7,7 @@ wait for an answer is short, and an unavailable provider does no harm while the 
 
 from __future__ import annotations
 
+import math
 import ssl
 import threading
 import time
@@ -27,6 +28,10 @@ ANSWER_SECONDS: Final = 5.0
 """How long the provider may take. The I/O thread sends no heartbeats in that time, so it must be far below the session timeout."""
 _REFRESH_AT: Final = 0.8
 """The share of a token's lifetime after which it is refreshed. The rest is for a provider that is temporarily unavailable."""
+_AGAIN_SECONDS: Final = 10.0
+"""After a failure, the provider is not asked again for this long while the last token is valid, because the clients wait for it."""
+_AGAIN_SOON_SECONDS: Final = 1.0
+"""The same without a valid token: the clients that waited for the failed request must not repeat it one after the other."""
 _ASSUMED_SECONDS: Final = 60.0
 """The lifetime of a token if the provider does not state it (``expires_in`` is optional)."""
 
@@ -86,6 +91,9 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: _Token | None = None
+        self._ask_at = -math.inf
+        self._problem = ""
+        """Why the provider returned no token last time; empty if it did."""
 
     def token(self) -> str:
         """A token that is valid for a while.
@@ -94,18 +102,25 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
             TokenError: the provider returns none, and the last one has expired.
         """
         with self._lock:
-            now = self._clock()
-            if self._kept is None or now >= self._kept.refresh_at:
-                try:
-                    self._kept = self._fetch(now)
-                except TokenError:
-                    if self._kept is None or now >= self._kept.expires_at:
-                        raise
+            if self._clock() >= self._ask_at:
+                self._renew()
+            if self._kept is None or (self._problem and self._clock() >= self._kept.expires_at):
+                raise TokenError(self._problem)
             return self._kept.text
 
-    def _fetch(self, now: float) -> _Token:
+    def _renew(self) -> None:
+        try:
+            self._kept, self._problem = self._fetch(), ""
+            self._ask_at = self._kept.refresh_at
+        except TokenError as error:
+            self._problem = str(error)
+            failed_at, expires_at = self._clock(), -math.inf if self._kept is None else self._kept.expires_at
+            self._ask_at = max(min(failed_at + _AGAIN_SECONDS, expires_at), failed_at + _AGAIN_SOON_SECONDS)
+
+    def _fetch(self) -> _Token:
         import httpx  # noqa: PLC0415 - as above
 
+        now = self._clock()
         try:
             # No proxy and no .netrc from the environment: the secret is only sent to the configured address.
             with httpx.Client(verify=self._verify, timeout=ANSWER_SECONDS, trust_env=False) as client:
