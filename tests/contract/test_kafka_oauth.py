@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from pipeline.broker.kafka.oauth import ClientCredentials, FileTokens, TokenError
+from pipeline.broker.kafka.oauth import ClientCredentials, FileTokens, OAuthClient, TokenError, token_provider
+from pipeline.ops.settings import Settings
 from tests.contract.token_endpoint import CLIENT_ID, CLIENT_SECRET, GRANTED, TokenEndpoint, token_endpoint
 
 
@@ -25,7 +28,7 @@ class Clock:
 
 
 def credentials(endpoint: TokenEndpoint, clock: Clock, secret: str = CLIENT_SECRET) -> ClientCredentials:
-    return ClientCredentials(endpoint.url, CLIENT_ID, secret, scope="kafka", clock=clock)
+    return ClientCredentials(OAuthClient(endpoint.url, CLIENT_ID, secret, scope="kafka"), clock=clock)
 
 
 def test_a_token_is_asked_for_once_and_again_before_it_is_over(endpoint: TokenEndpoint) -> None:
@@ -85,6 +88,25 @@ def test_a_token_is_not_used_beyond_its_lifetime_because_of_a_failure_just_befor
     assert provider.token() != first
 
 
+def test_nobody_waits_for_half_a_session_and_a_late_answer_is_used(endpoint: TokenEndpoint) -> None:
+    settings = Settings(
+        kafka_oauth_token_url=endpoint.url,
+        kafka_oauth_client_id=CLIENT_ID,
+        kafka_oauth_client_secret=SecretStr(CLIENT_SECRET),
+        kafka_oauth_scope="kafka",
+        kafka_session_timeout_ms=1_000,
+    )
+    endpoint.seconds = 1.0
+    provider = token_provider(settings)
+    began = time.monotonic()
+    with pytest.raises(TokenError, match=r"has not answered within 0\.5 s"):
+        provider.token()
+    assert time.monotonic() - began < 0.9
+    time.sleep(1.2)  # the answer arrives, and the failure is no longer remembered
+    assert provider.token()
+    assert endpoint.asked == [GRANTED]
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -109,7 +131,7 @@ def test_a_wrong_secret_is_not_repeated(endpoint: TokenEndpoint) -> None:
 
 def test_nobody_listens() -> None:
     with pytest.raises(TokenError, match="cannot be reached"):
-        ClientCredentials("http://127.0.0.1:9/token", CLIENT_ID, CLIENT_SECRET).token()
+        ClientCredentials(OAuthClient("http://127.0.0.1:9/token", CLIENT_ID, CLIENT_SECRET)).token()
 
 
 def test_a_file_is_read_again(tmp_path: Path) -> None:

@@ -29,9 +29,12 @@ class TokenEndpoint:
     lifetime_seconds: float = 3600
     answer: tuple[int, bytes] | None = None
     """Instead of a token."""
+    seconds: float = 0.0
+    """How long an answer takes."""
 
     def reply(self, authorization: str, form: dict[str, list[str]]) -> tuple[int, bytes]:
         self.asked.append(form)
+        time.sleep(self.seconds)
         if self.answer is not None:
             return self.answer
         login = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()

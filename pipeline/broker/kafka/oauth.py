@@ -12,6 +12,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -19,13 +21,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from kafka.errors import KafkaConnectionError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
+from pipeline.ops.daemon_threads import DaemonThreads
 from pipeline.ops.settings import Settings
 
 if TYPE_CHECKING:
     import httpx
 
-ANSWER_SECONDS: Final = 5.0
-"""How long the provider may take. The I/O thread sends no heartbeats in that time, so it must be far below the session timeout."""
+_ANSWER_SECONDS: Final = 5.0
+"""How long a client waits for the provider; at most half of a session, because the I/O thread sends no heartbeats in that time."""
 _REFRESH_AT: Final = 0.8
 """The share of a token's lifetime after which it is refreshed. The rest is for a provider that is temporarily unavailable."""
 _AGAIN_SECONDS: Final = 10.0
@@ -68,32 +71,42 @@ class FileTokens(AbstractTokenProvider):  # type: ignore[misc]
         return text
 
 
+@dataclass(frozen=True, slots=True)
+class OAuthClient:
+    """How this process identifies itself to the provider. ``url``: of its token endpoint."""
+
+    url: str
+    id: str
+    secret: str = field(repr=False)
+    scope: str = ""
+    ca_file: Path | None = None
+
+
 class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
     """Asks the provider. Used by several clients, each in its own thread."""
 
     def __init__(
-        self,
-        url: str,
-        client_id: str,
-        client_secret: str,
-        *,
-        scope: str = "",
-        ca_file: Path | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, client: OAuthClient, *, answer_seconds: float = _ANSWER_SECONDS, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        """``answer_seconds``: how long :meth:`token` may take."""
         import httpx  # noqa: PLC0415 - few clusters use tokens, and every role loads this file
 
         super().__init__()
-        self._url = url
-        self._login = httpx.BasicAuth(client_id, client_secret)
-        self._form = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
-        self._verify = ssl.create_default_context(cafile=ca_file)
+        self._url = client.url
+        self._login = httpx.BasicAuth(client.id, client.secret)
+        self._form = {"grant_type": "client_credentials"} | ({"scope": client.scope} if client.scope else {})
+        self._verify = ssl.create_default_context(cafile=client.ca_file)
+        self._answer_seconds = answer_seconds
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: _Token | None = None
-        self._ask_at = -math.inf
+        # In a thread, because httpx limits each step of a request, but not their sum: each address of the provider, each read.
+        self._thread = DaemonThreads(1, "kafka token")
+        self._asked: Future[None] | None = None
         self._problem = ""
-        """Why the provider returned no token last time; empty if it did."""
+        """The last failure."""
+        self._ask_at = -math.inf
+        """After a failure: when to ask again."""
 
     def token(self) -> str:
         """A token that is valid for a while.
@@ -102,20 +115,31 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
             TokenError: the provider returns none, and the last one has expired.
         """
         with self._lock:
-            if self._clock() >= self._ask_at:
+            now = self._clock()
+            if now >= self._ask_at and (self._kept is None or now >= self._kept.refresh_at):
                 self._renew()
-            if self._kept is None or (self._problem and self._clock() >= self._kept.expires_at):
+            if self._kept is None or self._clock() >= self._kept.expires_at:
                 raise TokenError(self._problem)
             return self._kept.text
 
     def _renew(self) -> None:
+        """Ask for a token, and wait for it. If it comes later, it is kept for the next caller."""
+        if self._asked is None or self._asked.done():
+            self._asked = self._thread.submit(self._ask)
         try:
-            self._kept, self._problem = self._fetch(), ""
-            self._ask_at = self._kept.refresh_at
+            self._asked.result(self._answer_seconds)
         except TokenError as error:
-            self._problem = str(error)
-            failed_at, expires_at = self._clock(), -math.inf if self._kept is None else self._kept.expires_at
-            self._ask_at = max(min(failed_at + _AGAIN_SECONDS, expires_at), failed_at + _AGAIN_SOON_SECONDS)
+            self._postpone(str(error))
+        except TimeoutError:
+            self._postpone(f"kafka_oauth_token_url has not answered within {self._answer_seconds:g} s")
+
+    def _postpone(self, problem: str) -> None:
+        self._problem = problem
+        now, expires_at = self._clock(), -math.inf if self._kept is None else self._kept.expires_at
+        self._ask_at = max(min(now + _AGAIN_SECONDS, expires_at), now + _AGAIN_SOON_SECONDS)
+
+    def _ask(self) -> None:
+        self._kept = self._fetch()
 
     def _fetch(self) -> _Token:
         import httpx  # noqa: PLC0415 - as above
@@ -123,7 +147,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         now = self._clock()
         try:
             # No proxy and no .netrc from the environment: the secret is only sent to the configured address.
-            with httpx.Client(verify=self._verify, timeout=ANSWER_SECONDS, trust_env=False) as client:
+            with httpx.Client(verify=self._verify, timeout=_ANSWER_SECONDS, trust_env=False) as client:
                 answer = client.post(self._url, data=self._form, auth=self._login)
         except httpx.HTTPError as error:
             raise TokenError(f"kafka_oauth_token_url cannot be reached: {str(error) or type(error).__name__}") from error
@@ -131,7 +155,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
             raise TokenError(f"kafka_oauth_token_url answers {answer.status_code}{_said(answer)}; check the client id and secret")
         try:
             content = answer.json()
-            text, seconds = str(content["access_token"]), float(content.get("expires_in", _ASSUMED_SECONDS))
+            text, seconds = str(content["access_token"]), float(content.get("expires_in") or _ASSUMED_SECONDS)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TokenError(
                 "kafka_oauth_token_url answers without an access_token in JSON; is it the token endpoint?"
@@ -153,15 +177,16 @@ def token_provider(settings: Settings) -> AbstractTokenProvider:
     if settings.kafka_oauth_token_file is not None:
         return FileTokens(settings.kafka_oauth_token_file)
     secret = settings.kafka_oauth_client_secret
-    return _client_credentials(
+    client = OAuthClient(
         settings.kafka_oauth_token_url,
         settings.kafka_oauth_client_id,
         secret.get_secret_value() if secret else "",
         settings.kafka_oauth_scope,
         settings.kafka_oauth_cafile,
     )
+    return _client_credentials(client, min(_ANSWER_SECONDS, settings.kafka_session_timeout_ms / 1000 / 2))
 
 
 @lru_cache(maxsize=8)
-def _client_credentials(url: str, client_id: str, secret: str, scope: str, ca_file: Path | None) -> ClientCredentials:
-    return ClientCredentials(url, client_id, secret, scope=scope, ca_file=ca_file)
+def _client_credentials(client: OAuthClient, answer_seconds: float) -> ClientCredentials:
+    return ClientCredentials(client, answer_seconds=answer_seconds)
