@@ -247,10 +247,12 @@ class LibrdkafkaProducerClient:
             self._doubts.pop(0)
 
     def position(self, pending: Pending) -> Position:
-        if not isinstance(pending, _Written) or pending.position is None:
-            error = getattr(pending, "error", None)
-            raise _why("the topic", error) if error is not None else UnavailableError("it is not acknowledged yet")
-        return pending.position
+        assert isinstance(pending, _Written)  # noqa: S101 - created above
+        if pending.position is not None:
+            return pending.position
+        if pending.error is None:
+            raise UnavailableError("it is not acknowledged yet")
+        raise _why(pending.record.topic, pending.error)
 
     def close(self, seconds: float) -> None:
         if self._is_closed:

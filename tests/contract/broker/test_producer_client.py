@@ -74,7 +74,7 @@ def test_of_a_topic_that_is_not_there_nothing_is_known(backend: Backend) -> None
 def test_a_partition_that_is_not_there_is_refused(backend: Backend) -> None:
     topic = backend.topic(partitions=2)
     writer = backend.writer(topic)
-    with pytest.raises(PublishError):
+    with pytest.raises(PublishError, match=topic):
         settled(writer, [writer.send(topic, 7, None, b"nowhere", (), None)])
     assert settled(writer, [writer.send(topic, 1, None, b"there", (), None)])[0].offset == 0
 
@@ -109,7 +109,7 @@ def test_a_record_that_is_refused_takes_no_other_with_it(kafka: RealBackend) -> 
     writer = kafka.writer(topic)
     before = settled(writer, [writer.send(topic, 0, None, b"before", (), None)])
     refused = writer.send(topic, 0, None, os.urandom(50_000), (), None)  # it cannot be compressed
-    with pytest.raises(PublishError):
+    with pytest.raises(PublishError, match=f"does not accept a record for {topic}: "):
         settled(writer, [refused])
     after = settled(writer, [writer.send(topic, 0, None, b"after", (), None)])
     assert [each.offset for each in before + after] == [0, 1]
