@@ -126,13 +126,8 @@ class FetchBuffers:
         return frozenset(self._queues) | frozenset(self._evicted)
 
     @property
-    def records(self) -> int:
-        """How many records are buffered."""
-        return sum(len(queue.records) for queue in self._queues.values())
-
-    @property
     def bytes(self) -> int:
-        """Their size in bytes."""
+        """The size of all buffered records in bytes."""
         return sum(queue.bytes for queue in self._queues.values())
 
     def _due_of(self, partition: Partition) -> float:
