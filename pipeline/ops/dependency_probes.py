@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
@@ -111,5 +110,4 @@ class Probes:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for probe in self._probes:
-            with contextlib.suppress(KeyError):
-                metrics.DEPENDENCY_UP.remove(probe.outage.dependency)
+            metrics.DEPENDENCY_UP.remove(probe.outage.dependency)
