@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.broker.api import Broker, FetchClient, Partition, Receipt, Record
-from pipeline.broker.api import Fetched as FetchedRecord
+from pipeline.broker.api import Broker, FetchClient, Fetched, Partition, Receipt, Record
 from pipeline.broker.assignment import Assignment
 from pipeline.broker.errors import OutOfRangeError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
@@ -281,7 +280,7 @@ class SeekingConsumer:
         left = min(request.until for number, request in self._requests.items() if number not in self._cut) - now
         return min(left if left > 0 else _DOUBT_POLL_S, client.longest_poll)
 
-    def _hand_over(self, client: FetchClient, fetched: Mapping[Partition, Sequence[FetchedRecord]]) -> None:
+    def _hand_over(self, client: FetchClient, fetched: Mapping[Partition, Sequence[Fetched]]) -> None:
         for place, records in fetched.items():
             self._read_at = self._broker.clock()
             number = place.number
