@@ -10,13 +10,13 @@ from pipeline.broker.kafka.oauth import token_provider
 from pipeline.broker.kafka.session import SESSION_MS
 from pipeline.ops.settings import Settings
 
-# Room for the largest record with its metadata in one request.
-_REQUEST_BYTES = 32 * 1024 * 1024
-# As much as a fast fan-out writes within `kafka_linger_ms`, and less than brokers accept by default (1 MiB). For each batch,
-# kafka-python's thread takes the GIL from the event loop many times: with a third of this size and half the linger time, a
-# delivery took a tenth more CPU time (tests/bench/path.py).
-_BATCH_BYTES = 768 * 1024
-
+REQUEST_BYTES = 32 * 1024 * 1024
+"""Room for the largest record with its metadata in one request."""
+BATCH_BYTES = 768 * 1024
+"""As much as a fast fan-out writes within `kafka_linger_ms`, and less than brokers accept by default (1 MiB). For each batch,
+kafka-python's thread takes the GIL from the event loop many times: with a third of this size and half the linger time, a delivery
+took a tenth more CPU time (tests/bench/path.py).
+"""
 _REQUEST_MS = 10_000
 """How long an answer may take. If a broker hangs (a frozen machine), its connections stay open, and kafka-python waits for it
 until this time is over, although the other brokers have replaced it long before.
@@ -81,8 +81,8 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "enable_idempotence": True,
         "compression_type": "lz4",
         "linger_ms": settings.kafka_linger_ms,
-        "batch_size": _BATCH_BYTES,
-        "max_request_size": _REQUEST_BYTES,
+        "batch_size": BATCH_BYTES,
+        "max_request_size": REQUEST_BYTES,
         "delivery_timeout_ms": 24 * 60 * 60 * 1000,
         "allow_auto_create_topics": False,
         "metrics_enabled": False,  # as for consumers

@@ -7,17 +7,13 @@ from typing import Any, Final
 
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
-from pipeline.broker.kafka.config import heartbeat_ms
+from pipeline.broker.kafka.config import BATCH_BYTES, REQUEST_BYTES, heartbeat_ms
 from pipeline.broker.kafka.oauth import TokenError, token_provider
 from pipeline.broker.librdkafka.library_log import error_heard, library
 from pipeline.ops.settings import Settings
 
 QUEUE_BYTES: Final = 4 * 1024 * 1024
 """How much a reader fetches ahead. One fetch from each broker may be added."""
-_REQUEST_BYTES: Final = 32 * 1024 * 1024
-"""Room for the largest record with its metadata in one request."""
-_BATCH_BYTES: Final = 768 * 1024
-"""As with kafka-python; less than brokers accept by default (1 MiB)."""
 _MOST_QUEUED_KIB: Final = 256 * 1024
 _MOST_QUEUED: Final = 1_000_000
 """For unacknowledged records. The product has a much lower limit (`pipeline.broker.producer`)."""
@@ -131,8 +127,8 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "enable.idempotence": True,
         "compression.type": "lz4",
         "linger.ms": settings.kafka_linger_ms,
-        "batch.size": _BATCH_BYTES,
-        "message.max.bytes": _REQUEST_BYTES,
+        "batch.size": BATCH_BYTES,
+        "message.max.bytes": REQUEST_BYTES,
         "delivery.timeout.ms": 24 * 60 * 60 * 1000,
         "queue.buffering.max.kbytes": _MOST_QUEUED_KIB,
         "queue.buffering.max.messages": _MOST_QUEUED,
