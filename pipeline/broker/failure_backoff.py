@@ -9,9 +9,10 @@ from typing import Final
 
 import structlog
 
+from pipeline.ops.once_a_minute import OnceAMinute
+
 _FIRST_S: Final = 0.1
 _LONGEST_S: Final = 5.0
-_SAID_EVERY_S: Final = 60.0
 
 
 class FailureBackoff:
@@ -23,20 +24,17 @@ class FailureBackoff:
         """``longest``: seconds of the longest pause."""
         self._log = log
         self._longest = longest
-        self._clock = clock
+        self._lines = OnceAMinute(clock)
         self._failures = 0
-        self._unsaid = 0
         self._is_told = False
         """Whether these failures were logged."""
-        self._said_at = -_SAID_EVERY_S
 
     def note(self, message: str, **fields: object) -> float:
         """Count a failure. Logs the first one, and then at most one line per minute. Returns how many seconds to wait."""
         self._failures += 1
-        self._unsaid += 1
-        if self._clock() - self._said_at >= _SAID_EVERY_S:
-            self._log.warning(message, **fields, times=self._unsaid)
-            self._said_at, self._unsaid, self._is_told = self._clock(), 0, True
+        if times := self._lines.times(None):
+            self._log.warning(message, **fields, times=times)
+            self._is_told = True
         longest: float = min(_FIRST_S * 2.0 ** min(self._failures - 1, 10), self._longest)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - so that processes do not retry in step
 
