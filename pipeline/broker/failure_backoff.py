@@ -18,12 +18,8 @@ _LONGEST_S: Final = 5.0
 class FailureBackoff:
     """Consecutive failures of one kind. Used by one thread."""
 
-    def __init__(
-        self, log: structlog.stdlib.BoundLogger, *, longest: float = _LONGEST_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """``longest``: seconds of the longest pause."""
+    def __init__(self, log: structlog.stdlib.BoundLogger, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
-        self._longest = longest
         self._lines = OnceAMinute(clock)
         self._failures = 0
         self._is_told = False
@@ -35,7 +31,7 @@ class FailureBackoff:
         if times := self._lines.times(None):
             self._log.warning(message, **fields, times=times)
             self._is_told = True
-        longest: float = min(_FIRST_S * 2.0 ** min(self._failures - 1, 10), self._longest)
+        longest: float = min(_FIRST_S * 2.0 ** min(self._failures - 1, 10), _LONGEST_S)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - so that processes do not retry in step
 
     def over(self, message: str, **fields: object) -> None:
