@@ -18,7 +18,7 @@ from typing import Final
 from pipeline.broker.api import Broker, Position
 from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.broker.producer import Producer
-from pipeline.broker.readable_topics import ReadableTopics, look_at_topics
+from pipeline.broker.readable_topics import ReadableTopics, check_topics
 from pipeline.broker.topic_ids import TopicIds
 from pipeline.endpoints.event_type_catalogue import EventTypeCatalogue
 from pipeline.ops import metrics
@@ -121,7 +121,7 @@ class AddedTopics:
             self._tell({})
             return
         try:
-            found = await in_thread(lambda: look_at_topics(self._broker, wanted), "added topics")
+            found = await in_thread(lambda: check_topics(self._broker, wanted), "added topics")
         except Exception as error:  # noqa: BLE001 - whatever it is, subscribed topics are still read, and these are checked again
             self._trouble.note("topics of event types cannot be checked; they are checked again", error=repr(error))
             self._tell({topic: f"It is not known whether {topic} can be read: {error}" for topic in wanted})

@@ -27,7 +27,7 @@ class ReadableTopics:
     ids: Mapping[str, UUID] = field(default_factory=dict)
 
 
-def look_at_topics(broker: Broker, topics: Sequence[str]) -> ReadableTopics:
+def check_topics(broker: Broker, topics: Sequence[str]) -> ReadableTopics:
     """Find out which topics can be read. Blocks.
 
     Raises:

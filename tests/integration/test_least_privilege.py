@@ -21,7 +21,7 @@ from pipeline.broker.errors import TopicError
 from pipeline.broker.factory import open_broker
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.producer import Producer
-from pipeline.broker.readable_topics import look_at_topics
+from pipeline.broker.readable_topics import check_topics
 from pipeline.endpoints.source_topics import SourceTopics
 from pipeline.ops.settings import Settings
 from schemas.topics import added_source
@@ -190,12 +190,12 @@ async def test_the_topic_of_a_new_event_type_is_made_by_who_may_and_read_when_it
         assert admin.create_missing([added_source(topic)]) == [topic]
     with pytest.raises(TopicError, match=r"grants --event-topic oms\.refunds"):  # it may not see it either
         await maker.provide("oms.refunds", is_read=False)
-    assert list((await asyncio.to_thread(look_at_topics, broker, [topic])).missing) == [topic]
+    assert list((await asyncio.to_thread(check_topics, broker, [topic])).missing) == [topic]
     await asyncio.to_thread(grant, kafka, [KafkaRight(("Describe",), "topic", (topic,)).command("User:fanout", "any:9092")])
-    refused = (await asyncio.to_thread(look_at_topics, broker, [topic])).refused
+    refused = (await asyncio.to_thread(check_topics, broker, [topic])).refused
     assert list(refused) == [topic]
     assert "uthoriz" in refused[topic]
     await asyncio.to_thread(grant, kafka, [KafkaRight(("Read",), "topic", (topic,)).command("User:fanout", "any:9092")])
-    assert list((await asyncio.to_thread(look_at_topics, broker, [topic])).readable) == [topic]
+    assert list((await asyncio.to_thread(check_topics, broker, [topic])).readable) == [topic]
     await asyncio.to_thread(grant, kafka, [KafkaRight(("Describe",), "topic", (topic,)).command("User:api", "any:9092")])
     assert "existed already" in (await maker.provide("oms.refunds", is_read=False))[0]

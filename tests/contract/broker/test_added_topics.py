@@ -13,7 +13,7 @@ import pytest
 from pipeline.broker.api import Broker, Committed, Partition, Record
 from pipeline.broker.consumer import ConsumerOptions, GroupConsumer
 from pipeline.broker.factory import open_broker
-from pipeline.broker.readable_topics import look_at_topics
+from pipeline.broker.readable_topics import check_topics
 from tests.contract.broker.backends import Backend, Heard, RealBackend, take_part
 
 
@@ -62,7 +62,7 @@ def test_members_that_know_different_topics_share_what_each_knows(backend: Backe
 def test_whether_topics_can_be_read_is_seen_without_a_group(backend: Backend) -> None:
     empty, full = backend.topic(), backend.topic(name="full")
     backend.write(Partition(full, 0), b"x")
-    found = look_at_topics(backend.broker(), [empty, full, f"{backend.prefix}nowhere"])
+    found = check_topics(backend.broker(), [empty, full, f"{backend.prefix}nowhere"])
     assert (list(found.readable), list(found.missing), found.refused) == ([empty, full], [f"{backend.prefix}nowhere"], {})
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pipeline.broker.api import Partition
 from pipeline.broker.memory.broker import MemoryBroker, MemoryFetchClient
-from pipeline.broker.readable_topics import look_at_topics
+from pipeline.broker.readable_topics import check_topics
 
 ORDERS, RETURNS = Partition("oms.orders", 0), Partition("oms.returns", 0)
 
@@ -23,7 +23,7 @@ def broker() -> MemoryBroker:
 def test_each_topic_is_readable_missing_or_refused() -> None:
     one = broker()
     one.faults.unreadable.add(RETURNS.topic)
-    found = look_at_topics(one, [ORDERS.topic, RETURNS.topic, "oms.nowhere"])
+    found = check_topics(one, [ORDERS.topic, RETURNS.topic, "oms.nowhere"])
     assert (list(found.readable), list(found.missing)) == ([ORDERS.topic], ["oms.nowhere"])
     assert list(found.refused) == [RETURNS.topic]
     assert found.ids == one.admin().ids([ORDERS.topic, RETURNS.topic])
@@ -43,5 +43,5 @@ def test_a_topic_whose_first_record_has_just_been_removed_is_readable() -> None:
 
             return Client(self)
 
-    found = look_at_topics(Expiring(broker().cluster), [ORDERS.topic, RETURNS.topic])
+    found = check_topics(Expiring(broker().cluster), [ORDERS.topic, RETURNS.topic])
     assert (list(found.readable), found.refused) == ([ORDERS.topic, RETURNS.topic], {})
