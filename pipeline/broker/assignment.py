@@ -41,7 +41,7 @@ class _Held:
         return None if commit is None else commit._replace(epoch=self.epoch)
 
 
-class Beginning(NamedTuple):
+class StartPosition(NamedTuple):
     """Where to start with a partition: at ``last.offset``."""
 
     partition: Partition
@@ -101,10 +101,10 @@ class Assignment:
         with self._lock:
             return {partition: held.epoch for partition, held in self._held.items() if held.start is None}
 
-    def begin(self, *beginnings: Beginning) -> None:
+    def begin(self, *starts: StartPosition) -> None:
         """Make partitions readable: those that were assigned together at the same time, so that one fetch asks for all of them."""
         with self._lock:
-            for partition, epoch, last, finished, progress in beginnings:
+            for partition, epoch, last, finished, progress in starts:
                 held = self._held.get(partition)
                 if held is not None and held.epoch == epoch and held.start is None:
                     held.tracker, held.start, held.last = OffsetTracker(finished, progress), last.offset, last

@@ -19,7 +19,7 @@ from typing import Final
 
 from pipeline.broker.added_subscription import AddedSubscription
 from pipeline.broker.api import Broker, Committed, GroupClient, Membership, Partition, Receipt, Record
-from pipeline.broker.assignment import Assignment, Beginning, committed_of
+from pipeline.broker.assignment import Assignment, StartPosition, committed_of
 from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.broker.lease import Lease
@@ -323,7 +323,7 @@ class Member:
         if not unready:
             return
         committed, bounds = client.committed(unready), client.bounds(unready)
-        beginnings = []
+        starts = []
         for partition, epoch in unready.items():
             start = starting_point(self._group, partition, committed.get(partition), bounds[partition])
             if start.missing is not None:
@@ -337,8 +337,8 @@ class Member:
                     partition=str(partition),
                     offset=start.last.offset,
                 )
-            beginnings.append(Beginning(partition, epoch, start.last, start.finished, start.progress))
-        self._assignment.begin(*beginnings)
+            starts.append(StartPosition(partition, epoch, start.last, start.finished, start.progress))
+        self._assignment.begin(*starts)
 
     def _commit(self, client: GroupClient) -> None:
         commits = self._assignment.committable()

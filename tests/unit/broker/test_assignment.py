@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.broker.api import Committed, Partition
-from pipeline.broker.assignment import Assignment, Beginning
+from pipeline.broker.assignment import Assignment, StartPosition
 from pipeline.core.offsets import Commit
 from tests.property_examples import examples
 
@@ -286,7 +286,7 @@ def test_the_oldest_is_the_lowest_unfinished_record_of_each_partition() -> None:
 
 def test_what_an_earlier_assignment_finished_is_not_the_oldest() -> None:
     assignment = held(A)
-    assignment.begin(Beginning(A, epoch_of(assignment), Committed(0), [0]))
+    assignment.begin(StartPosition(A, epoch_of(assignment), Committed(0), [0]))
     assert not assignment.start(A, epoch_of(assignment), 0, since=1.0)
     assert assignment.start(A, epoch_of(assignment), 1, since=2.0)
     assert assignment.oldest() == {A: 2.0}
@@ -295,7 +295,7 @@ def test_what_an_earlier_assignment_finished_is_not_the_oldest() -> None:
 def test_what_came_together_is_ready_together() -> None:
     """A fetch that asks for some of it holds up the rest: the broker keeps it for a while."""
     assignment = held(A, B)
-    first, second = (Beginning(place, epoch_of(assignment, place), Committed(at)) for place, at in ((A, 3), (B, 5)))
-    gone = Beginning(Partition("gone", 0), 77, Committed(0))
+    first, second = (StartPosition(place, epoch_of(assignment, place), Committed(at)) for place, at in ((A, 3), (B, 5)))
+    gone = StartPosition(Partition("gone", 0), 77, Committed(0))
     assignment.begin(first, gone, second)
     assert assignment.ready() == {A: (first.epoch, 3), B: (second.epoch, 5)}

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from consumers.fanout import FanOut
 from pipeline.broker.api import Committed, Partition
-from pipeline.broker.assignment import Assignment, Beginning
+from pipeline.broker.assignment import Assignment, StartPosition
 from pipeline.broker.errors import PublishError
 from pipeline.core.offsets import Commit
 from pipeline.core.record_progress import RecordProgress
@@ -38,7 +38,7 @@ async def hold_the_partition(fan_out: FanOut, *progress: RecordProgress) -> None
     consumer, assignment = fan_out.worker.consumer, assignment_of(fan_out)
     consumer._loop = asyncio.get_running_loop()
     assignment.assign([PARTITION])
-    assignment.begin(Beginning(PARTITION, 1, Committed(OFFSET), (), progress))
+    assignment.begin(StartPosition(PARTITION, 1, Committed(OFFSET), (), progress))
     assert assignment.start(PARTITION, 1, OFFSET)
     consumer._member.lease.prove(consumer._broker.clock())
 
