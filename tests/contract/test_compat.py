@@ -69,7 +69,7 @@ async def test_a_poll_asks_no_other_thread(bootstrap_servers: str, topic_prefix:
 
 def _consumer(settings: Settings, topic: TopicSpec) -> KafkaConsumer:
     consumer = KafkaConsumer(**consumer_config(settings) | {"group_id": None})
-    Speedups().wait_cheaply(consumer)
+    Speedups().speed_up_reader(consumer)
     partition = TopicPartition(topic.name, 0)
     consumer.assign([partition])
     consumer.seek_to_beginning(partition)

@@ -54,17 +54,17 @@ class Hooks:
         """The configuration of a client."""
         return config
 
-    def ask_for_the_join(self, consumer: KafkaConsumer) -> None:
+    def request_join(self, consumer: KafkaConsumer) -> None:
         """For a group member, called before each poll."""
 
-    def poll_cheaply(self, consumer: KafkaConsumer) -> None:
+    def speed_up_member(self, consumer: KafkaConsumer) -> None:
         """For a group member, called once."""
 
-    def wait_cheaply(self, consumer: KafkaConsumer) -> Callable[[], None] | None:  # noqa: ARG002 - as below
+    def speed_up_reader(self, consumer: KafkaConsumer) -> Callable[[], None] | None:  # noqa: ARG002 - as below
         """For a reader, called once. Returns a function that ends its poll from another thread; None if there is none."""
         return None
 
-    def hold_longer(self, consumer: KafkaConsumer, milliseconds: int) -> None:
+    def set_fetch_wait(self, consumer: KafkaConsumer, milliseconds: int) -> None:
         """For a reader: from now on, the broker may hold a fetch for this long."""
 
     def wait_while_full(self, producer: KafkaProducer) -> None:
@@ -85,7 +85,7 @@ class Speedups(Hooks):
     def configure(self, config: dict[str, Any]) -> dict[str, Any]:
         return config | {"selector": SparingSelector}
 
-    def ask_for_the_join(self, consumer: KafkaConsumer) -> None:
+    def request_join(self, consumer: KafkaConsumer) -> None:
         """Request the join that the member must make or has started, until it is over.
 
         If kafka-python starts a join because a topic has grown, and the join ends between two polls, kafka-python forgets it.
@@ -95,14 +95,14 @@ class Speedups(Hooks):
         if coordinator.need_rejoin() or coordinator.rejoining:
             coordinator.request_rejoin()
 
-    def poll_cheaply(self, consumer: KafkaConsumer) -> None:
+    def speed_up_member(self, consumer: KafkaConsumer) -> None:
         coordinator = consumer._coordinator  # noqa: SLF001
         _trust_connection(coordinator)
         # The I/O thread sends heartbeats. While the answer to one is overdue (the broker hangs), no poll would wait at all.
         coordinator.time_to_next_poll = lambda: math.inf
         _end_with_the_join(consumer)
 
-    def wait_cheaply(self, consumer: KafkaConsumer) -> Callable[[], None] | None:
+    def speed_up_reader(self, consumer: KafkaConsumer) -> Callable[[], None] | None:
         fetches = _Fetches(consumer._fetcher)  # noqa: SLF001
         # Only heartbeats need an I/O thread, and a reader sends none. Work that is due between two polls (metadata) is done in the
         # next one.
@@ -110,7 +110,7 @@ class Speedups(Hooks):
         consumer._fetcher.fetch_records = fetches.fetch_records  # noqa: SLF001
         return fetches.end_poll
 
-    def hold_longer(self, consumer: KafkaConsumer, milliseconds: int) -> None:
+    def set_fetch_wait(self, consumer: KafkaConsumer, milliseconds: int) -> None:
         """kafka-python reads this configuration for each fetch."""
         consumer._fetcher.config["fetch_max_wait_ms"] = milliseconds  # noqa: SLF001
 

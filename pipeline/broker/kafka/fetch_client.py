@@ -54,7 +54,7 @@ class KafkaFetchClient:
             self._consumer = KafkaConsumer(**met | own)
         self._hooks = hooks
         self._has_long_polls = config["fetch_max_wait_ms"] >= _SHORT_MS
-        self._end_poll = hooks.wait_cheaply(self._consumer)
+        self._end_poll = hooks.speed_up_reader(self._consumer)
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         before = self._consumer.assignment()
@@ -80,7 +80,7 @@ class KafkaFetchClient:
 
     def allow_long_polls(self) -> None:
         if self._has_long_polls:
-            self._hooks.hold_longer(self._consumer, _PATIENT_MS)
+            self._hooks.set_fetch_wait(self._consumer, _PATIENT_MS)
 
     def rest(self) -> None:
         """Nothing to do: the next poll sees all events."""

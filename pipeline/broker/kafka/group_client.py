@@ -69,7 +69,7 @@ class KafkaGroupClient:
             joining["group_instance_id"] = instance_id
         with opening_session(config) as met:
             self._consumer = KafkaConsumer(**met | joining)
-        hooks.poll_cheaply(self._consumer)
+        hooks.speed_up_member(self._consumer)
         self._listener = _Listener(self._consumer, listener)
         self.subscribe(identity.topics)
 
@@ -77,7 +77,7 @@ class KafkaGroupClient:
         self._consumer.subscribe(list(topics), listener=self._listener)
 
     def poll(self, seconds: float) -> None:
-        self._hooks.ask_for_the_join(self._consumer)
+        self._hooks.request_join(self._consumer)
         try:
             self._consumer.poll(timeout_ms=max(round(seconds * 1000), self._hooks.least_poll_ms))
         except KafkaError as error:

@@ -31,7 +31,7 @@ def silent_broker() -> Iterator[int]:
 def test_polls_wait_while_the_answer_to_a_heartbeat_is_overdue(silent_broker: int, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{silent_broker}")
     consumer = KafkaConsumer(**consumer_config(settings), group_id="group", api_version=(2, 6))
-    Speedups().poll_cheaply(consumer)
+    Speedups().speed_up_member(consumer)
     rounds = _counted(monkeypatch, KafkaConsumer, "_poll_once")
     try:
         # All that is assigned is paused, as with the retry: nothing is due yet.
@@ -55,7 +55,7 @@ def test_a_poll_of_a_member_ends_with_the_join(silent_broker: int, monkeypatch: 
     """And not when its time is over, here a day."""
     settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{silent_broker}")
     consumer = KafkaConsumer(**consumer_config(settings), group_id="group", api_version=(2, 6))
-    Speedups().poll_cheaply(consumer)
+    Speedups().speed_up_member(consumer)
     try:
         consumer.assign([PARTITION])
         consumer.seek(PARTITION, 0)
