@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 from pipeline.broker.errors import NoSessionError, UnavailableError
 from pipeline.broker.kafka.bootstrap import reach_brokers
 from pipeline.broker.kafka.config import client_config
-from pipeline.broker.kafka.replication import TopicMetadata, ids_of, what_fails
+from pipeline.broker.kafka.replication import TopicMetadata, ids_of, topic_problem
 from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.daemon_threads import in_thread
 from pipeline.ops.settings import Settings
@@ -96,7 +96,7 @@ class BrokerProbe:
             self._look_at_configs(self._session(), [topic["name"] for topic in topics])
         self.on_ids(ids_of(topics))
         in_sync = {name: int(config.get(_IN_SYNC, "1")) for name, config in self._configs.items()}
-        return what_fails(topics, read=self._read, written=self._written, in_sync=in_sync)
+        return topic_problem(topics, read=self._read, written=self._written, in_sync=in_sync)
 
     def _session(self) -> KafkaAdminClient:
         if self._client is None:

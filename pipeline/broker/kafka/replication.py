@@ -48,7 +48,7 @@ def ids_of(topics: Iterable[TopicMetadata]) -> dict[str, UUID]:
     return {name: topic_id for name, topic_id in found.items() if topic_id.int}
 
 
-def what_fails(
+def topic_problem(
     topics: Iterable[TopicMetadata], *, read: Collection[str], written: Collection[str], in_sync: Mapping[str, int]
 ) -> str | None:
     """Why records cannot be read or written, in words; None if they can.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.broker.kafka.replication import what_fails
+from pipeline.broker.kafka.replication import topic_problem
 
 
 def topic(name: str, *in_sync: int, leaderless: tuple[int, ...] = ()) -> dict[str, Any]:
@@ -28,33 +28,33 @@ ROLE: dict[str, Any] = {"read": {ORDERS}, "written": {ATTEMPTS}, "in_sync": {ATT
 
 
 def test_all_is_well() -> None:
-    assert what_fails([topic(ATTEMPTS, 3, 2), topic(ORDERS, 3, 3)], **ROLE) is None
-    assert what_fails([], **ROLE) is None, "who starts makes what is missing"
+    assert topic_problem([topic(ATTEMPTS, 3, 2), topic(ORDERS, 3, 3)], **ROLE) is None
+    assert topic_problem([], **ROLE) is None, "who starts makes what is missing"
 
 
 def test_too_few_in_sync_for_a_write() -> None:
-    assert what_fails([topic(ATTEMPTS, 1, 3, 1)], **ROLE) == (
+    assert topic_problem([topic(ATTEMPTS, 1, 3, 1)], **ROLE) == (
         "A broker answers, but not every topic can be used. webhooks.attempts, partitions 0, 2: 1 replica is in sync, and min.insync.replicas "
         "is 2, so writes are refused. Bring the missing brokers back."
     )
 
 
 def test_what_is_only_read_needs_a_leader_and_no_more() -> None:
-    assert what_fails([topic(ORDERS, 1)], **ROLE) is None
-    found = what_fails([topic(ORDERS, 1, 1, leaderless=(1,))], **ROLE) or ""
+    assert topic_problem([topic(ORDERS, 1)], **ROLE) is None
+    found = topic_problem([topic(ORDERS, 1, 1, leaderless=(1,))], **ROLE) or ""
     assert "oms.orders, partition 1: no leader, so nothing can be read or written" in found
 
 
 def test_topics_of_others_do_not_matter() -> None:
-    assert what_fails([topic("payments", 0, leaderless=(0,))], **ROLE) is None
+    assert topic_problem([topic("payments", 0, leaderless=(0,))], **ROLE) is None
 
 
 def test_where_the_minimum_is_not_known_one_is_enough() -> None:
-    assert what_fails([topic(ATTEMPTS, 1)], **ROLE | {"in_sync": {}}) is None
+    assert topic_problem([topic(ATTEMPTS, 1)], **ROLE | {"in_sync": {}}) is None
 
 
 def test_many_topics_make_one_sentence_that_can_be_read() -> None:
     names = [f"webhooks.delay.{number}s" for number in range(30)]
-    found = what_fails([topic(name, 0) for name in names], read=(), written=names, in_sync={}) or ""
+    found = topic_problem([topic(name, 0) for name in names], read=(), written=names, in_sync={}) or ""
     assert "; and 27 more topics." in found
     assert len(found) < 600
