@@ -9,7 +9,7 @@ from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from pipeline.broker.kafka.config import BATCH_BYTES, REQUEST_BYTES, heartbeat_ms
 from pipeline.broker.kafka.oauth import TokenError, token_provider
-from pipeline.broker.librdkafka.library_log import error_heard, library
+from pipeline.broker.librdkafka.library_log import library, log_error
 from pipeline.ops.settings import Settings
 
 QUEUE_BYTES: Final = 4 * 1024 * 1024
@@ -57,7 +57,7 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "metadata.max.age.ms": 3 * settings.kafka_metadata_max_age_ms,
         "log.connection.close": False,  # brokers close idle connections
         "logger": library,
-        "error_cb": error_heard,
+        "error_cb": log_error,
     }
     if settings.kafka_ssl_cafile:
         config["ssl.ca.location"] = str(settings.kafka_ssl_cafile)

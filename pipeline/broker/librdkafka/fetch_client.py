@@ -13,7 +13,7 @@ from pipeline.broker.api import Fetched, OffsetRange, Partition
 from pipeline.broker.errors import BrokerError, OutOfRangeError, UnavailableError
 from pipeline.broker.librdkafka.config import QUEUE_BYTES, reader_config
 from pipeline.broker.librdkafka.errors import GROUP_ERRORS, OUT_OF_RANGE, PARTITION_END, ours, translated
-from pipeline.broker.librdkafka.library_log import heard_by
+from pipeline.broker.librdkafka.library_log import with_error_log
 from pipeline.broker.librdkafka.session import close_within, open_session, require_brokers
 from pipeline.ops.settings import Settings
 
@@ -74,7 +74,7 @@ class LibrdkafkaFetchClient:
         self._failure: BrokerError | None = None
         require_brokers(settings)
         config = reader_config(settings, partition_bytes=partition_bytes, read_committed=read_committed)
-        self._config = config | {"error_cb": heard_by(hear)}
+        self._config = config | {"error_cb": with_error_log(hear)}
         self._consumer = Consumer(self._config)
         try:
             open_session(self._consumer, settings, said)

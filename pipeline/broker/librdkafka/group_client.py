@@ -17,7 +17,7 @@ from pipeline.broker.kafka.leave_group import remove_static_member
 from pipeline.broker.librdkafka.config import member_config
 from pipeline.broker.librdkafka.errors import error_of, is_fatal, ours
 from pipeline.broker.librdkafka.fetch_client import bounds
-from pipeline.broker.librdkafka.library_log import heard_by
+from pipeline.broker.librdkafka.library_log import with_error_log
 from pipeline.broker.librdkafka.session import close_within, open_session, require_brokers
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
@@ -77,7 +77,7 @@ class LibrdkafkaGroupClient:
         require_brokers(settings)
         self._consumer = Consumer(
             member_config(settings, group, instance_id)
-            | {"error_cb": heard_by(self._errors.append), "stats_cb": self._measured, "on_commit": self._answered}
+            | {"error_cb": with_error_log(self._errors.append), "stats_cb": self._measured, "on_commit": self._answered}
         )
         try:
             open_session(self._consumer, settings, self._errors)

@@ -35,17 +35,17 @@ class LibrdkafkaLog(LibraryLog):
         )
 
 
-def error_heard(error: KafkaError) -> None:
+def log_error(error: KafkaError) -> None:
     """Called by librdkafka with an error that concerns no record: unavailable brokers, a refused login."""
     level = logging.DEBUG if error.code() in BROKERS_AWAY else logging.WARNING
     library.log(level, "%s [%s] %s", error.name(), "error", error.str())
 
 
-def heard_by(*more: Callable[[KafkaError], None]) -> Callable[[KafkaError], None]:
+def with_error_log(*more: Callable[[KafkaError], None]) -> Callable[[KafkaError], None]:
     """An ``error_cb`` that also calls others."""
 
     def heard(error: KafkaError) -> None:
-        error_heard(error)
+        log_error(error)
         for each in more:
             each(error)
 

@@ -13,7 +13,7 @@ from pipeline.broker.api import Pending, Position
 from pipeline.broker.errors import BrokerError, NoSessionError, PublishError, UnavailableError
 from pipeline.broker.librdkafka.config import producer_config
 from pipeline.broker.librdkafka.errors import UNKNOWN_PARTITION, error_of, is_fatal, ours, translated
-from pipeline.broker.librdkafka.library_log import heard_by
+from pipeline.broker.librdkafka.library_log import with_error_log
 from pipeline.broker.librdkafka.session import close_within, open_session, require_brokers
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
@@ -125,7 +125,7 @@ class LibrdkafkaProducerClient:
         self._said.clear()
 
     def _connect(self, **special: object) -> Producer:
-        heard = {"error_cb": heard_by(self._said.append)}
+        heard = {"error_cb": with_error_log(self._said.append)}
         return Producer(
             producer_config(self._settings) | heard | {name.replace("_", "."): value for name, value in special.items()}
         )

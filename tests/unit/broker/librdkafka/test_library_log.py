@@ -7,7 +7,7 @@ import logging
 from confluent_kafka import KafkaError
 from structlog.testing import capture_logs
 
-from pipeline.broker.librdkafka.library_log import LibrdkafkaLog, error_heard
+from pipeline.broker.librdkafka.library_log import LibrdkafkaLog, log_error
 
 
 def line(kind: str, text: str) -> logging.LogRecord:
@@ -34,6 +34,6 @@ def test_each_kind_is_said_once_a_minute() -> None:
 
 def test_errors_of_a_client_are_heard() -> None:
     with capture_logs() as logs:
-        error_heard(KafkaError(KafkaError._ALL_BROKERS_DOWN, "2/2 brokers are down"))
-        error_heard(KafkaError(KafkaError._AUTHENTICATION, "refused"))
+        log_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "2/2 brokers are down"))
+        log_error(KafkaError(KafkaError._AUTHENTICATION, "refused"))
     assert [entry["log_level"] for entry in logs] == ["debug", "warning"]
