@@ -23,7 +23,7 @@ from pipeline.ops.logs import logger
 
 log = logger(__name__)
 
-_LOOK_AFTER_S: Final = 0.015
+_CHECK_ACKS_AFTER_S: Final = 0.015
 """Each check wakes the event loop, and because of `kafka_linger_ms` nothing is acknowledged sooner. At 200 deliveries per second,
 a check every 4 ms was a sixth of what a delivery costs the fan-out.
 """
@@ -94,7 +94,7 @@ class Producer:
         self._serving = FailureBackoff(log)
         self._waiting_again: dict[int, _Send] = {}
         """Records that were not acknowledged and are about to be sent again, by their ``id()``."""
-        self._looking = False
+        self._is_check_scheduled = False
         self._closing = False
         self.stamp: Callable[[], int | None] = lambda: None
         """The timestamp of records that are sent, in milliseconds since 1970; None: that of the wall clock."""
@@ -107,7 +107,7 @@ class Producer:
         """
         self._loop = asyncio.get_running_loop()
         self._client = await in_thread(lambda: self._broker.producer_client(self._topics), "producer start")
-        self._seldom = self._loop.call_later(_SELDOM_S, self._look_seldom)
+        self._seldom = self._loop.call_later(_SELDOM_S, self._check_acks_seldom)
         metrics.UNACKNOWLEDGED.set_function(lambda: float(sum(map(len, self._outstanding.values()))))
 
     async def close(self) -> None:
@@ -115,7 +115,7 @@ class Producer:
         self._closing = True
         self._seldom.cancel()
         await asyncio.to_thread(self._client.close, _CLOSE_TIMEOUT_S)
-        self._look()
+        self._check_acks()
 
     def send(
         self,
@@ -163,7 +163,7 @@ class Producer:
             return
         turn: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append((size, turn))
-        self._look_later()
+        self._check_acks_later()
         await turn
 
     def problem(self) -> str | None:
@@ -213,26 +213,26 @@ class Producer:
             self._failed(send, error)
             return
         self._outstanding.setdefault((send.topic, partition), deque()).append((pending, send))
-        self._look_later()
+        self._check_acks_later()
 
     def _send_again(self, send: _Send) -> None:
         self._waiting_again.pop(id(send), None)
         self._send(send)
 
-    def _look_later(self) -> None:
-        if not self._looking:
-            self._looking = True
-            self._loop.call_later(_LOOK_AFTER_S, self._look)
+    def _check_acks_later(self) -> None:
+        if not self._is_check_scheduled:
+            self._is_check_scheduled = True
+            self._loop.call_later(_CHECK_ACKS_AFTER_S, self._check_acks)
 
-    def _look_seldom(self) -> None:
-        if not self._looking:
-            self._look()
+    def _check_acks_seldom(self) -> None:
+        if not self._is_check_scheduled:
+            self._check_acks()
         if not self._closing:
-            self._seldom = self._loop.call_later(_SELDOM_S, self._look_seldom)
+            self._seldom = self._loop.call_later(_SELDOM_S, self._check_acks_seldom)
 
-    def _look(self) -> None:
+    def _check_acks(self) -> None:
         """Settle the records that were acknowledged since the last check."""
-        self._looking = left = False
+        self._is_check_scheduled = left = False
         try:
             self._client.serve()
         except Exception as error:  # noqa: BLE001 - whatever it is: acknowledged records must be settled, now and later
@@ -246,7 +246,7 @@ class Producer:
         metrics.UNACKNOWLEDGED_BYTES.set(self._bytes)
         self._let_in()
         if (left or self._waiting) and not self._closing:
-            self._look_later()
+            self._check_acks_later()
 
     def _let_in(self) -> None:
         """Wake waiting callers, in their order, as long as there is room."""
