@@ -86,9 +86,9 @@ class GroupConsumer:
         self._on_revoked = on_revoked
         self.on_missing = on_missing
         """Called on the threads of this consumer."""
-        self._told_until: dict[Partition, int] = {}
+        self._reported_until: dict[Partition, int] = {}
         """The offset below which missing records were already reported."""
-        self._telling = threading.Lock()
+        self._report_lock = threading.Lock()
         self._partition_fetch_bytes = options.partition_fetch_bytes
         self._read_committed = options.read_committed
         self._assignment = Assignment()
@@ -371,11 +371,11 @@ class GroupConsumer:
 
     def _missing(self, found: MissingOffsets) -> None:
         """Report each record once: if the commit that would pass it fails, it is found missing again."""
-        with self._telling:
-            missing = found.beyond(self._told_until.get(found.partition, 0))
+        with self._report_lock:
+            missing = found.beyond(self._reported_until.get(found.partition, 0))
             if missing is None:
                 return
-            self._told_until[missing.partition] = missing.until
+            self._reported_until[missing.partition] = missing.until
         topic, number = missing.partition
         metrics.RECORDS_MISSING.labels(self._group, topic).inc(missing.records)
         log.error(

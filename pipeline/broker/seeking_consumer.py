@@ -81,7 +81,7 @@ class SeekingConsumer:
         """The partitions that are read, and the epochs of their assignments."""
         self._requests: dict[int, _Request] = {}
         self._positions: dict[int, int] = {}
-        self._told_below: dict[int, int] = {}
+        self._reported_below: dict[int, int] = {}
         """The offset below which missing records were already reported."""
         self._cut: dict[int, float] = {}
         """Partitions whose log ends below the requested offset, and when to check again."""
@@ -219,7 +219,7 @@ class SeekingConsumer:
         before, self._epochs = self._epochs, epochs
         for number in before:
             if epochs.get(number) != before[number]:
-                for known in (self._requests, self._positions, self._told_below, self._cut):
+                for known in (self._requests, self._positions, self._reported_below, self._cut):
                     known.pop(number, None)
         positions = {number: self._positions.get(number, start) for number, (_, start) in ready.items()}
         client.assign({Partition(self._topic, number): position for number, position in positions.items()})
@@ -322,9 +322,9 @@ class SeekingConsumer:
             number, request = place.number, self._requests[place.number]
             position = self._positions.get(number, bounds.first)
             if position < bounds.first:
-                if missing := overtaken(self._group, place, max(position, self._told_below.get(number, 0)), bounds):
+                if missing := overtaken(self._group, place, max(position, self._reported_below.get(number, 0)), bounds):
                     self._missing(missing)
-                request.offset = self._told_below[number] = bounds.first
+                request.offset = self._reported_below[number] = bounds.first
             elif position > bounds.end:
                 if times := self._cuts.times(number):
                     log.error(

@@ -32,9 +32,9 @@ class MissingOffsets:
             "group was so far behind."
         )
 
-    def beyond(self, told_until: int) -> MissingOffsets | None:
+    def beyond(self, reported_until: int) -> MissingOffsets | None:
         """The part at or above an offset, because the rest was already reported; None if nothing remains."""
-        first = max(self.first_offset, told_until)
+        first = max(self.first_offset, reported_until)
         records = min(self.records, self.until - first)
         return MissingOffsets(self.group, self.partition, first, self.until, records) if records > 0 else None
 
