@@ -26,14 +26,14 @@ from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, O
 
 _PASSES = (RebalanceInProgressError, CommitFailedError, KafkaTimeoutError, BrokerNotAvailableError)
 """Temporary errors that kafka-python does not call retriable."""
-_PUT_OUT = (UnknownMemberIdError, IllegalGenerationError, FencedInstanceIdError)
+_REMOVED = (UnknownMemberIdError, IllegalGenerationError, FencedInstanceIdError)
 
 
 def ours(error: KafkaError) -> BrokerError:
     """Our error for an error of kafka-python."""
     if isinstance(error, OffsetOutOfRangeError | LogTruncationError) and error.args and isinstance(error.args[0], dict):
         return OutOfRangeError([Partition(*partition) for partition in error.args[0]])
-    if isinstance(error, _PUT_OUT):
+    if isinstance(error, _REMOVED):
         return NotMemberError(f"{type(error).__name__}: {error}")
     if isinstance(error, OffsetMetadataTooLargeError):
         return MetadataError("the brokers' offset.metadata.max.bytes is less than 4096, Kafka's default")

@@ -12,7 +12,7 @@ from pipeline.broker.errors import BrokerError, NotMemberError, RefusedError, Un
 
 # The names of librdkafka's own codes begin with an underscore, but they are public.
 # ruff: noqa: SLF001
-_PUT_OUT: Final = frozenset(
+_REMOVED: Final = frozenset(
     {
         KafkaError.UNKNOWN_MEMBER_ID,
         KafkaError.ILLEGAL_GENERATION,
@@ -103,7 +103,7 @@ def is_fatal(error: KafkaError) -> bool:
 def ours(error: KafkaError) -> BrokerError:
     """Our error for an error of librdkafka."""
     text, code = f"{error.name()}: {error.str()}", error.code()
-    if code in _PUT_OUT:
+    if code in _REMOVED:
         return NotMemberError(text)
     if code in _FORBIDDEN:
         return RefusedError(f"Kafka does not allow it: {text}")

@@ -122,7 +122,7 @@ class MemoryGroupClient:
             try:
                 must_join = not self._member.member_id or coordinator.heartbeat(self._group, self._member)
             except NotMemberError:
-                self._was_put_out()
+                self._was_removed()
                 must_join = True
             if must_join:
                 coordinator.join(self._group, self._member, self._owned)
@@ -135,7 +135,7 @@ class MemoryGroupClient:
         if has_changed:
             self._take_over()
 
-    def _was_put_out(self) -> None:
+    def _was_removed(self) -> None:
         lost, self._owned = self._owned, frozenset()
         self._member, self._identity = self._new_member(), None
         if lost and self._broker.faults.tells_of_losses:

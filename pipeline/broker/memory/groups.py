@@ -66,7 +66,7 @@ class Coordinator:
     def join(self, name: str, member: GroupMember, owned: Collection[Partition]) -> None:
         """Join or rejoin: the group's join continues."""
         group = self.group(name)
-        self._put_out_the_silent(group)
+        self._remove_expired(group)
         if member.member_id not in group.members and self._admit(group, member) and not group.is_joining:
             return
         member.heard_at = self._clock()
@@ -82,7 +82,7 @@ class Coordinator:
             NotMemberError: the group has removed it.
         """
         group = self.group(name)
-        self._put_out_the_silent(group)
+        self._remove_expired(group)
         self._known(group, member)
         member.heard_at = self._clock()
         if not group.is_joining and self._wanted(group) != {p for each in group.members.values() for p in each.assigned}:
@@ -99,7 +99,7 @@ class Coordinator:
             MetadataError: there is too much metadata.
         """
         group = self.group(name)
-        self._put_out_the_silent(group)
+        self._remove_expired(group)
         self._known(group, member)
         if any(len(each.metadata.encode()) > self.most_metadata for each in commits.values()):
             raise MetadataError("too much metadata")
@@ -118,7 +118,7 @@ class Coordinator:
             NotMemberError: the group has removed it.
         """
         group = self.group(name)
-        self._put_out_the_silent(group)
+        self._remove_expired(group)
         self._known(group, member)
         if member.topics != tuple(topics):
             member.topics = tuple(topics)
@@ -160,14 +160,14 @@ class Coordinator:
             member.has_joined = member is but
 
     def _end_join(self, group: ConsumerGroup) -> None:
-        self._put_out_the_silent(group)
+        self._remove_expired(group)
         if not group.is_joining or not all(member.has_joined for member in group.members.values()):
             return
         group.is_joining = False
         group.generation += 1
         self._assign(group)
 
-    def _put_out_the_silent(self, group: ConsumerGroup) -> None:
+    def _remove_expired(self, group: ConsumerGroup) -> None:
         now = self._clock()
         for member in list(group.members.values()):
             if member.is_alive():
