@@ -94,7 +94,7 @@ class PartitionProcessors(Generic[ProcessorT]):
         tasks = [task for _, task in self._processors.values()]
         for processor in self.all:
             processor.stop()
-        self.consumer.hurry()
+        self.consumer.stop_waiting()
         if tasks:
             await asyncio.wait(tasks, timeout=drain_seconds)
         try:

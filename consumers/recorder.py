@@ -94,7 +94,7 @@ class Recorder:
     async def stop(self, drain_seconds: float) -> None:
         """Write what is queued, commit, leave the group."""
         for queue in self._queues.values():
-            queue.hurry()
+            queue.stop_waiting()
         try:
             await self.consumer.stop(drain_seconds)
         finally:  # also if the poll loop failed: no queue continues without a store

@@ -97,7 +97,7 @@ class PartitionQueue:
         self._waiting: deque[Record] = deque()
         self._waiting_bytes = 0
         self._changed = asyncio.Event()
-        self._hurry = False
+        self._no_waiting = False
         self._closed = False
         self.task = asyncio.create_task(self._run())
 
@@ -106,9 +106,9 @@ class PartitionQueue:
         self._waiting_bytes += record.size
         self._changed.set()
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         """Do not wait for batches to fill up."""
-        self._hurry = True
+        self._no_waiting = True
         self._changed.set()
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class PartitionQueue:
             self._changed.clear()
             await self._changed.wait()
         deadline = time.monotonic() + batch_seconds(self._settings.recorder_batch_seconds, time.time())
-        while not self._is_full() and not self._hurry and (left := deadline - time.monotonic()) > 0:
+        while not self._is_full() and not self._no_waiting and (left := deadline - time.monotonic()) > 0:
             self._changed.clear()
             try:
                 async with asyncio.timeout(left):

@@ -87,7 +87,7 @@ class SeekingConsumer:
         """Partitions whose log ends below the requested offset, and when to check again."""
         self._cuts = OnceAMinute(broker.clock)
         self._client: FetchClient | None = None
-        self._is_hurried = False
+        self._no_waiting = False
         self._assignment.on_change = self._end_wait
         self._trouble = FailureBackoff(log)
         self._turned_at = self._read_at = broker.clock()
@@ -113,9 +113,9 @@ class SeekingConsumer:
         self._stopping.set()
         self._end_wait()
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         """Answer requests without waiting for records: the callers are about to stop."""
-        self._is_hurried = True
+        self._no_waiting = True
         self._end_wait()
 
     def _end_wait(self) -> None:
@@ -275,7 +275,7 @@ class SeekingConsumer:
 
     def _poll_seconds(self, client: FetchClient, now: float) -> float:
         """At most until the next request must be answered without records."""
-        if now - self._read_at < _BUSY_S or self._is_hurried:
+        if now - self._read_at < _BUSY_S or self._no_waiting:
             return _BUSY_POLL_S
         left = min(request.until for number, request in self._requests.items() if number not in self._cut) - now
         return min(left if left > 0 else _DOUBT_POLL_S, client.longest_poll)
@@ -302,7 +302,7 @@ class SeekingConsumer:
             place = Partition(self._topic, number)
             # The end in a fetch response is right on every broker; ListOffsets(LATEST) is not (too low on the embedded one).
             position, end = client.position(place), client.end(place)
-            if (now >= request.until or self._is_hurried) and position is not None and end is not None and position >= end:
+            if (now >= request.until or self._no_waiting) and position is not None and end is not None and position >= end:
                 self._answer(number, FetchedPage([], position, is_end=True))
 
     def _answer(self, number: int, fetched: FetchedPage) -> None:

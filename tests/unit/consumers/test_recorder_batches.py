@@ -67,7 +67,7 @@ async def test_nothing_waits_when_there_is_a_hurry(scenes: list[Scene]) -> None:
     scene.add(0, 1)
     await settle()
 
-    scene.queue.hurry()
+    scene.queue.stop_waiting()
     await settle()
     assert scene.writer.appended == [[0, 1]]
     scene.add(2)
