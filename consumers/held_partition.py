@@ -228,7 +228,7 @@ class HeldPartition:
             return
         context = self._context
         # If the process was frozen, another one may own the partition by now. The poll thread finds out.
-        while not context.consumer.is_sure:  # noqa: ASYNC110
+        while not context.consumer.is_member_for_sure:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         await context.until_there_is_room()
         await asyncio.gather(*map(context.release, chunk))

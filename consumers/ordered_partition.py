@@ -345,7 +345,7 @@ class OrderedPartition:
 
         A process that was frozen does not know immediately: the poll thread finds out.
         """
-        while not self._context.consumer.is_sure:  # noqa: ASYNC110
+        while not self._context.consumer.is_member_for_sure:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         return self._context.consumer.keeps(self._partition)
 

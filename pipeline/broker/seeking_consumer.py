@@ -157,12 +157,12 @@ class SeekingConsumer:
         self._assignment.oldest()  # drops finished records
 
     @property
-    def is_sure(self) -> bool:
+    def is_member_for_sure(self) -> bool:
         """Whether the partitions are certainly still ours (see `pipeline.broker.lease`)."""
         return self._member.lease.is_valid()
 
     def keeps(self, partition: int) -> bool:
-        """Whether the partition is assigned to this process, as far as it knows (see :attr:`is_sure`)."""
+        """Whether the partition is assigned to this process, as far as it knows (see :attr:`is_member_for_sure`)."""
         return self._assignment.epoch(Partition(self._topic, partition)) is not None
 
     def problem(self) -> str | None:

@@ -132,7 +132,7 @@ class Kafka(Producer):
 class FakeSeekingConsumer:
     """Reads the topic in memory, a few records at a time."""
 
-    is_sure = True
+    is_member_for_sure = True
 
     def __init__(self, kafka: Kafka, most: int = 5, commit_every: int = 1) -> None:
         """``commit_every``: after so many fetches, what was to be committed is; commits are not made at once."""
