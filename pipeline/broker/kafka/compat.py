@@ -83,7 +83,7 @@ class Speedups(Hooks):
         kafka.net.manager.KafkaTCPTransport, kafka.net.manager.KafkaSSLTransport = _transports()
 
     def configure(self, config: dict[str, Any]) -> dict[str, Any]:
-        return config | {"selector": SparingSelector}
+        return config | {"selector": FewWaitsSelector}
 
     def request_join(self, consumer: KafkaConsumer) -> None:
         """Request the join that the member must make or has started, until it is over.
@@ -143,7 +143,7 @@ _READ_BYTES = 64 * 1024
 _NOTHING_LEFT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class SparingSelector(selectors.DefaultSelector):
+class FewWaitsSelector(selectors.DefaultSelector):
     """The standard selector, with two differences.
 
     - A zero-length wait (the client has more to do) is skipped, up to three times in a row.

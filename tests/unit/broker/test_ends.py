@@ -12,7 +12,7 @@ from kafka import KafkaConsumer
 
 from pipeline.broker.consumer import ConsumerOptions, GroupConsumer
 from pipeline.broker.kafka.broker import KafkaBroker
-from pipeline.broker.kafka.compat import SparingSelector, Speedups
+from pipeline.broker.kafka.compat import FewWaitsSelector, Speedups
 from pipeline.broker.table import CompactedTable
 from pipeline.ops.settings import Settings
 
@@ -49,10 +49,10 @@ class Fault:
     is_there = False
     threads = ("kafka-io", "fetch ", "table ")
 
-    def selector(self) -> SparingSelector:
+    def selector(self) -> FewWaitsSelector:
         fault = self
 
-        class Selector(SparingSelector):
+        class Selector(FewWaitsSelector):
             def select(self, timeout: float | None = None) -> Any:
                 if fault.is_there and threading.current_thread().name.startswith(fault.threads):
                     raise KeyError("a fault of the I/O thread")

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.broker.kafka.compat import SparingSelector
+from pipeline.broker.kafka.compat import FewWaitsSelector
 
 
 @pytest.fixture
-def selector() -> Iterator[SparingSelector]:
-    with SparingSelector() as selector:
+def selector() -> Iterator[FewWaitsSelector]:
+    with FewWaitsSelector() as selector:
         yield selector
 
 
@@ -28,7 +28,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 Pair = tuple[socket.socket, socket.socket]
 
 
-def test_it_knows_what_was_registered_open_or_closed(selector: SparingSelector, pair: Pair) -> None:
+def test_it_knows_what_was_registered_open_or_closed(selector: FewWaitsSelector, pair: Pair) -> None:
     known, other = pair
     registered = selector.register(known, selectors.EVENT_READ, "reader")
     assert selector.get_key(known) == selector.get_key(known.fileno()) == registered
@@ -41,13 +41,13 @@ def test_it_knows_what_was_registered_open_or_closed(selector: SparingSelector, 
         selector.get_key(known)
 
 
-def test_a_socket_that_it_does_not_know_is_not_described(selector: SparingSelector, pair: Pair) -> None:
+def test_a_socket_that_it_does_not_know_is_not_described(selector: FewWaitsSelector, pair: Pair) -> None:
     here, _ = pair
     with pytest.raises(KeyError, match=rf"^'{here.fileno()} is not registered'$"):
         selector.get_key(here)
 
 
-def test_what_was_taken_out_is_waited_for_no_more(selector: SparingSelector, pair: Pair) -> None:
+def test_what_was_taken_out_is_waited_for_no_more(selector: FewWaitsSelector, pair: Pair) -> None:
     here, there = pair
     selector.register(here, selectors.EVENT_READ)
     selector.unregister(here)
@@ -59,7 +59,7 @@ def test_what_was_taken_out_is_waited_for_no_more(selector: SparingSelector, pai
 
 
 @pytest.mark.parametrize("events", [selectors.EVENT_READ, selectors.EVENT_READ | selectors.EVENT_WRITE])
-def test_what_comes_back_before_the_next_wait_is_waited_for(selector: SparingSelector, pair: Pair, events: int) -> None:
+def test_what_comes_back_before_the_next_wait_is_waited_for(selector: FewWaitsSelector, pair: Pair, events: int) -> None:
     here, there = pair
     selector.register(here, selectors.EVENT_READ, "first")
     selector.unregister(here)
@@ -72,7 +72,7 @@ def test_what_comes_back_before_the_next_wait_is_waited_for(selector: SparingSel
         selector.register(here, events)  # it is there already
 
 
-def test_another_socket_may_get_the_descriptor_of_a_closed_one(selector: SparingSelector) -> None:
+def test_another_socket_may_get_the_descriptor_of_a_closed_one(selector: FewWaitsSelector) -> None:
     old, far = socket.socketpair()
     descriptor = old.fileno()
     selector.register(old, selectors.EVENT_READ)
@@ -87,7 +87,7 @@ def test_another_socket_may_get_the_descriptor_of_a_closed_one(selector: Sparing
         assert selector.select(1) == [(registered, selectors.EVENT_READ)]
 
 
-def test_a_closed_socket_is_taken_out(selector: SparingSelector, pair: Pair) -> None:
+def test_a_closed_socket_is_taken_out(selector: FewWaitsSelector, pair: Pair) -> None:
     here, _ = pair
     selector.register(here, selectors.EVENT_READ)
     here.close()
@@ -96,7 +96,7 @@ def test_a_closed_socket_is_taken_out(selector: SparingSelector, pair: Pair) -> 
     assert not selector.get_map()
 
 
-def test_what_arrives_is_seen_though_there_is_always_more_to_do(selector: SparingSelector, pair: Pair) -> None:
+def test_what_arrives_is_seen_though_there_is_always_more_to_do(selector: FewWaitsSelector, pair: Pair) -> None:
     here, there = pair
     registered = selector.register(here, selectors.EVENT_READ)
     there.send(b"x")
@@ -106,7 +106,7 @@ def test_what_arrives_is_seen_though_there_is_always_more_to_do(selector: Sparin
 
 def test_another_thread_may_take_sockets_out_in_the_middle_of_a_wait() -> None:
     # kafka-python does when a client is closed.
-    with ThreadPoolExecutor(1) as other, SparingSelector() as selector:
+    with ThreadPoolExecutor(1) as other, FewWaitsSelector() as selector:
         for _ in range(50):
             pairs = [socket.socketpair() for _ in range(20)]
             for here, _ in pairs:

@@ -11,7 +11,7 @@ import kafka.net.manager
 import pytest
 from kafka.net.selector import NetworkSelector
 
-from pipeline.broker.kafka.compat import SparingSelector, Speedups
+from pipeline.broker.kafka.compat import FewWaitsSelector, Speedups
 
 MIB = 1024 * 1024
 
@@ -40,7 +40,7 @@ class Connection:
         here, self.there = socket.socketpair()
         here.setblocking(False)
         self.there.setblocking(False)
-        self.loop = NetworkSelector(selector=SparingSelector)
+        self.loop = NetworkSelector(selector=FewWaitsSelector)
         self.transport: Any = kafka.net.manager.KafkaTCPTransport(self.loop, here)
         self.protocol = Protocol()
         self.transport.set_protocol(self.protocol)
