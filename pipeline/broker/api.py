@@ -230,7 +230,7 @@ class FetchClient(Protocol):
         assigned or resumed partitions wait for it.
         """
 
-    def rest(self) -> None:
+    def idle(self) -> None:
         """Called at least every few seconds while nothing is polled (nothing is assigned, or everything is paused), because some
         clients accumulate events until they are called. Does not wait.
         """

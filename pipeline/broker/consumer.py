@@ -299,7 +299,7 @@ class GroupConsumer:
         if self._stop_at is not None:
             return {}
         if not self._reading.partitions:
-            client.rest()
+            client.idle()
             return {}
         return client.poll(self._poll_seconds(client))
 

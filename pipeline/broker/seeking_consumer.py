@@ -258,11 +258,11 @@ class SeekingConsumer:
     def _read(self, client: FetchClient) -> None:
         now = self._broker.clock()
         if not self._member.lease.is_valid():
-            client.rest()
+            client.idle()
             self._wake.wait(_DOUBT_POLL_S)
             return
         if not self._requests.keys() - self._cut.keys():
-            client.rest()
+            client.idle()
             self._wake.wait(_IDLE_S)
             return
         try:

@@ -82,7 +82,7 @@ class KafkaFetchClient:
         if self._has_long_polls:
             self._hooks.set_fetch_wait(self._consumer, _PATIENT_MS)
 
-    def rest(self) -> None:
+    def idle(self) -> None:
         """Nothing to do: the next poll sees all events."""
 
     def wake(self) -> None:

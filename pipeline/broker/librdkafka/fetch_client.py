@@ -165,7 +165,7 @@ class LibrdkafkaFetchClient:
     def allow_long_polls(self) -> None:
         """No effect."""
 
-    def rest(self) -> None:
+    def idle(self) -> None:
         """Read errors, which librdkafka otherwise accumulates: twenty per second while brokers are unavailable, 1.3 GB a day."""
         with translated():
             came = self._consumer.consume(_AT_ONCE, 0)

@@ -215,7 +215,7 @@ class MemoryFetchClient:
     def allow_long_polls(self) -> None:
         """No effect."""
 
-    def rest(self) -> None:
+    def idle(self) -> None:
         """No effect: nothing accumulates."""
 
     def wake(self) -> None:

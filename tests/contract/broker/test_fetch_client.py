@@ -90,13 +90,13 @@ def test_while_it_rests_no_record_is_lost_or_read_twice(backend: Backend) -> Non
         seen += [record.offset for record in read(reader, 1).get(partition, ())]
         reader.pause([partition])
         for _ in range(5):
-            reader.rest()
+            reader.idle()
         reader.pause([])
     assert seen == list(range(2_000))
-    reader.rest()  # though it is not paused
+    reader.idle()  # though it is not paused
     backend.write(partition, *numbered(10))
     for _ in range(20):
-        reader.rest()
+        reader.idle()
     assert [record.offset for record in read(reader, 10)[partition]] == list(range(2_000, 2_010))
 
 

@@ -150,7 +150,7 @@ async def test_while_membership_is_in_doubt_the_client_rests(monkeypatch: pytest
         paused.append(list(partitions))
         pause(partitions)
 
-    monkeypatch.setattr(client, "rest", lambda: rests.append(1))
+    monkeypatch.setattr(client, "idle", lambda: rests.append(1))
     monkeypatch.setattr(client, "pause", note)
     asked = asyncio.create_task(world.consumer.fetch(0, 5, 0.0))
     await asyncio.sleep(0)

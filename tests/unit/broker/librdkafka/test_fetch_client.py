@@ -130,14 +130,14 @@ def test_while_it_rests_errors_are_heard_and_records_are_for_the_next_poll(clien
     client.pause([A])
     library = Library.made[-1]
     library.came = [Message(None, 0, KafkaError(KafkaError._ALL_BROKERS_DOWN)) for _ in range(50)]
-    client.rest()
+    client.idle()
     assert library.came == []
     library.told.clear()
     library.came = [Message(A, 6), Message(B, 3)]
-    client.rest()
+    client.idle()
     assert library.told == [], "it was read already, or is not wanted"
     library.came = [Message(A, 7), Message(A, 8)]
-    client.rest()
+    client.idle()
     assert ("assign", [(0, 7)]) in library.told
     assert library.steps()[-1] == "pause"
     assert client.position(A) == 7
