@@ -59,7 +59,7 @@ def test_no_session_with_kafka_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
     def refuse(*_: object) -> None:
         raise NoSessionError("Could not open a session with Kafka at 127.0.0.1:1")
 
-    monkeypatch.setattr("pipeline.broker.kafka.broker.KafkaTopicAdmin", refuse)
+    monkeypatch.setattr("pipeline.broker.configured_broker.KafkaTopicAdmin", refuse)
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     assert run_main(monkeypatch, "topics") == 1
     using, error = capsys.readouterr().err.splitlines()
@@ -116,7 +116,7 @@ def test_what_a_command_logs_is_no_part_of_what_it_prints(
         logger("kafka").warning("a broker is away")
         raise NoSessionError("Could not open a session with Kafka")
 
-    monkeypatch.setattr("pipeline.broker.kafka.broker.KafkaTopicAdmin", refuse)
+    monkeypatch.setattr("pipeline.broker.configured_broker.KafkaTopicAdmin", refuse)
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     assert run_main(monkeypatch, "topics") == 1
     printed = capsys.readouterr()
