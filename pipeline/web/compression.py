@@ -17,7 +17,7 @@ from typing import Final
 from aiohttp import ETag, hdrs, web
 from aiohttp.typedefs import Handler
 
-from pipeline.web.routes import PREFIX
+from pipeline.web.routes import is_of_the_api
 
 EVENT_STREAM: Final = "text/event-stream"
 _COMPRESSED: Final = frozenset(
@@ -48,7 +48,7 @@ async def compress(request: web.Request, handler: Handler) -> web.StreamResponse
     response.body = gzipped(body) if len(body) <= _MOST_AT_ONCE else await asyncio.to_thread(gzipped, body)
     response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     tag = response.etag
-    if tag is not None and request.method in ("GET", "HEAD") and not request.path.startswith(f"{PREFIX}/"):
+    if tag is not None and request.method in ("GET", "HEAD") and not is_of_the_api(request.path):
         response.etag = ETag(tag.value, is_weak=True)  # other bytes, the same content
     return response
 
@@ -73,11 +73,11 @@ def gzipped(body: bytes) -> bytes:
 
 def _kept(request: web.Request, response: web.Response) -> web.Response | None:
     """304 if the client has the content. An answer of the API without an ETag gets one: a hash of its content."""
-    is_of_the_api = request.path.startswith(f"{PREFIX}/")
-    if is_of_the_api and response.etag is not None:
+    is_api = is_of_the_api(request.path)
+    if is_api and response.etag is not None:
         # The tag is the endpoint's version, for If-Match. The health in the answer may change without a new version.
         return None
-    if is_of_the_api and isinstance(response.body, bytes):
+    if is_api and isinstance(response.body, bytes):
         response.etag = ETag(hashlib.sha256(response.body).hexdigest()[:24], is_weak=True)
     tag = response.etag
     if tag is None or not any(one.value in (tag.value, "*") for one in request.if_none_match or ()):

@@ -30,6 +30,11 @@ TRACE: Final = web.RequestKey("trace", TraceContext)
 """The trace context of a request, if tracing is on."""
 
 
+def is_of_the_api(path: str) -> bool:
+    """Whether a path, or the template of a route, is one of the API, with either prefix."""
+    return path.startswith((f"{PREFIX}/", f"{PUBLISHED}{PREFIX}/"))
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A parameter of the query string, or a request header. ``schema`` is JSON Schema."""

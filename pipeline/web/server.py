@@ -19,7 +19,7 @@ from pipeline.web.compression import EVENT_STREAM, compress
 from pipeline.web.connection_guard import ConnectionGuard, ConnectionLimits
 from pipeline.web.errors import json_errors
 from pipeline.web.health_routes import ops_routes
-from pipeline.web.routes import PREFIX, PUBLISHED, SLASH, TRACE
+from pipeline.web.routes import SLASH, TRACE, is_of_the_api
 
 if TYPE_CHECKING:
     from pipeline.ops.tracing import Tracing
@@ -137,7 +137,7 @@ def _traced(tracing: Tracing) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         route, method = _named(request)
-        if not route.startswith((PREFIX, PUBLISHED + PREFIX)):
+        if not is_of_the_api(route):
             return await handler(request)
         parent = trace_context(request.headers.get(TRACEPARENT), request.headers.get(TRACESTATE))
         with tracing.request(method, route, parent=parent) as span:
@@ -155,7 +155,7 @@ def _named(request: web.Request) -> tuple[str, str]:
     """The route and method of a request, as labels of metrics: a fixed set of values, which clients cannot extend."""
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "unmatched"
-    if route.startswith((PREFIX, PUBLISHED + PREFIX)):
+    if is_of_the_api(route):
         route = route.removesuffix(SLASH)
     return route, request.method if request.method in _METHODS else "other"
 

@@ -12,6 +12,7 @@ from pipeline.web.compression import gzipped, takes_gzip
 from pipeline.web.dashboard.csrf import is_token, masked
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import visiting
+from tests.unit.web.endpoint_requests import wrapped
 from tests.unit.web.service import Service
 
 ATTEMPTS = "/api/webhook/attempts"
@@ -70,25 +71,31 @@ async def test_json_is_compressed_above_a_kilobyte(service: Service) -> None:
         assert (response.status, "Content-Encoding" in response.headers) == (404, False)
 
 
-async def test_a_read_of_the_api_is_answered_with_304(service: Service) -> None:
+@pytest.mark.parametrize("path", [ATTEMPTS, f"/v1{ATTEMPTS}"])
+async def test_a_read_of_the_api_is_answered_with_304(service: Service, path: str) -> None:
     service.attempts.rows = (attempt_row(),)
-    async with service.client.get(ATTEMPTS) as response:
+    async with service.client.get(path) as response:
         tag = response.headers["ETag"]
         assert tag.startswith('W/"')
-    async with service.client.get(ATTEMPTS, headers={"If-None-Match": f'"other", {tag}'}) as response:
+    async with service.client.get(path, headers={"If-None-Match": f'"other", {tag}'}) as response:
         assert (response.status, await response.read(), response.headers["ETag"]) == (304, b"", tag)
         assert response.headers["Cache-Control"] == "no-store"
     service.attempts.rows = (attempt_row(id=12),)
-    async with service.client.get(ATTEMPTS, headers={"If-None-Match": tag}) as response:
+    async with service.client.get(path, headers={"If-None-Match": tag}) as response:
         assert (response.status, (await response.json())["count"]) == (200, 1)
-    async with service.anonymous.get(ATTEMPTS, headers={"If-None-Match": "*"}) as response:
+    async with service.anonymous.get(path, headers={"If-None-Match": "*"}) as response:
         assert response.status == 401
 
 
-async def test_the_version_of_an_endpoint_is_for_changes_not_for_304(service: Service) -> None:
-    identifier = await service.create()
-    async with service.client.get(f"/api/webhook/endpoints/{identifier}", headers={"If-None-Match": '"1"'}) as response:
-        assert (response.status, response.headers["ETag"]) == (200, '"1"'), "its health may be another"
+@pytest.mark.parametrize("base", ["/api", "/v1/api"])
+async def test_the_version_of_an_endpoint_is_for_changes_not_for_304(service: Service, base: str) -> None:
+    path = f"{base}/webhook/endpoints/{await service.create(description='long enough to be compressed ' * 30)}"
+    async with service.client.get(path, headers=GZIP | {"If-None-Match": '"1"'}) as response:
+        assert (response.status, response.headers["ETag"]) == (200, '"1"'), "its health may have changed"
+        assert response.headers["Content-Encoding"] == "gzip"
+        tag = response.headers["ETag"]
+    async with service.client.patch(path, headers={"If-Match": tag}, **wrapped(active=False)) as response:
+        assert (response.status, response.headers["ETag"]) == (200, '"2"')
 
 
 async def test_the_guide_and_static_files(service: Service) -> None:
