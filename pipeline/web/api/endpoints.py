@@ -33,7 +33,7 @@ from pipeline.web.request_values import (
     whole_number,
 )
 from pipeline.web.responses import answer
-from pipeline.web.routes import FILTERS, IF_MATCH, PAGE, STRICT, Method, Parameter, Route
+from pipeline.web.routes import FILTERS, IF_MATCH, PAGE, SLASH, STRICT, Method, Parameter, Route
 from pipeline.web.search_errors import searching
 from pipeline.web.services import EndpointListServices
 from pipeline.web.verification import verify_when_asked
@@ -197,7 +197,7 @@ class _Handlers:
         values = endpoint_values(self._api, endpoint) | {"ignored_fields": asked.ignored}
         if secret is None:
             return answer(EndpointWritten(**values), headers=_tag(endpoint))
-        headers = {"Location": f"{request.path}/{endpoint.id}"} | _tag(endpoint)
+        headers = {"Location": f"{request.path.removesuffix(SLASH)}/{endpoint.id}"} | _tag(endpoint)
         return answer(EndpointCreated(**values, secret=secret), 201, headers)
 
     async def update(self, request: web.Request) -> web.Response:

@@ -15,6 +15,13 @@ from tests.unit.web.service import API_KEY, LATER, TOPICS, Service
 ACTOR = f"api-key:{hashlib.sha256(API_KEY.encode()).hexdigest()[:8]}"
 
 
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/", f"/v1{PATH}/"])
+async def test_the_location_of_a_new_endpoint_exists(service: Service, path: str) -> None:
+    async with service.client.post(path, **wrapped(target_url="http://127.0.0.1/", events=["order_completed"])) as response:
+        location = response.headers["Location"]
+    assert (location, (await request(service, "GET", location))[0]) == (f"{path.rstrip('/')}/1", 200)
+
+
 async def test_a_new_endpoint_is_answered_with_its_secret_once(service: Service) -> None:
     fields = wrapped(
         target_url="http://127.0.0.1/hooks",
