@@ -16,6 +16,7 @@ from pipeline.web.dashboard.filter_chips import ORDERS, FilterForm
 from pipeline.web.dashboard.highlight import HighlightedText
 from pipeline.web.dashboard.text_filters import iso, outcome, stamp, time_of, words
 from pipeline.web.dashboard.time_zone import local
+from pipeline.web.request_values import digits
 from schemas.event_types import BUILT_IN
 
 _MOST_ENDPOINTS: Final = 200
@@ -112,7 +113,8 @@ class AttemptListView:
         """The label of each filter chip: the selected value in a few words, or empty."""
         values = self.filters.values
         endpoint = values["endpoint"]
-        known = self.endpoints.get(int(endpoint)) if endpoint.isascii() and endpoint.isdigit() else None
+        endpoint_id = digits(endpoint)
+        known = None if endpoint_id is None else self.endpoints.get(endpoint_id)
         return {
             "time": span_words(values["since"], values["until"]),
             "endpoint": end_shortened(known.name if known else endpoint, _MOST_CHOSEN),

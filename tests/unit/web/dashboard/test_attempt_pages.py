@@ -46,6 +46,12 @@ async def viewer(service: Service, visitor: Visitor) -> Visitor:
     return visitor
 
 
+async def test_a_very_long_number_of_an_endpoint_is_shown_shortened(searched: Service, admin: Visitor) -> None:
+    seen = await admin.go(f"{SEARCH}?q[endpoint_id_eq]={'7' * 5000}")
+    assert seen.status == 200
+    assert "777\N{HORIZONTAL ELLIPSIS}" in seen.text
+
+
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
