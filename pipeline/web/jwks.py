@@ -16,6 +16,7 @@ from aiohttp import web
 from pipeline.core.asymmetric_signing import jwk
 from pipeline.endpoints.signatures import valid_pairs
 from pipeline.web.errors import ApiError, require_endpoints
+from pipeline.web.request_values import digits
 from pipeline.web.services import Api
 from schemas.endpoint import EndpointRecord
 
@@ -50,7 +51,8 @@ def jwks_routes(api: Api) -> Iterable[web.RouteDef]:
 
 
 def _one(api: Api, asked: str) -> list[EndpointRecord]:
-    endpoint = api.registry.get(int(asked)) if asked.isascii() and asked.isdigit() and len(asked) < 19 else None
+    endpoint_id = digits(asked)
+    endpoint = None if endpoint_id is None else api.registry.get(endpoint_id)
     return [] if endpoint is None else [endpoint.record]
 
 

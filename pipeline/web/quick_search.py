@@ -14,11 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.web.endpoint_names import endpoint_name
+from pipeline.web.request_values import digits
 
 MOST_TEXT: Final = 2_000
 """Characters. A longer text is cut: it is probably a body, and its beginning is enough to find it."""
 _MOST_REFERENCE: Final = 255
-_MOST_ID_DIGITS: Final = 18
 _LEAST_ORDER_DIGITS: Final = 6
 _ORDER: Final = re.compile(r"R[0-9]{6,12}", re.ASCII | re.IGNORECASE)
 _SHIPMENT: Final = re.compile(r"H[0-9]{6,14}", re.ASCII | re.IGNORECASE)
@@ -196,7 +196,7 @@ def _joined(text: str) -> str:
 def _guesses(bare: str, number: str) -> Iterable[Reference]:
     if not bare or len(bare) > _MOST_REFERENCE:
         return
-    is_number = number.isascii() and number.isdigit() and len(number) <= _MOST_ID_DIGITS
+    is_number = digits(number) is not None
     if is_number:
         yield Reference(ReferenceKind.ATTEMPT, number)
         yield Reference(ReferenceKind.STOCK_ITEM, number)

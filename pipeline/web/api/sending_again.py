@@ -17,7 +17,7 @@ from pipeline.store.reports.notification_history import ReplayPosition, ReplayRe
 from pipeline.web.api.attempts import asked
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.errors import InvalidError, not_found
-from pipeline.web.request_values import path_id, read_body
+from pipeline.web.request_values import digits, path_id, read_body
 from pipeline.web.resend_runs import ResendRun, doubts
 from pipeline.web.responses import answer
 from pipeline.web.routes import FILTERS, STRICT, TRACE, Route
@@ -235,6 +235,7 @@ def _place(text: str | None) -> ReplayPosition | None:
     if text is None:
         return None
     time, _, event_id = text.partition(".")
-    if not (time.isascii() and time.isdigit() and len(time) <= _MOST_DIGITS and event_id):
+    milliseconds = digits(time, _MOST_DIGITS)
+    if milliseconds is None or not event_id:
         raise InvalidError({"after": ["after must be the value of next from the previous step."]})
-    return ReplayPosition(int(time), event_id)
+    return ReplayPosition(milliseconds, event_id)

@@ -21,6 +21,7 @@ from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.text_filters import span
 from pipeline.web.endpoint_changes import update_endpoint
 from pipeline.web.errors import ApiError, require_endpoints
+from pipeline.web.request_values import digits
 from schemas.api_key import Access
 from schemas.http.endpoints import EndpointInput
 
@@ -79,7 +80,7 @@ def endpoint_bulk_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 def _chosen(renderer: PageRenderer, form: MultiDictProxy[str]) -> list[Endpoint]:
-    wanted = {int(one) for one in form.getall("ids", [])[:_MOST] if one.isascii() and one.isdigit() and len(one) < 16}
+    wanted = {digits(one) for one in form.getall("ids", [])[:_MOST]}
     return [endpoint for endpoint in renderer.api.registry.all() if endpoint.id in wanted]
 
 

@@ -33,6 +33,7 @@ from pipeline.web.dashboard.signature_fields import (
 from pipeline.web.dashboard.text_filters import words
 from pipeline.web.errors import InvalidError
 from pipeline.web.filter_check import CompilableEndpointInput
+from pipeline.web.request_values import digits
 from schemas.authentication import AuthenticationType
 from schemas.endpoint import EndpointRecord
 from schemas.event_type_versions import pins_of, text_of
@@ -245,4 +246,5 @@ def _whole_number(text: str) -> int | str | None:
     """The number. Other text is returned unchanged, so that the field's own rule refuses it."""
     if not text:
         return None
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+    found = digits(text)
+    return text if found is None else found

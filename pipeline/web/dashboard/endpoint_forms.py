@@ -42,7 +42,7 @@ from pipeline.web.endpoint_values import check_target
 from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.filter_check import CompilableEndpointInput
-from pipeline.web.request_values import path_id
+from pipeline.web.request_values import digits, path_id
 from pipeline.web.verification import verify_endpoint, verify_when_asked
 from schemas.api_key import Access
 from schemas.http.previews import PreviewAnswer
@@ -204,10 +204,10 @@ class _Handlers:
         )
 
     async def drop(self, request: web.Request) -> web.Response:
-        api, given_count = self._renderer.api, form_of(request).get("count", "")
+        api = self._renderer.api
         endpoint = find_endpoint(api, path_id(request))
+        count = digits(form_of(request).get("count", "")) or 0
         try:
-            count = int(given_count) if given_count.isascii() and given_count.isdigit() and len(given_count) < 16 else 0
             await drop_held(api, api.audit.actor(request), endpoint.id, count)
         except ApiError as error:
             if error.status != HTTPStatus.CONFLICT:

@@ -17,7 +17,7 @@ from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.endpoint_changes import rotate_key_pair, rotate_secret
 from pipeline.web.endpoint_writes import find_endpoint
-from pipeline.web.request_values import path_id
+from pipeline.web.request_values import digits, path_id
 from schemas.api_key import Access
 from schemas.http.signatures import RotationInput
 
@@ -96,8 +96,8 @@ def _page(endpoint_id: int) -> str:
 
 def _overlap(request: web.Request) -> timedelta:
     text = form_of(request).get("overlap_hours", "")
-    hours: object = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else text
-    given = RotationInput() if not text else validated({"overlap_hours": hours}, RotationInput)
+    hours = digits(text)
+    given = RotationInput() if not text else validated({"overlap_hours": text if hours is None else hours}, RotationInput)
     return timedelta(hours=given.overlap_hours)
 
 

@@ -26,6 +26,7 @@ from pipeline.web.dashboard.text_filters import segment
 from pipeline.web.endpoint_names import endpoint_name
 from pipeline.web.errors import ApiError, InvalidError, not_found, require_endpoints
 from pipeline.web.quick_search import spelled
+from pipeline.web.request_values import digits
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
 from pipeline.web.timeline_sentences import Sentence, headline, note, sentence
@@ -35,7 +36,6 @@ from schemas.delivery import Trigger
 
 _MOST: Final = 255
 """Characters of a number. The references of an event have the same limit."""
-_MOST_DIGITS: Final = 18
 _MOST_SHIPMENTS: Final = 100
 _MOST_AT_ONCE: Final = 100
 """The most notifications that a button resends directly. For more, the user confirms the number first."""
@@ -58,8 +58,7 @@ class TimelineKind:
 
     def may_be(self, number: str) -> bool:
         """Whether a number is possible. The id of a stock item is a whole number."""
-        is_whole = number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS
-        return is_whole or self.about is not TimelineSubject.STOCK_ITEM
+        return self.about is not TimelineSubject.STOCK_ITEM or digits(number) is not None
 
     def search(self, number: str, **more: str) -> str:
         """The query string that finds its attempts."""
@@ -166,7 +165,8 @@ class _Handlers:
         count = run.progress.total
         if not count:
             return back(Notice("good", "There is nothing to resend. All failed notifications have been delivered since."))
-        known = api.registry.get(int(endpoint)) if endpoint.isascii() and endpoint.isdigit() else None
+        endpoint_id = digits(endpoint)
+        known = None if endpoint_id is None else api.registry.get(endpoint_id)
         to = f" to {_name(known)}" if known is not None else ""
         text = f"{count:,} notification{' is' if count == 1 else 's are'} being resent{to}. Reload this page to see the result."
         return back(Notice("good", text, href=f"{PREFIX}/resends/{run.id}", label="Show the progress"))
