@@ -19,7 +19,6 @@ from pipeline.web.api.attempts import asked
 from pipeline.web.api.exports import EXPORT_PARAMETERS, export
 from pipeline.web.auth import principal_of
 from pipeline.web.dashboard.attempt_list_view import TIMES, AttemptListPage, AttemptListRow, AttemptListView, drawn
-from pipeline.web.dashboard.endpoint_names import endpoint_names
 from pipeline.web.dashboard.filter_chips import FIELDS, FilterForm, has_blanks, in_utc, read_filters
 from pipeline.web.dashboard.highlight import excerpt, needles
 from pipeline.web.dashboard.optional_reads import OptionalReads, figures
@@ -27,6 +26,7 @@ from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import own_address
 from pipeline.web.dashboard.time_zone import local
+from pipeline.web.endpoint_names import endpoint_names
 from pipeline.web.errors import ApiError, explained
 from pipeline.web.quick_search import matching, named, recognise, spelled
 from pipeline.web.routes import AFTER, FILTERS, PAGE, Parameter

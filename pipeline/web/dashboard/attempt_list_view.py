@@ -11,11 +11,11 @@ from pipeline.store.search.aggregates import Histogram
 from pipeline.store.search.queries import AttemptRow
 from pipeline.store.search.summary import SearchSummary
 from pipeline.web.dashboard.charts import Chart, ChartBar, columns
-from pipeline.web.dashboard.endpoint_names import EndpointName, end_shortened
 from pipeline.web.dashboard.filter_chips import ORDERS, FilterForm
 from pipeline.web.dashboard.highlight import HighlightedText
 from pipeline.web.dashboard.text_filters import iso, outcome, stamp, time_of, words
 from pipeline.web.dashboard.time_zone import local
+from pipeline.web.endpoint_names import EndpointName, end_shortened
 from pipeline.web.request_values import digits
 from schemas.event_types import BUILT_IN
 

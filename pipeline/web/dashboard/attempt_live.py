@@ -18,11 +18,11 @@ from pipeline.web.api.attempts import asked
 from pipeline.web.auth import principal_of
 from pipeline.web.dashboard.attempt_list import ATTEMPTS
 from pipeline.web.dashboard.attempt_list_view import AttemptListView
-from pipeline.web.dashboard.endpoint_names import endpoint_names
 from pipeline.web.dashboard.filter_chips import read_filters
 from pipeline.web.dashboard.page import DashboardPage
 from pipeline.web.dashboard.page_renderer import SESSION, PageRenderer
 from pipeline.web.dashboard.time_zone import local
+from pipeline.web.endpoint_names import endpoint_names
 from pipeline.web.event_stream import HEARTBEAT_SECONDS, StreamForm, search_attempts, stream_attempts, wants_events
 from pipeline.web.routes import FILTERS, PAGE
 from schemas.api_key import Access

@@ -17,13 +17,13 @@ from pipeline.web.body_access import show_bodies
 from pipeline.web.curl import curl
 from pipeline.web.dashboard.answer_diff import DiffLine, answer_diff
 from pipeline.web.dashboard.auth_middleware import form_of
-from pipeline.web.dashboard.endpoint_names import EndpointName, endpoint_name
 from pipeline.web.dashboard.json_view import JsonPiece, json_pieces
 from pipeline.web.dashboard.notification_status import NotificationStatus, notification_status, ordinal
 from pipeline.web.dashboard.optional_reads import figures
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
+from pipeline.web.endpoint_names import endpoint_name
 from pipeline.web.errors import ApiError, not_found
 from pipeline.web.request_values import path_id, whole_number
 from pipeline.web.routes import Parameter
@@ -72,7 +72,7 @@ class AttemptView:
     curl: str
     timeline: Sequence[AttemptAnswer]
     compared: ComparedAnswers | None
-    endpoint: EndpointName
+    endpoint_name: str
     is_known: bool
     """Whether the endpoint is still registered."""
     resent: tuple[str, datetime] | None
@@ -97,7 +97,7 @@ class _Handlers:
         attempt = await attempt_in_full(self._renderer.api, request)
         wanted = request.query.get("find", "").strip()[:_MOST_FIND]
         endpoint = self._renderer.api.registry.get(attempt.endpoint_id)
-        name = endpoint_name(attempt.endpoint_id, endpoint.record.description if endpoint else "", attempt.target_url)
+        name = endpoint_name(endpoint.record.description if endpoint else "", attempt.target_url)
         is_text = attempt.response_body_encoding == "text"
         view = AttemptView(
             attempt=attempt,
@@ -110,7 +110,7 @@ class _Handlers:
             curl=curl(attempt.target_url, attempt.request_headers, attempt.request_body),
             timeline=timeline(attempt),
             compared=await self._compared(request, attempt),
-            endpoint=name,
+            endpoint_name=name,
             is_known=endpoint is not None,
             resent=await self._resent(attempt),
         )

@@ -14,12 +14,12 @@ from pipeline.endpoints.endpoint import Endpoint
 from pipeline.web.api.wrapped_input import validated
 from pipeline.web.auth import principal_of, require_role
 from pipeline.web.dashboard.auth_middleware import form_of
-from pipeline.web.dashboard.endpoint_names import EndpointName, endpoint_names
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.text_filters import span
 from pipeline.web.endpoint_changes import update_endpoint
+from pipeline.web.endpoint_names import EndpointName, endpoint_names
 from pipeline.web.errors import ApiError, require_endpoints
 from pipeline.web.request_values import digits
 from schemas.api_key import Access

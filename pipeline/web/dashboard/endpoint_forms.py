@@ -29,7 +29,6 @@ from pipeline.web.dashboard.endpoint_fields import (
     subscribes_to_all,
     version_choices,
 )
-from pipeline.web.dashboard.endpoint_names import called
 from pipeline.web.dashboard.optional_reads import figures
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
@@ -38,6 +37,7 @@ from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.signature_fields import ENCODING_CHOICES
 from pipeline.web.dashboard.text_filters import span
 from pipeline.web.endpoint_changes import create_endpoint, delete_endpoint, update_endpoint
+from pipeline.web.endpoint_names import name_of
 from pipeline.web.endpoint_values import check_target
 from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.errors import ApiError, InvalidError
@@ -286,6 +286,7 @@ class _Handlers:
             status,
             form=form,
             endpoint=endpoint,
+            called=None if endpoint is None else name_of(endpoint),
             events=events,
             conflict=conflict,
             preview=preview,
@@ -305,7 +306,7 @@ class _Handlers:
             request,
             "confirm.html",
             title=title,
-            called=called(endpoint),
+            called=name_of(endpoint),
             subject=endpoint.target_url,
             sentences=sentences,
             button=button,

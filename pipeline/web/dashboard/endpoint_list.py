@@ -17,12 +17,12 @@ from pipeline.web.api.endpoint_answers import endpoint_values
 from pipeline.web.api.endpoint_filters import parse_endpoint_filters
 from pipeline.web.dashboard.charts import Chart, columns
 from pipeline.web.dashboard.endpoint_fields import subscribes_to_all
-from pipeline.web.dashboard.endpoint_names import EndpointName, endpoint_name
 from pipeline.web.dashboard.filter_chips import with_values
 from pipeline.web.dashboard.optional_reads import figures
 from pipeline.web.dashboard.page import DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.text_filters import hour
+from pipeline.web.endpoint_names import EndpointName, endpoint_name, named
 from pipeline.web.errors import require_endpoints
 from pipeline.web.request_values import page_and_size
 from pipeline.web.routes import FILTERS, PAGE, Parameter
@@ -152,7 +152,7 @@ def _is_called(endpoint: EndpointAnswer, find: str) -> bool:
 
 def _order(sort: str, days: Mapping[int, EndpointDay]) -> Callable[[EndpointAnswer], Any]:
     def name(one: EndpointAnswer) -> tuple[str, int]:
-        return endpoint_name(one.id, one.description, one.target_url).name.casefold(), one.id
+        return endpoint_name(one.description, one.target_url).casefold(), one.id
 
     def busy(one: EndpointAnswer) -> tuple[int, int]:
         day = days.get(one.id)
@@ -167,7 +167,7 @@ def _order(sort: str, days: Mapping[int, EndpointDay]) -> Callable[[EndpointAnsw
 
 def _row(endpoint: EndpointAnswer, days: Mapping[int, EndpointDay] | None, now: datetime, types: EventTypes) -> EndpointListRow:
     day = days.get(endpoint.id, EndpointDay()) if days is not None else None
-    name = endpoint_name(endpoint.id, endpoint.description, endpoint.target_url)
+    name = named(endpoint.id, endpoint.description, endpoint.target_url)
     return EndpointListRow(
         endpoint, name, day, day_chart(day, now) if day is not None else None, subscribes_to_all(endpoint.events, types)
     )

@@ -17,13 +17,13 @@ from pipeline.web.dashboard.attempt_list import ATTEMPTS
 from pipeline.web.dashboard.auth_middleware import form_of
 from pipeline.web.dashboard.charts import Chart, columns
 from pipeline.web.dashboard.endpoint_forms import page_of
-from pipeline.web.dashboard.endpoint_names import endpoint_name
 from pipeline.web.dashboard.filter_chips import search_link
 from pipeline.web.dashboard.optional_reads import figures
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.text_filters import hour, milliseconds
+from pipeline.web.endpoint_names import name_of
 from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.request_values import path_id
 from schemas.api_key import Access
@@ -47,7 +47,7 @@ def endpoint_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             request,
             "endpoint.html",
             endpoint=EndpointAnswer(**endpoint_values(api, endpoint)),
-            name=endpoint_name(endpoint.id, endpoint.record.description, endpoint.target_url),
+            name=name_of(endpoint).name,
             changed_by=endpoint.record.changed_by,
             hold=api.hold,
             secrets=len(endpoint.keys(api.clock())),

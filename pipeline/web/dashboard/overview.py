@@ -15,12 +15,12 @@ from pipeline.web.api.endpoint_answers import endpoint_values
 from pipeline.web.dashboard.attempt_list import ATTEMPTS
 from pipeline.web.dashboard.charts import Chart, columns
 from pipeline.web.dashboard.endpoint_list import EndpointListRow, endpoint_rows
-from pipeline.web.dashboard.endpoint_names import endpoint_name
 from pipeline.web.dashboard.filter_chips import search_link
 from pipeline.web.dashboard.optional_reads import figures
 from pipeline.web.dashboard.page import DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.text_filters import minute
+from pipeline.web.endpoint_names import endpoint_name
 from pipeline.web.errors import require_endpoints
 from schemas.api_key import Access
 from schemas.http.endpoints import EndpointAnswer
@@ -97,7 +97,7 @@ def _waiting_at(hour: PipelineOverview | None, endpoints: Sequence[EndpointAnswe
     waiting = hour.oldest_waiting if hour is not None else None
     if waiting is None:
         return ""
-    known = (endpoint_name(one.id, one.description, one.target_url).name for one in endpoints if one.id == waiting.endpoint_id)
+    known = (endpoint_name(one.description, one.target_url) for one in endpoints if one.id == waiting.endpoint_id)
     return next(known, f"endpoint {waiting.endpoint_id}")
 
 

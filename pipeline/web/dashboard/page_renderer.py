@@ -15,12 +15,12 @@ from pipeline.web.auth import PRINCIPAL, Principal
 from pipeline.web.dashboard import text_filters
 from pipeline.web.dashboard.assets import Assets
 from pipeline.web.dashboard.csrf import masked
-from pipeline.web.dashboard.endpoint_names import end_shortened, middle, without_scheme
 from pipeline.web.dashboard.page import LOGIN, PREFIX, DashboardPage
 from pipeline.web.dashboard.sessions import Notice, Session, Sessions
 from pipeline.web.dashboard.time_zone import DEFAULT, chosen_zone
 from pipeline.web.dashboard.visible_text import visible
 from pipeline.web.docs_site import has_docs
+from pipeline.web.endpoint_names import middle, without_scheme
 from pipeline.web.request_values import IGNORED
 from pipeline.web.services import Api
 from schemas.api_key import Access
@@ -69,7 +69,7 @@ def _assets_and_templates() -> tuple[Assets, Environment]:
     )
     templates.globals |= {"asset": assets.url, "query": urlencode, "prefix": PREFIX}
     templates.filters |= text_filters.FILTERS
-    templates.filters |= {one.__name__: one for one in (end_shortened, middle, without_scheme)}
+    templates.filters |= {one.__name__: one for one in (middle, without_scheme)}
     return assets, templates
 
 

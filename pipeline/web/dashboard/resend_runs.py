@@ -12,12 +12,12 @@ from pipeline.store.reports.notification_history import FailedNotifications
 from pipeline.web.api.attempts import asked
 from pipeline.web.api.sending_again import run_id
 from pipeline.web.dashboard.attempt_list import ATTEMPTS
-from pipeline.web.dashboard.endpoint_names import endpoint_names
 from pipeline.web.dashboard.filter_chips import FilterForm, read_filters
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.time_zone import local
+from pipeline.web.endpoint_names import endpoint_names
 from pipeline.web.errors import ApiError, InvalidError, not_found
 from pipeline.web.request_values import IGNORED
 from pipeline.web.resend_runs import MOST, ResendRun, doubts

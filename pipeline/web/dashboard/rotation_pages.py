@@ -11,11 +11,11 @@ from aiohttp import web
 from pipeline.web.api.wrapped_input import validated
 from pipeline.web.auth import principal_of
 from pipeline.web.dashboard.auth_middleware import form_of
-from pipeline.web.dashboard.endpoint_names import called
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.endpoint_changes import rotate_key_pair, rotate_secret
+from pipeline.web.endpoint_names import name_of
 from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.request_values import digits, path_id
 from schemas.api_key import Access
@@ -40,7 +40,7 @@ def rotation_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             request,
             "confirm.html",
             title=title,
-            called=called(endpoint),
+            called=name_of(endpoint),
             subject=endpoint.target_url,
             sentences=sentences,
             button=button,

@@ -23,7 +23,7 @@ from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice, own_address
 from pipeline.web.dashboard.text_filters import segment
-from pipeline.web.endpoint_names import endpoint_name
+from pipeline.web.endpoint_names import name_of
 from pipeline.web.errors import ApiError, InvalidError, not_found, require_endpoints
 from pipeline.web.quick_search import spelled
 from pipeline.web.request_values import digits
@@ -167,7 +167,7 @@ class _Handlers:
             return back(Notice("good", "There is nothing to resend. All failed notifications have been delivered since."))
         endpoint_id = digits(endpoint)
         known = None if endpoint_id is None else api.registry.get(endpoint_id)
-        to = f" to {_name(known)}" if known is not None else ""
+        to = f" to {name_of(known).name}" if known is not None else ""
         text = f"{count:,} notification{' is' if count == 1 else 's are'} being resent{to}. Reload this page to see the result."
         return back(Notice("good", text, href=f"{PREFIX}/resends/{run.id}", label="Show the progress"))
 
@@ -198,7 +198,7 @@ def _condition(api: Api, endpoint: Endpoint) -> EndpointCondition:
     health, record = api.registry.health, endpoint.record
     return EndpointCondition(
         id=endpoint.id,
-        name=_name(endpoint),
+        name=name_of(endpoint).name,
         target_url=endpoint.target_url,
         state=state_of(endpoint),
         is_down=health is not None and health.circuit(record, api.clock()) is not CircuitState.CLOSED,
@@ -207,10 +207,6 @@ def _condition(api: Api, endpoint: Endpoint) -> EndpointCondition:
         held_count=api.registry.held(endpoint).count,
         problem=endpoint.problem,
     )
-
-
-def _name(endpoint: Endpoint) -> str:
-    return endpoint_name(endpoint.record.description, endpoint.target_url)
 
 
 def _told(part: EndpointTimeline) -> ShownEndpoint:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.web.endpoint_names import endpoint_name
 from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, recognise, spelled
 
 ORDER = Reference(ReferenceKind.ORDER, "R742992696")
@@ -134,11 +133,3 @@ ENDPOINTS = (
 def test_endpoints_by_name_and_address(text: str, ids: list[int], is_exact: bool) -> None:
     found, exact = matching(ENDPOINTS, recognise(text))
     assert (sorted(one.id for one in found), exact) == (sorted(ids), is_exact)
-
-
-def test_the_name_of_an_endpoint() -> None:
-    assert endpoint_name("", "https://erp.example.com:8443/hooks") == "erp.example.com:8443"
-    assert endpoint_name(" \n  The  ERP \n which keeps the books", "https://x") == "The ERP"
-    assert endpoint_name("", "https://[half") == "https://[half"
-    long = endpoint_name("A description of an endpoint that nobody would ever call by all of these words", "https://x")
-    assert (long, len(long)) == ("A description of an endpoint that nobody would ever call by\N{HORIZONTAL ELLIPSIS}", 60)

@@ -235,6 +235,6 @@ def test_nothing_is_no_timeline() -> None:
 
 def test_an_endpoint_that_is_gone_is_named_by_where_it_was() -> None:
     [part] = timeline(LATE, endpoint=None).endpoints
-    assert (part.endpoint.name, part.endpoint.state) == ("127.0.0.1", "deleted")
+    assert (part.endpoint.name, part.endpoint.state) == ("127.0.0.1/hooks", "deleted")
     [part] = timeline(endpoint=None).endpoints
     assert part.endpoint.name == "Endpoint 7"

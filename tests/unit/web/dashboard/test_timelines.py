@@ -153,7 +153,7 @@ async def test_what_is_true_now_and_not_what_was_planned(troubled: Service, admi
     async with troubled.client.delete("/api/webhook/endpoints/1") as response:
         assert response.status == 204
     seen = await admin.go("/webhooks/orders/R1")
-    assert "127.0.0.1 did not get its notification." in seen.text
+    assert "127.0.0.1/hooks did not get its notification." in seen.text
     assert "because the endpoint was deleted." in seen.text
 
 
