@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -10,7 +9,6 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from pipeline.web.dashboard.time_zone import local
-from pipeline.web.endpoint_names import endpoint_name
 
 NOTHING: Final = "\N{EN DASH}"
 """Shown if there is no value."""
@@ -154,15 +152,10 @@ def about(sentence: str, field: str) -> str:
     return sentence if rest == sentence else rest[:1].upper() + rest[1:]
 
 
-def tojson_text(value: object) -> str:
-    """A value as JSON text, which the template escapes. Jinja's own tojson is for scripts."""
-    return json.dumps(value, ensure_ascii=False)
-
-
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     function.__name__: function
     for function in (
-        *(ago, span, stamp, minute, utc, both, clock, iso, number, percent, milliseconds, words, segment, about, tojson_text),
-        *(outcome, endpoint_name, field_time, hour),
+        *(ago, span, stamp, utc, both, clock, field_time, iso),
+        *(number, percent, milliseconds, words, outcome, segment, about),
     )
 }
