@@ -48,6 +48,11 @@ class InvalidError(ApiError):
         super().__init__(422, INVALID)
         self.errors = errors
 
+    @property
+    def sentences(self) -> list[str]:
+        """The sentences of all fields."""
+        return [one for of_field in self.errors.values() for one in of_field]
+
 
 class HeldCountError(ApiError):
     """409: the number of held deliveries is not the one in the request."""

@@ -27,7 +27,7 @@ from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import own_address
 from pipeline.web.dashboard.time_zone import local
 from pipeline.web.endpoint_names import endpoint_names
-from pipeline.web.errors import ApiError, explained
+from pipeline.web.errors import ApiError, InvalidError, explained
 from pipeline.web.quick_search import matching, named, recognise, spelled
 from pipeline.web.routes import AFTER, FILTERS, PAGE, Parameter
 from pipeline.web.search_errors import searching
@@ -64,10 +64,10 @@ def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
                     figures(renderer.api, renderer.api.search.summary(query, _BARS)),
                 )
         except (ApiError, SearchLimitError) as error:
-            problem = explained(request, error)
-            sentences = [sentence for of_field in (problem.fields or {}).values() for sentence in of_field]
-            view = _view(renderer.api, filters, None, OptionalReads(None), problems=sentences or [problem.message])
-            return renderer.show(request, "attempts.html", problem.status, view=view, times=TIMES, link=link)
+            problems = error.sentences if isinstance(error, InvalidError) else [str(error)]
+            view = _view(renderer.api, filters, None, OptionalReads(None), problems=problems)
+            status = explained(request, error).status
+            return renderer.show(request, "attempts.html", status, view=view, times=TIMES, link=link)
         view = _view(renderer.api, filters, found, counted, ignored=query.ignored)
         return renderer.show(request, "attempts.html", view=view, times=TIMES, link=link)
 

@@ -242,7 +242,7 @@ class _Handlers:
             endpoint = await self._change(request, {"headers": {name: None if "remove" in form else value}})
         except InvalidError as error:
             endpoint = find_endpoint(self._renderer.api, path_id(request))
-            return self._back(request, endpoint, *(Notice("bad", one) for found in error.errors.values() for one in found))
+            return self._back(request, endpoint, *(Notice("bad", one) for one in error.sentences))
         done = f"{name} is no longer sent." if "remove" in form else f"{name} is sent with every request from now on."
         return self._back(request, endpoint, Notice("good", done))
 

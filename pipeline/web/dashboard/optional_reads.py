@@ -27,6 +27,6 @@ async def figures(api: Api, reading: Awaitable[FiguresT]) -> OptionalReads[Figur
         async with searching(api):
             return OptionalReads(await reading)
     except InvalidError as error:
-        return OptionalReads(None, " ".join(sentence for sentences in error.errors.values() for sentence in sentences))
+        return OptionalReads(None, " ".join(error.sentences))
     except ApiError as error:
         return OptionalReads(None, str(error))

@@ -69,8 +69,7 @@ def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
             query = await asked(renderer.api, request, local(renderer.api.clock()))
             run = await renderer.api.runs.start(renderer.api.audit.actor(request), query)
         except InvalidError as error:
-            sentences = [sentence for of_field in error.errors.values() for sentence in of_field]
-            return renderer.redirect(request, ATTEMPTS, Notice("bad", " ".join(sentences)))
+            return renderer.redirect(request, ATTEMPTS, Notice("bad", " ".join(error.sentences)))
         except ApiError as error:
             if error.status != 409:
                 raise

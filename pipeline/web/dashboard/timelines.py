@@ -157,7 +157,7 @@ class _Handlers:
         try:
             run = await api.runs.start(api.audit.actor(request), parse_query(search, api.clock()))
         except InvalidError as error:
-            return back(Notice("bad", " ".join(one for found in error.errors.values() for one in found)))
+            return back(Notice("bad", " ".join(error.sentences)))
         except ApiError as error:
             if error.status != 409:
                 raise
