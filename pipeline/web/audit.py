@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
 
@@ -13,9 +13,14 @@ from pipeline.ops.clock import Clock, utc_now
 from pipeline.web.auth import principal_of
 from pipeline.web.client_address import Networks, client_address
 from pipeline.web.errors import ApiError
+from pipeline.web.kafka_writes import confirmed_within
 from schemas.api_key import Access
 from schemas.audit import AuditAction, AuditEntry
 from schemas.codec import to_json
+
+_UNRECORDED: Final = (
+    "Kafka does not answer, so the action cannot be recorded and was not carried out. Please try again in a moment."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class AuditLog:
             ApiError: 503, Kafka does not answer.
         """
         if self.producer.is_stuck(self.topic):  # one caller has waited for Kafka already; the next need not
-            raise _unrecorded()
+            raise ApiError(503, _UNRECORDED)
         who = asked if isinstance(asked, Actor) else self.actor(asked)
         entry = AuditEntry(
             at=self.clock(),
@@ -66,14 +71,5 @@ class AuditLog:
             actor_name=self.person(who.actor),
         )
         sent = self.producer.send(self.topic, key=who.actor.encode(), value=to_json(entry), spread=True)
-        try:
-            async with asyncio.timeout(self.write_timeout_seconds):
-                await sent
-        except TimeoutError:
-            raise _unrecorded() from None
-
-
-def _unrecorded() -> ApiError:
-    return ApiError(
-        503, "Kafka does not answer, so the action cannot be recorded and was not carried out. Please try again in a moment."
-    )
+        async with confirmed_within(self.write_timeout_seconds, _UNRECORDED):
+            await sent

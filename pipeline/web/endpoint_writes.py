@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -13,6 +12,7 @@ from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import SupersededError
 from pipeline.ops.logs import logger
 from pipeline.web.errors import ApiError, not_found, require_endpoints
+from pipeline.web.kafka_writes import confirmed_within
 from pipeline.web.services import EndpointServices
 from schemas.endpoint import EndpointRecord
 
@@ -62,12 +62,8 @@ async def changing(api: EndpointServices) -> AsyncIterator[None]:
     require_endpoints(api.registry)
     if not api.registry.may_write(api.producer):
         raise ApiError(503, _NOT_NOW, headers={"Retry-After": "5"})
-    try:
-        async with asyncio.timeout(api.write_timeout_seconds), api.changing:
-            yield
-    except TimeoutError:
-        log.warning("Kafka has not confirmed a change of an endpoint in time")
-        raise ApiError(503, _UNCONFIRMED) from None
+    async with confirmed_within(api.write_timeout_seconds, _UNCONFIRMED), api.changing:
+        yield
 
 
 async def change_endpoint(

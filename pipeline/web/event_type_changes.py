@@ -5,9 +5,7 @@ A change that breaks producers or receivers must be requested explicitly. The ch
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +16,7 @@ from pipeline.endpoints.event_type_catalogue import StaleEventTypeError
 from pipeline.ops.event_types_file import MAX_TYPES, entry_problems, event_type_of
 from pipeline.ops.logs import logger
 from pipeline.web.errors import ApiError, InvalidError, StartingError, not_found
+from pipeline.web.kafka_writes import confirmed_within
 from pipeline.web.services import EventTypeServices
 from schemas.configured_events import ConfiguredEventType
 from schemas.event_type_record import EventTypeRecord
@@ -172,19 +171,10 @@ async def _write(api: EventTypeServices, name: str, entry: dict[str, Any] | None
         changed_by=actor,
         former_topics=api.catalogue.former_topics(name, None if entry is None else entry["topic"]),
     )
-    async with _changing(api):
+    async with confirmed_within(api.write_timeout_seconds, _UNCONFIRMED):
         try:
             await api.catalogue.write(api.producer, record)
         except StaleEventTypeError:
             await api.catalogue.settle(api.producer)
             raise ApiError(409, _OVERTAKEN) from None
     log.info("an event type was changed", event_type=name, change=change, changed_by=actor)
-
-
-@asynccontextmanager
-async def _changing(api: EventTypeServices) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(api.write_timeout_seconds):
-            yield
-    except TimeoutError:
-        raise ApiError(503, _UNCONFIRMED) from None

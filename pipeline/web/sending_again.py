@@ -26,6 +26,7 @@ from pipeline.store.reports.recent import DeadLetterDetail, Reports
 from pipeline.store.reports.repairs import LETTER, PUBLISHED
 from pipeline.web.audit import Actor, AuditLog
 from pipeline.web.errors import ApiError, InvalidError, not_found, require_endpoints
+from pipeline.web.kafka_writes import confirmed_within
 from pipeline.web.search_errors import searching
 from schemas.audit import AuditAction
 from schemas.codec import InvalidRecordError, from_header, to_header
@@ -286,11 +287,9 @@ class SendAgain:
         await self._confirmed(sent, "the resend", "be made")
 
     async def _confirmed(self, sent: asyncio.Future[ResultT], what: str, may: str) -> ResultT:
-        try:
-            async with asyncio.timeout(self.audit.write_timeout_seconds):
-                return await sent
-        except TimeoutError:
-            raise ApiError(503, f"Kafka has not confirmed {what} in time. It may still {may}: {_LOOK_FIRST}") from None
+        problem = f"Kafka has not confirmed {what} in time. It may still {may}: {_LOOK_FIRST}"
+        async with confirmed_within(self.audit.write_timeout_seconds, problem):
+            return await sent
 
 
 def _own_headers(letter: DeadLetterDetail) -> list[tuple[str, bytes]]:

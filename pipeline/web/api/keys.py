@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from typing import Final
 
 from aiohttp import web
@@ -12,7 +10,8 @@ from aiohttp import web
 from pipeline.ops.logs import logger
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.auth import principal_of
-from pipeline.web.errors import ApiError, not_found
+from pipeline.web.errors import not_found
+from pipeline.web.kafka_writes import confirmed_within
 from pipeline.web.request_values import read_body
 from pipeline.web.responses import answer
 from pipeline.web.routes import Route
@@ -24,8 +23,9 @@ from schemas.http.keys import KeyAnswer, KeyBody, KeyCreated, KeyInput, KeysAnsw
 log = logger(__name__)
 
 _WRAPPER: Final = 'The fields of a key must be wrapped: {"key": {"name": "…", "role": "viewer"}}.'
-
-
+_UNCONFIRMED: Final = (
+    "Kafka has not confirmed the change in time. The change may still take effect. List the keys before you try again."
+)
 _ID: Final = {"type": "string", "pattern": "^[0-9a-f]{8}$"}
 
 
@@ -78,7 +78,7 @@ async def create_key(api: KeyServices, request: web.Request, given: KeyInput) ->
     """
     await api.audit.put(request, AuditAction.CREATE_KEY, "key", f"{given.role.value} {given.name}")
     actor = principal_of(request).actor
-    async with _changing(api):
+    async with confirmed_within(api.write_timeout_seconds, _UNCONFIRMED):
         record, key = await api.ring.create(
             api.producer, name=given.name, role=given.role, created_by=actor, at=api.clock(), owner=given.owner
         )
@@ -95,7 +95,7 @@ async def revoke_key(api: KeyServices, request: web.Request, identifier: str) ->
     record = find_key(api, identifier)
     await api.audit.put(request, AuditAction.REVOKE_KEY, f"key {record.id}", f"{record.role.value} {record.name}")
     actor = principal_of(request).actor
-    async with _changing(api):
+    async with confirmed_within(api.write_timeout_seconds, _UNCONFIRMED):
         await api.ring.revoke(api.producer, record, revoked_by=actor, at=api.clock())
     log.info("an API key was revoked", key_id=record.id, revoked_by=actor)
     return record
@@ -116,15 +116,3 @@ def find_key(api: KeyServices, identifier: str) -> ApiKeyRecord:
 def _values(api: KeyServices, record: ApiKeyRecord) -> dict[str, object]:
     own = {name: getattr(record, name) for name in KeyAnswer.model_fields if name in ApiKeyRecord.__struct_fields__}
     return own | {"last_used_at": api.ring.last_used(record.id)}
-
-
-@asynccontextmanager
-async def _changing(api: KeyServices) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(api.write_timeout_seconds):
-            yield
-    except TimeoutError:
-        message = (
-            "Kafka has not confirmed the change in time. The change may still take effect. List the keys before you try again."
-        )
-        raise ApiError(503, message) from None
