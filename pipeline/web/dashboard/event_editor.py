@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.web.dashboard.json_format import JSON_TOKEN
 from schemas.codec import InvalidRecordError
 
-_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _MOST_PLACED: Final = 500_000
 """Characters. In longer texts, problems have no place."""
 _MOST_PROBLEMS: Final = 20
@@ -74,7 +73,7 @@ def member_places(text: str) -> Mapping[str, tuple[int, int]]:
     """The position of each member of a JSON text (``data.line_items.0.price``): its name, or the start of a list item."""
     places: dict[str, tuple[int, int]] = {}
     stack: list[_Open] = []
-    for token in _TOKEN.finditer(text):
+    for token in JSON_TOKEN.finditer(text):
         found, top = token[0], stack[-1] if stack else None
         if found in ("}", "]"):
             if stack:

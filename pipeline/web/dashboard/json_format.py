@@ -6,7 +6,7 @@ import json
 import re
 from typing import Final
 
-_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+JSON_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _INDENT: Final = "  "
 _DEEPEST: Final = 100
 """The most levels to indent. Without a limit, nested brackets would make the text grow quadratically."""
@@ -14,7 +14,7 @@ _DEEPEST: Final = 100
 
 def pretty(text: str) -> str:
     """The text, indented if it is JSON, otherwise unchanged."""
-    return "".join(_laid_out(_TOKEN.findall(text))) if is_json(text) else text
+    return "".join(_laid_out(JSON_TOKEN.findall(text))) if is_json(text) else text
 
 
 def is_json(text: str) -> bool:
