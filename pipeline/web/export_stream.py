@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from typing import Any, Final
 
@@ -57,7 +57,7 @@ def _line(row: AttemptRow) -> Line:
     return AttemptAnswer(**asdict(row)).model_dump(mode="json", include=set(_LINE))
 
 
-async def as_csv(found: AsyncIterator[list[Line]], *, with_bodies: bool) -> AsyncIterator[bytes]:
+async def write_csv(found: AsyncIterator[list[Line]], *, with_bodies: bool) -> AsyncIterator[bytes]:
     """CSV (RFC 4180) with a header. Cells are escaped so that spreadsheets do not read them as formulas."""
     names = _LINE + (_BODIES if with_bodies else ())
     yield _csv_line(names)
@@ -72,7 +72,7 @@ def _csv_line(values: Any) -> bytes:
     return text.getvalue().encode("utf-8", "replace")
 
 
-async def as_json(found: AsyncIterator[list[Line]], *, with_bodies: bool) -> AsyncIterator[bytes]:  # noqa: ARG001 - lines have them
+async def write_json(found: AsyncIterator[list[Line]]) -> AsyncIterator[bytes]:
     """A JSON array with one attempt per line."""
     before = b"[\n"
     async for lines in found:
@@ -80,8 +80,3 @@ async def as_json(found: AsyncIterator[list[Line]], *, with_bodies: bool) -> Asy
             yield before + json.dumps(line, ensure_ascii=False).encode("utf-8", "replace")
             before = b",\n"
     yield b"[]\n" if before == b"[\n" else b"\n]\n"
-
-
-Writer = Callable[..., AsyncIterator[bytes]]
-FORMS: Final[Mapping[str, tuple[str, Writer]]] = {"csv": ("text/csv", as_csv), "json": ("application/json", as_json)}
-"""Media type and writer of each form."""
