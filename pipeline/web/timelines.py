@@ -11,11 +11,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from pipeline.store.reports.timeline import EventRow, TimelineRecords
 from pipeline.store.search.attempt_rows import AttemptRow
 from pipeline.web.endpoint_names import endpoint_name
+from schemas.http.attempts import AttemptAnswer
+
+AttemptT = TypeVar("AttemptT", AttemptRow, AttemptAnswer)
 
 _GRACE: Final = timedelta(minutes=1)
 """How late an attempt, or its record, may be before it counts as overdue."""
@@ -107,7 +110,7 @@ class EndpointDelivery:
     @property
     def last(self) -> AttemptRow | None:
         """The attempt that decides the status: the last acknowledged one, or else one that will be retried, or else the last."""
-        return _acknowledged(self.attempts) or (_deciding(self.attempts) if self.attempts else None)
+        return _acknowledged(self.attempts) or (deciding(self.attempts) if self.attempts else None)
 
     @property
     def due_at(self) -> datetime | None:
@@ -258,7 +261,7 @@ def _event_of(attempt: AttemptRow) -> TimelineEvent:
 
 def _status(event: TimelineEvent, attempts: Sequence[AttemptRow], endpoint: EndpointCondition, now: datetime) -> DeliveryStatus:
     """A final outcome on record decides. If something is still to be sent, the endpoint's current state decides."""
-    last = _deciding(attempts) if attempts else None
+    last = deciding(attempts) if attempts else None
     if _acknowledged(attempts) is not None:
         return DeliveryStatus.DELIVERED
     if last is not None and last.outcome != "repeated":
@@ -283,9 +286,9 @@ def _acknowledged(attempts: Sequence[AttemptRow]) -> AttemptRow | None:
     return next((one for one in attempts if one.state == "succeeded"), None)
 
 
-def _deciding(attempts: Sequence[AttemptRow]) -> AttemptRow:
-    """The newest attempt. But if the other series (first delivery or resend) will be retried, the newest attempt of that series."""
-    newest: dict[bool, AttemptRow] = {}
+def deciding(attempts: Sequence[AttemptT]) -> AttemptT:
+    """The newest attempt, which is the first. But if only the other series (delivery or resend) will be retried, its newest one."""
+    newest: dict[bool, AttemptT] = {}
     for one in attempts:
         newest.setdefault(one.trigger == "resend", one)
     return next((one for one in newest.values() if one.outcome == "repeated"), attempts[0])

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from pipeline.core.circuit import CircuitState
+from pipeline.web.timelines import deciding
 from schemas.http.attempts import AttemptAnswer
 from schemas.http.endpoints import EndpointAnswer
 
@@ -31,7 +32,7 @@ def notification_status(attempts: Sequence[AttemptAnswer], endpoint: EndpointAns
     acknowledged = next((one for one in attempts if one.state == "succeeded"), None)
     if acknowledged is not None:
         return NotificationStatus("good", "Delivered", acknowledged.created_at, _by(acknowledged, len(attempts)), acknowledged)
-    last = _deciding(attempts)
+    last = deciding(attempts[::-1])
     match last.outcome:
         case "repeated":
             return _waiting(last, endpoint, now)
@@ -80,9 +81,3 @@ def _waiting(last: AttemptAnswer, endpoint: EndpointAnswer | None, now: datetime
     if endpoint.circuit != CircuitState.CLOSED:
         return NotificationStatus("bad", "On hold", how="The endpoint is down. The retry will be sent when it answers again.")
     return NotificationStatus("warning", "Retrying now", how="Not delivered so far. The result will appear here in a moment.")
-
-
-def _deciding(attempts: Sequence[AttemptAnswer]) -> AttemptAnswer:
-    """The newest attempt. But if the other series (first delivery or resend) will be retried, the newest attempt of that series."""
-    newest = {one.trigger == "resend": one for one in attempts}
-    return next((one for one in newest.values() if one.outcome == "repeated"), attempts[-1])

@@ -62,6 +62,11 @@ def endpoint(**changes: Any) -> EndpointAnswer:
             endpoint(),
             "warning: Will retry",
         ),
+        (
+            [attempt(1, next_attempt_at=EARLIER), attempt(2, next_attempt_at=LATER, trigger="resend")],
+            endpoint(),
+            "warning: Will retry",
+        ),
     ],
 )
 def test_status(attempts: list[AttemptAnswer], at: EndpointAnswer | None, told: str) -> None:
