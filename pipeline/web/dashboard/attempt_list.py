@@ -43,6 +43,9 @@ _MOST_NAMED: Final = 50
 _COUNTED_AT_ONCE: Final = 100
 """The most attempts that are counted without another query. An order, for example, has fewer."""
 
+_LinkedPage = tuple[AttemptPage, str | None, str | None]
+"""A page, and the query strings of the previous and the next page."""
+
 
 def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
@@ -150,29 +153,31 @@ async def _found_and_counted(
 
 async def _found(api: Api, request: web.Request, query: AttemptQuery, filters: FilterForm) -> AttemptListPage:
     async with searching(api):
-        page, newer, older = await _page(api, query, filters, request.query.get("before", ""))
+        if query.in_time is None:
+            page, newer, older = await _page_by_number(api, query, filters)
+        else:
+            before = request.query.get("before", "")
+            page, newer, older = await _page_by_cursor(api, query, filters, before, descending=query.in_time.descending)
     rows = await _rows(api, request, query, page.items)
     return AttemptListPage(rows, newer, older, page.total_count if page.sorted_since else 0, page.sorted_since)
 
 
-async def _page(api: Api, query: AttemptQuery, filters: FilterForm, before: str) -> tuple[AttemptPage, str | None, str | None]:
-    """A page, and the query strings of the previous and the next page."""
-    in_time = query.in_time
-    if in_time is None:
-        page = await api.search.attempts(query)
-        newer = filters.query(page=str(page.current_page - 1)) if page.current_page > 1 else None
-        has_more = page.current_page < page.pages or not (page.is_exact or page.sorted_since)
-        return page, newer, filters.query(page=str(page.current_page + 1)) if has_more else None
+async def _page_by_number(api: Api, query: AttemptQuery, filters: FilterForm) -> _LinkedPage:
+    page = await api.search.attempts(query)
+    newer = filters.query(page=str(page.current_page - 1)) if page.current_page > 1 else None
+    has_more = page.current_page < page.pages or not (page.is_exact or page.sorted_since)
+    return page, newer, filters.query(page=str(page.current_page + 1)) if has_more else None
+
+
+async def _page_by_cursor(api: Api, query: AttemptQuery, filters: FilterForm, before: str, *, descending: bool) -> _LinkedPage:
     if before and (cursor := decode_cursor(before)) is not None:
         # Backward: search in the opposite order, then reverse the rows.
-        back = Cursor(cursor.created_at_ms, cursor.id, not in_time.descending)
-        found = await api.search.attempts(
-            replace(query, sorts=(Sort("created_at", descending=not in_time.descending),), page=1, after=back)
-        )
+        back, sorts = Cursor(cursor.created_at_ms, cursor.id, not descending), (Sort("created_at", descending=not descending),)
+        found = await api.search.attempts(replace(query, sorts=sorts, page=1, after=back))
         if found.next_cursor is not None:
             page = replace(found, items=found.items[::-1])
-            return page, _before(page, filters), _after(page, filters, descending=in_time.descending)
-    page = await api.search.attempts(replace(query, after=query.after or beginning(descending=in_time.descending)))
+            return page, _before(page, filters), _after(page, filters, descending=descending)
+    page = await api.search.attempts(replace(query, after=query.after or beginning(descending=descending)))
     newer = _before(page, filters) if query.after is not None and page.items else None
     return page, newer, filters.query(after=page.next_cursor) if page.next_cursor else None
 
