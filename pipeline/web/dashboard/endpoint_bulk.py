@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from urllib.parse import urlencode
 
@@ -92,19 +93,24 @@ def _is_changed(action: str, endpoint: Endpoint) -> bool:
 
 
 def _planned(renderer: PageRenderer, action: str, chosen: Sequence[Endpoint]) -> BulkChange:
-    api = renderer.api
-    names = endpoint_names(chosen)
-    changed = [one for one in chosen if _is_changed(action, one)]
-    rows = [(names[one.id], api.registry.held(one).count) for one in changed]
-    held = sum(count for _, count in rows)
-    left = len(chosen) - len(changed)
+    api, names = renderer.api, endpoint_names(chosen)
+    changed = [(names[one.id], api.registry.held(one).count) for one in chosen if _is_changed(action, one)]
+    held = sum(count for _, count in changed)
+    verb, count = action.capitalize(), len(changed)
+    what = f"{count:,} endpoint{'' if count == 1 else 's'}"
+    title = f"{verb} {what}?" if changed else "Nothing to do"
+    return BulkChange(action, title, f"{verb} {what}", _effects(action, count, len(chosen) - count, held, api.hold), changed)
+
+
+def _effects(action: str, changed: int, left: int, held: int, hold: timedelta) -> Sequence[str]:
+    """What the action does to endpoints for which ``held`` deliveries are held. It does not change ``left`` other ones."""
     sentences = []
     if action in ("pause", "disable"):
         listed = "" if action == "pause" else " Lists show them as disabled, and by whom."
         sentences = [
             f"They receive nothing until you resume them.{listed} Nothing is lost: new events and due retries are held, and use up no "
             "attempt.",
-            f"When you resume them, the held deliveries are sent. After {span(api.hold)}, held deliveries expire: they are never sent, and "
+            f"When you resume them, the held deliveries are sent. After {span(hold)}, held deliveries expire: they are never sent, and "
             "are recorded as expired.",
         ]
         if held:
@@ -114,16 +120,10 @@ def _planned(renderer: PageRenderer, action: str, chosen: Sequence[Endpoint]) ->
     elif changed:
         sentences = ["Nothing is held for them. They receive new events from now on."]
     if left:
-        state = {
-            "pause": "paused or disabled",
-            "resume": "active",
-            "disable": "disabled",
-        }[action]
+        state = {"pause": "paused or disabled", "resume": "active", "disable": "disabled"}[action]
         is_so, them = ("is", "it") if left == 1 else ("are", "them")
         sentences.append(f"{left:,} of the selected endpoints {is_so} already {state}, so nothing changes for {them}.")
-    verb, count = action.capitalize(), len(changed)
-    what = f"{count:,} endpoint{'' if count == 1 else 's'}"
-    return BulkChange(action, f"{verb} {what}?" if changed else "Nothing to do", f"{verb} {what}", sentences, rows)
+    return sentences
 
 
 async def _carried_out(renderer: PageRenderer, request: web.Request, change: BulkChange) -> list[Notice]:
