@@ -38,8 +38,8 @@ from pipeline.web.audit import AuditLog
 from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
 from pipeline.web.resend_runs import ResendRuns
+from pipeline.web.resending import Resender
 from pipeline.web.revoked_sessions import EndedSessions
-from pipeline.web.sending_again import SendAgain
 from pipeline.web.services import Api
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def make_api(
     deliveries.event_types.follow(events.use)
     deliveries.event_types.follow(history.use)
     audit = AuditLog(producer, settings.topics.audit, deliveries.clock.now, settings.trusted_proxies, ring.person)
-    again = SendAgain(
+    resender = Resender(
         registry=deliveries.registry,
         producer=producer,
         topics=settings.topics,
@@ -85,8 +85,8 @@ def make_api(
         catalogue=deliveries.event_types,
         source_topics=SourceTopics(broker, settings.kafka_topic_prefix),
         audit=audit,
-        again=again,
-        runs=ResendRuns(again),
+        resender=resender,
+        runs=ResendRuns(resender),
         events=events,
         clock=deliveries.clock.now,
         hold=timedelta(days=settings.hold_days),

@@ -26,8 +26,8 @@ from pipeline.store.reports.notification_history import FailedNotification, Fail
 from pipeline.store.reports.recent import RunRow
 from pipeline.web.audit import Actor
 from pipeline.web.errors import ApiError, InvalidError
+from pipeline.web.resending import Resender
 from pipeline.web.search_errors import searching
-from pipeline.web.sending_again import SendAgain
 from schemas.audit import AuditAction, ResendProgress, RunState
 from schemas.codec import InvalidRecordError, from_json, to_json
 
@@ -55,9 +55,9 @@ class ResendRun:
 class ResendRuns:
     """The runs of this process, one at a time to bound the rate, and the runs of other processes, from the audit log."""
 
-    def __init__(self, again: SendAgain, per_second: float = 50.0) -> None:
+    def __init__(self, resender: Resender, per_second: float = 50.0) -> None:
         """``per_second`` is the maximum rate of resends."""
-        self.again = again
+        self.resender = resender
         self.pause_seconds = 1 / per_second
         self._beginning = asyncio.Lock()
         """Held from the check that no run is in progress until the new run has started."""
@@ -70,8 +70,8 @@ class ResendRuns:
         Raises:
             ApiError: 422, the search takes too much; 503, ClickHouse does not answer.
         """
-        async with searching(self.again):
-            return await self.again.notifications.failed(query, MOST)
+        async with searching(self.resender):
+            return await self.resender.notifications.failed(query, MOST)
 
     async def start(self, who: Actor, query: AttemptQuery) -> ResendRun:
         """Start to resend all failed notifications of a search, each once. Returns when the start is recorded.
@@ -133,7 +133,7 @@ class ResendRuns:
 
     async def last(self, run_id: str | None = None) -> list[ResendRun]:
         """The last runs of all processes, newest first, or only the one with this id."""
-        now, runs = self.again.audit.clock(), []
+        now, runs = self.resender.audit.clock(), []
         for run in map(_seen, await self.on_record(run_id)):
             if run is not None:
                 work = self._known.get(run.id)
@@ -142,32 +142,32 @@ class ResendRuns:
 
     async def on_record(self, run_id: str | None = None) -> Sequence[RunRow]:
         """The runs in the audit log."""
-        async with searching(self.again):
-            return await self.again.reports.resend_runs(run_id)
+        async with searching(self.resender):
+            return await self.resender.reports.resend_runs(run_id)
 
     async def tell(self, who: Actor, run: ResendRun) -> None:
         """Record the progress of a run."""
-        await self.again.audit.put(who, AuditAction.RESEND_RUN, f"resend run {run.id}", to_json(run.progress).decode())
+        await self.resender.audit.put(who, AuditAction.RESEND_RUN, f"resend run {run.id}", to_json(run.progress).decode())
 
 
 class RunInProcess:
     """One run in this process."""
 
     def __init__(self, runs: ResendRuns, who: Actor, notifications: Sequence[FailedNotification]) -> None:
-        now, progress = runs.again.audit.clock(), ResendProgress(state=RunState.RUNNING, total=len(notifications))
+        now, progress = runs.resender.audit.clock(), ResendProgress(state=RunState.RUNNING, total=len(notifications))
         self.seen = ResendRun(secrets.token_hex(8), who.actor, now, now, progress)
         """As people see it."""
         self.is_cancelled = False
         """Whether somebody asked it to stop."""
         self._runs = runs
-        self._again = runs.again
+        self._resender = runs.resender
         self._who = who
         self._notifications = notifications
 
     async def tell(self, **changes: object) -> None:
         """Record its progress."""
         self._change(**changes)
-        self.seen = replace(self.seen, heard_at=self._again.audit.clock())
+        self.seen = replace(self.seen, heard_at=self._resender.audit.clock())
         await self._runs.tell(self._who, self.seen)
 
     async def carry_out(self) -> None:
@@ -194,8 +194,8 @@ class RunInProcess:
         return self.is_cancelled
 
     async def _send(self, batch: Sequence[FailedNotification]) -> None:
-        async with searching(self._again):
-            found = await self._again.notifications.of_attempts(
+        async with searching(self._resender):
+            found = await self._resender.notifications.of_attempts(
                 [one.attempt_id for one in batch], [one.failed_at for one in batch]
             )
         for one in batch:
@@ -211,7 +211,7 @@ class RunInProcess:
         if one.is_delivered:
             return "delivered"
         try:
-            await self._again.notification(self._who, one, run=self.seen.id)
+            await self._resender.notification(self._who, one, run=self.seen.id)
         except ApiError as error:
             if error.status != 409:
                 raise

@@ -31,8 +31,8 @@ from pipeline.web.client_address import Networks
 from pipeline.web.key_ring import KeyRing
 from pipeline.web.login_throttle import LoginThrottle
 from pipeline.web.resend_runs import ResendRuns
+from pipeline.web.resending import Resender
 from pipeline.web.revoked_sessions import EndedSessions
-from pipeline.web.sending_again import SendAgain
 from schemas.event_reader import EventReader
 from schemas.topics import DEFAULT_HOLD, Topics
 
@@ -110,8 +110,8 @@ class SendTestServices(EndpointServices):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SendAgainServices(AttemptServices):
-    again: SendAgain
+class ResendServices(AttemptServices):
+    resender: Resender
     runs: ResendRuns
     """The runs that resend many notifications."""
 
@@ -119,7 +119,7 @@ class SendAgainServices(AttemptServices):
 @dataclass(frozen=True, kw_only=True)
 class DeadLetterServices(CommonServices):
     reports: Reports
-    again: SendAgain
+    resender: Resender
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ class Api(
     EventTypeServices,
     StatsServices,
     SendTestServices,
-    SendAgainServices,
+    ResendServices,
     DeadLetterServices,
     PreviewServices,
     ErasureServices,

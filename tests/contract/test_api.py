@@ -47,8 +47,8 @@ from pipeline.web.audit import AuditLog
 from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
 from pipeline.web.resend_runs import ResendRuns
+from pipeline.web.resending import Resender
 from pipeline.web.revoked_sessions import EndedSessions
-from pipeline.web.sending_again import SendAgain
 from pipeline.web.server import WebServer, make_app
 from pipeline.web.services import Api
 from tests.contract.store_case import Store
@@ -105,7 +105,7 @@ async def serving(
     )
     catalogue = EventTypeCatalogue(open_broker(settings), topics.event_types, settings.event_types)
     audit, reports = AuditLog(producer, topics.audit, person=ring.person), Reports(connections)
-    again = SendAgain(
+    resender = Resender(
         events=settings.event_reader,
         registry=registry,
         producer=producer,
@@ -132,8 +132,8 @@ async def serving(
         eraser=Eraser(connections),
         history=EventHistory(connections),
         audit=audit,
-        again=again,
-        runs=ResendRuns(again),
+        resender=resender,
+        runs=ResendRuns(resender),
         events=settings.event_reader,
         analyst=analyst,
     )

@@ -15,10 +15,10 @@ from pipeline.store.search.queries import ResultPage
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.errors import InvalidError, not_found
 from pipeline.web.request_values import FALSY, TRUTHY, page_and_size, path_id, read_body, refuse_ignored
+from pipeline.web.resending import Repair
 from pipeline.web.responses import answer
 from pipeline.web.routes import FILTERS, PAGE, STRICT, Route
 from pipeline.web.search_errors import searching
-from pipeline.web.sending_again import Repair
 from pipeline.web.services import DeadLetterServices
 from schemas.api_key import Access
 from schemas.audit import AuditAction
@@ -71,7 +71,7 @@ def dead_letter_routes(api: DeadLetterServices) -> Iterable[Route]:
         identifier = path_id(request)
         body = await read_body(request)
         given = parse_wrapped(body, "record", RepairInput, hint=_WRAPPER) if body.strip() else RepairInput()
-        done = await api.again.republish(api.audit.actor(request), identifier, repair_of(given))
+        done = await api.resender.republish(api.audit.actor(request), identifier, repair_of(given))
         return answer(
             RepublishAnswer(
                 event_id=done.event.id,

@@ -14,8 +14,8 @@ from pipeline.web.api.event_types import event_type_routes
 from pipeline.web.api.exports import export_routes
 from pipeline.web.api.held import held_drop_routes
 from pipeline.web.api.keys import key_routes
+from pipeline.web.api.resending import replay_routes, resend_routes, resend_run_routes
 from pipeline.web.api.send_test_event import send_test_event_routes
-from pipeline.web.api.sending_again import replay_routes, resend_routes, resend_run_routes
 from pipeline.web.api.sql import sql_routes
 from pipeline.web.api.stats import stats_routes
 from pipeline.web.api.verify import verify_routes

@@ -159,7 +159,7 @@ class _Handlers:
             # It may have been delivered or resent since the page was loaded: ask first.
             return renderer.redirect(request, f"{here}/resend")
         try:
-            endpoint = (await renderer.api.again.attempt(renderer.api.audit.actor(request), identifier)).endpoint
+            endpoint = (await renderer.api.resender.attempt(renderer.api.audit.actor(request), identifier)).endpoint
         except ApiError as error:
             if error.status != 409:
                 raise

@@ -23,9 +23,9 @@ from pipeline.web.dashboard.text_filters import words
 from pipeline.web.dashboard.visible_text import visible_in_json
 from pipeline.web.errors import ApiError, InvalidError, not_found
 from pipeline.web.request_values import path_id
+from pipeline.web.resending import Repair, is_cut
 from pipeline.web.routes import FILTERS, PAGE
 from pipeline.web.search_errors import searching
-from pipeline.web.sending_again import Repair, is_cut
 from schemas.api_key import Access
 from schemas.delivery import DEAD_LETTER_HEADER, DeadLetterReason
 from schemas.http.dead_letters import BytesAnswer, BytesInput, RepairInput
@@ -129,7 +129,7 @@ class _Handlers:
         api, identifier, given = self._renderer.api, path_id(request), _given(request)
         here = f"{LIST}/{identifier}"
         try:
-            done = await api.again.republish(api.audit.actor(request), identifier, repair_of(given) if given else Repair())
+            done = await api.resender.republish(api.audit.actor(request), identifier, repair_of(given) if given else Repair())
         except InvalidError as error:
             return await self._refused(request, error, given)
         except ApiError as error:
@@ -173,7 +173,7 @@ class _Handlers:
         return Checked(found.problems)
 
     def _checked(self, letter: DeadLetterDetail, value: BytesInput) -> Checked:
-        event_of = functools.partial(self._renderer.api.again.event_of, letter)
+        event_of = functools.partial(self._renderer.api.resender.event_of, letter)
         try:
             content = value.decoded()
             found = event_problems(content.decode(), event_of)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from pipeline.store.reports.notification_history import FailedNotifications
 from pipeline.web.api.attempts import asked
-from pipeline.web.api.sending_again import run_id
+from pipeline.web.api.resending import run_id
 from pipeline.web.dashboard.attempt_list import ATTEMPTS
 from pipeline.web.dashboard.filter_chips import FilterForm, read_filters
 from pipeline.web.dashboard.page import PREFIX, DashboardPage

@@ -59,8 +59,8 @@ from pipeline.web.audit import AuditLog
 from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
 from pipeline.web.resend_runs import ResendRuns
+from pipeline.web.resending import Resender
 from pipeline.web.revoked_sessions import EndedSessions
-from pipeline.web.sending_again import SendAgain
 from pipeline.web.server import WebServer, make_app
 from pipeline.web.services import Api
 from schemas.api_key import Access
@@ -540,7 +540,7 @@ async def running_service(
     audit = AuditLog(kafka, TOPICS.audit, lambda: now[0], person=ring.person, write_timeout_seconds=1.5)
     events = EventReader(BUILT_IN, TOPICS, max_bytes=MAX_EVENT_BYTES_LIMIT)
     catalogue.follow(events.use)
-    again = SendAgain(
+    resender = Resender(
         events=events,
         registry=registry,
         producer=kafka,
@@ -569,8 +569,8 @@ async def running_service(
         eraser=eraser,
         history=history,
         audit=audit,
-        again=again,
-        runs=ResendRuns(again, per_second=10_000),
+        resender=resender,
+        runs=ResendRuns(resender, per_second=10_000),
         events=events,
         catalogue=catalogue,
         source_topics=SourceTopics(topics),

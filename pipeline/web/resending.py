@@ -93,7 +93,7 @@ class Republished:
 
 
 @dataclass(frozen=True, slots=True)
-class SendAgain:
+class Resender:
     """Resends, replays and repairs. There is one per API process."""
 
     registry: Registry

@@ -21,7 +21,7 @@ from pipeline.web.request_values import digits, path_id, read_body
 from pipeline.web.resend_runs import ResendRun, doubts
 from pipeline.web.responses import answer
 from pipeline.web.routes import FILTERS, STRICT, TRACE, Route
-from pipeline.web.services import SendAgainServices
+from pipeline.web.services import ResendServices
 from schemas.api_key import Access
 from schemas.http.attempts import EndpointCount
 from schemas.http.operations import ResendAnswer
@@ -35,11 +35,11 @@ _REQUIRED: Final = ("endpoint_ids", "since", "until")
 _MOST_DIGITS: Final = 15
 
 
-def resend_routes(api: SendAgainServices) -> Iterable[Route]:
+def resend_routes(api: ResendServices) -> Iterable[Route]:
     """The route that resends one notification, below ``/api``."""
 
     async def resend(request: web.Request) -> web.Response:
-        sent = await api.again.attempt(api.audit.actor(request), path_id(request), request.get(TRACE))
+        sent = await api.resender.attempt(api.audit.actor(request), path_id(request), request.get(TRACE))
         return answer(
             ResendAnswer(
                 event_id=sent.event.id,
@@ -65,7 +65,7 @@ def resend_routes(api: SendAgainServices) -> Iterable[Route]:
     ]
 
 
-def resend_run_routes(api: SendAgainServices) -> Iterable[Route]:
+def resend_run_routes(api: ResendServices) -> Iterable[Route]:
     """The routes that resend all failed notifications of a search, below ``/api``."""
 
     async def look(request: web.Request) -> web.Response:
@@ -174,14 +174,14 @@ def _shown(run: ResendRun) -> ResendRunAnswer:
     )
 
 
-def replay_routes(api: SendAgainServices) -> Iterable[Route]:
+def replay_routes(api: ResendServices) -> Iterable[Route]:
     """The routes that replay past events, below ``/api``."""
 
     async def preview(request: web.Request) -> web.Response:
         given = parse_wrapped(
             await read_body(request), "replay", ReplayInput, hint=_WRAPPER, required=_REQUIRED, types=api.events.types
         )
-        events, notifications = await api.again.count_replay(_wanted(api, given))
+        events, notifications = await api.resender.count_replay(_wanted(api, given))
         return answer(ReplayPreview(events=events, notifications=notifications))
 
     async def step(request: web.Request) -> web.Response:
@@ -189,7 +189,7 @@ def replay_routes(api: SendAgainServices) -> Iterable[Route]:
             await read_body(request), "replay", ReplayStep, hint=_WRAPPER, required=(*_REQUIRED, "run"), types=api.events.types
         )
         who, after = api.audit.actor(request), _place(given.after)
-        done = await api.again.replay(who, _wanted(api, given), after, given.limit, None if given.skip else given.run)
+        done = await api.resender.replay(who, _wanted(api, given), after, given.limit, None if given.skip else given.run)
         next_place = None if done.end is None else f"{done.end.received_ms}.{done.end.event_id}"
         return answer(ReplayAnswer(events=done.events, sent=done.sent, skipped=done.skipped, next=next_place))
 
@@ -220,7 +220,7 @@ def replay_routes(api: SendAgainServices) -> Iterable[Route]:
     ]
 
 
-def _wanted(api: SendAgainServices, given: ReplayInput) -> ReplayRequest:
+def _wanted(api: ResendServices, given: ReplayInput) -> ReplayRequest:
     return ReplayRequest(
         since=given.since,
         until=given.until,
