@@ -18,7 +18,7 @@ from consumers.cli.api_client import ApiCallError, Key, Url, checked_url, client
 from consumers.cli.console import Output, shortened, visible
 from consumers.cli.discovery import local_pipeline, root_of, say
 from consumers.cli.search import endpoint_names, filters_of
-from pipeline.web.quick_search import ReferenceKind, recognise
+from pipeline.web.quick_search import ReferenceKind, recognize
 
 out = Output()
 
@@ -144,7 +144,7 @@ def open_page(
 def page_of(url: str, words: Iterable[str]) -> str:
     """The URL of an order's or a shipment's timeline on the dashboard at ``url``. For other texts: the URL of its search box."""
     text = " ".join(words)
-    found = recognise(text).certain
+    found = recognize(text).certain
     folder = _TIMELINE_PAGES.get(found.kind) if found is not None else None
     if found is not None and folder is not None:
         return f"{root_of(url)}/webhooks/{folder}/{quote(found.value, safe='')}"

@@ -103,7 +103,7 @@ def key_id(digest_of_key: bytes) -> str:
     return digest_of_key.hex()[:_ID_DIGITS]
 
 
-def authorise(
+def authorize(
     keys: ApiKeys,
     routes: Mapping[tuple[str, str], Route],
     guesses: LoginThrottle,

@@ -1,6 +1,6 @@
 """Recognizes a text that was pasted into the search box: an order number, a URL, an email address, anything. Pure.
 
-:func:`recognise` returns what the text certainly is, or guesses. The caller looks up which of them exist.
+:func:`recognize` returns what the text certainly is, or guesses. The caller looks up which of them exist.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class NamedEndpoint:
     description: str = ""
 
 
-def recognise(text: str) -> Pasted:
+def recognize(text: str) -> Pasted:
     """Recognize a text, even if it was pasted with quotation marks or other characters around it."""
     cleaned = " ".join(_UNSEEN.sub(" ", text).split())[:MOST_TEXT]
     bare = cleaned.strip(_WRAPPED + " ")
@@ -135,7 +135,7 @@ def _certain(bare: str, number: str) -> Reference | None:
 
 def spelled(number: str) -> str:
     """The canonical form of the number of an order or shipment. Other numbers are returned as they are."""
-    found = recognise(number).certain
+    found = recognize(number).certain
     return found.value if found is not None else number.strip()
 
 

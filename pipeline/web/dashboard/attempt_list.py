@@ -28,7 +28,7 @@ from pipeline.web.dashboard.sessions import own_address
 from pipeline.web.dashboard.time_zone import local
 from pipeline.web.endpoint_names import endpoint_names
 from pipeline.web.errors import ApiError, InvalidError, explained
-from pipeline.web.quick_search import matching, named, recognise, spelled
+from pipeline.web.quick_search import matching, named, recognize, spelled
 from pipeline.web.routes import AFTER, FILTERS, PAGE, Parameter
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
@@ -93,7 +93,7 @@ def _as_meant(api: Api, pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str,
         if key in (FIELDS["order"], FIELDS["shipment"]):
             yield key, spelled(value)
         elif key == FIELDS["endpoint"] and value.strip() and not value.strip().isdigit():
-            found, _ = matching(named(api.registry.all()), recognise(value))
+            found, _ = matching(named(api.registry.all()), recognize(value))
             if len(found) == 1:
                 yield key, str(found[0].id)
             elif 1 < len(found) <= _MOST_NAMED:

@@ -18,7 +18,7 @@ from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.text_filters import segment
 from pipeline.web.errors import require_endpoints
-from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, named, recognise
+from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, named, recognize
 from pipeline.web.routes import Parameter
 from pipeline.web.services import Api
 from schemas.api_key import Access
@@ -60,7 +60,7 @@ def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def go(request: web.Request) -> web.Response:
-        pasted = recognise(request.query.get("text", ""))
+        pasted = recognize(request.query.get("text", ""))
         if not pasted.text:
             return renderer.redirect(request, ATTEMPTS)
         if pasted.certain is not None:

@@ -1,4 +1,4 @@
-"""The authorisation matrix, made of the route table: every route, every role, every method. A route without a rule fails."""
+"""The authorization matrix, made of the route table: every route, every role, every method. A route without a rule fails."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_the_settings_keys_may_everything(service: Service) -> None:
 async def test_a_route_that_came_by_another_way_is_closed(logs: pytest.LogCaptureFixture) -> None:
     from aiohttp import web  # noqa: PLC0415
 
-    from pipeline.web.auth import ApiKeys, authorise  # noqa: PLC0415
+    from pipeline.web.auth import ApiKeys, authorize  # noqa: PLC0415
     from pipeline.web.errors import json_errors  # noqa: PLC0415
     from pipeline.web.login_throttle import LoginThrottle  # noqa: PLC0415
     from pipeline.web.server import WebServer  # noqa: PLC0415
@@ -134,7 +134,7 @@ async def test_a_route_that_came_by_another_way_is_closed(logs: pytest.LogCaptur
     async def secret(_: web.Request) -> web.Response:
         return web.Response(text="secret")
 
-    app = web.Application(middlewares=[json_errors, authorise(ApiKeys(), {}, LoginThrottle())])
+    app = web.Application(middlewares=[json_errors, authorize(ApiKeys(), {}, LoginThrottle())])
     app.router.add_get("/secret", secret)
     server = WebServer(app, "127.0.0.1", 0)
     async with aiohttp.ClientSession(await server.start()) as client, client.get("/secret") as response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, recognise, spelled
+from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, recognize, spelled
 
 ORDER = Reference(ReferenceKind.ORDER, "R742992696")
 SHIPMENT = Reference(ReferenceKind.SHIPMENT, "H12345678901")
@@ -30,23 +30,23 @@ SHIPMENT = Reference(ReferenceKind.SHIPMENT, "H12345678901")
     ],
 )
 def test_numbers_that_can_be_nothing_else(text: str, certain: Reference | None) -> None:
-    assert recognise(text).certain == certain
+    assert recognize(text).certain == certain
 
 
 def test_addresses_and_mails() -> None:
-    page = recognise(" https://oms.example.com/webhooks/orders/R1?x=1 ")
+    page = recognize(" https://oms.example.com/webhooks/orders/R1?x=1 ")
     assert (page.path, page.host, page.url) == (
         "/webhooks/orders/R1?x=1",
         "oms.example.com",
         "https://oms.example.com/webhooks/orders/R1?x=1",
     )
-    assert recognise("/webhooks/attempts/7").path == "/webhooks/attempts/7"
-    assert recognise("//oms.example.com/webhooks").url == "https://oms.example.com/webhooks"
-    assert recognise("https://[half/webhooks") == Pasted("https://[half/webhooks")
+    assert recognize("/webhooks/attempts/7").path == "/webhooks/attempts/7"
+    assert recognize("//oms.example.com/webhooks").url == "https://oms.example.com/webhooks"
+    assert recognize("https://[half/webhooks") == Pasted("https://[half/webhooks")
     for text in ("grace.hopper@example.com", "<grace.hopper@example.com>", "mailto:grace.hopper@example.com"):
-        assert recognise(text) == Pasted("grace.hopper@example.com", is_email=True)
-    assert recognise("Grace Hopper <grace.hopper@example.com>") == Pasted("grace.hopper@example.com", is_email=True)
-    assert not recognise("write to grace.hopper@example.com").is_email
+        assert recognize(text) == Pasted("grace.hopper@example.com", is_email=True)
+    assert recognize("Grace Hopper <grace.hopper@example.com>") == Pasted("grace.hopper@example.com", is_email=True)
+    assert not recognize("write to grace.hopper@example.com").is_email
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_addresses_and_mails() -> None:
     ],
 )
 def test_the_order_of_which_a_text_speaks(text: str, mentioned: Reference | None) -> None:
-    found = recognise(text)
+    found = recognize(text)
     assert (found.certain, found.mentioned) == (None, mentioned)
 
 
@@ -82,22 +82,22 @@ def test_the_order_of_which_a_text_speaks(text: str, mentioned: Reference | None
     ],
 )
 def test_an_address_may_name_an_order_of_any_form(text: str, guesses: set[str]) -> None:
-    assert {one.value for one in recognise(text).guesses if one.kind is ReferenceKind.ORDER} == guesses
+    assert {one.value for one in recognize(text).guesses if one.kind is ReferenceKind.ORDER} == guesses
 
 
 def test_what_a_text_may_be() -> None:
-    assert set(recognise("742992696").guesses) >= {
+    assert set(recognize("742992696").guesses) >= {
         Reference(ReferenceKind.ATTEMPT, "742992696"),
         Reference(ReferenceKind.STOCK_ITEM, "742992696"),
         Reference(ReferenceKind.SUBSCRIPTION, "742992696"),
         ORDER,
     }
-    assert set(recognise("sku-1").guesses) >= {Reference(ReferenceKind.SKU, "sku-1"), Reference(ReferenceKind.SKU, "SKU-1")}
-    assert Reference(ReferenceKind.ATTEMPT, "9" * 19) not in recognise("9" * 19).guesses
-    assert recognise("").guesses == ()
-    assert recognise("x" * 300).guesses == ()
-    assert len(recognise("y" * 5_000).text) == 2_000
-    assert len(recognise("7").guesses) <= 12
+    assert set(recognize("sku-1").guesses) >= {Reference(ReferenceKind.SKU, "sku-1"), Reference(ReferenceKind.SKU, "SKU-1")}
+    assert Reference(ReferenceKind.ATTEMPT, "9" * 19) not in recognize("9" * 19).guesses
+    assert recognize("").guesses == ()
+    assert recognize("x" * 300).guesses == ()
+    assert len(recognize("y" * 5_000).text) == 2_000
+    assert len(recognize("7").guesses) <= 12
 
 
 def test_how_a_number_is_written() -> None:
@@ -131,5 +131,5 @@ ENDPOINTS = (
     ],
 )
 def test_endpoints_by_name_and_address(text: str, ids: list[int], is_exact: bool) -> None:
-    found, exact = matching(ENDPOINTS, recognise(text))
+    found, exact = matching(ENDPOINTS, recognize(text))
     assert (sorted(one.id for one in found), exact) == (sorted(ids), is_exact)

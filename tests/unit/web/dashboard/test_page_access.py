@@ -1,4 +1,4 @@
-"""The authorisation matrix of the dashboard, made of the page table: every page, every role, every method."""
+"""The authorization matrix of the dashboard, made of the page table: every page, every role, every method."""
 
 from __future__ import annotations
 
