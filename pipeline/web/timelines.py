@@ -1,7 +1,7 @@
 """The timeline of an order, a shipment, a subscription or a stock item: what each endpoint got, and where the rest is now. Pure.
 
 The plan that was recorded with a failed attempt may be out of date: the endpoint may have been paused, disabled or deleted since,
-or it may be down, so that its deliveries wait. So :func:`tell` combines the records with the current state of the endpoints.
+or it may be down, so that its deliveries wait. So :func:`build_timeline` combines the records with the current state of the endpoints.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class Timeline:
         return sum(one.resendable for one in self.endpoints)
 
 
-def tell(record: TimelineRecords, endpoints: Mapping[int, EndpointCondition], now: datetime) -> Timeline:
+def build_timeline(record: TimelineRecords, endpoints: Mapping[int, EndpointCondition], now: datetime) -> Timeline:
     """Combine events and attempts by endpoint, for each endpoint that matched or was sent something."""
     attempts: defaultdict[tuple[str, int], list[AttemptRow]] = defaultdict(list)
     for attempt in record.attempts:

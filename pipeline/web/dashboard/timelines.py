@@ -30,7 +30,7 @@ from pipeline.web.request_values import digits
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
 from pipeline.web.timeline_sentences import Sentence, headline, note, sentence
-from pipeline.web.timelines import EndpointCondition, EndpointDelivery, EndpointTimeline, Timeline, tell
+from pipeline.web.timelines import EndpointCondition, EndpointDelivery, EndpointTimeline, Timeline, build_timeline
 from schemas.api_key import Access
 from schemas.delivery import Trigger
 
@@ -131,7 +131,7 @@ class _Handlers:
             async with searching(api):
                 record = await api.search.record_of(kind.about, number)
         ids = {one for event in record.events for one in event.endpoint_ids} | {one.endpoint_id for one in record.attempts}
-        timeline = tell(record, conditions(api, ids), api.clock())
+        timeline = build_timeline(record, conditions(api, ids), api.clock())
         resent = {} if not (again := _resent(record)) else (await figures(api, api.reports.resends(*again))).found or {}
         view = TimelineView(
             kind=kind,

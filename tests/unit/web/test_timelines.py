@@ -12,7 +12,7 @@ from pipeline.store.reports.timeline import EventRow, TimelineRecords
 from pipeline.store.search.attempt_rows import AttemptRow
 from pipeline.web.dashboard.text_filters import ago, clock
 from pipeline.web.timeline_sentences import Sentence, headline, note, sentence
-from pipeline.web.timelines import DeliveryStatus, EndpointCondition, Timeline, tell
+from pipeline.web.timelines import DeliveryStatus, EndpointCondition, Timeline, build_timeline
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import NOW
 
@@ -47,7 +47,7 @@ def plain(said: Sentence) -> str:
 def timeline(*rows: dict[str, Any], endpoint: EndpointCondition | None = ERP, minutes: float = 10) -> Timeline:
     """One event at one endpoint."""
     record = TimelineRecords((event(1, 7, minutes=minutes),), attempts(*rows), is_complete=True)
-    return tell(record, {7: endpoint} if endpoint else {}, NOW)
+    return build_timeline(record, {7: endpoint} if endpoint else {}, NOW)
 
 
 PAUSED = replace(ERP, state="paused", held_count=12)
@@ -128,13 +128,13 @@ def test_an_endpoint_in_a_sentence(made: tuple[dict[str, Any], ...], endpoint: E
     record = TimelineRecords(
         tuple(event(one, 7) for one in (1, 2, 3)), (*attempts(*made), *others[0], *others[1]), is_complete=True
     )
-    [part] = tell(record, {7: endpoint} if endpoint else {}, NOW).endpoints
+    [part] = build_timeline(record, {7: endpoint} if endpoint else {}, NOW).endpoints
     assert plain(sentence(part)) == said
 
 
 def test_what_was_never_sent_to_an_endpoint_that_is_down_has_a_reason() -> None:
     record = TimelineRecords((event(1, 7),), (), is_complete=True)
-    [part] = tell(record, {7: DOWN}, NOW + timedelta(minutes=30)).endpoints
+    [part] = build_timeline(record, {7: DOWN}, NOW + timedelta(minutes=30)).endpoints
     assert plain(sentence(part)) == "1 of 1 not delivered, because it has been failing since 12:58; on hold: endpoint is down."
 
 
@@ -144,7 +144,7 @@ def test_several_reasons_are_counted() -> None:
         (*attempts(EXHAUSTED), *attempts(REPEATED, event_id="evt_2"), *attempts(REPEATED, event_id="evt_3")),
         is_complete=True,
     )
-    [part] = tell(record, {7: DOWN}, NOW).endpoints
+    [part] = build_timeline(record, {7: DOWN}, NOW).endpoints
     assert plain(sentence(part)) == (
         "3 of 3 not delivered, because it has answered 503 since 12:58; 2 to be retried, next in 4 min; 1 gave up."
     )
@@ -170,7 +170,7 @@ def test_endpoints_that_miss_something_come_first_and_events_in_their_order() ->
         is_complete=False,
     )
     names = {7: ERP, 8: EndpointCondition(8, "BI", ""), 9: EndpointCondition(9, "Archive", "")}
-    told = tell(record, names, NOW)
+    told = build_timeline(record, names, NOW)
 
     assert [one.endpoint.name for one in told.endpoints] == ["BI", "ERP", "Archive"]
     assert [one.event.event_id for one in told.endpoints[2].deliveries] == ["evt_1", "evt_2"]
@@ -184,7 +184,7 @@ def test_endpoints_that_something_can_be_sent_to_come_before_those_that_are_kept
     rows = tuple(attempt_row(id=one, event_id="evt_1", endpoint_id=one, **LATE) for one in (7, 6, 5, 4))
     states = {4: "paused", 5: "disabled", 7: "active"}
     known = {one: EndpointCondition(one, f"Endpoint {one}", "", state) for one, state in states.items()}
-    told = tell(TimelineRecords((event(1, 4, 5, 6, 7),), rows, is_complete=True), known, NOW)
+    told = build_timeline(TimelineRecords((event(1, 4, 5, 6, 7),), rows, is_complete=True), known, NOW)
     assert [one.endpoint.id for one in told.endpoints] == [7, 5, 4, 6]
 
 
@@ -199,7 +199,7 @@ def _told(*missing: int, names: tuple[str, ...] = ("ERP", "BI", "CRM", "WMS", "M
         for number in (1, 2)
     ]
     record = TimelineRecords((event(1, *ids), event(2, *ids)), tuple(rows), is_complete=True)
-    return tell(record, {one: EndpointCondition(one, names[one - 1], "") for one in ids}, NOW)
+    return build_timeline(record, {one: EndpointCondition(one, names[one - 1], "") for one in ids}, NOW)
 
 
 @pytest.mark.parametrize(
@@ -218,18 +218,18 @@ def test_the_first_sentence(missing: tuple[int, ...], said: str) -> None:
 
 
 def test_the_first_sentence_where_nobody_listens_and_where_there_was_one() -> None:
-    nobody = tell(TimelineRecords((event(1), event(2)), (), is_complete=True), {}, NOW)
+    nobody = build_timeline(TimelineRecords((event(1), event(2)), (), is_complete=True), {}, NOW)
     assert plain(headline(nobody)) == "2 events came, and no endpoint was subscribed to any of them."
     assert plain(headline(timeline(EXHAUSTED))) == "ERP did not get its notification."
     both = tuple(attempt_row(**EXHAUSTED | {"id": one, "event_id": "evt_1", "endpoint_id": one}) for one in (1, 2))
     known = {one: EndpointCondition(one, name, "") for one, name in ((1, "ERP"), (2, "BI"))}
-    told = tell(TimelineRecords((event(1, 1, 2),), both, is_complete=True), known, NOW)
+    told = build_timeline(TimelineRecords((event(1, 1, 2),), both, is_complete=True), known, NOW)
     assert plain(headline(told)) == "BI and ERP did not get their notifications."
     assert plain(headline(timeline(DELIVERED))) == "Everything was delivered: 1 notification to ERP."
 
 
 def test_nothing_is_no_timeline() -> None:
-    told = tell(TimelineRecords((), (), is_complete=True), {}, NOW)
+    told = build_timeline(TimelineRecords((), (), is_complete=True), {}, NOW)
     assert (told.events, told.endpoints, told.order_numbers, told.resendable) == ((), (), (), 0)
 
 
