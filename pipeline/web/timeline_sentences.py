@@ -12,7 +12,7 @@ from typing import Final
 
 from pipeline.core.exchange import Failure
 from pipeline.store.search.attempt_rows import AttemptRow
-from pipeline.web.timelines import DeliveryStatus, EndpointCondition, EndpointDelivery, EndpointTimeline, Timeline
+from pipeline.web.timelines import DeliveryStatus, EndpointDelivery, EndpointState, EndpointTimeline, Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _reason(part: EndpointTimeline, missing: Sequence[EndpointDelivery]) -> Sent
     return ("it has been failing since ", Moment(part.endpoint.failing_since)) if is_down and part.endpoint.failing_since else ()
 
 
-def _kept_back(endpoint: EndpointCondition) -> Sentence:
+def _kept_back(endpoint: EndpointState) -> Sentence:
     if endpoint.problem is not None and endpoint.state == "active":
         return ("nothing can be sent to it: its secrets cannot be opened",)
     held = f" ({endpoint.held_count:,} held for it in total)" if endpoint.held_count else ""

@@ -82,7 +82,7 @@ _STATES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointCondition:
+class EndpointState:
     """The current state of an endpoint. ``state`` is ``active``, ``paused``, ``disabled``, ``unverified`` or ``deleted``.
 
     ``is_down``: it failed so often that its deliveries wait until it answers again. ``problem``: why nothing can be sent to it.
@@ -141,7 +141,7 @@ class TimelineEvent:
 class EndpointTimeline:
     """The deliveries of an endpoint, in the order of the events."""
 
-    endpoint: EndpointCondition
+    endpoint: EndpointState
     deliveries: tuple[EndpointDelivery, ...]
 
     @property
@@ -200,7 +200,7 @@ class Timeline:
         return sum(one.resendable for one in self.endpoints)
 
 
-def build_timeline(record: TimelineRecords, endpoints: Mapping[int, EndpointCondition], now: datetime) -> Timeline:
+def build_timeline(record: TimelineRecords, endpoints: Mapping[int, EndpointState], now: datetime) -> Timeline:
     """Combine events and attempts by endpoint, for each endpoint that matched or was sent something."""
     attempts: defaultdict[tuple[str, int], list[AttemptRow]] = defaultdict(list)
     for attempt in record.attempts:
@@ -212,8 +212,8 @@ def build_timeline(record: TimelineRecords, endpoints: Mapping[int, EndpointCond
     deliveries: defaultdict[int, list[EndpointDelivery]] = defaultdict(list)
     for event_id, endpoint_id in dict.fromkeys([*matched, *attempts]):
         made = tuple(attempts.get((event_id, endpoint_id), ()))
-        condition = endpoints.get(endpoint_id) or _deleted(endpoint_id, made)
-        status = _status(known[event_id], made, condition, now)
+        state = endpoints.get(endpoint_id) or _deleted(endpoint_id, made)
+        status = _status(known[event_id], made, state, now)
         deliveries[endpoint_id].append(EndpointDelivery(known[event_id], status, made))
     parts = [_endpoint_timeline(one, endpoints.get(one), found) for one, found in deliveries.items()]
     heard = {one.event.event_id for found in deliveries.values() for one in found}
@@ -238,17 +238,15 @@ def _place(part: EndpointTimeline) -> tuple[bool, int, str, int]:
     return not part.missing, kept_back, part.endpoint.name.casefold(), part.endpoint.id
 
 
-def _endpoint_timeline(
-    endpoint_id: int, condition: EndpointCondition | None, found: Sequence[EndpointDelivery]
-) -> EndpointTimeline:
+def _endpoint_timeline(endpoint_id: int, state: EndpointState | None, found: Sequence[EndpointDelivery]) -> EndpointTimeline:
     in_order = tuple(sorted(found, key=lambda one: (one.event.created_at, one.event.event_id)))
-    return EndpointTimeline(condition or _deleted(endpoint_id, [row for one in found for row in one.attempts]), in_order)
+    return EndpointTimeline(state or _deleted(endpoint_id, [row for one in found for row in one.attempts]), in_order)
 
 
-def _deleted(endpoint_id: int, attempts: Sequence[AttemptRow]) -> EndpointCondition:
+def _deleted(endpoint_id: int, attempts: Sequence[AttemptRow]) -> EndpointState:
     """An endpoint that is no longer registered. Its name is not known, but its URL is, from its attempts."""
     target_url = attempts[0].target_url if attempts else ""
-    return EndpointCondition(endpoint_id, endpoint_name("", target_url) or f"Endpoint {endpoint_id}", target_url, "deleted")
+    return EndpointState(endpoint_id, endpoint_name("", target_url) or f"Endpoint {endpoint_id}", target_url, "deleted")
 
 
 def _event(row: EventRow) -> TimelineEvent:
@@ -259,7 +257,7 @@ def _event_of(attempt: AttemptRow) -> TimelineEvent:
     return TimelineEvent(attempt.event_id, attempt.event_name, attempt.event_created_at, None, attempt.shipment_numbers)
 
 
-def _status(event: TimelineEvent, attempts: Sequence[AttemptRow], endpoint: EndpointCondition, now: datetime) -> DeliveryStatus:
+def _status(event: TimelineEvent, attempts: Sequence[AttemptRow], endpoint: EndpointState, now: datetime) -> DeliveryStatus:
     """A final outcome on record decides. If something is still to be sent, the endpoint's current state decides."""
     last = deciding(attempts) if attempts else None
     if _acknowledged(attempts) is not None:

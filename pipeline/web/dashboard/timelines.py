@@ -30,7 +30,7 @@ from pipeline.web.request_values import digits
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
 from pipeline.web.timeline_sentences import Sentence, headline, note, sentence
-from pipeline.web.timelines import EndpointCondition, EndpointDelivery, EndpointTimeline, Timeline, build_timeline
+from pipeline.web.timelines import EndpointDelivery, EndpointState, EndpointTimeline, Timeline, build_timeline
 from schemas.api_key import Access
 from schemas.delivery import Trigger
 
@@ -131,7 +131,7 @@ class _Handlers:
             async with searching(api):
                 record = await api.search.record_of(kind.about, number)
         ids = {one for event in record.events for one in event.endpoint_ids} | {one.endpoint_id for one in record.attempts}
-        timeline = build_timeline(record, conditions(api, ids), api.clock())
+        timeline = build_timeline(record, endpoint_states(api, ids), api.clock())
         resent = {} if not (again := _resent(record)) else (await figures(api, api.reports.resends(*again))).found or {}
         view = TimelineView(
             kind=kind,
@@ -189,14 +189,14 @@ def _resent(record: TimelineRecords) -> tuple[Sequence[str], datetime] | None:
     return (sorted(events), min(one.created_at for one in record.attempts)) if events else None
 
 
-def conditions(api: Api, ids: Iterable[int]) -> Mapping[int, EndpointCondition]:
+def endpoint_states(api: Api, ids: Iterable[int]) -> Mapping[int, EndpointState]:
     """The current state of endpoints, by id. Endpoints that are not registered are left out."""
-    return {one: _condition(api, endpoint) for one in ids if (endpoint := api.registry.get(one)) is not None}
+    return {one: _endpoint_state(api, endpoint) for one in ids if (endpoint := api.registry.get(one)) is not None}
 
 
-def _condition(api: Api, endpoint: Endpoint) -> EndpointCondition:
+def _endpoint_state(api: Api, endpoint: Endpoint) -> EndpointState:
     health, record = api.registry.health, endpoint.record
-    return EndpointCondition(
+    return EndpointState(
         id=endpoint.id,
         name=name_of(endpoint).name,
         target_url=endpoint.target_url,

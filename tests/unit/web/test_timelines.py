@@ -12,7 +12,7 @@ from pipeline.store.reports.timeline import EventRow, TimelineRecords
 from pipeline.store.search.attempt_rows import AttemptRow
 from pipeline.web.dashboard.text_filters import ago, clock
 from pipeline.web.timeline_sentences import Sentence, headline, note, sentence
-from pipeline.web.timelines import DeliveryStatus, EndpointCondition, Timeline, build_timeline
+from pipeline.web.timelines import DeliveryStatus, EndpointState, Timeline, build_timeline
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import NOW
 
@@ -21,7 +21,7 @@ EXHAUSTED: dict[str, Any] = {"outcome": "exhausted", "error": "No."}
 REPEATED: dict[str, Any] = {"outcome": "repeated", "error": "No.", "next_attempt_at": NOW + timedelta(minutes=4)}
 LATE: dict[str, Any] = REPEATED | {"next_attempt_at": NOW - timedelta(minutes=24)}
 DISCARDED: dict[str, Any] = {"outcome": "discarded", "error": "The endpoint was paused."}
-ERP = EndpointCondition(7, "ERP", "https://erp.example.com/hooks")
+ERP = EndpointState(7, "ERP", "https://erp.example.com/hooks")
 
 
 def event(number: int = 1, *endpoints: int, minutes: float = 10) -> EventRow:
@@ -44,7 +44,7 @@ def plain(said: Sentence) -> str:
     )
 
 
-def timeline(*rows: dict[str, Any], endpoint: EndpointCondition | None = ERP, minutes: float = 10) -> Timeline:
+def timeline(*rows: dict[str, Any], endpoint: EndpointState | None = ERP, minutes: float = 10) -> Timeline:
     """One event at one endpoint."""
     record = TimelineRecords((event(1, 7, minutes=minutes),), attempts(*rows), is_complete=True)
     return build_timeline(record, {7: endpoint} if endpoint else {}, NOW)
@@ -87,7 +87,7 @@ DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes
     ],
 )
 def test_where_a_notification_is_now(
-    made: tuple[dict[str, Any], ...], endpoint: EndpointCondition | None, status: DeliveryStatus, said: str
+    made: tuple[dict[str, Any], ...], endpoint: EndpointState | None, status: DeliveryStatus, said: str
 ) -> None:
     [part] = timeline(*made, endpoint=endpoint).endpoints
     [delivery] = part.deliveries
@@ -122,7 +122,7 @@ def test_what_has_just_come_is_on_its_way() -> None:
         ((DELIVERED,), ERP, "All 3 delivered, the last at 15:04."),
     ],
 )
-def test_an_endpoint_in_a_sentence(made: tuple[dict[str, Any], ...], endpoint: EndpointCondition | None, said: str) -> None:
+def test_an_endpoint_in_a_sentence(made: tuple[dict[str, Any], ...], endpoint: EndpointState | None, said: str) -> None:
     others = [attempts(DELIVERED | {"created_at": NOW}, event_id=f"evt_{one}") for one in (2, 3)]
     made = tuple({"created_at": NOW} | one if one.get("state") else one for one in made)
     record = TimelineRecords(
@@ -169,7 +169,7 @@ def test_endpoints_that_miss_something_come_first_and_events_in_their_order() ->
         ),
         is_complete=False,
     )
-    names = {7: ERP, 8: EndpointCondition(8, "BI", ""), 9: EndpointCondition(9, "Archive", "")}
+    names = {7: ERP, 8: EndpointState(8, "BI", ""), 9: EndpointState(9, "Archive", "")}
     told = build_timeline(record, names, NOW)
 
     assert [one.endpoint.name for one in told.endpoints] == ["BI", "ERP", "Archive"]
@@ -183,7 +183,7 @@ def test_endpoints_that_miss_something_come_first_and_events_in_their_order() ->
 def test_endpoints_that_something_can_be_sent_to_come_before_those_that_are_kept_back() -> None:
     rows = tuple(attempt_row(id=one, event_id="evt_1", endpoint_id=one, **LATE) for one in (7, 6, 5, 4))
     states = {4: "paused", 5: "disabled", 7: "active"}
-    known = {one: EndpointCondition(one, f"Endpoint {one}", "", state) for one, state in states.items()}
+    known = {one: EndpointState(one, f"Endpoint {one}", "", state) for one, state in states.items()}
     told = build_timeline(TimelineRecords((event(1, 4, 5, 6, 7),), rows, is_complete=True), known, NOW)
     assert [one.endpoint.id for one in told.endpoints] == [7, 5, 4, 6]
 
@@ -199,7 +199,7 @@ def _told(*missing: int, names: tuple[str, ...] = ("ERP", "BI", "CRM", "WMS", "M
         for number in (1, 2)
     ]
     record = TimelineRecords((event(1, *ids), event(2, *ids)), tuple(rows), is_complete=True)
-    return build_timeline(record, {one: EndpointCondition(one, names[one - 1], "") for one in ids}, NOW)
+    return build_timeline(record, {one: EndpointState(one, names[one - 1], "") for one in ids}, NOW)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_the_first_sentence_where_nobody_listens_and_where_there_was_one() -> No
     assert plain(headline(nobody)) == "2 events came, and no endpoint was subscribed to any of them."
     assert plain(headline(timeline(EXHAUSTED))) == "ERP did not get its notification."
     both = tuple(attempt_row(**EXHAUSTED | {"id": one, "event_id": "evt_1", "endpoint_id": one}) for one in (1, 2))
-    known = {one: EndpointCondition(one, name, "") for one, name in ((1, "ERP"), (2, "BI"))}
+    known = {one: EndpointState(one, name, "") for one, name in ((1, "ERP"), (2, "BI"))}
     told = build_timeline(TimelineRecords((event(1, 1, 2),), both, is_complete=True), known, NOW)
     assert plain(headline(told)) == "BI and ERP did not get their notifications."
     assert plain(headline(timeline(DELIVERED))) == "Everything was delivered: 1 notification to ERP."
