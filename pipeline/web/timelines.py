@@ -157,10 +157,10 @@ class EndpointTimeline:
     @property
     def status(self) -> DeliveryStatus:
         """The worst status of its deliveries."""
-        return max((one.status for one in self.deliveries), key=_GRAVITY.index)
+        return max((one.status for one in self.deliveries), key=_SEVERITY.index)
 
 
-_GRAVITY: Final = (
+_SEVERITY: Final = (
     *(DeliveryStatus.DELIVERED, DeliveryStatus.ON_ITS_WAY, DeliveryStatus.WILL_RETRY, DeliveryStatus.PAUSED),
     *(DeliveryStatus.DELETED, DeliveryStatus.LATE, DeliveryStatus.ON_HOLD, DeliveryStatus.DISABLED, DeliveryStatus.UNUSABLE),
     *(DeliveryStatus.DROPPED, DeliveryStatus.EXPIRED, DeliveryStatus.GAVE_UP),
