@@ -133,7 +133,7 @@ def _certain(bare: str, number: str) -> Reference | None:
     return Reference(ReferenceKind.EVENT, bare) if bare.lower().startswith("evt_") and " " not in bare else None
 
 
-def spelled(number: str) -> str:
+def canonical_number(number: str) -> str:
     """The canonical form of the number of an order or shipment. Other numbers are returned as they are."""
     found = recognize(number).certain
     return found.value if found is not None else number.strip()

@@ -28,7 +28,7 @@ from pipeline.web.dashboard.sessions import own_address
 from pipeline.web.dashboard.time_zone import local
 from pipeline.web.endpoint_names import endpoint_names
 from pipeline.web.errors import ApiError, InvalidError, explained
-from pipeline.web.quick_search import matching, named, recognize, spelled
+from pipeline.web.quick_search import canonical_number, matching, named, recognize
 from pipeline.web.routes import AFTER, FILTERS, PAGE, Parameter
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
@@ -91,7 +91,7 @@ def _as_meant(api: Api, pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str,
     """The filters, with numbers as the OMS writes them and endpoints by id: people type ``r742 992 696`` and names."""
     for key, value in pairs:
         if key in (FIELDS["order"], FIELDS["shipment"]):
-            yield key, spelled(value)
+            yield key, canonical_number(value)
         elif key == FIELDS["endpoint"] and value.strip() and not value.strip().isdigit():
             found, _ = matching(named(api.registry.all()), recognize(value))
             if len(found) == 1:

@@ -25,7 +25,7 @@ from pipeline.web.dashboard.sessions import Notice, own_address
 from pipeline.web.dashboard.text_filters import segment
 from pipeline.web.endpoint_names import name_of
 from pipeline.web.errors import ApiError, InvalidError, not_found, require_endpoints
-from pipeline.web.quick_search import spelled
+from pipeline.web.quick_search import canonical_number
 from pipeline.web.request_values import digits
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
@@ -87,7 +87,7 @@ class ShownEndpoint:
 class TimelineView:
     """The content of the page. ``own`` and ``of_shipments`` are the targets of the two links; the latter is None without shipments.
 
-    ``spelled``: if nothing was found, another way to write the number, and its page.
+    ``canonical``: if nothing was found, another way to write the number, and its page.
     """
 
     kind: TimelineKind
@@ -99,7 +99,7 @@ class TimelineView:
     of_shipments: str | None
     link: str
     is_sent_at_once: bool
-    spelled: tuple[str, str] | None
+    canonical: tuple[str, str] | None
     resent: Mapping[tuple[str, int], tuple[str, datetime]]
     """Who last resent an event to an endpoint, and when."""
 
@@ -143,7 +143,7 @@ class _Handlers:
             of_shipments=_of_shipments(timeline),
             link=f"{own_address(request)}{kind.path(number)}",
             is_sent_at_once=timeline.is_complete and timeline.resendable <= _MOST_AT_ONCE,
-            spelled=None if timeline.events else self._spelled(number),
+            canonical=None if timeline.events else self._canonical(number),
             resent={place: (done.name or api.ring.person(done.actor), done.at) for place, done in resent.items()},
         )
         return self._renderer.show(request, "timeline.html", view=view)
@@ -177,9 +177,9 @@ class _Handlers:
             raise not_found()
         return number
 
-    def _spelled(self, number: str) -> tuple[str, str] | None:
+    def _canonical(self, number: str) -> tuple[str, str] | None:
         """The canonical form of the number and its page, if it differs."""
-        other = spelled(number)
+        other = canonical_number(number)
         return (other, self._kind.path(other)) if other != number else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, recognize, spelled
+from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, canonical_number, matching, recognize
 
 ORDER = Reference(ReferenceKind.ORDER, "R742992696")
 SHIPMENT = Reference(ReferenceKind.SHIPMENT, "H12345678901")
@@ -101,8 +101,8 @@ def test_what_a_text_may_be() -> None:
 
 
 def test_how_a_number_is_written() -> None:
-    assert spelled(" r742992696 ") == "R742992696"
-    assert spelled("Ab") == "Ab"
+    assert canonical_number(" r742992696 ") == "R742992696"
+    assert canonical_number("Ab") == "Ab"
 
 
 ENDPOINTS = (
