@@ -81,7 +81,7 @@ class ResendRuns:
         """
         if query.ignored:
             raise InvalidError({"q": [*query.ignored, "Correct it. Without this filter, more would be sent than you want."]})
-        if found := doubts(query):
+        if found := resend_objections(query):
             raise InvalidError({"q": found})
         failed = await self.preview(query)
         if not failed.is_all:
@@ -228,7 +228,7 @@ class RunInProcess:
             log.warning("the end of a resend run could not be recorded", run=self.seen.id, error=str(error))
 
 
-def doubts(query: AttemptQuery) -> list[str]:
+def resend_objections(query: AttemptQuery) -> list[str]:
     """Why a search is refused for a resend: it might send more than is intended."""
     found = [
         f"{one} has no value. Give one, or leave it out. Without a value, more would be sent than you want."

@@ -18,7 +18,7 @@ from pipeline.web.api.attempts import asked
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.errors import InvalidError, not_found
 from pipeline.web.request_values import digits, path_id, read_body
-from pipeline.web.resend_runs import ResendRun, doubts
+from pipeline.web.resend_runs import ResendRun, resend_objections
 from pipeline.web.responses import answer
 from pipeline.web.routes import FILTERS, STRICT, TRACE, Route
 from pipeline.web.services import ResendServices
@@ -70,7 +70,7 @@ def resend_run_routes(api: ResendServices) -> Iterable[Route]:
 
     async def look(request: web.Request) -> web.Response:
         query = await asked(api, request)
-        if reasons := doubts(query):
+        if reasons := resend_objections(query):
             raise InvalidError({"q": reasons})
         found = await api.runs.preview(query)
         return answer(
