@@ -69,7 +69,7 @@ def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None 
     """One application: ``/healthz``, ``/startupz``, ``/readyz``, ``/metrics``; with an ``api`` also ``/api/…`` and ``/webhooks/…``."""
     observers = [_observe] if tracing is None else [_traced(tracing), _observe]
     app = web.Application(middlewares=[_finish_changes, *observers, compress, json_errors], client_max_size=MAX_BODY_BYTES)
-    app.on_response_prepare.append(_harden)
+    app.on_response_prepare.append(_add_security_headers)
     app.add_routes(ops_routes(health))
     if api is not None:
         # Imported here, because the other roles only serve health and metrics, and start faster without it.
@@ -79,7 +79,7 @@ def make_app(*, health: Health, api: Api | None = None, tracing: Tracing | None 
     return app
 
 
-async def _harden(_: web.Request, response: web.StreamResponse) -> None:
+async def _add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
 

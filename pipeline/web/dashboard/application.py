@@ -43,7 +43,7 @@ def dashboard(api: Api, health: Health) -> web.Application:
             check_page_parameters(by_key),
         ]
     )
-    app.on_response_prepare.append(_harden)
+    app.on_response_prepare.append(_add_security_headers)
     app.on_shutdown.append(lambda _: api.streams.stop())
     app.add_routes([page.definition() for page in pages])
     return app
@@ -76,5 +76,5 @@ def _without_slash(request: web.Request) -> str | None:
     return bare if request.method == "GET" and path.endswith("/") and is_own_page(bare) else None
 
 
-async def _harden(_: web.Request, response: web.StreamResponse) -> None:
+async def _add_security_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_HEADERS)
