@@ -171,12 +171,12 @@ _SEVERITY: Final = (
 class Timeline:
     """What each endpoint got. Endpoints that miss something come first. ``is_complete`` is False if older events are left out.
 
-    ``unheard`` are events that no endpoint was subscribed to when they came.
+    ``unmatched`` are events that no endpoint was subscribed to when they came.
     """
 
     endpoints: tuple[EndpointTimeline, ...]
     events: tuple[TimelineEvent, ...]
-    unheard: tuple[TimelineEvent, ...]
+    unmatched: tuple[TimelineEvent, ...]
     order_numbers: tuple[str, ...]
     shipment_numbers: tuple[str, ...]
     subscription_ids: tuple[str, ...]
@@ -216,13 +216,13 @@ def build_timeline(record: TimelineRecords, endpoints: Mapping[int, EndpointStat
         status = _status(known[event_id], made, state, now)
         deliveries[endpoint_id].append(EndpointDelivery(known[event_id], status, made))
     parts = [_endpoint_timeline(one, endpoints.get(one), found) for one, found in deliveries.items()]
-    heard = {one.event.event_id for found in deliveries.values() for one in found}
+    matching = {one.event.event_id for found in deliveries.values() for one in found}
     events = sorted(known.values(), key=lambda one: (one.created_at, one.event_id))
     rows: list[EventRow | AttemptRow] = [*record.events, *record.attempts]
     return Timeline(
         tuple(sorted(parts, key=_place)),
         tuple(events),
-        tuple(one for one in events if one.event_id not in heard),
+        tuple(one for one in events if one.event_id not in matching),
         _each(row.order_number for row in rows),
         _each(number for row in rows for number in row.shipment_numbers),
         _each(row.subscription_id for row in rows),

@@ -175,7 +175,7 @@ def test_endpoints_that_miss_something_come_first_and_events_in_their_order() ->
     assert [one.endpoint.name for one in told.endpoints] == ["BI", "ERP", "Archive"]
     assert [one.event.event_id for one in told.endpoints[2].deliveries] == ["evt_1", "evt_2"]
     assert [one.event_id for one in told.events] == ["evt_1", "evt_3", "evt_2"]
-    assert [one.event_id for one in told.unheard] == ["evt_3"]
+    assert [one.event_id for one in told.unmatched] == ["evt_3"]
     assert (told.order_numbers, told.subscription_ids, told.is_complete) == (("R1", "R2", "R758805215"), ("S1",), False)
     assert told.skus == ("SKU-1", "SKU-2")
 
