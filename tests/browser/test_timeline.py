@@ -26,7 +26,7 @@ _LEDGER = re.compile(r"Ledger.* did not get (its notification|their notification
 
 
 async def unreached(shop: Shop, number: str, status: int = 500) -> tuple[Receiver, int]:
-    """An order that one endpoint did not get, whose server has been mended since."""
+    """An order that one endpoint did not get, whose server has been repaired since."""
     receiver = Receiver(f"timeline-{number}", behaviour=Behaviour(fail_rate=1.0, status=status))
     shop.pipeline.receivers.append(receiver)
     url = f"{await receiver.start()}hooks/with/a/long/path/{number}"

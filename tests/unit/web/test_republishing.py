@@ -51,13 +51,13 @@ def letter(
     return DeadLetterDetail(summary, key, value, (("trace", b"\xff"), to_header(DEAD_LETTER_HEADER, why)))
 
 
-def mended(**fields: Any) -> dict[str, Any]:
+def repaired(**fields: Any) -> dict[str, Any]:
     return {"json": {"record": fields}}
 
 
 async def test_mended_bytes_go_where_the_record_came_from(service: Service) -> None:
     service.reports.letters = [letter()]
-    status, body = await request(service, "POST", PATH, **mended(value={"content": EVENT.decode()}))
+    status, body = await request(service, "POST", PATH, **repaired(value={"content": EVENT.decode()}))
 
     assert (status, body) == (
         202,
@@ -81,7 +81,7 @@ async def test_as_it_was_and_with_a_key(service: Service) -> None:
     )
 
     key = base64.b64encode(b"R\xff").decode()
-    assert (await request(service, "POST", PATH, **mended(key={"content": key, "encoding": "base64"})))[0] == 202
+    assert (await request(service, "POST", PATH, **repaired(key={"content": key, "encoding": "base64"})))[0] == 202
     [record] = service.kafka.to("oms.orders")
     assert (record.key, record.value) == (b"R\xff", EVENT)
     assert service.kafka.audits[0].detail == "to oms.orders, event evt-1, repaired: key"
@@ -138,7 +138,7 @@ async def test_a_dead_letter_of_another_form_is_read_with_its_headers(service: S
     headers = (("id", b"evt-1"), ("eventType", b"order_completed"))
     service.reports.letters = [dataclasses.replace(letter(value=b"{}"), headers=headers)]
     payload = json.dumps(sample_payload(EventType.ORDER_COMPLETED))
-    status, body = await request(service, "POST", PATH, **mended(value={"content": payload}))
+    status, body = await request(service, "POST", PATH, **repaired(value={"content": payload}))
 
     assert (status, body["event_id"]) == (202, "evt-1")
     assert service.kafka.to("oms.orders")[0].headers == list(headers)

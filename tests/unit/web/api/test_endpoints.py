@@ -370,9 +370,9 @@ async def test_a_filter_that_fails_is_shown_until_it_is_changed(service: Service
     }
     status, shown = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(description="other"))
     assert shown["filter_failure"] is not None
-    mended = 'decimal(data.total) > decimal("100")'
-    status, shown = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(filters=[mended]))
-    assert (status, shown["filters"], shown["filter_failure"]) == (200, [mended], None)
+    corrected = 'decimal(data.total) > decimal("100")'
+    status, shown = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(filters=[corrected]))
+    assert (status, shown["filters"], shown["filter_failure"]) == (200, [corrected], None)
     assert service.kafka.changes[-1].schema_version == 2
     status, shown = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(filters=["data.state == 'complete'"]))
     assert (service.kafka.changes[-1].schema_version, shown["filters"]) == (1, ["data.state == 'complete'"])

@@ -66,8 +66,8 @@ async def test_mended_or_as_it_was(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter(value=EVENT)]
     await admin.go(f"{LIST}/7")
     assert (await admin.post(AGAIN, [("csrf", token(admin))])).status == 200
-    mended, as_it_was = service.kafka.to("oms.orders")
-    assert mended.value == EVENT.replace(b"{", b"{\n", 1), "line breaks are LF"
+    repaired, as_it_was = service.kafka.to("oms.orders")
+    assert repaired.value == EVENT.replace(b"{", b"{\n", 1), "line breaks are LF"
     assert as_it_was.value == EVENT
     told = [entry.detail for entry in service.kafka.audits if entry.action is AuditAction.REPUBLISH]
     assert [one for one in told if not one.startswith("published ")] == [
