@@ -52,7 +52,7 @@ class _Watch:
     query: AttemptQuery
     since: datetime
     listeners: set[Listener] = field(default_factory=set)
-    told: dict[int, datetime] = field(default_factory=dict)
+    reported: dict[int, datetime] = field(default_factory=dict)
     """Attempts that were sent and that a poll may still find again."""
     last: deque[AttemptRow] = field(default_factory=lambda: deque(maxlen=_MOST_ROWS))
     """The latest attempts in full, for new listeners, so that nothing is missed between a page and its stream."""
@@ -148,11 +148,11 @@ def _now(watch: _Watch, now: datetime) -> AttemptQuery:
 
 
 def _news(watch: _Watch, found: tuple[AttemptRow, ...], now: datetime) -> tuple[AttemptRow, ...]:
-    new = tuple(row for row in reversed(found) if row.id not in watch.told)
-    watch.told |= {row.id: row.created_at for row in new}
+    new = tuple(row for row in reversed(found) if row.id not in watch.reported)
+    watch.reported |= {row.id: row.created_at for row in new}
     watch.last.extend(new)
     forgotten = now - 2 * _LOOK_BACK
-    watch.told = {one: at for one, at in watch.told.items() if at > forgotten}
+    watch.reported = {one: at for one, at in watch.reported.items() if at > forgotten}
     return new
 
 

@@ -44,9 +44,9 @@ async def create_event_type(api: EventTypeServices, entry: dict[str, Any], actor
         ApiError: 409, the name is taken, there are too many, or its topic is missing and cannot be created; 503.
     """
     require_new(api, entry)
-    told = await _provide_topic(api, entry["topic"])
+    notes = await _provide_topic(api, entry["topic"])
     await _write(api, entry["name"], entry, "create", actor)
-    return told
+    return notes
 
 
 def require_new(api: EventTypeServices, entry: dict[str, Any]) -> None:
@@ -82,8 +82,8 @@ async def update_event_type(
     before = api.catalogue.made(name)
     found = list(changes([before], [after])) if before is not None else []
     if (breaking := [one for one in found if one.breaks]) and not allow_breaking:
-        told = " ".join(f"{one.path or one.event_type}: {one.message}" for one in breaking[:_MOST_NAMED])
-        raise ApiError(409, f"The change breaks producers or receivers. {told} Give it a new version, or set allow_breaking.")
+        reasons = " ".join(f"{one.path or one.event_type}: {one.message}" for one in breaking[:_MOST_NAMED])
+        raise ApiError(409, f"The change breaks producers or receivers. {reasons} Give it a new version, or set allow_breaking.")
     of_topic = await _provide_topic(api, entry["topic"])
     await _write(api, name, entry, "update", actor)
     return found, of_topic

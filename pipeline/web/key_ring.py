@@ -33,7 +33,7 @@ _PREFIX: Final = "omsw_"
 _ACTOR: Final = "api-key:"
 _USED: Final = "used:"
 _PATIENCE_SECONDS: Final = 10.0
-_TELL_AFTER: Final = timedelta(hours=1)
+_REPORT_AFTER: Final = timedelta(hours=1)
 """The last use of a key is written at most once an hour, however busy the key is."""
 
 
@@ -51,9 +51,9 @@ class KeyRing:
         self._keys: dict[str, ApiKeyRecord] = {}
         self._used: dict[str, datetime] = {}
         """When each key was last used, as seen by this process or reported by others."""
-        self._told: dict[str, datetime] = {}
+        self._reported: dict[str, datetime] = {}
         """The last use of each key that was written, or is being written."""
-        self._telling: set[asyncio.Task[None]] = set()
+        self._reporting: set[asyncio.Task[None]] = set()
 
     def valid(self) -> list[ApiKeyRecord]:
         """The keys that were not revoked, oldest first."""
@@ -92,15 +92,15 @@ class KeyRing:
         if key is None:
             return
         self._used[identifier] = max(at, self._used.get(identifier, at))
-        told = self._told.get(identifier)
-        if told is not None and at - told < _TELL_AFTER:
+        reported = self._reported.get(identifier)
+        if reported is not None and at - reported < _REPORT_AFTER:
             return
-        self._told[identifier] = at
-        telling = asyncio.get_running_loop().create_task(self._tell_use(producer, key, at), name="last use of an API key")
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+        self._reported[identifier] = at
+        reporting = asyncio.get_running_loop().create_task(self._report_use(producer, key, at), name="last use of an API key")
+        self._reporting.add(reporting)
+        reporting.add_done_callback(self._reporting.discard)
 
-    async def _tell_use(self, producer: Producer, key: ApiKeyRecord, at: datetime) -> None:
+    async def _report_use(self, producer: Producer, key: ApiKeyRecord, at: datetime) -> None:
         """Write it as a separate record. Overwriting the key's record could undo a revocation by another process."""
         use = ApiKeyRecord(
             id=_USED + key.id,
@@ -193,5 +193,5 @@ class KeyRing:
         if use.last_used_at is None:
             return
         identifier = use.id.removeprefix(_USED)
-        for known in (self._used, self._told):
+        for known in (self._used, self._reported):
             known[identifier] = max(use.last_used_at, known.get(identifier, use.last_used_at))

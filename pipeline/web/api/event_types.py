@@ -101,19 +101,19 @@ def event_type_routes(api: Api) -> Iterable[Route]:
         require_new(api, wanted.entry())  # before the audit record, so that a refused change is not recorded
         name = str(wanted.name)[:100]
         await api.audit.put(request, AuditAction.CREATE_EVENT_TYPE, f"event type {name}", str(wanted.topic)[:200])
-        told = await create_event_type(api, wanted.entry(), principal_of(request).actor)
-        return answer(EventTypeWritten(event_type=shown(name), changes=[f"{name}: It is new.", *told]), 201)
+        notes = await create_event_type(api, wanted.entry(), principal_of(request).actor)
+        return answer(EventTypeWritten(event_type=shown(name), changes=[f"{name}: It is new.", *notes]), 201)
 
     async def update(request: web.Request) -> web.Response:
         wanted, name = await given(request), request.match_info["id"]
         require_changeable(api, name)
         detail = "breaking changes allowed" if wanted.allow_breaking else ""
         await api.audit.put(request, AuditAction.UPDATE_EVENT_TYPE, f"event type {name}", detail)
-        found, told = await update_event_type(
+        found, notes = await update_event_type(
             api, name, wanted.entry(), principal_of(request).actor, allow_breaking=wanted.allow_breaking
         )
         changed = [f"{one.path or name}: {one.message}" for one in found]
-        return answer(EventTypeWritten(event_type=shown(name), changes=[*changed, *told]))
+        return answer(EventTypeWritten(event_type=shown(name), changes=[*changed, *notes]))
 
     async def remove(request: web.Request) -> web.Response:
         name = request.match_info["id"]

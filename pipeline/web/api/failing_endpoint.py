@@ -17,6 +17,6 @@ def failing_values(health: HealthTable | None, endpoint: Endpoint, disable_after
     known = health.fact(endpoint.record, HealthFact.FAILING) if health is not None else None
     if known is None or known.since is None:
         return {"failing_since": None, "will_be_disabled_at": None, "owner_told": []}
-    told = [ENDPOINT_FAILING if stage == FAILING else f"{ENDPOINT_WILL_BE_DISABLED} ({stage}%)" for stage in known.told]
+    reported = [ENDPOINT_FAILING if stage == FAILING else f"{ENDPOINT_WILL_BE_DISABLED} ({stage}%)" for stage in known.told]
     end = known.since + disable_after if endpoint.active else None
-    return {"failing_since": known.since, "will_be_disabled_at": end, "owner_told": told}
+    return {"failing_since": known.since, "will_be_disabled_at": end, "owner_told": reported}

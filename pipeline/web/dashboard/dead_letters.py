@@ -136,9 +136,9 @@ class _Handlers:
             if error.status != 409:
                 raise
             return self._renderer.redirect(request, here, Notice("bad", str(error)))
-        told = f"Published to {done.position.topic} again."
+        text = f"Published to {done.position.topic} again."
         attempts = f"{PREFIX}/attempts?{urlencode({'q[event_id_eq]': done.event.id})}"
-        return self._renderer.redirect(request, here, Notice("good", told, href=attempts, label="Its attempts"))
+        return self._renderer.redirect(request, here, Notice("good", text, href=attempts, label="Its attempts"))
 
     async def _refused(self, request: web.Request, error: InvalidError, given: RepairInput | None) -> web.Response:
         letter = await dead_letter_in_full(self._renderer.api, request)

@@ -65,7 +65,7 @@ def endpoint_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             {"event_name": form_of(request).get("event_name")}, TestInput, types=renderer.api.events.types
         ).event_name
         attempt = await send_test_event(renderer.api, request, endpoint, chosen)
-        return renderer.redirect(request, page_of(endpoint), _told(attempt))
+        return renderer.redirect(request, page_of(endpoint), _test_notice(attempt))
 
     return [
         DashboardPage("GET", "/endpoints/{id}", show, Access.VIEWER),
@@ -93,7 +93,7 @@ def _chart(stats: StatsAnswer) -> Chart:
     )
 
 
-def _told(attempt: AttemptDetailAnswer) -> Notice:
+def _test_notice(attempt: AttemptDetailAnswer) -> Notice:
     """The outcome of a test delivery."""
     took, link = milliseconds(attempt.duration_ms), f"{PREFIX}/attempts/{attempt.id}"
     if attempt.state == "succeeded":

@@ -138,7 +138,7 @@ class _Handlers:
             number=number,
             timeline=timeline,
             headline=headline(timeline) if timeline.events else (),
-            endpoints=[_told(one) for one in timeline.endpoints],
+            endpoints=[_shown(one) for one in timeline.endpoints],
             own=f"{PREFIX}/attempts?{kind.search(number)}",
             of_shipments=_of_shipments(timeline),
             link=f"{own_address(request)}{kind.path(number)}",
@@ -209,7 +209,7 @@ def _endpoint_state(api: Api, endpoint: Endpoint) -> EndpointState:
     )
 
 
-def _told(part: EndpointTimeline) -> ShownEndpoint:
+def _shown(part: EndpointTimeline) -> ShownEndpoint:
     return ShownEndpoint(part, sentence(part), _advice(part), [(one, note(one)) for one in part.deliveries])
 
 

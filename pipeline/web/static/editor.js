@@ -3,7 +3,7 @@
 
 for (const form of document.querySelectorAll("form[data-check]")) {
   const text = form.querySelector("textarea");
-  const told = form.querySelector("[data-problems]");
+  const problems = form.querySelector("[data-problems]");
   const pause = 400;
   let timer = 0;
   let asked = null;
@@ -16,8 +16,8 @@ for (const form of document.querySelectorAll("form[data-check]")) {
     try {
       const answer = await fetch(form.dataset.check, { method: "POST", body: fields, redirect: "manual", signal: asked.signal });
       if (!answer.ok) return;
-      told.innerHTML = await answer.text();
-      text.toggleAttribute("aria-invalid", told.querySelector("[data-start]") !== null);
+      problems.innerHTML = await answer.text();
+      text.toggleAttribute("aria-invalid", problems.querySelector("[data-start]") !== null);
     } catch {
       // The text is checked again when it is sent.
     }
@@ -25,7 +25,7 @@ for (const form of document.querySelectorAll("form[data-check]")) {
   form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(check, pause); });
 
   // The link of a problem selects its place in the text.
-  told.addEventListener("click", (event) => {
+  problems.addEventListener("click", (event) => {
     const place = event.target.closest("[data-start]");
     if (!place) return;
     event.preventDefault();
