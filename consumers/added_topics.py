@@ -36,7 +36,7 @@ _START_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 10.0
 """How often an unreadable topic is checked again; sooner at first, because a new topic may not be known to all brokers yet."""
 _FIRST_AGAIN_SECONDS: Final = 1.0
-_MOST_TOLD: Final = 3
+_MAX_TOLD: Final = 3
 
 
 class AddedTopics:
@@ -88,8 +88,8 @@ class AddedTopics:
             return "This process no longer discovers new topics. Restart it; its log says what went wrong."
         if not self._problems:
             return None
-        told = " ".join(list(self._problems.values())[:_MOST_TOLD])
-        more = f" And {len(self._problems) - _MOST_TOLD} more topics." if len(self._problems) > _MOST_TOLD else ""
+        told = " ".join(list(self._problems.values())[:_MAX_TOLD])
+        more = f" And {len(self._problems) - _MAX_TOLD} more topics." if len(self._problems) > _MAX_TOLD else ""
         return told + more
 
     async def _follow(self, first: asyncio.Task[None]) -> None:

@@ -35,7 +35,7 @@ _NOTHING_HELD_SECONDS: Final = 5.0
 """The same while nothing is held. New deliveries are seen immediately."""
 TELL_SECONDS: Final = 1.0
 """How often counts are reported."""
-_MOST_TOLD: Final = 200
+_MAX_TOLD: Final = 200
 """For how many endpoints counts are reported at a time; the others follow."""
 _PASS_SECONDS: Final = 2.0
 """How long waiting deliveries are examined before new ones are read."""
@@ -263,7 +263,7 @@ class HeldPartition:
         for endpoint_id, fact in self._context.health.held_in(self._partition).items():
             if (fact.held, fact.done) != (ledger.count(endpoint_id), ledger.done(endpoint_id).offset):
                 ledger.changed.add(endpoint_id)
-        await self._write_down(set(sorted(ledger.changed)[:_MOST_TOLD]))
+        await self._write_down(set(sorted(ledger.changed)[:_MAX_TOLD]))
 
     async def _write_down(self, endpoint_ids: set[int]) -> None:
         context = self._context

@@ -42,7 +42,7 @@ TELL_SECONDS: Final = 5.0
 TIDY_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 3600.0
 """How long an idle lane is remembered: if a fan-out writes an event again within that time, it is not sent again."""
-_MOST_TOLD: Final = 200
+_MAX_TOLD: Final = 200
 _CACHE_BYTES: Final = 4 * 1024 * 1024
 _GRACE: Final = timedelta(days=6)
 """How much later than ``hold_days`` deliveries to an active endpoint expire. Kafka keeps the topic for two days more, so they are
@@ -358,7 +358,7 @@ class OrderedPartition:
             return
         topic, facts = self._context.topics.endpoint_health, self._waiting_lanes.facts(self._ledger, self._partition)
         await asyncio.gather(
-            *(self._context.producer.send(topic, key=fact.key, value=to_json(fact)) for fact in facts[:_MOST_TOLD])
+            *(self._context.producer.send(topic, key=fact.key, value=to_json(fact)) for fact in facts[:_MAX_TOLD])
         )
 
     async def _tidy(self) -> None:

@@ -19,8 +19,8 @@ from pipeline.delivery.holding import from_milliseconds
 from schemas.delivery import DeliveryRecord
 from schemas.health import HealthFact, HealthRecord
 
-_LEAST_WAIT_S: Final = 1.0
-_MOST_WAIT_S: Final = 10.0
+_MIN_WAIT_S: Final = 1.0
+_MAX_WAIT_S: Final = 10.0
 """A head that is not admitted is tried again after one second, later after up to this long, or when its circuit allows a probe."""
 _ASK_A_SECOND: Final = 200
 """With thousands of lanes that are not admitted, each is tried less often: a try takes time, too."""
@@ -69,8 +69,8 @@ class WaitingLanes:
         times = self._parked[key] = self.parked(key) + 1
         seconds = parked.delay.total_seconds()
         if parked.reason not in _OWN_FAULTS:
-            most = _MOST_WAIT_S + len(self._heads) / _ASK_A_SECOND
-            seconds = max(parked.at_least.total_seconds(), min(_LEAST_WAIT_S * 2 ** min(times - 1, 10), most))
+            most = _MAX_WAIT_S + len(self._heads) / _ASK_A_SECOND
+            seconds = max(parked.at_least.total_seconds(), min(_MIN_WAIT_S * 2 ** min(times - 1, 10), most))
         self.wait(key, due, head, parked.reason, seconds)
 
     def block(self, key: bytes, due: DeliveryRecord, head: OffsetBound) -> None:

@@ -20,7 +20,7 @@ _DAY: Final = timedelta(days=1)
 
 MAX_BATCH = 64
 """The maximum entries of a batch that is read: releases whose ids began at 0 wrote this many."""
-MOST_BATCHED = MAX_BATCH - 1
+MAX_BATCHED = MAX_BATCH - 1
 """The maximum entries of a batch that is written: attempt ids begin at 1, and have no room for more (pipeline/store/rows.py)."""
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 REFERENCES: Final = ("order_number", "shipment_numbers", "subscription_id", "stock_item_id", "skus")
 """The references by which an event can be found."""
-_MOST_FINDINGS: Final = 5
-_MOST_VALUES: Final = 1000
+_MAX_FINDINGS: Final = 5
+_MAX_VALUES: Final = 1000
 """How many elements of a list are searched for references."""
 EVERY: Final = "*"
 """The step of a pointer that means every element of a list."""
@@ -110,7 +110,7 @@ class ConfiguredEventType:
             path = ".".join(["data", *self.version_at.split("/")[1:]])
             return [(path, f"It is not one of the known versions: {', '.join(map(str, self.versions))}")]
         validator: Validator = self._validators[version]  # type: ignore[attr-defined]
-        return [_problem(error) for error in itertools.islice(validator.iter_errors(payload), _MOST_FINDINGS)]
+        return [_problem(error) for error in itertools.islice(validator.iter_errors(payload), _MAX_FINDINGS)]
 
     def meta(self, envelope: EventMeta, payload: object, given: EventReferences) -> EventMeta:
         """The references of the event: the targets of the pointers, or what the envelope says."""
@@ -148,13 +148,13 @@ def texts_at(payload: object, pointer: str) -> list[str]:
     """The texts and whole numbers at a JSON pointer; ``*`` means every element of a list, and so does a list at the end."""
     found = _at(payload, pointer)
     ends = itertools.chain.from_iterable(one if isinstance(one, list) else [one] for one in found)
-    return [str(one) for one in itertools.islice(ends, _MOST_VALUES) if isinstance(one, str | int) and not isinstance(one, bool)]
+    return [str(one) for one in itertools.islice(ends, _MAX_VALUES) if isinstance(one, str | int) and not isinstance(one, bool)]
 
 
 def _at(payload: object, pointer: str) -> list[object]:
     found = [payload]
     for step in pointer.split("/")[1:]:
-        found = list(itertools.islice(_stepped(found, step.replace("~1", "/").replace("~0", "~")), _MOST_VALUES))
+        found = list(itertools.islice(_stepped(found, step.replace("~1", "/").replace("~0", "~")), _MAX_VALUES))
     return found
 
 

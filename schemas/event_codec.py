@@ -27,7 +27,7 @@ _ESCAPED_TOKEN = re.compile(r'"(?:t|\\u0074)(?:o|\\u006[fF])(?:k|\\u006[bB])(?:e
 _COLON = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NONE: Mapping[str, ConfiguredEventType] = MappingProxyType({})
-_MOST_TOKENS = 20
+_MAX_TOKENS = 20
 """The maximum members of this name, including nested ones, that are examined one by one."""
 
 
@@ -142,7 +142,7 @@ def without_token(data: bytes) -> bytes:
     """
     text = data.decode()
     names = list((_ESCAPED_TOKEN if "\\u00" in text else _TOKEN).finditer(text))
-    if len(names) > _MOST_TOKENS:
+    if len(names) > _MAX_TOKENS:
         return _without_token_anew(data)
     # From the end, so that earlier positions stay valid.
     for name in reversed(names):

@@ -28,7 +28,7 @@ _values = msgspec.json.Decoder(list[Raw])
 _PATH: Final = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING: Final = re.compile(r"^Object missing required field `([^`]*)`$")
 _VALUE: Final = re.compile(r"(?<=enum value) .*$", re.DOTALL)
-_MOST_PATH: Final = 200
+_MAX_PATH: Final = 200
 
 
 NO_MEMBER: Final = "(later)"
@@ -113,7 +113,7 @@ def explained(error: Exception) -> str:
     message = _VALUE.sub("", _PATH.sub("", message))
     if missing := _MISSING.match(message):
         path, message = ".".join(filter(None, [path, missing[1]])), "Field required"
-    return f"{path[:_MOST_PATH]}: {message}." if path else f"{message}."
+    return f"{path[:_MAX_PATH]}: {message}." if path else f"{message}."
 
 
 def json_schema(model: type[OwnRecord]) -> dict[str, Any]:

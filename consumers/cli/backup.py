@@ -24,7 +24,7 @@ out = Output()
 err = Console(stderr=True)
 
 _AT_ONCE: Final = 20
-_MOST_BYTES: Final = 500_000
+_MAX_BYTES: Final = 500_000
 """Limit of one request. The API accepts 1 MiB."""
 _SECONDS: Final = 300.0
 _WORDS: Final = {
@@ -144,7 +144,7 @@ def _batches(lines: Sequence[Any]) -> Iterator[list[Any]]:
     size = 0
     for line in lines:
         length = len(json.dumps(line))
-        if batch and (len(batch) == _AT_ONCE or size + length > _MOST_BYTES):
+        if batch and (len(batch) == _AT_ONCE or size + length > _MAX_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(line)

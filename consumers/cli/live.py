@@ -27,7 +27,7 @@ _PAUSE_SECONDS: Final = 1.0
 _REMEMBERED: Final = 20_000
 _OVER: Final = 401
 _LEAST: Final = 12
-_MOST_EVENT: Final = 33
+_MAX_EVENT: Final = 33
 """In columns of the terminal: the least that a shortened text gets, and the most that an event type gets."""
 _TIMELINE_PAGES: Final = {ReferenceKind.ORDER: "orders", ReferenceKind.SHIPMENT: "shipments"}
 
@@ -109,7 +109,7 @@ def line_of(attempt: Mapping[str, Any], names: Mapping[int, str], width: int | N
     event, endpoint = attempt["event_name"], names.get(attempt["endpoint_id"]) or attempt["target_url"]
     if width is not None:
         room = max(width - len(f"HH:MM:SS  {about:16}    {answer}"), 2 * _LEAST)
-        for_event = min(_MOST_EVENT, max(room // 2, room - cell_len(endpoint)))
+        for_event = min(_MAX_EVENT, max(room // 2, room - cell_len(endpoint)))
         event, endpoint = shortened(event, for_event), shortened(endpoint, room - for_event)
         line = f"{_time(attempt).astimezone():%H:%M:%S}  {about:16} {event:{for_event}}  {endpoint} "
     else:

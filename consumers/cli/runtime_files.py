@@ -26,7 +26,7 @@ from schemas.topics import delay_label, parse_delay
 log = logger(__name__)
 
 _SUFFIX: Final = ".json"
-_MOST_BYTES: Final = 64 * 1024
+_MAX_BYTES: Final = 64 * 1024
 _DELAYS: Final = ("retry_delays", "patient_retry_delays", "impatient_retry_delays", "further_retry_delays")
 """The settings that name topics."""
 
@@ -154,7 +154,7 @@ def _read(directory: int, name: str) -> RunNote | None:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
                 return None
-            note = RunNote(**json.loads(file.read(_MOST_BYTES)))
+            note = RunNote(**json.loads(file.read(_MAX_BYTES)))
             datetime.fromisoformat(note.started_at)
             note.delays_read()
     except (OSError, ValueError, TypeError, AttributeError):

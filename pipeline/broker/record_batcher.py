@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from pipeline.broker.api import Position
 from pipeline.broker.producer import Producer
-from schemas.batch import MOST_BATCHED
+from schemas.batch import MAX_BATCHED
 
 _GATHER_S = 0.02
-_MOST_GATHERS = 5
+_MAX_GATHERS = 5
 """The longest wait of an entry, as a multiple of `_GATHER_S`. It delays when an attempt can be searched."""
 _WANTED = 16
 """How many entries a record should have, if that many arrive in time. Each record costs the fan-out, Kafka and the recorder some
@@ -68,7 +68,7 @@ def batch_periods(a_second: float) -> int:
     """How many periods of `_GATHER_S` entries wait at this rate (entries per second)."""
     if a_second < _SPARSE:
         return 1
-    return max(1, min(int(_WANTED / (a_second * _GATHER_S)), _MOST_GATHERS))
+    return max(1, min(int(_WANTED / (a_second * _GATHER_S)), _MAX_GATHERS))
 
 
 class RecordBatcher:
@@ -139,7 +139,7 @@ class _Batch:
         self._size = 0
 
     def has_room(self, size: int) -> bool:
-        return len(self.values) < MOST_BATCHED and self._size + size <= _FULL_BYTES
+        return len(self.values) < MAX_BATCHED and self._size + size <= _FULL_BYTES
 
     def add(self, value: bytes, header: bytes, acknowledged: asyncio.Future[EntryPosition]) -> None:
         self.values.append(value)

@@ -11,7 +11,7 @@ REQUEST_ORIGIN: Final = "webhook-request-origin"
 ALLOWED_ORIGIN: Final = "webhook-allowed-origin"
 ALLOWED_RATE: Final = "webhook-allowed-rate"
 ORIGIN: Final = "origin"
-_MOST_SHOWN: Final = 100
+_MAX_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def judge_handshake(exchange: Exchange, origin: str) -> VerificationResult:
     if not allowed:
         return VerificationResult("Its answer to OPTIONS has no header WebHook-Allowed-Origin.")
     if not any(value == "*" or value.lower() == origin.lower() for value in allowed):
-        return VerificationResult(f"It allows the origin {allowed[0][:_MOST_SHOWN]!r}, and this sender is {origin!r}.")
+        return VerificationResult(f"It allows the origin {allowed[0][:_MAX_SHOWN]!r}, and this sender is {origin!r}.")
     rate = next((value.strip() for name, value in exchange.headers if name.lower() == ALLOWED_RATE), "*")
     return _judge_rate(rate)
 
@@ -52,7 +52,7 @@ def _judge_rate(rate: str) -> VerificationResult:
         return VerificationResult()
     if not (rate.isascii() and rate.isdigit() and len(rate) <= 12):
         return VerificationResult(
-            f"Its header WebHook-Allowed-Rate is {rate[:_MOST_SHOWN]!r}: it must be a whole number of requests a minute, or *."
+            f"Its header WebHook-Allowed-Rate is {rate[:_MAX_SHOWN]!r}: it must be a whole number of requests a minute, or *."
         )
     if (per_second := int(rate) // 60) < 1:
         return VerificationResult(

@@ -28,11 +28,11 @@ from msgspec import structs
 from pipeline.core.held_ledger import OffsetBound
 from schemas.lane_progress import LaneProgress, TakenEvent
 
-MOST_PLACES: Final = 20_000
+MAX_PLACES: Final = 20_000
 """How many offsets of one partition are kept. Beyond that, an endpoint that has a tenth of them keeps no further ones."""
-MOST_IDLE: Final = 20_000
+MAX_IDLE: Final = 20_000
 """How many lanes of one partition are remembered while nothing waits in them."""
-_MOST_ENDED: Final = 1_000
+_MAX_ENDED: Final = 1_000
 """How many ended offsets above the floor are remembered, or as many as wait."""
 
 
@@ -80,7 +80,7 @@ class Lane:
 class LaneLedger:
     """The state of one partition during one assignment."""
 
-    def __init__(self, progress: Mapping[bytes, LaneProgress], *, most_places: int = MOST_PLACES) -> None:
+    def __init__(self, progress: Mapping[bytes, LaneProgress], *, most_places: int = MAX_PLACES) -> None:
         self.position: int | None = None
         """The offset up to which everything was added; None if nothing was read."""
         self.waiting: Counter[int] = Counter()
@@ -204,7 +204,7 @@ class LaneLedger:
     def settle(self, progress: LaneProgress) -> None:
         """Note that the end of a delivery is written: the next processor need not read the delivery."""
         self._ended.add(progress.done - 1)
-        if len(self._ended) > max(_MOST_ENDED, self._count):
+        if len(self._ended) > max(_MAX_ENDED, self._count):
             self._leave_out_the_ended()
 
     def _leave_out_the_ended(self) -> None:
@@ -216,7 +216,7 @@ class LaneLedger:
 
     def forgettable(self, before: float, settled: int) -> list[bytes]:
         """Lanes to forget: idle since before ``before``, or in surplus; and with all their deliveries below ``settled``."""
-        surplus = len(self._idle) - MOST_IDLE
+        surplus = len(self._idle) - MAX_IDLE
         found: list[bytes] = []
         for number, (key, since) in enumerate(self._idle.items()):
             if since >= before and number >= surplus:
@@ -240,7 +240,7 @@ class LaneLedger:
         starts below them and reads it, and this one has already added all their deliveries. Only lanes that have been idle since
         before ``before`` are dropped.
         """
-        position, surplus = self.position or 0, len(self._idle) - MOST_IDLE
+        position, surplus = self.position or 0, len(self._idle) - MAX_IDLE
         to_meet_again = tuple(f"{endpoint_id}/".encode() for endpoint_id in self.overflows)
         gone: list[bytes] = []
         for key, since in self._idle.items():

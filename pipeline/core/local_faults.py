@@ -17,7 +17,7 @@ _REMEMBERED: Final = 64
 _FRESH_SECONDS: Final = 30.0
 """If another name worked within this time, the shared infrastructure works."""
 _SEVERAL: Final = 3
-_MOST_FAILING: Final = 1024
+_MAX_FAILING: Final = 1024
 PARKED_IN_DOUBT: Final = 100
 """A delivery that was parked this often (about 16 hours, with the usual schedule) and still fails in a way that may be the
 endpoint's fault uses up attempts from then on: no delivery is parked for ever because of its own endpoint.
@@ -85,7 +85,7 @@ class RecentNames:
             self._worked.popitem(last=False)
 
     def failed(self, name: str) -> None:
-        if len(self._failing) < _MOST_FAILING:
+        if len(self._failing) < _MAX_FAILING:
             self._failing.add(name)
 
     def evidence(self, name: str, now: float) -> Evidence:

@@ -186,11 +186,11 @@ def _decoded_runs(offset: int, text: str) -> set[int] | None:
     for gap, length in zip(map(int, parts[::2]), map(int, parts[1::2]), strict=True):
         first = offset + gap
         offset = first + length
-        if len(finished) + length > _MOST_FINISHED:
+        if len(finished) + length > _MAX_FINISHED:
             break
         finished.update(range(first, offset))
     return finished
 
 
-_MOST_FINISHED = 1_000_000
+_MAX_FINISHED = 1_000_000
 """Far more than is ever finished behind one slow record. Metadata that claims more is damaged, and must not fill the memory."""

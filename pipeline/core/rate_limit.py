@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-MOST_TOLERANCE_SECONDS: Final = 0.04
+MAX_TOLERANCE_SECONDS: Final = 0.04
 """A request may start this late without delaying the next ones: timers fire a few milliseconds late."""
 _BOUND: Final = 0.1
 """By how much the rate may be exceeded in any second, including the extra request of a window."""
@@ -31,7 +31,7 @@ class RateLimit:
     @property
     def tolerance(self) -> float:
         """How many seconds earlier than planned a request may start, to make up for late ones."""
-        return min(MOST_TOLERANCE_SECONDS, max(0.0, _BOUND - 1.0 / self.per_second))
+        return min(MAX_TOLERANCE_SECONDS, max(0.0, _BOUND - 1.0 / self.per_second))
 
     def change(self, per_second: float, now: float) -> None:
         """Continue at another rate: the wait for the next start shrinks or grows accordingly."""

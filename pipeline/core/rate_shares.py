@@ -33,7 +33,7 @@ TELL_SECONDS: Final = 2.0
 LOST_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 10.0
 """After so long without a delivery, a process gives up its share of an endpoint's rate."""
-_MOST_PROCESSES: Final = 10_000
+_MAX_PROCESSES: Final = 10_000
 _ALWAYS: Final = float("-inf")
 
 
@@ -107,7 +107,7 @@ class RateShares:
             self._heard[process] = _Heard(now, since)
         else:
             self._heard.pop(process, None)
-        if len(self._heard) > _MOST_PROCESSES:  # a process that writes nonsense must not take more memory
+        if len(self._heard) > _MAX_PROCESSES:  # a process that writes nonsense must not take more memory
             del self._heard[next(iter(self._heard))]
 
     def _living(self, endpoint_id: int) -> list[float]:

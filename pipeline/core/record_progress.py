@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import takewhile
 from typing import NamedTuple
 
-_MOST_EXCEPTIONS = 1_000
+_MAX_EXCEPTIONS = 1_000
 _LONGEST_NUMBER = 19
 
 
@@ -61,8 +61,8 @@ class RecordParts:
     def progress(self) -> RecordProgress | None:
         """What is done; None if nothing is. With too many exceptions, it reports less than was done, never more."""
         but = tuple(takewhile(lambda part: part < self._up_to, self._undone))
-        if len(but) > _MOST_EXCEPTIONS:
-            return _useful(RecordProgress(self._offset, self._check, but[_MOST_EXCEPTIONS] - 1, but[:_MOST_EXCEPTIONS]))
+        if len(but) > _MAX_EXCEPTIONS:
+            return _useful(RecordProgress(self._offset, self._check, but[_MAX_EXCEPTIONS] - 1, but[:_MAX_EXCEPTIONS]))
         return _useful(RecordProgress(self._offset, self._check, self._up_to, but))
 
 

@@ -15,7 +15,7 @@ from pipeline.core.exchange import Exchange, NoResponse, Request, Response
 
 USUAL_SECONDS: Final = 300.0
 """How long to use a token that does not state its lifetime."""
-_MOST_SECONDS: Final = 86_400.0
+_MAX_SECONDS: Final = 86_400.0
 _MARGIN: Final = 60.0
 """How many seconds before its end a token is renewed; a fifth of its lifetime, if that is shorter."""
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,8192}")
@@ -119,7 +119,7 @@ def _lifetime(value: object) -> float:
         seconds = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else USUAL_SECONDS
     except (ValueError, OverflowError):
         return USUAL_SECONDS
-    return min(seconds, _MOST_SECONDS) if seconds > 0 else USUAL_SECONDS
+    return min(seconds, _MAX_SECONDS) if seconds > 0 else USUAL_SECONDS
 
 
 def _document(answer: Response) -> dict[str, Any] | None:

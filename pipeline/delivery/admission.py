@@ -29,7 +29,7 @@ PARKED_WHILE_BUSY = timedelta(minutes=10)
 RAMP_WAIT_SECONDS = 5.0
 """How long a delivery may wait for its turn on a ramp: as long as the shortest delay for which it could be parked."""
 _LOOK_SECONDS = 0.25
-LEAST_SHARE = 0.01
+MIN_SHARE = 0.01
 """The least share of a rate that a process gets, so that there is always a next turn."""
 
 Current = Callable[[int], Endpoint | None]
@@ -224,7 +224,7 @@ class Admission:
         if ramp is None and limit is None:
             self._paces.pop(endpoint.id, None)
             return None
-        share = max(LEAST_SHARE, self._others.share(endpoint.id))
+        share = max(MIN_SHARE, self._others.share(endpoint.id))
         rate = share * limit if limit is not None else math.inf
         longest = self._longest_wait
         if ramp is not None:

@@ -20,7 +20,7 @@ log = logger(__name__)
 
 _KEPT_BYTES = MIB
 _MAX_DETAIL = 2000
-MOST_LINES: Final = 20
+MAX_LINES: Final = 20
 """Log lines per minute for one topic and reason. Further dead letters are only counted: a broken producer writes thousands."""
 _LINES_SECONDS: Final = 60.0
 
@@ -92,7 +92,7 @@ class DeadLetters:
         if lines is None:
             lines = self._lines[topic, reason] = _Lines()
             loop.call_later(_LINES_SECONDS, self._minute_is_over, topic, reason)
-        if lines.said < MOST_LINES:
+        if lines.said < MAX_LINES:
             lines.said += 1
             return True
         lines.left_out += 1

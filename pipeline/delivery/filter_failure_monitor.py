@@ -36,9 +36,9 @@ NOTICE_AFTER: Final = timedelta(minutes=5)
 """After how long a failing filter counts as one that keeps failing."""
 _DAY: Final = timedelta(days=1)
 """If a filter has not failed for this long, its next failure counts as the first."""
-_MOST_KINDS: Final = 1_000
+_MAX_KINDS: Final = 1_000
 """How many different failures are collected at a time; further ones are only counted."""
-_MOST_TOLD: Final = 200
+_MAX_TOLD: Final = 200
 """How many endpoints are reported at a time: ten thousand may have the same filter. The others follow."""
 
 
@@ -79,7 +79,7 @@ class FilterFailureMonitor:
         key = (failure.endpoint_id, failure.event_name, failure.expression)
         known = self._gathered.get(key)
         if known is None:
-            if len(self._gathered) >= _MOST_KINDS:
+            if len(self._gathered) >= _MAX_KINDS:
                 return
             known = self._gathered[key] = _Failures(failure, event_id, self._clock())
         known.failure, known.event_id, known.at = failure, event_id, self._clock()
@@ -109,7 +109,7 @@ class FilterFailureMonitor:
         self._gathered.clear()
         now = asyncio.get_running_loop().time()
         due = [one for one in self._waiting if now - self._told.get(one, -TELL_EVERY_SECONDS) >= TELL_EVERY_SECONDS]
-        for endpoint_id in due[:_MOST_TOLD]:
+        for endpoint_id in due[:_MAX_TOLD]:
             endpoint = self._registry.get(endpoint_id)
             waiting = self._waiting.pop(endpoint_id)
             if endpoint is not None:  # it may have been deleted since the failure

@@ -26,7 +26,7 @@ log = logger(__name__)
 
 SHOWN: Final = timedelta(days=1)
 """How long missing records are shown after the last loss."""
-_MOST_NAMED: Final = 5
+_MAX_NAMED: Final = 5
 """How many partitions a warning names; the others are only counted."""
 
 _Key = tuple[str, str, int, int]
@@ -87,8 +87,8 @@ class MissingRecords:
         if not found:
             return None
         total = sum(one.records for one in found)
-        named = "; ".join(_words(one) for one in found[:_MOST_NAMED])
-        more = f"; and in {len(found) - _MOST_NAMED} more places" if len(found) > _MOST_NAMED else ""
+        named = "; ".join(_words(one) for one in found[:_MAX_NAMED])
+        more = f"; and in {len(found) - _MAX_NAMED} more places" if len(found) > _MAX_NAMED else ""
         return (
             f"{total:,} records were removed from Kafka before they were read: {named}{more}. They are not delivered or recorded. "
             'See the section "Records are missing" of the runbook. This warning disappears a day after the last loss.'

@@ -27,7 +27,7 @@ from schemas.event_types import SOURCE_TOPICS, EventTypes
 
 log = logger(__name__)
 
-_MOST_TOLD: Final = 3
+_MAX_TOLD: Final = 3
 
 
 class StaleEventTypeError(Exception):
@@ -176,7 +176,7 @@ class EventTypeCatalogue:
             entry_problems(entry, self.topics) if entry.get("name") == name else [("name", "It differs from the record's name.")]
         )
         if problems:
-            told = "; ".join(f"{field}: {message}" for field, message in problems[:_MOST_TOLD])
+            told = "; ".join(f"{field}: {message}" for field, message in problems[:_MAX_TOLD])
             raise _UnusableError(f"{name}: {told}")
         return event_type_of(entry)
 

@@ -40,7 +40,7 @@ _ID_CLAIM = b"id-claim"
 """Key of the records whose offsets become new ids; compaction keeps the last of them."""
 _CLIENT = "endpoint-client"
 """The label of the endpoints' client certificates in the metric; the one that expires first counts."""
-_MOST_CLAIMS = 20_000
+_MAX_CLAIMS = 20_000
 """How many claims may be written at once to skip ids up to one that was assigned elsewhere."""
 
 
@@ -229,7 +229,7 @@ class Registry:
         value = sealed_sample(self._vault)
         claim = await producer.send(self._topic, key=_ID_CLAIM, value=value)
         missing = endpoint_id - 1 - claim.offset
-        if missing > _MOST_CLAIMS:
+        if missing > _MAX_CLAIMS:
             return False
         await asyncio.gather(*(producer.send(self._topic, key=_ID_CLAIM, value=value) for _ in range(missing)))
         return True

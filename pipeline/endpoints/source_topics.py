@@ -18,7 +18,7 @@ log = logger(__name__)
 _LONGEST_NAME: Final = 249
 """Kafka's limit."""
 _SECONDS: Final = 20.0
-_MOST_TOLD: Final = 4
+_MAX_TOLD: Final = 4
 
 
 class SourceTopics:
@@ -54,7 +54,7 @@ class SourceTopics:
             told = f"The topic {spec.name} was created."
             advice = f" Fan-outs read an earlier topic of this name: run `oms-webhooks topics --accept-recreated {spec.name}`."
             return (told + advice if is_read else told,)
-        others = [f"The topic {spec.name} has an unexpected setting: {difference}." for difference in differences[:_MOST_TOLD]]
+        others = [f"The topic {spec.name} has an unexpected setting: {difference}." for difference in differences[:_MAX_TOLD]]
         if is_read:
             return others
         return (

@@ -17,7 +17,7 @@ from schemas.event_types import SOURCE_TOPICS
 
 MAX_TYPES: Final = 200
 _MAX_BYTES: Final = 4 * 1024 * 1024
-_MOST_ERRORS: Final = 10
+_MAX_ERRORS: Final = 10
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _OF_A_PIPELINE: Final = re.compile(r"(^|[._-])webhooks\.", re.IGNORECASE)
@@ -25,7 +25,7 @@ _NO_TOPIC: Final = "Write the name of a Kafka topic without the prefix: 1 to 200
 _REQUIRED: Final = ("name", "topic", "description", "schema", "sample")
 _KNOWN: Final = (*_REQUIRED, "references", "version", "version_at", "earlier")
 _OF_A_VERSION: Final = ("version", "schema", "sample")
-_MOST_VERSIONS: Final = 20
+_MAX_VERSIONS: Final = 20
 _HIGHEST_VERSION: Final = 1_000_000
 _LOCAL: Final = "#"
 
@@ -51,8 +51,8 @@ def read_event_types(path: Path) -> tuple[ConfiguredEventType, ...]:
         if not found:
             made.append(event_type_of(entry))
     if problems:
-        more = f"\nand {len(problems) - _MOST_ERRORS} more" if len(problems) > _MOST_ERRORS else ""
-        raise EventTypesFileError("\n".join(problems[:_MOST_ERRORS]) + more)
+        more = f"\nand {len(problems) - _MAX_ERRORS} more" if len(problems) > _MAX_ERRORS else ""
+        raise EventTypesFileError("\n".join(problems[:_MAX_ERRORS]) + more)
     return tuple(made)
 
 
@@ -61,7 +61,7 @@ def entry_problems(entry: Any, topics: Collection[str]) -> list[tuple[str, str]]
     found = list(_problems(entry, ()))
     if not found and entry["topic"] not in topics and (problem := added_topic_problem(entry["topic"])):
         found.append(("topic", problem))
-    return found[:_MOST_ERRORS]
+    return found[:_MAX_ERRORS]
 
 
 def added_topic_problem(topic: str) -> str | None:
@@ -197,8 +197,8 @@ def _of_versions(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"Write a whole number from 1 to {_HIGHEST_VERSION}; raise it when a change of the schema breaks receivers.",
         )
         return
-    if not isinstance(earlier, list) or len(earlier) >= _MOST_VERSIONS:
-        yield "earlier", f"Write a list of the earlier versions that are still published, fewer than {_MOST_VERSIONS} of them."
+    if not isinstance(earlier, list) or len(earlier) >= _MAX_VERSIONS:
+        yield "earlier", f"Write a list of the earlier versions that are still published, fewer than {_MAX_VERSIONS} of them."
         return
     if earlier and (not isinstance(at, str) or not at.startswith("/") or "*" in at):
         yield (

@@ -13,7 +13,7 @@ from typing import Final
 
 OWN: Final = 256
 """For Kafka's clients, ClickHouse's connections or files, libraries, pipes, DNS look-ups."""
-MOST_VISITORS: Final = 512
+MAX_VISITORS: Final = 512
 _MOST: Final = 1_048_576
 """The requested limit if there is no hard limit."""
 _DIRECTORIES: Final = ("/proc/self/fd", "/dev/fd")
@@ -29,7 +29,7 @@ class DescriptorBudget:
     @property
     def visitors(self) -> int:
         """Connections to our own port."""
-        return min(MOST_VISITORS, max(32, self.limit // 4))
+        return min(MAX_VISITORS, max(32, self.limit // 4))
 
     @property
     def idle(self) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 SAID_EVERY_SECONDS: Final = 60.0
-_MOST_KINDS: Final = 1_000
+_MAX_KINDS: Final = 1_000
 
 
 class OnceAMinute:
@@ -29,6 +29,6 @@ class OnceAMinute:
                 self._said[kind] = (said_at, left_out + 1)
                 return 0
             self._said[kind] = (now, 0)
-            if len(self._said) > _MOST_KINDS:
+            if len(self._said) > _MAX_KINDS:
                 del self._said[next(iter(self._said))]
             return left_out + 1

@@ -26,8 +26,8 @@ log = logger(__name__)
 _LOOK_BACK: Final = timedelta(seconds=60)
 _BEFORE: Final = timedelta(seconds=10)
 """Attempts of this period before the start of a stream still count as new, because a page loads before its stream starts."""
-_MOST_ROWS: Final = 200
-_MOST_WAITING: Final = 20
+_MAX_ROWS: Final = 200
+_MAX_WAITING: Final = 20
 _SLOWER: Final = 4
 """After a failed poll, the next one waits this many times longer."""
 
@@ -54,7 +54,7 @@ class _Watch:
     listeners: set[Listener] = field(default_factory=set)
     reported: dict[int, datetime] = field(default_factory=dict)
     """Attempts that were sent and that a poll may still find again."""
-    last: deque[AttemptRow] = field(default_factory=lambda: deque(maxlen=_MOST_ROWS))
+    last: deque[AttemptRow] = field(default_factory=lambda: deque(maxlen=_MAX_ROWS))
     """The latest attempts in full, for new listeners, so that nothing is missed between a page and its stream."""
     task: asyncio.Task[None] | None = None
 
@@ -94,7 +94,7 @@ class AttemptStreams:
                 raise ApiError(503, message, headers={"Retry-After": "30"})
             watch = self._watches[query] = _Watch(query, clock() - _BEFORE)
             watch.task = asyncio.create_task(self._follow(watch, look, clock), name="live attempts")
-        listener: Listener = asyncio.Queue(_MOST_WAITING)
+        listener: Listener = asyncio.Queue(_MAX_WAITING)
         watch.listeners.add(listener)
         if recent := tuple(row for row in watch.last if row.created_at >= clock() - _BEFORE):
             listener.put_nowait(StreamNews(recent))
@@ -142,7 +142,7 @@ def _now(watch: _Watch, now: datetime) -> AttemptQuery:
         watch.query,
         conditions=(*watch.query.conditions, since),
         combinator=Combinator.AND,
-        per_page=_MOST_ROWS,
+        per_page=_MAX_ROWS,
         after=beginning(),
     )
 

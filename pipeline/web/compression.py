@@ -24,10 +24,10 @@ _COMPRESSED: Final = frozenset(
     {"text/html", "text/css", "text/javascript", "text/csv", "application/json", "application/schema+json", "image/svg+xml"}
 )
 _FEWEST_BYTES: Final = 1024
-_MOST_AT_ONCE: Final = 128 * 1024
+_MAX_AT_ONCE: Final = 128 * 1024
 """Bytes. This much takes a few milliseconds in the event loop; longer bodies are compressed in a thread."""
 _LEVEL: Final = 5
-_MOST_PADDING: Final = 100
+_MAX_PADDING: Final = 100
 _HAS_NAME: Final = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff"
 
 
@@ -45,7 +45,7 @@ async def compress(request: web.Request, handler: Handler) -> web.StreamResponse
     response.headers[hdrs.VARY] = hdrs.ACCEPT_ENCODING
     if len(body) < _FEWEST_BYTES or not takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
         return response
-    response.body = gzipped(body) if len(body) <= _MOST_AT_ONCE else await asyncio.to_thread(gzipped, body)
+    response.body = gzipped(body) if len(body) <= _MAX_AT_ONCE else await asyncio.to_thread(gzipped, body)
     response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     tag = response.etag
     if tag is not None and request.method in ("GET", "HEAD") and not is_of_the_api(request.path):
@@ -66,7 +66,7 @@ def takes_gzip(accepted: str) -> bool:
 def gzipped(body: bytes) -> bytes:
     """The compressed body, with an unpredictable length."""
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    name = b"a" * (1 + secrets.randbelow(_MOST_PADDING)) + b"\0"
+    name = b"a" * (1 + secrets.randbelow(_MAX_PADDING)) + b"\0"
     end = struct.pack("<LL", zlib.crc32(body), len(body) & 0xFFFFFFFF)
     return b"".join((_HAS_NAME, name, compressor.compress(body), compressor.flush(), end))
 

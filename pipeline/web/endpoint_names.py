@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:  # the command line does not load it
     from pipeline.endpoints.endpoint import Endpoint
 
-_MOST_NAME: Final = 60
-_MOST_URL: Final = 48
+_MAX_NAME: Final = 60
+_MAX_URL: Final = 48
 _ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -45,7 +45,7 @@ def endpoint_names(endpoints: Iterable[Endpoint]) -> Mapping[int, EndpointName]:
     return {one.id: name_of(one) for one in endpoints}
 
 
-def end_shortened(text: str, most: int = _MOST_NAME) -> str:
+def end_shortened(text: str, most: int = _MAX_NAME) -> str:
     """The text, shortened to ``most`` characters at the end. Unless the last word is very long, the text ends with a whole word."""
     if len(text) <= most:
         return text
@@ -53,7 +53,7 @@ def end_shortened(text: str, most: int = _MOST_NAME) -> str:
     return text[: word_end if word_end > 0 else most - 1].rstrip(" ,;:.") + _ELLIPSIS
 
 
-def middle(text: str, most: int = _MOST_URL) -> str:
+def middle(text: str, most: int = _MAX_URL) -> str:
     """The text, shortened to ``most`` characters in the middle, because URLs differ at both ends."""
     if len(text) <= most:
         return text
@@ -61,6 +61,6 @@ def middle(text: str, most: int = _MOST_URL) -> str:
     return text[: most - 1 - end] + _ELLIPSIS + text[-end:]
 
 
-def without_scheme(url: str, most: int = _MOST_URL) -> str:
+def without_scheme(url: str, most: int = _MAX_URL) -> str:
     """A URL without its scheme, for places where it is clear that it is a URL."""
     return middle(url.partition("://")[2] or url, most)

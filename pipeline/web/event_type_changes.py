@@ -23,8 +23,8 @@ from schemas.event_type_record import EventTypeRecord
 
 log = logger(__name__)
 
-_MOST_BYTES: Final = 256 * 1024
-_MOST_NAMED: Final = 10
+_MAX_BYTES: Final = 256 * 1024
+_MAX_NAMED: Final = 10
 MAX_TOPICS: Final = 200
 """Includes the former topics of event types that were removed or moved to another topic."""
 _UNCONFIRMED: Final = (
@@ -82,7 +82,7 @@ async def update_event_type(
     before = api.catalogue.made(name)
     found = list(changes([before], [after])) if before is not None else []
     if (breaking := [one for one in found if one.breaks]) and not allow_breaking:
-        reasons = " ".join(f"{one.path or one.event_type}: {one.message}" for one in breaking[:_MOST_NAMED])
+        reasons = " ".join(f"{one.path or one.event_type}: {one.message}" for one in breaking[:_MAX_NAMED])
         raise ApiError(409, f"The change breaks producers or receivers. {reasons} Give it a new version, or set allow_breaking.")
     of_topic = await _provide_topic(api, entry["topic"])
     await _write(api, name, entry, "update", actor)
@@ -97,7 +97,7 @@ async def remove_event_type(api: EventTypeServices, name: str, actor: str) -> No
     """
     require_changeable(api, name)
     if subscribed := [endpoint.id for endpoint in api.registry.all() if name in endpoint.events]:
-        ids = ", ".join(map(str, subscribed[:_MOST_NAMED])) + (" and others" if len(subscribed) > _MOST_NAMED else "")
+        ids = ", ".join(map(str, subscribed[:_MAX_NAMED])) + (" and others" if len(subscribed) > _MAX_NAMED else "")
         raise ApiError(409, f"Endpoints subscribe to {name}: {ids}. Remove it from their events first.")
     await _write(api, name, None, "remove", actor)
 
@@ -127,9 +127,9 @@ def require_changeable(api: EventTypeServices, name: str) -> None:
 
 
 def _checked(api: EventTypeServices, entry: dict[str, Any]) -> ConfiguredEventType:
-    if len(msgspec.json.encode(entry)) > _MOST_BYTES:
+    if len(msgspec.json.encode(entry)) > _MAX_BYTES:
         raise InvalidError(
-            {"schema": [f"The event type has more than {_MOST_BYTES:,} bytes. Leave out what its schema does not need."]}
+            {"schema": [f"The event type has more than {_MAX_BYTES:,} bytes. Leave out what its schema does not need."]}
         )
     errors: dict[str, list[str]] = {}
     for field, message in entry_problems(entry, api.catalogue.topics):

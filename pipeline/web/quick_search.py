@@ -16,10 +16,10 @@ from pipeline.endpoints.endpoint import Endpoint
 from pipeline.web.endpoint_names import endpoint_name
 from pipeline.web.request_values import digits
 
-MOST_TEXT: Final = 2_000
+MAX_TEXT: Final = 2_000
 """Characters. A longer text is cut: it is probably a body, and its beginning is enough to find it."""
-_MOST_REFERENCE: Final = 255
-_LEAST_ORDER_DIGITS: Final = 6
+_MAX_REFERENCE: Final = 255
+_MIN_ORDER_DIGITS: Final = 6
 _ORDER: Final = re.compile(r"R[0-9]{6,12}", re.ASCII | re.IGNORECASE)
 _SHIPMENT: Final = re.compile(r"H[0-9]{6,14}", re.ASCII | re.IGNORECASE)
 _EMAIL: Final = re.compile(r"[^\s@<>\"',;:]+@[^\s@<>\"',;:]+\.[^\s@<>\"',;:.]{2,}")
@@ -30,7 +30,7 @@ _URL: Final = re.compile(r"(?:https?://|//)\S+", re.IGNORECASE)
 _PATH: Final = re.compile(r"/\S*", re.ASCII)
 _UNSEEN: Final = re.compile("[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\x00-\x1f\x7f]+")
 _WRAPPED: Final = "\"'`\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{DOUBLE LOW-9 QUOTATION MARK}<>()[]{},;"
-_LEAST_PART: Final = 3
+_MIN_PART: Final = 3
 """The fewest characters of an endpoint's name that find it."""
 
 
@@ -56,7 +56,7 @@ _TEXTS: Final = (
 """Any text may be one of these."""
 _STORIES: Final = (ReferenceKind.ORDER, ReferenceKind.SHIPMENT, ReferenceKind.SUBSCRIPTION)
 """A part of a URL's path may be one of these: ``https://oms.example.com/orders/NORD-330722995``."""
-_MOST_PARTS: Final = 3
+_MAX_PARTS: Final = 3
 _DIGIT: Final = re.compile(r"\d", re.ASCII)
 
 
@@ -98,7 +98,7 @@ class NamedEndpoint:
 
 def recognize(text: str) -> Pasted:
     """Recognize a text, even if it was pasted with quotation marks or other characters around it."""
-    cleaned = " ".join(_UNSEEN.sub(" ", text).split())[:MOST_TEXT]
+    cleaned = " ".join(_UNSEEN.sub(" ", text).split())[:MAX_TEXT]
     bare = cleaned.strip(_WRAPPED + " ")
     if _URL.fullmatch(bare):
         return _of_url(bare)
@@ -162,7 +162,7 @@ def matching(endpoints: Iterable[NamedEndpoint], pasted: Pasted) -> tuple[Sequen
     by_id = [one for one in known if text.removeprefix("#") == str(one.id)]
     if by_name or by_id:
         return list(dict.fromkeys([*by_name, *by_id])), True
-    if len(text) < _LEAST_PART or text.isdigit():
+    if len(text) < _MIN_PART or text.isdigit():
         return (), False
     begins = re.compile(rf"(?<![^\W_]){re.escape(text)}")
     return [one for one in known if begins.search(f"{one.description} {one.name} {one.target_url}".casefold())], False
@@ -176,7 +176,7 @@ def _of_url(text: str) -> Pasted:
     except ValueError:  # half an IPv6 address
         return Pasted(text)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
-    named = [unquote(part) for part in parts.path.split("/")[2:] if _DIGIT.search(part)][-_MOST_PARTS:]
+    named = [unquote(part) for part in parts.path.split("/")[2:] if _DIGIT.search(part)][-_MAX_PARTS:]
     guesses = tuple(dict.fromkeys(Reference(kind, one) for part in named for one in (part, part.upper()) for kind in _STORIES))
     return Pasted(url, url=url, path=path, host=host, guesses=guesses, mentioned=_mentioned(path))
 
@@ -194,7 +194,7 @@ def _joined(text: str) -> str:
 
 
 def _guesses(bare: str, number: str) -> Iterable[Reference]:
-    if not bare or len(bare) > _MOST_REFERENCE:
+    if not bare or len(bare) > _MAX_REFERENCE:
         return
     is_number = digits(number) is not None
     if is_number:
@@ -203,6 +203,6 @@ def _guesses(bare: str, number: str) -> Iterable[Reference]:
     for one in dict.fromkeys((bare, bare.lstrip("#").strip(), bare.upper())):
         if one:
             yield from (Reference(kind, one) for kind in _TEXTS)
-    if is_number and len(number) >= _LEAST_ORDER_DIGITS:
+    if is_number and len(number) >= _MIN_ORDER_DIGITS:
         yield Reference(ReferenceKind.ORDER, f"R{number}")
         yield Reference(ReferenceKind.SHIPMENT, f"H{number}")

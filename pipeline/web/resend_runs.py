@@ -33,7 +33,7 @@ from schemas.codec import InvalidRecordError, from_json, to_json
 
 log = logger(__name__)
 
-MOST: Final = 100_000
+MAX_RESENT: Final = 100_000
 """The most notifications that one run sends."""
 _BATCH: Final = 50
 _REMEMBERED: Final = 20
@@ -71,7 +71,7 @@ class ResendRuns:
             ApiError: 422, the search takes too much; 503, ClickHouse does not answer.
         """
         async with searching(self.resender):
-            return await self.resender.notifications.failed(query, MOST)
+            return await self.resender.notifications.failed(query, MAX_RESENT)
 
     async def start(self, who: Actor, query: AttemptQuery) -> ResendRun:
         """Start to resend all failed notifications of a search, each once. Returns when the start is recorded.
@@ -85,7 +85,7 @@ class ResendRuns:
             raise InvalidError({"q": found})
         failed = await self.preview(query)
         if not failed.is_all:
-            raise InvalidError({"q": [f"More than {MOST:,} notifications failed. Narrow the filters, for example by time."]})
+            raise InvalidError({"q": [f"More than {MAX_RESENT:,} notifications failed. Narrow the filters, for example by time."]})
         async with self._beginning:
             if self._task is not None and not self._task.done():
                 raise ApiError(409, "Another run is in progress in this process. Wait until it ends, or cancel it.")

@@ -42,14 +42,14 @@ from tests.bench.stage import Stage, staged
 from tests.faults.receivers import Behaviour
 
 ATTEMPTS_A_SLICE = EVENTS_A_RECORD * FAN_OUT
-MOST_EVENTS_AT_HAND = 20_000
+MAX_EVENTS_AT_HAND = 20_000
 """Longer runs send these again: another row each, whose words are known to the index of an older part, not of its own."""
 FLAT_SECONDS = 5.0
 """A recorder that keeps up is never further behind than this: it writes batches of a second."""
 _RECORDED = 'oms_webhooks_recorded_rows_total{table="attempts"}'
 _SEARCHABLE = "oms_webhooks_attempt_to_searchable_seconds"
 _TICK_S = 0.01
-MOST_SECONDS = 3600.0
+MAX_SECONDS = 3600.0
 
 
 class Moment(NamedTuple):
@@ -106,7 +106,7 @@ async def moment(stage: Stage, publisher: Publisher) -> Moment:
 
 async def drained(stage: Stage, publisher: Publisher) -> Moment:
     """Wait until everything that was published is recorded."""
-    async with asyncio.timeout(MOST_SECONDS):
+    async with asyncio.timeout(MAX_SECONDS):
         while (now := await moment(stage, publisher)).recorded < now.published:  # noqa: ASYNC110 - another process records
             await asyncio.sleep(0.25)
     return now
@@ -238,7 +238,7 @@ async def measured(options: argparse.Namespace, broker: ApacheKafkaBroker, direc
     embedded = options.clickhouse == "embedded"
     wanted = max(options.attempts, int(options.rate * options.seconds)) // FAN_OUT
     print("making the load ...", file=sys.stderr)
-    made = list(slices(min(wanted, MOST_EVENTS_AT_HAND) // EVENTS_A_RECORD * EVENTS_A_RECORD))
+    made = list(slices(min(wanted, MAX_EVENTS_AT_HAND) // EVENTS_A_RECORD * EVENTS_A_RECORD))
     lines: list[tuple[str, str]] = []
     async with played(directory, broker, made, embedded) as (stage, publisher):
         lines += [("backlog", line) for line in await backlog(stage, publisher, options.attempts)]

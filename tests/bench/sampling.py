@@ -19,7 +19,7 @@ from tests.faults.processes import RoleProcess
 SECONDS_BETWEEN_SAMPLES = 1.0
 SECONDS_BETWEEN_SCRAPES = 5.0
 WARM_UP_SECONDS = 60.0
-LEAST_SECONDS_TO_JUDGE = 120.0
+MIN_SECONDS_TO_JUDGE = 120.0
 _MIB = 1024 * 1024
 _LAG = "oms_webhooks_consumer_lag_records"
 _GONE = ("oms_webhooks_rebalances_total", ('kind="lost"', 'kind="revoked"'))
@@ -128,7 +128,7 @@ def judged(life: Life) -> dict[str, Any]:
         "last_lag": round(life.lags[-1][1]) if life.lags else None,
         "growth": None,
     }
-    if warm and warm[-1].at - warm[0].at >= LEAST_SECONDS_TO_JUDGE:
+    if warm and warm[-1].at - warm[0].at >= MIN_SECONDS_TO_JUDGE:
         line = statistics.linear_regression([sample.at for sample in warm], [sample.rss for sample in warm])
         mean = statistics.fmean(sample.rss for sample in warm)
         figures["growth"] = round(line.slope * (warm[-1].at - warm[0].at) / mean, 3)

@@ -53,7 +53,7 @@ COMMON = "shipment"
 PARTITIONS = 3
 _RECORDED = 'oms_webhooks_recorded_rows_total{table="attempts"}'
 _TICK_S = 0.02
-_MOST_SECONDS = 600.0
+_MAX_SECONDS = 600.0
 
 
 class Moment(NamedTuple):
@@ -172,7 +172,7 @@ class Run:
         return Phase(searchers, begin, end, await self.drained(), searches)
 
     async def drained(self) -> float:
-        async with asyncio.timeout(_MOST_SECONDS):
+        async with asyncio.timeout(_MAX_SECONDS):
             while (await self.moment()).behind > 0:  # noqa: ASYNC110 - another process records
                 await asyncio.sleep(0.1)
         return time.monotonic()

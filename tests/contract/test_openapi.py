@@ -300,7 +300,12 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         walk("GET", "/api/webhook/dead_letters", 200, **{"q[reason_eq]": "missing_key"})
         letter = walk("GET", "/api/webhook/dead_letters/{id}", 200, played.ids["dead_letters"])
         assert letter["value"]["encoding"] == "base64"
-        event = {"id": "repaired", "event_name": "order_completed", "occurred_at": "2026-03-02T15:04:00Z", "data": {"number": "R1"}}
+        event = {
+            "id": "repaired",
+            "event_name": "order_completed",
+            "occurred_at": "2026-03-02T15:04:00Z",
+            "data": {"number": "R1"},
+        }
         repaired = {"record": {"value": {"content": json.dumps(event)}}}
         again = walk("POST", "/api/webhook/dead_letters/{id}/republish", 202, letter["id"], json=repaired)
         assert again["event_id"] == "repaired"

@@ -26,8 +26,8 @@ SLOWEST = ("q[s]", "duration_ms desc")
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that a history of a test exceeds."""
-    monkeypatch.setattr(counting, "MOST", 300)
-    monkeypatch.setattr(aggregates, "MOST_COUNTED_BY_BODY", 300)
+    monkeypatch.setattr(counting, "MAX_COUNTED", 300)
+    monkeypatch.setattr(aggregates, "MAX_COUNTED_BY_BODY", 300)
     monkeypatch.setattr(find, "SORTED", 300)
     monkeypatch.setattr(aggregates, "EXACT_ROWS", 20_000)
     monkeypatch.setattr(time_windows, "_FIRST_ROWS", 300)

@@ -194,8 +194,8 @@ async def test_which_of_several_things_are_on_record(store: Store) -> None:
 
 
 async def test_a_record_is_bounded(store: Store, monkeypatch: Any) -> None:
-    monkeypatch.setattr("pipeline.store.reports.timeline.MOST_EVENTS", 2)
-    monkeypatch.setattr("pipeline.store.reports.timeline.MOST_ATTEMPTS", 2)
+    monkeypatch.setattr("pipeline.store.reports.timeline.MAX_EVENTS", 2)
+    monkeypatch.setattr("pipeline.store.reports.timeline.MAX_ATTEMPTS", 2)
     events = [event_row(RowPosition(0, n), dispatch(n, event=of_order(n)), body(n)) for n in range(1, 5)]
     await store_events(store, events)
     await store_attempts(store, *(attempt(n, event=of_order(n)) for n in range(1, 5)))
@@ -222,7 +222,7 @@ async def test_the_newest_events_of_a_stock_item_are_found_window_by_window(stor
         [one.event_id for one in every.events] == [one.event_id for one in every.attempts] == ["evt_8", "evt_6", "evt_4", "evt_2"]
     )
     assert every.is_complete
-    monkeypatch.setattr("pipeline.store.reports.timeline.MOST_STOCK_EVENTS", 2)
+    monkeypatch.setattr("pipeline.store.reports.timeline.MAX_STOCK_EVENTS", 2)
     newest = await store.search.record_of(TimelineSubject.STOCK_ITEM, "1")
     assert [one.event_id for one in newest.events] == [one.event_id for one in newest.attempts] == ["evt_8", "evt_6"]
     assert not newest.is_complete

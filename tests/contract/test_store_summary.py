@@ -57,7 +57,7 @@ def spread(count: int, step: timedelta) -> list[Attempt]:
 
 async def test_hours_tell_all_of_a_wide_search(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # More than are counted one by one: so the hourly counts it is.
-    monkeypatch.setattr("pipeline.store.search.counting.MOST", 10)
+    monkeypatch.setattr("pipeline.store.search.counting.MAX_COUNTED", 10)
     await fill(store, spread(100, timedelta(minutes=50)))
     found = await summary(store)
 
@@ -86,7 +86,7 @@ async def test_hours_tell_all_of_a_wide_search(store: Store, monkeypatch: pytest
 
 
 async def test_whatever_hours_do_not_know_is_counted_from_the_newest_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.store.search.counting.MOST", 10)
+    monkeypatch.setattr("pipeline.store.search.counting.MAX_COUNTED", 10)
     made = spread(100, timedelta(minutes=50))
     await fill(store, made)
     found = await summary(store, ("http_status_code_eq", "503"))
@@ -110,7 +110,7 @@ async def test_a_short_history_has_minutes(store: Store) -> None:
 
 
 async def test_a_long_history_is_counted_by_days_and_its_ends_by_hours(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.store.search.counting.MOST", 10)
+    monkeypatch.setattr("pipeline.store.search.counting.MAX_COUNTED", 10)
     made = spread(1_000, timedelta(hours=3))  # 125 days
     rows = [attempt_row(RowPosition(0, at), one) for at, one in enumerate(made)]
     for first in range(0, len(rows), 50):

@@ -22,7 +22,7 @@ NO_MEMORY = (
     "maximum: 7.00 GiB. OvercommitTracker decision: Query was selected to stop by OvercommitTracker. (MEMORY_LIMIT_EXCEEDED)"
 )
 PROXY = "<html><head><title>413 Request Entity Too Large</title></head></html>"
-MOST_BYTES = 300_000
+MAX_BYTES = 300_000
 """What is let through: more than any record has (pipeline/broker/record_batcher.py), less than a batch of some seconds of one partition."""
 POISONED = 3
 
@@ -39,7 +39,7 @@ async def test_refused_batches_lose_nothing(stage: Stage) -> None:
             await asyncio.to_thread(clickhouse.recover)
         for what, text, status in (("a proxy's limit", PROXY, 413), ("the memory limit", NO_MEMORY, 500)):
             async with run.under_load(waves=3):
-                await asyncio.to_thread(clickhouse.refuse, text, status=status, over_bytes=MOST_BYTES)
+                await asyncio.to_thread(clickhouse.refuse, text, status=status, over_bytes=MAX_BYTES)
                 await until_rows_come_in(deployment)
                 run.say(f"{what} refuses large batches; smaller ones go in")
             await asyncio.to_thread(clickhouse.recover)

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(600)]
 
 LIMIT = 20
 SECONDS = 25.0
-MOST_TOKENS = 3 * LIMIT
+MAX_TOKENS = 3 * LIMIT
 """What may come at once when a machine that was busy lets a process go on. Were the limit that of each of two processes, a bucket would fill with 0.9
 times the limit each second."""
 KNOWN_SECONDS = 2.0
@@ -27,7 +27,7 @@ async def test_an_endpoint_sees_at_most_its_limit_of_two_processes(bootstrap_ser
     found = await measure(bootstrap_servers, tmp_path, 2, LIMIT, SECONDS)
     tell(str(found))
     assert found.taking_part == 2
-    assert found.bucket <= MOST_TOKENS
+    assert found.bucket <= MAX_TOKENS
     assert found.requests >= LIMIT, "something was sent"
 
 

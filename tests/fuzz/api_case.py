@@ -13,7 +13,7 @@ from unittest.mock import patch
 from tests.unit.web.service import API_KEY, Service, running_service
 
 PATH: Final = "/api/webhook/endpoints"
-_MOST_ENDPOINTS: Final = 50
+_MAX_ENDPOINTS: Final = 50
 _SECONDS: Final = 60.0
 """After which a request hangs, on whatever machine."""
 
@@ -64,7 +64,7 @@ class Attacked:
     def _forget(self) -> None:
         registry = self._service.kafka.registry
         self._service.attempts.queries.clear()
-        if len(registry.all()) > _MOST_ENDPOINTS:
+        if len(registry.all()) > _MAX_ENDPOINTS:
             registry._endpoints.clear()
             self._service.kafka.written.clear()
             registry.table._next = 0

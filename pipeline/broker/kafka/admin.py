@@ -22,7 +22,7 @@ from kafka.errors import (
 from pipeline.broker.errors import TopicError
 from pipeline.broker.kafka.config import client_config
 from pipeline.broker.kafka.errors import translated
-from pipeline.broker.kafka.replication import MOST_REPLICAS, ids_of, replicas_of, wanted_in_sync, wanted_replicas
+from pipeline.broker.kafka.replication import MAX_REPLICAS, ids_of, replicas_of, wanted_in_sync, wanted_replicas
 from pipeline.broker.kafka.session import opening_session
 from pipeline.broker.topic_admin import Difference, Growth
 from pipeline.ops.settings import Settings
@@ -103,7 +103,7 @@ class KafkaTopicAdmin:
     def _replicas(self, spec: TopicSpec) -> int:
         """How many replicas to create. A starting cluster does not have all of its brokers yet: its own default may be better."""
         wanted = wanted_replicas(self._settings, self._brokers())
-        if self._settings.kafka_replication_factor > 0 or wanted >= MOST_REPLICAS:
+        if self._settings.kafka_replication_factor > 0 or wanted >= MAX_REPLICAS:
             return wanted
         # Asks for the default without creating anything. Refused while there are fewer brokers than that.
         answer = self._client.create_topics({spec.name: self._topic(spec, -1)}, timeout_ms=30_000, validate_only=True)

@@ -28,7 +28,7 @@ _OTHERS_SECONDS: Final = 0.5
 
 # API key 18 (ApiVersions), version 0, correlation id 1, client id null.
 _API_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
-_MOST_BYTES: Final = 64 * 1024
+_MAX_BYTES: Final = 64 * 1024
 """The limit for the size of an answer. A larger number is not Kafka's protocol."""
 
 TLS_WANTED: Final = (
@@ -118,7 +118,7 @@ def _silence(host: str, port: int, context: ssl.SSLContext | None) -> NoAnswer |
             with connection:
                 connection.sendall(_API_VERSIONS)
                 size = int.from_bytes(b"".join(_read(connection, 4)), "big")
-                if not 0 < size < _MOST_BYTES:
+                if not 0 < size < _MAX_BYTES:
                     raise ConnectionError("the server is not a Kafka broker")
     except OSError as error:
         if context is None and not isinstance(error, TimeoutError) and speaks_tls(host, port):

@@ -12,11 +12,11 @@ from uuid import UUID
 
 from pipeline.ops.settings import Settings
 
-MOST_REPLICAS: Final = 3
+MAX_REPLICAS: Final = 3
 """The highest number of replicas if the number is not configured."""
 IN_SYNC_OF_THREE: Final = 2
 
-_MOST_NAMED: Final = 3
+_MAX_NAMED: Final = 3
 """How many topics a message names. The others are only counted."""
 
 TopicMetadata = Mapping[str, Any]
@@ -27,14 +27,14 @@ def wanted_replicas(settings: Settings, brokers: int) -> int:
     """How many replicas each partition gets in a cluster with this many brokers."""
     if settings.kafka_replication_factor > 0:
         return settings.kafka_replication_factor
-    return max(min(brokers, MOST_REPLICAS), 1)
+    return max(min(brokers, MAX_REPLICAS), 1)
 
 
 def wanted_in_sync(settings: Settings, replicas: int) -> int | None:
     """``min.insync.replicas`` of a topic with this many replicas; None: the broker's default."""
     if settings.kafka_min_insync_replicas > 0:
         return settings.kafka_min_insync_replicas
-    return IN_SYNC_OF_THREE if replicas >= MOST_REPLICAS else None
+    return IN_SYNC_OF_THREE if replicas >= MAX_REPLICAS else None
 
 
 def replicas_of(topic: TopicMetadata) -> int:
@@ -71,8 +71,8 @@ def topic_problem(
             lacking.append(f"{name}, {numbers}: {replicas} in sync, and min.insync.replicas is {least}, so writes are refused")
     if not lacking:
         return None
-    more = f"; and {len(lacking) - _MOST_NAMED} more topics" if len(lacking) > _MOST_NAMED else ""
-    topics_named = "; ".join(lacking[:_MOST_NAMED])
+    more = f"; and {len(lacking) - _MAX_NAMED} more topics" if len(lacking) > _MAX_NAMED else ""
+    topics_named = "; ".join(lacking[:_MAX_NAMED])
     return f"A broker answers, but not every topic can be used. {topics_named}{more}. Bring the missing brokers back."
 
 

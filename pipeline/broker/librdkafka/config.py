@@ -14,8 +14,8 @@ from pipeline.ops.settings import Settings
 
 QUEUE_BYTES: Final = 4 * 1024 * 1024
 """How much a reader fetches ahead. One fetch from each broker may be added."""
-_MOST_QUEUED_KIB: Final = 256 * 1024
-_MOST_QUEUED: Final = 1_000_000
+_MAX_QUEUED_KIB: Final = 256 * 1024
+_MAX_QUEUED: Final = 1_000_000
 """For unacknowledged records. The product has a much lower limit (`pipeline.broker.producer`)."""
 _NO_TOKEN_SECONDS: Final = 10.0
 _TOKEN_SECONDS: Final = 60.0
@@ -130,7 +130,7 @@ def producer_config(settings: Settings) -> dict[str, Any]:
         "batch.size": BATCH_BYTES,
         "message.max.bytes": REQUEST_BYTES,
         "delivery.timeout.ms": 24 * 60 * 60 * 1000,
-        "queue.buffering.max.kbytes": _MOST_QUEUED_KIB,
-        "queue.buffering.max.messages": _MOST_QUEUED,
+        "queue.buffering.max.kbytes": _MAX_QUEUED_KIB,
+        "queue.buffering.max.messages": _MAX_QUEUED,
         "partitioner": "murmur2_random",  # as for the Java client and kafka-python
     }

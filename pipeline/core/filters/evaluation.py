@@ -26,7 +26,7 @@ MAX_STEPS: Final = 1_000_000
 """The maximum number of steps of one evaluation: about a fifth of a second on a slow machine."""
 _MAX_DEPTH: Final = 64
 _MAX_NUMBER_TEXT: Final = 40
-_MOST_DIGITS: Final = 13
+_MAX_DIGITS: Final = 13
 _PLACES: Final = 6
 
 
@@ -163,7 +163,7 @@ def decimal(value: object) -> timedelta:
         number = Decimal(text)
     except InvalidOperation:
         raise ValueError("not a decimal number") from None
-    if not number.is_finite() or number.adjusted() >= _MOST_DIGITS:
+    if not number.is_finite() or number.adjusted() >= _MAX_DIGITS:
         raise ValueError("not a decimal number that can be compared")
     scaled = number.scaleb(_PLACES)
     if scaled != scaled.to_integral_value():

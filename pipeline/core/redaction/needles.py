@@ -15,7 +15,7 @@ _LEAST: Final = 4
 """Characters. Shorter values occur in too many answers by chance."""
 _ANYWHERE: Final = 8
 """A value of at least this many characters is removed anywhere; a shorter one only as a whole word."""
-_LEAST_PART: Final = 12
+_MIN_PART: Final = 12
 """The minimum characters of a part of a value, such as a cookie's. `_ANYWHERE` are enough if it has a digit."""
 _ORDINARY: Final = frozenset(
     (
@@ -102,7 +102,7 @@ def _parts(value: bytes) -> Iterator[bytes]:
         if scheme[0].lower().startswith(b"basic"):
             yield from _user_and_password(credential)
     for part in _BETWEEN_PARTS.split(value):
-        if part != value and (len(part) >= _LEAST_PART or (len(part) >= _ANYWHERE and re.search(rb"[0-9]", part))):
+        if part != value and (len(part) >= _MIN_PART or (len(part) >= _ANYWHERE and re.search(rb"[0-9]", part))):
             yield part
 
 

@@ -17,9 +17,9 @@ from pipeline.core.redaction.normalization import NormalizedText, normalized_for
 
 REDACTED: Final = "[redacted]"
 _MARK: Final = REDACTED.encode()
-_LEAST_CUT: Final = 3
+_MIN_CUT: Final = 3
 """At least this many bytes at the end of a cut-off answer are taken for the beginning of a secret."""
-_LEAST_CORE: Final = 3
+_MIN_CORE: Final = 3
 _ENCODED: Final = "content-encoding"
 _COMPRESSED: Final = (
     b"\x1f\x8b",
@@ -78,9 +78,9 @@ class Redactor:
         if self._needles is None:
             found = [*map(needles_of_value, self._values), *map(needles_of_key, self._keys)]
             self._needles = tuple(sorted(set().union(*found), key=lambda needle: (-len(needle.text), needle.text)))
-            self._cores = tuple({needle.core for needle in self._needles if len(needle.core) >= _LEAST_CORE})
+            self._cores = tuple({needle.core for needle in self._needles if len(needle.core) >= _MIN_CORE})
             # A value with few letters and digits looks different in each escape.
-            self._coreless = tuple(needle.text for needle in self._needles if len(needle.core) < _LEAST_CORE)
+            self._coreless = tuple(needle.text for needle in self._needles if len(needle.core) < _MIN_CORE)
             self._longest = max((len(needle.text) for needle in self._needles), default=0)
         return self._needles
 
@@ -138,7 +138,7 @@ def _ends_word(form: NormalizedText, at: int) -> bool:
 
 def _begun(text: bytes, needle: bytes) -> int | None:
     """Where the text ends with a beginning of the needle; None if it does not."""
-    beginning = needle[:_LEAST_CUT]
+    beginning = needle[:_MIN_CUT]
     at = text.find(beginning, max(0, len(text) - len(needle) + 1))
     while at >= 0:
         if needle.startswith(text[at:]):

@@ -16,12 +16,12 @@ from pipeline.store.search.attempt_rows import ATTEMPT_COLUMNS, AttemptRow, atte
 from pipeline.store.search.conditions import milliseconds, where
 from pipeline.store.search.time_windows import TimeWindow, step, width_of_rows
 
-MOST_EVENTS: Final = 200
-MOST_STOCK_EVENTS: Final = 30
+MAX_EVENTS: Final = 200
+MAX_STOCK_EVENTS: Final = 30
 """For a stock item, which has thousands of events. Its attempts are spread over all blocks of their time: showing more means
 reading more days.
 """
-MOST_ATTEMPTS: Final = 2_000
+MAX_ATTEMPTS: Final = 2_000
 _FIRST_WINDOW: Final = 40
 """For the newest events of a stock item, the first time window has forty times as many attempts as that of a search."""
 _WIDER: Final = 16
@@ -74,19 +74,19 @@ async def record_of(reader: Reader, about: TimelineSubject, value: str) -> Timel
     condition = Condition(about.value, Predicate.EQ, (int(value) if about is TimelineSubject.STOCK_ITEM else value,))
     # An event that is not in `events` (yet) may have attempts, so attempts are not looked up by the events' ids.
     if about is not TimelineSubject.STOCK_ITEM:
-        most = MOST_EVENTS
+        most = MAX_EVENTS
         events, attempts = await asyncio.gather(_events(reader, condition, most + 1), _attempts(reader, condition, None))
     else:
         # An attempt is made after its event was received, so the time before the oldest shown event is left out.
-        most = MOST_STOCK_EVENTS
+        most = MAX_STOCK_EVENTS
         events = await _newest_events(reader, condition, most + 1)
         attempts = await _attempts(reader, condition, _since(events, most))
     if (since := _since(events, most)) is not None:
         attempts = [one for one in attempts if one.created_at >= since]
     return TimelineRecords(
         _once(events[:most]),
-        tuple(attempts[:MOST_ATTEMPTS]),
-        is_complete=len(events) <= most and len(attempts) <= MOST_ATTEMPTS,
+        tuple(attempts[:MAX_ATTEMPTS]),
+        is_complete=len(events) <= most and len(attempts) <= MAX_ATTEMPTS,
     )
 
 
@@ -120,7 +120,7 @@ async def _attempts(reader: Reader, condition: Condition, since: datetime | None
     test = where([condition], parameters)
     if since is not None:
         test = f"{test} AND created_at >= {parameters.time(milliseconds(since))}"
-    newest = f"AND trigger != 'test' ORDER BY created_at DESC, id DESC LIMIT {MOST_ATTEMPTS + 1:d}"
+    newest = f"AND trigger != 'test' ORDER BY created_at DESC, id DESC LIMIT {MAX_ATTEMPTS + 1:d}"
     statement = sql("SELECT", columns(ATTEMPT_COLUMNS), "FROM attempts WHERE", test, newest)
     return list(map(attempt_of, await reader.rows(statement, parameters.values, more=_SETTINGS)))
 

@@ -26,7 +26,7 @@ MAX_BARS: Final = 400
 EXACT_ROWS: Final = 2_000_000
 """Rows of narrow columns that may be read to count all attempts: a fraction of a second on one core."""
 
-MOST_COUNTED_BY_BODY: Final = 1_000
+MAX_COUNTED_BY_BODY: Final = 1_000
 """How many attempts are counted in a search for bodies, where each body has to be read."""
 _MINUTE: Final = 60_000
 _DAY: Final = 1440 * _MINUTE
@@ -150,7 +150,7 @@ def _bars(counts: dict[int, tuple[int, int]], shown: range, width: int) -> tuple
 
 
 async def _newest(reader: Reader, query: AttemptQuery) -> AttemptCounts:
-    return await newest(reader, query, MOST_COUNTED_BY_BODY if any(map(has_body, query.required)) else None)
+    return await newest(reader, query, MAX_COUNTED_BY_BODY if any(map(has_body, query.required)) else None)
 
 
 async def _is_cheap(reader: Reader, query: AttemptQuery, condition: str, parameters: BoundValues) -> bool:

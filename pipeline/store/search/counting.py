@@ -14,7 +14,7 @@ from pipeline.store.search.conditions import milliseconds, where
 from pipeline.store.search.find import Finder
 from pipeline.store.search.time_windows import TimeWindow
 
-MOST: Final = 5_000
+MAX_COUNTED: Final = 5_000
 """How many attempts are counted one by one, at most."""
 HOUR: Final = 3_600_000
 _DAY: Final = 24 * HOUR
@@ -130,10 +130,10 @@ def _has_state(condition: Condition, state: str) -> bool:
 
 
 async def newest(reader: Reader, query: AttemptQuery, most: int | None = None) -> AttemptCounts:
-    """Counts of the newest attempts that a search finds; of all of them if there are at most ``most`` (:data:`MOST`)."""
+    """Counts of the newest attempts that a search finds; of all of them if there are at most ``most`` (:data:`MAX_COUNTED`)."""
     finder = Finder(reader, ("created_at", "id", "state", "event_name", "endpoint_id"))
     # A page after a cursor shows no counts.
-    found = await finder.find(replace(query, sorts=(), page=1, per_page=most or MOST, after=beginning()))
+    found = await finder.find(replace(query, sorts=(), page=1, per_page=most or MAX_COUNTED, after=beginning()))
     rows = [(time, state, event, endpoint) for time, _, state, event, endpoint in found.rows]
     return counted(rows, since=None if found.next_cursor is None else rows[-1][0])
 

@@ -93,7 +93,7 @@ class EndpointSummary:
 
 
 _DETAIL_COLUMNS: Final = ("request_headers", "response_headers", "response_body", "response_body_encoding", "response_truncated")
-_MOST_SIBLINGS: Final = 100
+_MAX_SIBLINGS: Final = 100
 _CLOCKS_APART_MS: Final = 24 * 3_600_000
 """An attempt is made after its event was received, but by another clock. Earlier weeks are not read."""
 _NEWEST_FIRST: Final = "ORDER BY created_at DESC, id DESC"
@@ -178,7 +178,7 @@ class Search:
         endpoint, own = parameters.add(attempt.endpoint_id, "Int64"), parameters.add(attempt.id, "Int64")
         other = f"endpoint_id = {endpoint} AND id != {own}"
         return await self._attempts(
-            sql("WHERE", test, "AND", other, _NEWEST_FIRST, f"LIMIT {_MOST_SIBLINGS:d}"), parameters.values
+            sql("WHERE", test, "AND", other, _NEWEST_FIRST, f"LIMIT {_MAX_SIBLINGS:d}"), parameters.values
         )
 
     async def _request_body(self, event_id: str, received: int) -> str | None:

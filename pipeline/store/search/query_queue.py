@@ -21,7 +21,7 @@ ResultT = TypeVar("ResultT")
 
 _AT_A_SERVER: Final = 8
 
-MOST_WAITING: Final = 64
+MAX_WAITING: Final = 64
 """Further searches are refused immediately."""
 
 
@@ -87,7 +87,7 @@ class QueryQueue:
             self._free -= 1
             return
         ahead = self._ahead(place)
-        if len(self._line) >= MOST_WAITING:
+        if len(self._line) >= MAX_WAITING:
             raise StoreBusyError(ahead)
         turn = asyncio.get_running_loop().create_future()
         entry = (place, self.place(), turn)

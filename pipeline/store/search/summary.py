@@ -19,7 +19,7 @@ from pipeline.store.search.conditions import has_body
 from pipeline.store.search.counting import AttemptCounts, counted, hourly, hours, newest
 from pipeline.store.search.time_windows import TimeWindow
 
-MOST_BY_BODY: Final = 25
+MAX_BY_BODY: Final = 25
 """How many attempts are counted in a search for bodies: as many as a page shows, because each body has to be read."""
 _FEW_HOURS: Final = 6
 _FEWEST_BARS: Final = 20
@@ -44,7 +44,7 @@ async def summary(reader: Reader, query: AttemptQuery, bars: int) -> SearchSumma
     if (span := hours(query.required)) is not None:
         (counts, finest), is_all = await hourly(reader, query, span), True
     if not is_all or _are_few(counts):
-        most = MOST_BY_BODY if any(map(has_body, query.required)) else counting.MOST
+        most = MAX_BY_BODY if any(map(has_body, query.required)) else counting.MAX_COUNTED
         counts, finest = await newest(reader, query, most), WIDTHS[0]
     return SearchSummary(facets_of(counts), _histogram(counts, [one for one in WIDTHS if one >= finest], bars))
 
@@ -59,7 +59,7 @@ def summary_of(attempts: Sequence[AttemptRow], *, is_all: bool, bars: int) -> Se
 def _are_few(counts: AttemptCounts) -> bool:
     """Whether hours are too coarse for so few attempts. False if there are none."""
     times = {time for _, time, _ in counts.by_time}
-    return 0 < len(times) <= _FEW_HOURS and sum(count for *_, count in counts.by_time) <= counting.MOST
+    return 0 < len(times) <= _FEW_HOURS and sum(count for *_, count in counts.by_time) <= counting.MAX_COUNTED
 
 
 def _histogram(counts: AttemptCounts, widths: Sequence[int], bars: int) -> Histogram:

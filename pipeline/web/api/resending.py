@@ -32,7 +32,7 @@ _ID: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _ID_SCHEMA: Final = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
 _WRAPPER: Final = 'Send what to replay: {"replay": {"endpoint_ids": [7], "since": "…", "until": "…"}}.'
 _REQUIRED: Final = ("endpoint_ids", "since", "until")
-_MOST_DIGITS: Final = 15
+_MAX_DIGITS: Final = 15
 
 
 def resend_routes(api: ResendServices) -> Iterable[Route]:
@@ -235,7 +235,7 @@ def _place(text: str | None) -> ReplayPosition | None:
     if text is None:
         return None
     time, _, event_id = text.partition(".")
-    milliseconds = digits(time, _MOST_DIGITS)
+    milliseconds = digits(time, _MAX_DIGITS)
     if milliseconds is None or not event_id:
         raise InvalidError({"after": ["after must be the value of next from the previous step."]})
     return ReplayPosition(milliseconds, event_id)

@@ -10,8 +10,8 @@ from typing import Final, Literal
 from pipeline.web.dashboard.json_format import pretty
 from schemas.http.attempts import AttemptDetailAnswer
 
-_MOST_LINES: Final = 1_000
-_MOST_LINE: Final = 2_000
+_MAX_LINES: Final = 1_000
+_MAX_LINE: Final = 2_000
 _NO_NEWS: Final = frozenset({"date"})
 """Headers that always differ between two answers."""
 
@@ -44,4 +44,4 @@ def _lines(attempt: AttemptDetailAnswer) -> Sequence[str]:
     status = str(attempt.http_status_code) if attempt.http_status_code is not None else attempt.error or "no answer"
     headers = sorted(f"{name.lower()}: {value}" for name, value in attempt.response_headers if name.lower() not in _NO_NEWS)
     body = pretty(attempt.response_body) if attempt.response_body_encoding == "text" else attempt.response_body
-    return [line[:_MOST_LINE] for line in (status, *headers, *([""] if body else []), *body.splitlines())][:_MOST_LINES]
+    return [line[:_MAX_LINE] for line in (status, *headers, *([""] if body else []), *body.splitlines())][:_MAX_LINES]

@@ -14,7 +14,7 @@ from pipeline.core.search import AttemptQuery, Cursor, SearchLimitError, Sort, b
 from pipeline.store.search.conditions import has_body
 from pipeline.store.search.find import is_found_by_index
 from pipeline.store.search.queries import AttemptPage, AttemptRow
-from pipeline.store.search.summary import MOST_BY_BODY, SearchSummary, summary_of
+from pipeline.store.search.summary import MAX_BY_BODY, SearchSummary, summary_of
 from pipeline.web.api.attempts import asked
 from pipeline.web.api.exports import EXPORT_PARAMETERS, export
 from pipeline.web.auth import principal_of
@@ -38,7 +38,7 @@ from schemas.audit import AuditAction
 ATTEMPTS: Final = f"{PREFIX}/attempts"
 _BEFORE: Final = Parameter("before", "The cursor of the following page. Shows the attempts before it.")
 _BARS: Final = 60
-_MOST_NAMED: Final = 50
+_MAX_NAMED: Final = 50
 """The most endpoints that part of a name may match."""
 _COUNTED_AT_ONCE: Final = 100
 """The most attempts that are counted without another query. An order, for example, has fewer."""
@@ -96,7 +96,7 @@ def _as_meant(api: Api, pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str,
             found, _ = matching(named(api.registry.all()), recognize(value))
             if len(found) == 1:
                 yield key, str(found[0].id)
-            elif 1 < len(found) <= _MOST_NAMED:
+            elif 1 < len(found) <= _MAX_NAMED:
                 yield from (("q[endpoint_id_in][]", str(one.id)) for one in found)
             else:
                 yield key, value
@@ -139,7 +139,7 @@ async def _found_and_counted(
     """A page with its statistics, in one query, because finding the attempts takes longer than reading them."""
     has_bodies = any(map(has_body, query.required))
     async with searching(api):
-        most = MOST_BY_BODY if has_bodies else _COUNTED_AT_ONCE
+        most = MAX_BY_BODY if has_bodies else _COUNTED_AT_ONCE
         newest = await api.search.attempts(replace(query, per_page=max(most, query.per_page), after=beginning()))
     page = replace(newest, items=newest.items[: query.per_page])
     is_all = newest.next_cursor is None

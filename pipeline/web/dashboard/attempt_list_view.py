@@ -19,10 +19,10 @@ from pipeline.web.endpoint_names import EndpointName, end_shortened
 from pipeline.web.request_values import digits
 from schemas.event_types import BUILT_IN
 
-_MOST_ENDPOINTS: Final = 200
+_MAX_ENDPOINTS: Final = 200
 """The most endpoints that a menu shows. If there are more, the user types an id."""
-_MOST_CHOSEN: Final = 28
-_MOST_TITLE: Final = 120
+_MAX_CHOSEN: Final = 28
+_MAX_TITLE: Final = 120
 TIMES: Final[Mapping[str, tuple[str, str]]] = {
     "today": ("today", ""),
     "yesterday": ("yesterday", "yesterday"),
@@ -94,7 +94,7 @@ class AttemptListView:
         """The endpoints to choose from. Empty if there are too many, or if the search names another one."""
         menu = [("", "Any"), *((str(one.id), f"{one.name} · {one.id}") for one in self.endpoints.values())]
         asked = self.filters.values["endpoint"]
-        return menu if len(menu) <= _MOST_ENDPOINTS and asked in dict(menu) else ()
+        return menu if len(menu) <= _MAX_ENDPOINTS and asked in dict(menu) else ()
 
     @property
     def event_menu(self) -> Sequence[tuple[str, str]]:
@@ -117,11 +117,11 @@ class AttemptListView:
         known = None if endpoint_id is None else self.endpoints.get(endpoint_id)
         return {
             "time": span_words(values["since"], values["until"]),
-            "endpoint": end_shortened(known.name if known else endpoint, _MOST_CHOSEN),
+            "endpoint": end_shortened(known.name if known else endpoint, _MAX_CHOSEN),
             "event": words(values["event"]) if values["event"] else "",
             "result": " ".join(one for one in (outcome(values["state"]), values["code"]) if one),
-            "about": end_shortened(" ".join(one for one in (values["order"], values["shipment"]) if one), _MOST_CHOSEN),
-            "body": end_shortened(values["body"], _MOST_CHOSEN),
+            "about": end_shortened(" ".join(one for one in (values["order"], values["shipment"]) if one), _MAX_CHOSEN),
+            "body": end_shortened(values["body"], _MAX_CHOSEN),
             "order_by": ORDERS.get(values["order_by"], "") if values["order_by"] else "",
         }
 
@@ -129,7 +129,7 @@ class AttemptListView:
     def title(self) -> str:
         """The search in words, for the window title."""
         chosen = [text for name, text in self.chosen.items() if text and name != "order_by"]
-        return ", ".join(["Attempts", *chosen, *(chip.label for chip in self.filters.chips)])[:_MOST_TITLE]
+        return ", ".join(["Attempts", *chosen, *(chip.label for chip in self.filters.chips)])[:_MAX_TITLE]
 
 
 def span_words(since: str, until: str) -> str:

@@ -33,7 +33,7 @@ from schemas.delivery import Trigger
 from schemas.http.attempts import AttemptAnswer, AttemptDetailAnswer
 from schemas.http.endpoints import EndpointAnswer
 
-_MOST_FIND: Final = 20_000
+_MAX_FIND: Final = 20_000
 _FIND: Final = Parameter("find", "Text to mark in the request's body.")
 _COMPARE: Final = Parameter("compare", "Another attempt of the notification, to compare its answer.", {"type": "integer"})
 
@@ -95,7 +95,7 @@ class _Handlers:
 
     async def show(self, request: web.Request) -> web.Response:
         attempt = await attempt_in_full(self._renderer.api, request)
-        wanted = request.query.get("find", "").strip()[:_MOST_FIND]
+        wanted = request.query.get("find", "").strip()[:_MAX_FIND]
         endpoint = self._renderer.api.registry.get(attempt.endpoint_id)
         name = endpoint_name(endpoint.record.description if endpoint else "", attempt.target_url)
         is_text = attempt.response_body_encoding == "text"

@@ -21,7 +21,7 @@ CARRIED_FIELD: Final = "carried"
 _MOST: Final = 200_000
 """In characters. Encrypted and encoded, they must fit into a form again."""
 _LIFETIME: Final = timedelta(hours=1)
-_MOST_SHOWN: Final = 200
+_MAX_SHOWN: Final = 200
 _SECRET: Final = frozenset(
     ("token", "value", "key", "secret", "auth_password", "auth_key", "auth_client_secret", "signature_secret", "private_key")
 )
@@ -39,7 +39,7 @@ class CarriedForm:
     def shown(self) -> Sequence[tuple[str, str]]:
         """The fields to show: shortened, and without possible secrets."""
         return [
-            (name.replace("_", " "), f"{value[:_MOST_SHOWN]}…" if len(value) > _MOST_SHOWN else value)
+            (name.replace("_", " "), f"{value[:_MAX_SHOWN]}…" if len(value) > _MAX_SHOWN else value)
             for name, value in self.fields
             if value and name not in _SECRET
         ]

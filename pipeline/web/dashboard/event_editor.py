@@ -10,9 +10,9 @@ from typing import Final
 from pipeline.web.dashboard.json_format import JSON_TOKEN
 from schemas.codec import InvalidRecordError
 
-_MOST_PLACED: Final = 500_000
+_MAX_PLACED: Final = 500_000
 """Characters. In longer texts, problems have no place."""
-_MOST_PROBLEMS: Final = 20
+_MAX_PROBLEMS: Final = 20
 _BESIDE: Final = 60
 """Characters of the line to show before and after a place."""
 _PLAIN: Final = (
@@ -52,10 +52,10 @@ def event_problems(text: str, check: Callable[[bytes], object]) -> tuple[TextPro
     except InvalidRecordError as error:
         if (broken := _broken_json(text)) is not None:
             return (broken,)
-        if not error.problems or len(text) > _MOST_PLACED:
+        if not error.problems or len(text) > _MAX_PLACED:
             return (TextProblem(str(error)),)
         places = member_places(text)
-        return tuple(_of_member(text, where, what, places) for where, what in error.problems[:_MOST_PROBLEMS])
+        return tuple(_of_member(text, where, what, places) for where, what in error.problems[:_MAX_PROBLEMS])
     return ()
 
 

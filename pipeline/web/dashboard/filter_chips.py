@@ -66,7 +66,7 @@ _WORDS: Final[Mapping[str, str]] = {
 }
 _SIMPLE: Final = re.compile(r"q\[([^\[\]]+)\](?:\[\])?")
 _NESTED: Final = re.compile(r"(q\[[^\[\]]*\](?:\[[^\[\]]*\])?)\[")
-_MOST_LABEL: Final = 160
+_MAX_LABEL: Final = 160
 _OF_A_FIELD: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?", re.ASCII)
 
 
@@ -178,7 +178,7 @@ def _label(pairs: Pairs) -> str:
         text = f"sorted by {values}"
     else:
         text = f"{_condition(simple[1])} {values}"
-    return text.encode("utf-8", "replace").decode()[:_MOST_LABEL]
+    return text.encode("utf-8", "replace").decode()[:_MAX_LABEL]
 
 
 def _condition(name: str) -> str:

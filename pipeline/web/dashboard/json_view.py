@@ -16,9 +16,9 @@ Mark = Literal["", "open", "inside", "close"]
 _TOKEN: Final = re.compile(
     r'(?P<key>"(?:[^"\\]|\\.)*"(?=\s*:))|(?P<str>"(?:[^"\\]|\\.)*")|(?P<num>-?\d[^\s,\]}]*)|(?P<word>true|false|null)'
 )
-_MOST_COLOURED: Final = 200_000
+_MAX_COLOURED: Final = 200_000
 """In characters. A longer text would make a page of many megabytes."""
-_MOST_FOLDS: Final = 100
+_MAX_FOLDS: Final = 100
 _DEEPEST_FOLD: Final = 5
 _FEWEST_LINES: Final = 3
 
@@ -39,7 +39,7 @@ class JsonPiece:
 def json_pieces(text: str, wanted: Sequence[str] = ()) -> tuple[JsonPiece, ...]:
     """A text in pieces. Text that is not JSON, or is very long, is neither colored nor foldable."""
     laid_out = pretty(text)
-    if len(laid_out) > _MOST_COLOURED or not is_json(text):
+    if len(laid_out) > _MAX_COLOURED or not is_json(text):
         return tuple(JsonPiece(one.text, is_match=one.is_match) for one in marked(laid_out, wanted))
     return tuple(_Writer(laid_out, list(matches(laid_out, wanted))).pieces())
 
@@ -107,7 +107,7 @@ def _folds(lines: Sequence[str]) -> tuple[set[int], set[int]]:
         while depth and depth[-1] < begin:
             depth.pop()
         depth.append(ends[begin])
-        if ends[begin] - begin > _FEWEST_LINES and len(depth) <= _DEEPEST_FOLD and len(opens) < _MOST_FOLDS:
+        if ends[begin] - begin > _FEWEST_LINES and len(depth) <= _DEEPEST_FOLD and len(opens) < _MAX_FOLDS:
             opens.add(begin)
             closes.add(ends[begin])
     return opens, closes

@@ -24,7 +24,7 @@ from pipeline.web.services import Api
 from schemas.api_key import Access
 
 _TEXT: Final = Parameter("text", "Text to search for: a number, a name, a URL, or any other text.")
-_MOST_CHOICES: Final = 12
+_MAX_CHOICES: Final = 12
 _NAMES: Final = {
     ReferenceKind.ORDER: "Order",
     ReferenceKind.SHIPMENT: "Shipment",
@@ -93,8 +93,8 @@ def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             request,
             "go.html",
             text=pasted.text,
-            choices=found[:_MOST_CHOICES],
-            more=max(len(found) - _MOST_CHOICES, 0),
+            choices=found[:_MAX_CHOICES],
+            more=max(len(found) - _MAX_CHOICES, 0),
             in_bodies=_in_bodies(pasted.text),
             problem=problem,
         )

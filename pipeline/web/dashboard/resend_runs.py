@@ -20,7 +20,7 @@ from pipeline.web.dashboard.time_zone import local
 from pipeline.web.endpoint_names import endpoint_names
 from pipeline.web.errors import ApiError, InvalidError, not_found
 from pipeline.web.request_values import IGNORED
-from pipeline.web.resend_runs import MOST, ResendRun, resend_objections
+from pipeline.web.resend_runs import MAX_RESENT, ResendRun, resend_objections
 from pipeline.web.routes import FILTERS, PAGE
 from schemas.api_key import Access
 
@@ -54,7 +54,7 @@ def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
         ]
         obstacles += resend_objections(query)
         if not found.is_all:
-            obstacles.append(f"More than {MOST:,} notifications failed. Narrow the filters, for example by time.")
+            obstacles.append(f"More than {MAX_RESENT:,} notifications failed. Narrow the filters, for example by time.")
         view = Preview(
             filters=read_filters(request.query.items()),
             found=found,

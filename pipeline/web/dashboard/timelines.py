@@ -36,8 +36,8 @@ from schemas.delivery import Trigger
 
 _MOST: Final = 255
 """Characters of a number. The references of an event have the same limit."""
-_MOST_SHIPMENTS: Final = 100
-_MOST_AT_ONCE: Final = 100
+_MAX_SHIPMENTS: Final = 100
+_MAX_AT_ONCE: Final = 100
 """The most notifications that a button resends directly. For more, the user confirms the number first."""
 _ENDPOINT: Final = "endpoint"
 _NOTHING: Final = TimelineRecords((), (), is_complete=True)
@@ -142,7 +142,7 @@ class _Handlers:
             own=f"{PREFIX}/attempts?{kind.search(number)}",
             of_shipments=_of_shipments(timeline),
             link=f"{own_address(request)}{kind.path(number)}",
-            is_sent_at_once=timeline.is_complete and timeline.resendable <= _MOST_AT_ONCE,
+            is_sent_at_once=timeline.is_complete and timeline.resendable <= _MAX_AT_ONCE,
             canonical=None if timeline.events else self._canonical(number),
             resent={place: (done.name or api.ring.person(done.actor), done.at) for place, done in resent.items()},
         )
@@ -223,6 +223,6 @@ def _advice(part: EndpointTimeline) -> str | None:
 
 
 def _of_shipments(timeline: Timeline) -> str | None:
-    numbers = timeline.shipment_numbers[:_MOST_SHIPMENTS]
+    numbers = timeline.shipment_numbers[:_MAX_SHIPMENTS]
     pairs = [("q[shipment_number_in][]", number) for number in numbers]
     return f"{PREFIX}/attempts?{urlencode(pairs)}" if pairs else None

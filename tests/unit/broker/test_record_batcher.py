@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.broker import record_batcher
 from pipeline.broker.record_batcher import BatchPace, RecordBatcher, batch_periods
-from schemas.batch import MOST_BATCHED
+from schemas.batch import MAX_BATCHED
 from tests.unit.fake_kafka import FakeProducer, settle
 
 DAY = date(2026, 3, 2)
@@ -57,7 +57,7 @@ async def test_a_record_is_of_one_day() -> None:
     assert sorted(sent.value or b"" for sent in producer.sent) == [b"0\n2", b"1\n3"]
 
 
-@pytest.mark.parametrize(("size", "entries"), [(1, MOST_BATCHED), (100_000, 2), (300_000, 1), (6_000_000, 1)])
+@pytest.mark.parametrize(("size", "entries"), [(1, MAX_BATCHED), (100_000, 2), (300_000, 1), (6_000_000, 1)])
 async def test_a_record_has_bounds_in_number_and_size(size: int, entries: int) -> None:
     producer = FakeProducer()
     gathering = bundles(producer)
@@ -122,7 +122,7 @@ def test_the_pace_is_that_of_the_last_second_and_all_topics_are_written_at_the_s
 
 
 async def test_what_is_awaited_is_written_at_the_next_moment_with_all_that_has_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_batcher, "_MOST_GATHERS", 1_000_000_000_000)
+    monkeypatch.setattr(record_batcher, "_MAX_GATHERS", 1_000_000_000_000)
     monkeypatch.setattr(record_batcher, "_WANTED", 1_000_000_000_000)
     monkeypatch.setattr(record_batcher, "_RATE_OVER_S", 0.0)
     monkeypatch.setattr(record_batcher, "_SPARSE", 0.0)

@@ -50,7 +50,7 @@ def test_what_ends_behind_a_head_that_waits_takes_up_no_more_memory(ledger: Lane
 
 
 def test_the_floor_is_the_lowest_that_waits_whatever_was_left_out(monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger) -> None:
-    monkeypatch.setattr(lane_ledger, "_MOST_ENDED", 2)
+    monkeypatch.setattr(lane_ledger, "_MAX_ENDED", 2)
     for offset in range(1, 30):
         ledger.add(f"8/R{offset}".encode(), 8, OffsetBound(offset, offset), None)
     for offset in [*range(29, 15, -1), *range(1, 13), 15]:
@@ -62,7 +62,7 @@ def test_the_floor_is_the_lowest_that_waits_whatever_was_left_out(monkeypatch: p
 
 
 def test_lanes_that_may_not_be_forgotten_are_dropped_from_memory(monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger) -> None:
-    monkeypatch.setattr(lane_ledger, "MOST_IDLE", 10)
+    monkeypatch.setattr(lane_ledger, "MAX_IDLE", 10)
     keys = list(come_and_go(ledger, range(1, 101), "8/R{}"))
     assert ledger.forgettable(HOUR, 0) == [], "something below them waits"
     ledger.leave_to_kafka(0.0)
@@ -75,7 +75,7 @@ def test_lanes_that_may_not_be_forgotten_are_dropped_from_memory(monkeypatch: py
 
 def test_what_a_lane_had_is_known_until_it_was_met(monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger) -> None:
     """A new processor begins at the floor, and meets again what has ended above it."""
-    monkeypatch.setattr(lane_ledger, "MOST_IDLE", 0)
+    monkeypatch.setattr(lane_ledger, "MAX_IDLE", 0)
     source = Source("oms.orders/0", 1, 1)
     ledger.add(b"8/R1", 8, OffsetBound(1, 1), source)
     successor = LaneLedger({b"8/R1": ledger.finish(b"8/R1", source, 0.0)})
@@ -90,7 +90,7 @@ def test_what_a_lane_had_is_known_until_it_was_met(monkeypatch: pytest.MonkeyPat
 
 def test_lanes_of_an_endpoint_whose_records_are_met_again_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else what a fan-out had written twice would be sent twice."""
-    monkeypatch.setattr(lane_ledger, "MOST_IDLE", 0)
+    monkeypatch.setattr(lane_ledger, "MAX_IDLE", 0)
     ledger = LaneLedger({}, most_places=1)
     ledger.add(b"8/R1", 8, OffsetBound(0, 0), Source("oms.orders/0", 0, 0))
     ledger.settle(ledger.finish(b"8/R1", Source("oms.orders/0", 0, 0), 0.0))

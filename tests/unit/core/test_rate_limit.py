@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.rate_limit import MOST_TOLERANCE_SECONDS, RateLimit
+from pipeline.core.rate_limit import MAX_TOLERANCE_SECONDS, RateLimit
 
 
 def test_the_first_passes_and_the_next_ones_are_spread() -> None:
@@ -85,7 +85,7 @@ def test_in_no_second_more_than_the_rate_and_its_tolerance_begin(turns: list[tup
 
     for position, first in enumerate(starts):
         seen = sum(1 for start in starts[position:] if start < first + 1.0)
-        assert seen <= 1 + 50.0 * (1.0 + MOST_TOLERANCE_SECONDS) <= 1.1 * 50.0
+        assert seen <= 1 + 50.0 * (1.0 + MAX_TOLERANCE_SECONDS) <= 1.1 * 50.0
 
 
 @pytest.mark.parametrize("per_second", [1, 3, 9])

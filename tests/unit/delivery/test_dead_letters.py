@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from pipeline.broker.api import Record
-from pipeline.delivery.dead_letters import MOST_LINES, DeadLetters
+from pipeline.delivery.dead_letters import MAX_LINES, DeadLetters
 from pipeline.ops import metrics
 from schemas.codec import from_header, to_header
 from schemas.delivery import DEAD_LETTER_HEADER, DeadLetter, DeadLetterReason
@@ -143,5 +143,5 @@ async def test_a_producer_that_goes_wrong_does_not_fill_the_log() -> None:
         aside._minute_is_over(LETTER.topic, LETTER.reason)
         await aside.send(record(b"x"), LETTER.reason, LETTER.detail)
     said = [line for line in logs if line["event"] == "dead letter"]
-    assert len(said) == MOST_LINES + 2, "of the second minute, too"
-    assert [line["times"] for line in logs if line["event"] == "more dead letters"] == [1000 - MOST_LINES]
+    assert len(said) == MAX_LINES + 2, "of the second minute, too"
+    assert [line["times"] for line in logs if line["event"] == "more dead letters"] == [1000 - MAX_LINES]

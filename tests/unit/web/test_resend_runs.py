@@ -125,7 +125,7 @@ async def test_without_a_clear_filter_nothing_is_sent(failing: Service, query: s
 
 
 async def test_more_than_a_run_may_send_is_refused(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.web.resend_runs.MOST", 2)
+    monkeypatch.setattr("pipeline.web.resend_runs.MAX_RESENT", 2)
     assert (await request(failing, "GET", f"{RESENDS}/preview{FILTER}"))[1]["is_complete"] is False
     status, body = await request(failing, "POST", f"{RESENDS}{FILTER}")
     assert (status, body["errors"]["q"]) == (

@@ -64,7 +64,7 @@ async def test_a_turn_that_ends_as_the_next_search_is_cancelled_is_not_lost() ->
 
 
 async def test_a_line_that_is_too_long_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    monkeypatch.setattr(module, "MAX_WAITING", 3)
     turns = QueryQueue(1, 60)
     got: list[int] = []
     tasks = [await waiting(turns, place, got) for place in range(4)]

@@ -145,7 +145,7 @@ async def test_an_id_that_another_endpoint_has_or_had_is_not_taken(service: Serv
 
 
 async def test_an_id_far_off_is_not_reserved(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.endpoints.registry._MOST_CLAIMS", 10)
+    monkeypatch.setattr("pipeline.endpoints.registry._MAX_CLAIMS", 10)
     await service.create()
     _, [line] = await exported(service)
     await request(service, "DELETE", f"{PATH}/1")

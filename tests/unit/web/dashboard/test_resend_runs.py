@@ -59,7 +59,7 @@ async def test_what_stands_in_the_way(failing: Service, admin: Visitor, query: s
 
 
 async def test_too_many_are_not_sent(failing: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.web.resend_runs.MOST", 1)
+    monkeypatch.setattr("pipeline.web.resend_runs.MAX_RESENT", 1)
     seen = await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
     assert ("Resend 1 or more" in seen.text, "Narrow the filters" in seen.text) == (True, True)
 
