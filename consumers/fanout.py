@@ -22,8 +22,8 @@ from pipeline.broker.consumer import ConsumerOptions
 from pipeline.broker.record_batcher import EntryPosition, RecordBatcher
 from pipeline.broker.record_worker import RecordWorker
 from pipeline.core.trace import TraceContext, read_trace
+from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.delivery import Delivery
-from pipeline.delivery.hop_services import HopServices
 from pipeline.delivery.ordered_publisher import OrderedPublisher
 from pipeline.delivery.records import delivery_record
 from pipeline.endpoints.endpoint import Endpoint
@@ -65,7 +65,7 @@ class FanOut:
         self,
         settings: Settings,
         broker: Broker,
-        services: HopServices,
+        services: ConsumerServices,
     ) -> None:
         self._clock = services.clock
         self.events = settings.event_reader
@@ -96,10 +96,10 @@ class FanOut:
             ),
         )
 
-    def read_also(self, topics: Sequence[str]) -> None:
+    def add_topics(self, topics: Sequence[str]) -> None:
         """Also read these source topics, which must exist and be readable."""
         self._dead_letters.count_from_zero(topics)
-        self.worker.consumer.read_also(topics)
+        self.worker.consumer.add_topics(topics)
 
     async def handle(self, record: Record, span: Span | None = None) -> None:
         """Process one event. Returns when Kafka has acknowledged every record written for it.
@@ -262,7 +262,7 @@ class FanOut:
 
     def _matching(self, event: DecodedEvent) -> list[Endpoint]:
         meta, monitor = event.meta, self._filter_failures
-        version = self.events.types.version_question(meta.event_name, event.payload)
+        version = self.events.types.version_getter(meta.event_name, event.payload)
         seen = MatchInput(meta.event_name, event.payload, lambda: webhook_members(meta), version)
         return self._registry.matching(seen, ignore_failures if monitor is None else lambda one: monitor.note(one, meta.id))
 

@@ -18,9 +18,9 @@ from consumers.held_values import HeldContext, ReleasedDelivery
 from consumers.partition_processors import PartitionProcessors
 from pipeline.broker.api import Broker
 from pipeline.core.trace import trace_context
+from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.delivery import DiscardedDelivery
 from pipeline.delivery.holding import Fate, drop_of
-from pipeline.delivery.hop_services import HopServices
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.health import HealthTable
 from pipeline.ops import metrics
@@ -45,7 +45,7 @@ class HeldDeliveries:
         self,
         settings: Settings,
         broker: Broker,
-        services: HopServices,
+        services: ConsumerServices,
         *,
         health: HealthTable,
         backlog: Callable[[], int],

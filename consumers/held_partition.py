@@ -19,7 +19,7 @@ from consumers.partition_processors import place_of
 from pipeline.broker.api import Record
 from pipeline.core.held_ledger import HeldLedger, OffsetBound, ReportedHeld
 from pipeline.core.rate_limit import RateLimit
-from pipeline.delivery.holding import Fate, fate_of
+from pipeline.delivery.holding import Fate, action_for
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from schemas.codec import to_json
@@ -187,7 +187,7 @@ class HeldPartition:
         registry = self._context.registry
         if endpoint_id == OPERATIONAL_ENDPOINT_ID:
             return Fate.RELEASE
-        return fate_of(
+        return action_for(
             registry.receiver(endpoint_id),
             self._partition,
             place,

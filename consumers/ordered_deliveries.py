@@ -20,7 +20,7 @@ from consumers.partition_processors import PartitionProcessors
 from pipeline.broker.api import Broker, FetchClient, Partition
 from pipeline.broker.errors import BrokerError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
-from pipeline.delivery.hop_services import HopServices
+from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.endpoints.health import HealthTable
 from pipeline.ops import metrics
 from pipeline.ops.clock import steady_seconds
@@ -48,7 +48,7 @@ class OrderedDeliveries:
         self,
         settings: Settings,
         broker: Broker,
-        services: HopServices,
+        services: ConsumerServices,
         *,
         health: HealthTable,
         broker_seconds: Callable[[], float | None],

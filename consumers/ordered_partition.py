@@ -369,7 +369,7 @@ class OrderedPartition:
         self._settled = self._committed or 0
         topic = self._context.topics.ordered_progress
         gone = [key for key in found if key not in self._busy and self._ledger.forget(key)]
-        self._ledger.leave_to_kafka(self._tidied_at - IDLE_SECONDS)
+        self._ledger.evict_idle(self._tidied_at - IDLE_SECONDS)
         # A lane that becomes active meanwhile waits: its progress must not be written before the tombstone.
         self._busy.update(gone)
         await asyncio.gather(

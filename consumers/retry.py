@@ -17,8 +17,8 @@ from pipeline.broker.api import Broker, Record
 from pipeline.broker.consumer import ConsumerOptions
 from pipeline.broker.record_worker import RecordWorker
 from pipeline.core.trace import TraceContext, exemplar, trace_context
+from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.delivery import DiscardedDelivery, delivery_of
-from pipeline.delivery.hop_services import HopServices
 from pipeline.ops import metrics
 from pipeline.ops.settings import Settings
 from schemas.codec import InvalidRecordError, from_header
@@ -36,7 +36,7 @@ class Retry:
         self,
         settings: Settings,
         broker: Broker,
-        services: HopServices,
+        services: ConsumerServices,
         *,
         existing_topics: Collection[str] = (),
         broker_seconds: Callable[[], float | None] = time.time,

@@ -429,7 +429,7 @@ class _Composition:
 
         def read(topics: Sequence[str]) -> None:
             self._broker_probe.also_reads(topics)
-            fan_out.read_also(topics)
+            fan_out.add_topics(topics)
 
         catalogue = deliveries.event_types
         added = AddedTopics(self._broker, producer, self._settings.topics, catalogue, self._topic_ids, read)

@@ -26,7 +26,7 @@ from pipeline.store.connection import Connections
 from pipeline.store.erase import Eraser
 from pipeline.store.errors import StoreError
 from pipeline.store.migrate import migrate
-from pipeline.store.pending_mutations import watch_rebuilds
+from pipeline.store.pending_mutations import watch_pending_mutations
 from pipeline.store.reports.history import EventHistory
 from pipeline.store.reports.notification_history import NotificationHistory
 from pipeline.store.reports.recent import Reports
@@ -146,7 +146,7 @@ async def watch_store(connections: Connections, tables: asyncio.Task[None]) -> N
     """When the tables exist: report the pending rebuilds in the background, until there are none."""
     await asyncio.wait([tables])
     if not tables.cancelled() and tables.exception() is None:
-        await watch_rebuilds(connections)
+        await watch_pending_mutations(connections)
 
 
 class Recording:

@@ -16,12 +16,12 @@ from pipeline.core.circuit import CircuitLimits
 from pipeline.core.recovery_ramp import RampLimits
 from pipeline.delivery.admission import Admission, AdmissionLimits, OtherProcesses
 from pipeline.delivery.broker_clock import BrokerClock
+from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.delivery_service import DeliveryService
 from pipeline.delivery.endpoint_health_monitor import EndpointHealthMonitor, FailingLimits
 from pipeline.delivery.expiry_watch import ExpiryWatch
 from pipeline.delivery.filter_failure_monitor import FilterFailureMonitor
-from pipeline.delivery.hop_services import HopServices
 from pipeline.delivery.observer import DeliveryObserver
 from pipeline.delivery.publisher import DeliveryPublisher
 from pipeline.delivery.rate_share_exchange import RateShareExchange
@@ -38,7 +38,7 @@ from pipeline.ops.settings import Settings
 from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.client import Sender
 from pipeline.sender.concurrency_limiter import ConcurrencyLimiter
-from pipeline.sender.egress_proxy_check import ask_egress_proxy
+from pipeline.sender.egress_proxy_check import check_egress_proxy
 from pipeline.sender.limits import SenderLimits
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ class DeliveryContext:
     secrets: ExpiryWatch
     event_types: EventTypeCatalogue
 
-    def for_hop(self, producer: Producer, dead_letters: DeadLetters, tracing: Tracing | None = None) -> HopServices:
+    def for_hop(self, producer: Producer, dead_letters: DeadLetters, tracing: Tracing | None = None) -> ConsumerServices:
         """The services of one role."""
-        return HopServices(
+        return ConsumerServices(
             registry=self.registry,
             service=self.delivery_service,
             producer=producer,
@@ -183,7 +183,7 @@ def egress_proxy_question(settings: Settings, guard: AddressGuard) -> Ask | None
     """A function that checks the egress proxy; None if there is none."""
     if settings.proxy is None:
         return None
-    return partial(ask_egress_proxy, settings.proxy, guard, settings.resolver_probe_name)
+    return partial(check_egress_proxy, settings.proxy, guard, settings.resolver_probe_name)
 
 
 def _admission(settings: Settings, watch: EndpointHealthMonitor, registry: Registry, rate_shares: RateShareExchange) -> Admission:

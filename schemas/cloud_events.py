@@ -11,7 +11,7 @@ import msgspec
 
 from schemas.codec import InvalidRecordError
 from schemas.delivery import DeadLetterReason
-from schemas.found_event import ENVELOPE, REFERENCES, FoundEvent, fitting_id, form_error, members_in, text_of
+from schemas.producer_event import ENVELOPE, REFERENCES, FoundEvent, form_error, members_in, text_of, valid_id
 
 _CLOUD_EVENT: Final = "a CloudEvent"
 _STRUCTURED: Final = "application/cloudevents"
@@ -80,5 +80,5 @@ def _cloud_event(attributes: Mapping[str, str], data: bytes, where: str) -> Foun
                 f"Read as a CloudEvent: {where}{name} is missing; put {what} there.", "id" if name == "id" else "event_name"
             )
     references = {ours: attributes[theirs] for theirs, ours in REFERENCES.items() if attributes.get(theirs)}
-    event_id = fitting_id(attributes["id"], attributes.get("source", ""))
+    event_id = valid_id(attributes["id"], attributes.get("source", ""))
     return FoundEvent(_CLOUD_EVENT, event_id, attributes["type"], attributes.get("time"), data, references)

@@ -13,7 +13,7 @@ import msgspec
 
 from schemas.delivery import DeadLetterReason
 from schemas.event import SCHEMA_VERSION
-from schemas.own_records import OwnRecord, explained, has_later, keeping_later, members_of
+from schemas.own_records import OwnRecord, explained, has_unknown_members, members_of, with_unknown_members
 
 RecordT = TypeVar("RecordT", bound=OwnRecord)
 Headers = Iterable[tuple[str, bytes]]
@@ -84,7 +84,7 @@ def format_time(time: datetime) -> str:
 def to_json(record: OwnRecord) -> bytes:
     """One of our own records as JSON on one line."""
     try:
-        return _records.encode(members_of(record) if has_later(record) else record)
+        return _records.encode(members_of(record) if has_unknown_members(record) else record)
     except OverflowError:  # an id of the OMS beyond 64 bits
         return json.dumps(members_of(record), default=_plain, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -140,7 +140,7 @@ def from_json(value: bytes | None, model: type[RecordT]) -> RecordT:
     try:
         value.decode()  # msgspec does not decode what it skips
         record: RecordT = _decoder(model).decode(value)
-        return keeping_later(record, members)
+        return with_unknown_members(record, members)
     except msgspec.ValidationError as error:
         missing = [
             field.encode_name for field in msgspec.structs.fields(model) if field.required and field.encode_name not in members

@@ -90,7 +90,7 @@ def check_header_name(name: str, field: str) -> str:
     return lowered
 
 
-def read_alike(one: str, other: str) -> bool:
+def same_header(one: str, other: str) -> bool:
     """Whether a receiver may confuse two headers: many servers treat ``x-api-key`` and ``x_api_key`` as one name."""
     return _read_as(one) == _read_as(other)
 

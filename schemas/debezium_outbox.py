@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from schemas.delivery import DeadLetterReason
-from schemas.found_event import ENVELOPE, REFERENCES, STRING, FoundEvent, fitting_id, form_error, members_in, text_of
+from schemas.producer_event import ENVELOPE, REFERENCES, STRING, FoundEvent, form_error, members_in, text_of, valid_id
 
 # Names in lower case, without underscores: eventType, event_type and eventtype are one.
 _ID: Final = ("id", "eventid")
@@ -44,7 +44,7 @@ def outbox_in(content: bytes, texts: Mapping[str, str], *, is_known: bool) -> Fo
         # Kafka Connect's converter alone does not make it an outbox record, and adds nothing.
         return inner if is_wrapped and is_ours else None
     if members is None and not is_known and not is_wrapped and inner[:1] not in (b"{", b"", b"n"):
-        return None  # not JSON: looks_like can say more
+        return None  # not JSON: detect_format can say more
     return _outbox_found(inner, said)
 
 
@@ -61,7 +61,7 @@ def _outbox_found(data: bytes, said: Mapping[str, str]) -> FoundEvent:
         message = f"Read as {OUTBOX}: header eventType is missing. {_HOW_TO_NAME}."
         raise form_error(message, "event_name")
     references = {ours: said[theirs] for theirs, ours in REFERENCES.items() if said.get(theirs)}
-    return FoundEvent(OUTBOX, fitting_id(event_id), name, _first(said, _TIME), data, references)
+    return FoundEvent(OUTBOX, valid_id(event_id), name, _first(said, _TIME), data, references)
 
 
 def _unwrapped(content: bytes, *, is_known: bool) -> tuple[bytes, bool]:

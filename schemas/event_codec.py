@@ -143,14 +143,14 @@ def without_token(data: bytes) -> bytes:
     text = data.decode()
     names = list((_ESCAPED_TOKEN if "\\u00" in text else _TOKEN).finditer(text))
     if len(names) > _MAX_TOKENS:
-        return _without_token_anew(data)
+        return _without_token_rebuilt(data)
     # From the end, so that earlier positions stay valid.
     for name in reversed(names):
         if _is_member(text, name.start()):
             try:
                 text = _without_member(text, *name.span())
             except RecursionError:
-                return _without_token_anew(data)
+                return _without_token_rebuilt(data)
     return text.encode()
 
 
@@ -175,7 +175,7 @@ def _after(pattern: re.Pattern[str], text: str, position: int) -> int:
     return position if match is None else match.end()
 
 
-def _without_token_anew(data: bytes) -> bytes:
+def _without_token_rebuilt(data: bytes) -> bytes:
     """The same for odd payloads, in linear time. If a name occurs twice, the last value is kept."""
     members = _members.decode(data)
     kept = (msgspec.json.encode(name) + b":" + bytes(value) for name, value in members.items() if name != "token")

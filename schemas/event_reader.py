@@ -11,7 +11,7 @@ from schemas.delivery import DeadLetterReason
 from schemas.event_codec import DecodedEvent, checked_value, decode_event, without_token
 from schemas.event_fast_path import read_quickly
 from schemas.event_types import EventTypes
-from schemas.foreign_formats import looks_like
+from schemas.foreign_formats import detect_format
 from schemas.producer_forms import ProducerForm, Translated, is_missing_key, translated, unframed
 from schemas.topics import Topics
 
@@ -119,7 +119,7 @@ def _told(error: InvalidRecordError, value: bytes, other: Translated | None) -> 
         return InvalidRecordError(error.reason, f"Read as {other.form}: {message}", error.problems)
     if error.reason not in (DeadLetterReason.NOT_JSON, DeadLetterReason.INVALID_ENVELOPE, DeadLetterReason.UNKNOWN_EVENT):
         return error
-    looks = looks_like(unframed(value))
+    looks = detect_format(unframed(value))
     if looks is None:
         return error
     if error.reason is DeadLetterReason.NOT_JSON:

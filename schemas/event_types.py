@@ -96,7 +96,7 @@ class EventTypes:
         configured = self.configured.get(name)
         return (FIRST_VERSION,) if configured is None else configured.versions
 
-    def version_question(self, name: str, payload: Callable[[], Any]) -> Callable[[], int | None] | None:
+    def version_getter(self, name: str, payload: Callable[[], Any]) -> Callable[[], int | None] | None:
         """A function that returns the version of a payload; None for an event type that has only one."""
         configured = self.configured.get(name)
         return None if configured is None or not configured.earlier else lambda: configured.version_of(payload())

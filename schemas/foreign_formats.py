@@ -51,7 +51,7 @@ _TEXTS: Final = (
 )
 
 
-def looks_like(value: bytes) -> str | None:
+def detect_format(value: bytes) -> str | None:
     """``gzip. Publish …``: what the value seems to be, and what to do; None if it is not recognized."""
     for signature, name, advice in _SIGNATURES:
         if value.startswith(signature):

@@ -48,7 +48,7 @@ class RewrittenRecord(OwnRecord, frozen=True, kw_only=True, gc=False):
     later: dict[str, Raw] | UnsetType = field(default=UNSET, name=NO_MEMBER)
 
 
-def keeping_later(record: RecordT, members: Mapping[str, Raw]) -> RecordT:
+def with_unknown_members(record: RecordT, members: Mapping[str, Raw]) -> RecordT:
     """The record with all members that a newer release has added to it, or to records in it. ``members``: its raw members."""
     kept: dict[str, Any] = {}
     for name in _records_in(type(record)):
@@ -65,19 +65,19 @@ def keeping_later(record: RecordT, members: Mapping[str, Raw]) -> RecordT:
 def _part_keeping_later(part: Any, value: Raw) -> Any:
     if isinstance(part, tuple):
         return tuple(map(_part_keeping_later, part, _values.decode(value)))
-    return keeping_later(part, _members.decode(value))
+    return with_unknown_members(part, _members.decode(value))
 
 
-def has_later(record: OwnRecord) -> bool:
+def has_unknown_members(record: OwnRecord) -> bool:
     """Whether a newer release has added a member to it, or to a record in it."""
     if isinstance(record, RewrittenRecord) and record.later is not UNSET:
         return True
     for name in _records_in(type(record)):
         part = getattr(record, name)
         if isinstance(part, tuple):
-            if any(map(has_later, part)):
+            if any(map(has_unknown_members, part)):
                 return True
-        elif part is not None and has_later(part):
+        elif part is not None and has_unknown_members(part):
             return True
     return False
 

@@ -31,8 +31,8 @@ from schemas.cloud_events import cloud_event_in
 from schemas.debezium_outbox import OUTBOX, outbox_in
 from schemas.delivery import DeadLetterReason
 from schemas.event_types import known_name
-from schemas.foreign_formats import looks_like
-from schemas.found_event import FoundEvent, form_error, is_envelope, members_in
+from schemas.foreign_formats import detect_format
+from schemas.producer_event import FoundEvent, form_error, is_envelope, members_in
 
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 _MAX_HEADER: Final = 4096
@@ -142,7 +142,7 @@ def _translation(found: FoundEvent, names: Collection[str], written_at: datetime
         _ANY.decode(data)  # it must be a single JSON value, or it could add members to the envelope
         data.decode()
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        looks = looks_like(data)
+        looks = detect_format(data)
         why = f"it looks like {looks}" if looks else f"{_plainly(error)}."
         message = f"Read as {found.form}: its payload is not JSON: {why}"
         raise form_error(message, "data", DeadLetterReason.NOT_JSON) from None

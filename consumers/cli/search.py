@@ -28,8 +28,8 @@ from consumers.cli.option_values import (
     time_value,
 )
 from consumers.cli.standard_input import read_text
-from pipeline.core.csv_cells import cell
 from pipeline.core.search.query_keys import is_filter_key
+from pipeline.core.spreadsheet_cells import cell
 from pipeline.web.endpoint_names import endpoint_name
 from schemas.attempt import AttemptState
 from schemas.http.attempts import AttemptAnswer

@@ -205,13 +205,13 @@ class GroupConsumer:
             if not turned.done():  # its delivery may have been cancelled
                 turned.set_result(None)
 
-    def read_also(self, topics: Sequence[str]) -> None:
+    def add_topics(self, topics: Sequence[str]) -> None:
         """Also read these topics, which exist and are readable: from the group's committed offset, or from their beginning.
 
         Current partitions and records in progress are kept. May be called before the start.
         """
-        self._lag.read_also(topics)
-        self._member.read_also(topics)
+        self._lag.add_topics(topics)
+        self._member.add_topics(topics)
 
     @property
     def topics(self) -> Sequence[str]:

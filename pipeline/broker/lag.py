@@ -53,7 +53,7 @@ class Lag:
         self._is_shown = True
         self._show(self.topics)
 
-    def read_also(self, topics: Sequence[str]) -> None:
+    def add_topics(self, topics: Sequence[str]) -> None:
         """Measure these, too. Called on the event loop."""
         self.topics = tuple(dict.fromkeys((*self.topics, *topics)))
         if self._is_shown:

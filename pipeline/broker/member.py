@@ -108,7 +108,7 @@ class Member:
         if len(self._completions) >= _COMMIT_AT and not self._wake.is_set():
             self._wake.set()
 
-    def read_also(self, topics: Collection[str]) -> None:
+    def add_topics(self, topics: Collection[str]) -> None:
         """Also read these topics, which exist and are readable. Current partitions are kept."""
         self._added.add(topics)
         self._wake.set()

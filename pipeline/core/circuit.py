@@ -58,7 +58,7 @@ class CircuitLimits:
     max_asked_seconds: float = 21_600.0
 
     @property
-    def longest_heard(self) -> float:
+    def max_remote_seconds(self) -> float:
         """How long another process's report may keep a circuit open: no longer than one of ours could be."""
         return max(self.max_open_seconds, self.max_asked_seconds)
 
@@ -94,7 +94,7 @@ class Circuit:
         "_open_until",
         "_openings",
         "_probing",
-        "is_hearsay",
+        "is_remote",
         "state",
     )
 
@@ -107,7 +107,7 @@ class Circuit:
         self._probing = False
         self._heard_until = 0.0
         self._early_probe = _EarlyProbe.NONE
-        self.is_hearsay = False
+        self.is_remote = False
         """Whether it is open only because another process said so."""
         self.state = CircuitState.CLOSED
 
@@ -153,7 +153,7 @@ class Circuit:
             self._probing = False
             self.state = CircuitState.OPEN
 
-    def hear_open(self, seconds: float, now: float, *, is_new: bool = False) -> None:
+    def remote_opened(self, seconds: float, now: float, *, is_new: bool = False) -> None:
         """Another process has opened its circuit, for ``seconds`` more.
 
         This process checks for itself: the next request is a probe. If it fails, the circuit stays open as long as the other
@@ -162,10 +162,10 @@ class Circuit:
         """
         if self.state is CircuitState.CLOSED:
             self._open(now)
-            self._heard_until = now + min(seconds, self._limits.longest_heard)
-            self.is_hearsay = not is_new
+            self._heard_until = now + min(seconds, self._limits.max_remote_seconds)
+            self.is_remote = not is_new
 
-    def hear_closed(self, now: float) -> None:
+    def remote_closed(self, now: float) -> None:
         """Another process got an answer: the next request is a probe, once for each time that the circuit opens."""
         if self.state is CircuitState.OPEN and self._early_probe is _EarlyProbe.NONE and self._open_until > now:
             self._open_until = now
@@ -186,7 +186,7 @@ class Circuit:
         self._failures = 0
         self._probing = False
         self._early_probe = _EarlyProbe.FAILED if self._early_probe is _EarlyProbe.ALLOWED else _EarlyProbe.NONE
-        self.is_hearsay = False
+        self.is_remote = False
         self._generation += 1
         self.state = CircuitState.OPEN
 

@@ -205,9 +205,9 @@ class LaneLedger:
         """Note that the end of a delivery is written: the next processor need not read the delivery."""
         self._ended.add(progress.done - 1)
         if len(self._ended) > max(_MAX_ENDED, self._count):
-            self._leave_out_the_ended()
+            self._compact()
 
-    def _leave_out_the_ended(self) -> None:
+    def _compact(self) -> None:
         """Limit memory: one head may wait for days for a paused endpoint, while millions of others come and go behind it."""
         left = [offset for offset in self._taken if offset not in self._ended]
         self._ended.difference_update(self._taken)
@@ -232,7 +232,7 @@ class LaneLedger:
         del self._idle[key], self._known[key]
         return True
 
-    def leave_to_kafka(self, before: float) -> None:
+    def evict_idle(self, before: float) -> None:
         """If too many lanes are idle, drop from memory those that may not be forgotten because something below their deliveries
         waits.
 

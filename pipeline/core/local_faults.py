@@ -1,7 +1,7 @@
 """Our own faults, which are not the endpoint's (promise 9): what they are, and how to recognize them. Pure.
 
 Some are obvious: no descriptors, no memory. An unresolved name or a missing route may be the endpoint's fault or ours:
-`RecentNames` decides by whether other names work at the same time.
+`NameHistory` decides by whether other names work at the same time.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Evidence(enum.Enum):
     """There are no other names to compare with."""
 
 
-class RecentNames:
+class NameHistory:
     """Which names worked recently, and which failed since. ``now`` is seconds of a monotonic clock."""
 
     def __init__(self) -> None:

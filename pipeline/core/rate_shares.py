@@ -3,11 +3,11 @@
 Each process that sends to an endpoint with a rate limit announces this in a topic, and repeats it while it sends. All read the
 same topic in the same order, and all get equal shares. What keeps the sum within the limit:
 
-- A process takes no share before it has read its own announcement back. Until then it has ``UNHEARD`` of the rate; for the first
+- A process takes no share before it has read its own announcement back. Until then it has ``UNCONFIRMED_SHARE`` of the rate; for the first
   ``ALONE_SECONDS``, if it knows of no others, ``ALONE``: the first deliveries after a quiet period should not wait for a round
   trip to Kafka.
 - If it then finds earlier processes, it gives them ``GRACE_SECONDS`` to read the announcement and to reduce their shares. Until
-  then, newcomers together have ``UNSURE``. If it finds none, it has the whole rate.
+  then, newcomers together have ``NEWCOMER_SHARE``. If it finds none, it has the whole rate.
 - A process that was silent for ``LOST_SECONDS`` is gone, and its share is free. The silence is measured by the reader's own
   announcements in the topic: while the topic cannot be read or written, no process is lost, and each keeps its share.
 
@@ -20,9 +20,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-UNSURE: Final = 0.03
+NEWCOMER_SHARE: Final = 0.03
 """The share of a rate that all newcomers have together, in addition to the established processes."""
-UNHEARD: Final = 0.01
+UNCONFIRMED_SHARE: Final = 0.01
 """The share of a process whose own announcement has not come back yet: it does not know who else joins at the same time."""
 ALONE: Final = 0.5
 ALONE_SECONDS: Final = 0.2
@@ -67,7 +67,7 @@ class RateShares:
         joined = self._joined.get(endpoint_id)
         if joined is None:
             is_fresh = now - self._asked.setdefault(endpoint_id, now) < ALONE_SECONDS
-            return ALONE if is_fresh and not self._living(endpoint_id) else UNHEARD
+            return ALONE if is_fresh and not self._living(endpoint_id) else UNCONFIRMED_SHARE
         others = self._others.get(endpoint_id)
         if others is None:
             others = self._others[endpoint_id] = len(self._living(endpoint_id))
@@ -76,7 +76,7 @@ class RateShares:
         if now - joined >= GRACE_SECONDS:
             return 1.0 / (1 + others)
         newcomers = sum(1 for since in self._living(endpoint_id) if now - since < GRACE_SECONDS)
-        return UNSURE / (1 + newcomers)
+        return NEWCOMER_SHARE / (1 + newcomers)
 
     def wants_to_tell(self, endpoint_id: int) -> bool:
         """Whether the others do not know yet that this process sends to the endpoint."""

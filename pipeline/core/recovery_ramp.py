@@ -66,7 +66,7 @@ class RecoveryRamp:
     def failed(self) -> None:
         self.per_second = self._proven = max(self._limits.start_per_second, self.per_second / 2)
 
-    def put_off(self, share: float) -> float:
+    def postpone(self, share: float) -> float:
         """Put off the last delivery. Returns in how many seconds it should come back."""
         self._waiting += 1
         return math.log1p(self._growth * self._waiting / (self.per_second * share)) / self._growth

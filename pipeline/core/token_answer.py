@@ -37,7 +37,7 @@ _KNOWN_ERRORS: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class TokenQuestion:
+class TokenRequest:
     """The request for a token."""
 
     token_url: str

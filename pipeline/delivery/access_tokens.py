@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response
 from pipeline.core.local_faults import NotSent
 from pipeline.core.redaction import Redactor
-from pipeline.core.token_answer import GrantedToken, TokenAnswerError, TokenQuestion, granted
+from pipeline.core.token_response import GrantedToken, TokenAnswerError, TokenRequest, granted
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
@@ -49,7 +49,7 @@ class _AccessToken:
 class _Client:
     """The tokens of one endpoint. They are discarded if its token request changes."""
 
-    question: TokenQuestion
+    question: TokenRequest
     token: _AccessToken | None = None
     asking: asyncio.Task[_Answer] | None = None
 
@@ -67,7 +67,7 @@ class AccessTokens:
         self._clients: dict[int, _Client] = {}
 
     async def post(
-        self, endpoint: Endpoint, question: TokenQuestion, request: Request, on_start: Callable[[], None] | None = None
+        self, endpoint: Endpoint, question: TokenRequest, request: Request, on_start: Callable[[], None] | None = None
     ) -> Exchange | NotSent:
         """Send a request with an access token. The tokens are removed from the answer.
 
@@ -98,7 +98,7 @@ class AccessTokens:
         """Drop the tokens of an endpoint that nothing is sent to any more."""
         self._clients.pop(endpoint_id, None)
 
-    def _client(self, endpoint_id: int, question: TokenQuestion) -> _Client:
+    def _client(self, endpoint_id: int, question: TokenRequest) -> _Client:
         client = self._clients.get(endpoint_id)
         if client is None or client.question != question:
             client = self._clients[endpoint_id] = _Client(question)

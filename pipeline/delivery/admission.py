@@ -59,13 +59,13 @@ _RATE_LIMITED = Refusal("rate_limited", PARKED_WHILE_BUSY)
 class AdmissionLimits:
     """``longest_wait``: seconds that a delivery may wait for its turn under a rate limit.
 
-    ``most_waiting``: how many deliveries may wait at once (each holds a Kafka record), at most a quarter of them for one endpoint.
+    ``max_waiting``: how many deliveries may wait at once (each holds a Kafka record), at most a quarter of them for one endpoint.
     ``ramp``: how an endpoint that has recovered gets its backlog; None: all at once.
     """
 
     circuit: CircuitLimits
     longest_wait: float
-    most_waiting: int
+    max_waiting: int
     ramp: RampLimits | None = None
 
 
@@ -94,7 +94,7 @@ class Admission:
         self._lanes = lanes
         self._limits = limits.circuit
         self._longest_wait = limits.longest_wait
-        self._most_waiting = limits.most_waiting
+        self._most_waiting = limits.max_waiting
         self._waiting = 0
         self._on_change = on_change
         self._clock = clock
@@ -168,9 +168,9 @@ class Admission:
             return
         before, (state, seconds) = circuit.state, told
         if state is CircuitState.CLOSED:
-            circuit.hear_closed(self._clock())
+            circuit.remote_closed(self._clock())
         else:
-            circuit.hear_open(seconds, self._clock(), is_new=is_new)
+            circuit.remote_opened(seconds, self._clock(), is_new=is_new)
         if circuit.state is not before:
             self._changed(endpoint.id, before, circuit)
 
@@ -183,7 +183,7 @@ class Admission:
         _count_transition(before, circuit.state)
         if circuit.state is CircuitState.OPEN:
             self._ramps.pop(endpoint_id, None)
-        elif circuit.state is CircuitState.CLOSED and not circuit.is_hearsay:  # otherwise there is no backlog
+        elif circuit.state is CircuitState.CLOSED and not circuit.is_remote:  # otherwise there is no backlog
             self.begin_ramp(endpoint_id)
 
     async def _place(self, endpoint: Endpoint) -> ConcurrencySlot | Refusal:
@@ -234,7 +234,7 @@ class Admission:
         wait = pace.limit.reserve(now, longest)
         if wait is None:
             metrics.RATE_LIMITED.labels("parked").inc()
-            return _RATE_LIMITED if ramp is None else _recovering(ramp.put_off(share))
+            return _RATE_LIMITED if ramp is None else _recovering(ramp.postpone(share))
         if wait:
             metrics.RATE_LIMITED.labels("waited").inc()
             self._waiting += 1

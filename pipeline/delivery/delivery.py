@@ -75,7 +75,7 @@ class AttemptResult:
     sent: SignedRequest
     exchange: Exchange
     verdict: Verdict
-    begun_at: datetime
+    started_at: datetime
     finished_at: datetime
     trace: TraceContext | None = None
     span: Span | None = None

@@ -85,13 +85,13 @@ class DeliveryService:
         endpoint = delivery.endpoint
         span = self.observer.begin(delivery)
         trace = delivery.trace if span is None else span.trace
-        begun_at = self.clock()
-        signed = signed_request(delivery, trace, begun_at)
+        started_at = self.clock()
+        signed = signed_request(delivery, trace, started_at)
         on_start = None if admitted is None else admitted.start
-        if endpoint.token_question is None:
+        if endpoint.token_request is None:
             sent = await self.sender.post(signed.request, on_start)
         else:
-            sent = await self.access_tokens.post(endpoint, endpoint.token_question, signed.request, on_start)
+            sent = await self.access_tokens.post(endpoint, endpoint.token_request, signed.request, on_start)
         exchange = charged(sent, delivery.parked)
         if isinstance(exchange, NotSent):
             return exchange
@@ -101,7 +101,7 @@ class DeliveryService:
         schedule = _NO_RETRIES if admitted is None else self.policies.schedule(endpoint.record.retry_policy)
         verdict = judge(exchange, delivery.attempt, schedule, finished_at)
         redacted = endpoint.redactor.redact(exchange)  # before anything of it is written, logged or traced
-        return AttemptResult(delivery, signed, redacted, verdict, begun_at, finished_at, trace, span)
+        return AttemptResult(delivery, signed, redacted, verdict, started_at, finished_at, trace, span)
 
     async def settle(self, outcome: DeliveryOutcome, *, in_place: bool = False) -> None:
         """Report an outcome and write the resulting records. Returns when Kafka has all of them.

@@ -35,7 +35,7 @@ from schemas.topics import Topics
 
 log = logger(__name__)
 
-TELL_EVERY_SECONDS = 10.0
+MIN_REPORT_SECONDS = 10.0
 """The shortest time between two writes of the same fact of one endpoint, so that an unsteady endpoint costs little."""
 
 CIRCUIT_EVERY_SECONDS = 1.0
@@ -63,7 +63,7 @@ class FailingLimits:
 
     disable_after: timedelta
     tell_after: timedelta = timedelta(hours=1)
-    tell_every_seconds: float = TELL_EVERY_SECONDS
+    tell_every_seconds: float = MIN_REPORT_SECONDS
 
 
 class EndpointHealthMonitor:

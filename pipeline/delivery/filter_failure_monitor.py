@@ -30,7 +30,7 @@ log = logger(__name__)
 
 GATHER_SECONDS: Final = 5.0
 """How long failures are collected before they are reported."""
-TELL_EVERY_SECONDS: Final = 600.0
+MIN_REPORT_SECONDS: Final = 600.0
 """The shortest time between two reports about one endpoint."""
 NOTICE_AFTER: Final = timedelta(minutes=5)
 """After how long a failing filter counts as one that keeps failing."""
@@ -108,7 +108,7 @@ class FilterFailureMonitor:
                 self._waiting[endpoint_id] = _Failures(known.failure, known.event_id, known.at, count)
         self._gathered.clear()
         now = asyncio.get_running_loop().time()
-        due = [one for one in self._waiting if now - self._told.get(one, -TELL_EVERY_SECONDS) >= TELL_EVERY_SECONDS]
+        due = [one for one in self._waiting if now - self._told.get(one, -MIN_REPORT_SECONDS) >= MIN_REPORT_SECONDS]
         for endpoint_id in due[:_MAX_TOLD]:
             endpoint = self._registry.get(endpoint_id)
             waiting = self._waiting.pop(endpoint_id)

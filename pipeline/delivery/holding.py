@@ -23,7 +23,7 @@ class Fate(enum.Enum):
     EXPIRE = enum.auto()
 
 
-def fate_of(endpoint: Endpoint | None, partition: int, place: OffsetBound, *, is_deleted: bool, is_too_old: bool) -> Fate:
+def action_for(endpoint: Endpoint | None, partition: int, place: OffsetBound, *, is_deleted: bool, is_too_old: bool) -> Fate:
     """Decide about the delivery at this place in a partition of ``webhooks.held``.
 
     If the endpoint is neither known nor deleted, this process has not read it yet, so the delivery waits. A dropped delivery

@@ -73,7 +73,7 @@ class DeliveryObserver:
             duration_ms=record.duration_ms,
         )
         if delivery.written_at is not None:
-            waited = max(0.0, result.begun_at.timestamp() - delivery.written_at)
+            waited = max(0.0, result.started_at.timestamp() - delivery.written_at)
             metrics.FIRST_ATTEMPT.observe(waited, exemplar=exemplar(delivery.trace))
         if result.span is not None:
             _end(result.span, result, record)

@@ -6,10 +6,10 @@ import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pipeline.core.token_answer import TokenQuestion
+from pipeline.core.token_response import TokenRequest
 from pipeline.endpoints.vault import Vault, VaultError
 from schemas.authentication import SECRET_MEMBERS, AuthenticationRecord, AuthenticationType, ClientAuthMethod
-from schemas.custom_headers import read_alike
+from schemas.custom_headers import same_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +34,7 @@ class HeaderCredential:
         return self.name != _AUTHORIZATION
 
 
-Credential = HeaderCredential | TokenQuestion
+Credential = HeaderCredential | TokenRequest
 
 
 def open_credential(record: EndpointRecord, vault: Vault) -> Credential | None:
@@ -53,7 +53,7 @@ def open_credential(record: EndpointRecord, vault: Vault) -> Credential | None:
             key = vault.open(stored.sealed_secret)
             return HeaderCredential(stored.header, key, (key,))
         case AuthenticationType.OAUTH2:
-            return TokenQuestion(
+            return TokenRequest(
                 stored.token_url,
                 stored.client_id,
                 vault.open(stored.sealed_secret),
@@ -158,4 +158,4 @@ def opened_authentication(record: EndpointRecord, vault: Vault) -> dict[str, obj
 
 def header_collision(header: str, others: Iterable[str]) -> str | None:
     """The first of the other header names that a receiver may confuse with this one; None if there is none."""
-    return next((other for other in others if read_alike(header, other)), None)
+    return next((other for other in others if same_header(header, other)), None)

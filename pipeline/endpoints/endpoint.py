@@ -13,7 +13,7 @@ from pipeline.core.client_certificate import ClientIdentity
 from pipeline.core.filters.stored import Filters, filters_of
 from pipeline.core.redaction import Redactor
 from pipeline.core.signing import Signer, SigningKey
-from pipeline.core.token_answer import TokenQuestion
+from pipeline.core.token_response import TokenRequest
 from pipeline.endpoints.authentication import Credential, HeaderCredential, open_credential
 from pipeline.endpoints.client_certificates import open_identity
 from pipeline.endpoints.signatures import BodySignature, OpenPairs, open_body_signature, open_key_pairs
@@ -80,9 +80,9 @@ class Endpoint:
         )
 
     @property
-    def token_question(self) -> TokenQuestion | None:
+    def token_request(self) -> TokenRequest | None:
         """The request for an access token, if it uses access tokens."""
-        return self.credential if isinstance(self.credential, TokenQuestion) else None
+        return self.credential if isinstance(self.credential, TokenRequest) else None
 
     @property
     def header_credential(self) -> HeaderCredential | None:

@@ -300,7 +300,7 @@ class Registry:
             self._replace(int(record.key or b"0"), None)
             return
         change = from_json(record.value, EndpointRecord)
-        if self._comes_too_late(change):
+        if self._is_superseded(change):
             self._unsettled[change.id] = change
             self._refused.add(record.offset)
             return
@@ -309,13 +309,13 @@ class Registry:
         self._deleted.pop(change.id, None)
         if change.deleted:
             self._deleted[change.id] = change.created_at
-        endpoint = None if change.deleted else self._judged(open_endpoint(change, self._vault))
+        endpoint = None if change.deleted else self._with_disabled_state(open_endpoint(change, self._vault))
         self._replace(change.id, endpoint)
         # Only after everything was read: an outdated record may be encrypted with a key that no longer exists.
         if endpoint is not None and endpoint.problem and self.table.is_caught_up:
             log.warning("an endpoint is unusable, so its deliveries wait", endpoint_id=endpoint.id, problem=endpoint.problem)
 
-    def _comes_too_late(self, change: EndpointRecord) -> bool:
+    def _is_superseded(self, change: EndpointRecord) -> bool:
         """Whether a record comes too late. All processes read the same order, so all decide alike."""
         if change.version <= self._versions.get(change.id, 0):
             return True
@@ -349,10 +349,10 @@ class Registry:
     def _disabled(self, endpoint_ids: AbstractSet[int]) -> None:
         """The health table has learned that endpoints were disabled."""
         for endpoint_id in endpoint_ids & self._endpoints.keys():
-            self._replace(endpoint_id, self._judged(self._endpoints[endpoint_id]))
+            self._replace(endpoint_id, self._with_disabled_state(self._endpoints[endpoint_id]))
         self._count()
 
-    def _judged(self, endpoint: Endpoint) -> Endpoint:
+    def _with_disabled_state(self, endpoint: Endpoint) -> Endpoint:
         disabled = self.health.disabled(endpoint.record) if self.health is not None else None
         return endpoint if disabled == endpoint.disabled else replace(endpoint, disabled=disabled)
 

@@ -108,7 +108,7 @@ class _Subscribers:
         elif not endpoint.filters.equalities:
             self._evaluated[endpoint.id] = endpoint
         else:
-            path, values = min(endpoint.filters.equalities, key=self._company)
+            path, values = min(endpoint.filters.equalities, key=self._shared_count)
             self._places[endpoint.id] = (path, values)
             for value in values:
                 self._filtered.setdefault(path, {}).setdefault(_key(value), {})[endpoint.id] = endpoint
@@ -165,7 +165,7 @@ class _Subscribers:
             for key in keys:
                 yield from by_value.get(key, {}).values()
 
-    def _company(self, equality: Equality) -> int:
+    def _shared_count(self, equality: Equality) -> int:
         """How many other endpoints require the same values at this path: the fewer, the more selective it is."""
         path, values = equality
         by_value = self._filtered.get(path, {})

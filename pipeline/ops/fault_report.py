@@ -14,7 +14,7 @@ from pipeline.ops.logs import logger
 
 log = logger(__name__)
 
-TELL_EVERY_SECONDS: Final = 60.0
+MIN_REPORT_SECONDS: Final = 60.0
 LASTS_SECONDS: Final = 60.0
 """A fault counts as over if it has prevented nothing for this long."""
 
@@ -33,7 +33,7 @@ class _FaultPeriod:
 class LocalFaultReport:
     """One per delivering process. Used on the event loop only. ``clock``: seconds that never go back."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, tell_every_seconds: float = TELL_EVERY_SECONDS) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, tell_every_seconds: float = MIN_REPORT_SECONDS) -> None:
         self._clock = clock
         self._tell_every_seconds = tell_every_seconds
         self._periods: dict[LocalFault, _FaultPeriod] = {}

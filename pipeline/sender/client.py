@@ -19,19 +19,19 @@ from typing import Final, Self
 
 from pipeline.core.egress_proxy import EgressProxy
 from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response, bounded_headers
-from pipeline.core.local_faults import LocalFault, NotSent, RecentNames
+from pipeline.core.local_faults import LocalFault, NameHistory, NotSent
 from pipeline.ops import metrics
 from pipeline.sender.address_guard import AddressGuard, describe_refusal
 from pipeline.sender.client_identities import ClientContexts
 from pipeline.sender.deadlines import TimeLimit
-from pipeline.sender.dialler import Lookups, Resolve, resolve_apart, resolve_host
+from pipeline.sender.dialler import Lookups, Resolve, resolve_host, resolve_in_probe_thread
 from pipeline.sender.failures import Explanation, FailureContext, explain
 from pipeline.sender.fault_attribution import FaultAttribution
 from pipeline.sender.limits import SenderLimits
 from pipeline.sender.local_network import PROBE_NAME, NetworkWatch, ResolverWatch
 from pipeline.sender.proxy_watch import ProxyWatch
-from pipeline.sender.target_url import TargetUrlError, parse_target_url, refuse_odd_address
-from pipeline.sender.transport import Dialling, PartialResponse, Transport, TransportRoute, open_wire
+from pipeline.sender.target_url import TargetUrlError, parse_target_url, require_dotted_quad
+from pipeline.sender.transport import PartialResponse, Transport, TransportOptions, TransportRoute, open_transport
 from pipeline.sender.tunnels import Tunnels
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class _Target:
 
 
 @dataclass(frozen=True, slots=True)
-class _Undiallable:
+class _InvalidTarget:
     failure: Failure
     detail: str
 
@@ -77,10 +77,10 @@ class Sender:
         self._network = NetworkWatch()
         self.egress_proxy: EgressProxy | None = None
         """The proxy for all connections; set it before the start. None: endpoints are dialled directly."""
-        self._tunnelled = RecentNames()
+        self._tunnelled = NameHistory()
         self._tunnels: Tunnels | None = None
         # Bypasses the look-ups in progress, which may all wait for a resolver or a domain that does not answer.
-        asked = resolve_apart if resolve is resolve_host else resolve
+        asked = resolve_in_probe_thread if resolve is resolve_host else resolve
         resolver, proxy = ResolverWatch(self._lookups, asked, probe_name), ProxyWatch(self._tunnelled, probe_name)
         self._judge = FaultAttribution(self._lookups, resolver, self._network, proxy)
         self._ssl = ssl_context or True
@@ -100,8 +100,8 @@ class Sender:
         tunnels = Tunnels(proxy, self._guard, self._lookups, limits.connect_timeout, self._tunnelled) if proxy else None
         self._tunnels = self._judge.tunnels = tunnels
         reached = self._network.reached if proxy is None else self._reached_by_proxy
-        dialling = Dialling(limits, self._guard, self._lookups, self._ssl, USER_AGENT, reached, tunnels)
-        self._wire = open_wire(dialling, speedups=self._speedups)
+        dialling = TransportOptions(limits, self._guard, self._lookups, self._ssl, USER_AGENT, reached, tunnels)
+        self._wire = open_transport(dialling, speedups=self._speedups)
 
     def _reached_by_proxy(self, host: str) -> None:
         self._tunnelled.worked(host, monotonic())
@@ -141,7 +141,7 @@ class Sender:
                 target = self._target(request.url) if request.identity is None else await self._identified(request)
             except Exception as error:  # noqa: BLE001 - a bug of ours
                 return self._unexpected_target(error, started)
-            if isinstance(target, _Undiallable):
+            if isinstance(target, _InvalidTarget):
                 return NoResponse(target.failure, target.detail, _milliseconds_since(started))
             self._under_way += 1
             try:
@@ -209,29 +209,29 @@ class Sender:
             self._told_unexpected_at = now
             _log.error("unexpected error in an HTTP exchange with %s", name, exc_info=error)
 
-    async def _identified(self, request: Request) -> _Target | _Undiallable:
+    async def _identified(self, request: Request) -> _Target | _InvalidTarget:
         if request.identity is None:
             return self._target(request.url)
         try:
             target = await self._with_certificate.of(request.identity)
         except ssl.SSLError:
-            return _Undiallable(Failure.TLS, "The endpoint's client certificate cannot be used; set it again.")
+            return _InvalidTarget(Failure.TLS, "The endpoint's client certificate cannot be used; set it again.")
         return target(request.url)
 
-    def _targets(self, context: ssl.SSLContext | None) -> Callable[[str], _Target | _Undiallable]:
+    def _targets(self, context: ssl.SSLContext | None) -> Callable[[str], _Target | _InvalidTarget]:
         """A cached function from URLs to targets that use this context, and keep it alive."""
         return functools.lru_cache(maxsize=_CACHED_TARGETS)(functools.partial(self._read_target, context=context))
 
-    def _read_target(self, url: str, context: ssl.SSLContext | None = None) -> _Target | _Undiallable:
+    def _read_target(self, url: str, context: ssl.SSLContext | None = None) -> _Target | _InvalidTarget:
         try:
             target = parse_target_url(url)
             if target.address is not None:
                 if refusal := self._guard.refusal(target.address):
                     clause = describe_refusal(target.host, target.address, refusal)
-                    return _Undiallable(Failure.BLOCKED_ADDRESS, f"{clause}; webhooks are not sent there.")
-                refuse_odd_address(target)
+                    return _InvalidTarget(Failure.BLOCKED_ADDRESS, f"{clause}; webhooks are not sent there.")
+                require_dotted_quad(target)
         except TargetUrlError as error:
-            return _Undiallable(Failure.INVALID_TARGET, str(error)[:MAX_DETAIL])
+            return _InvalidTarget(Failure.INVALID_TARGET, str(error)[:MAX_DETAIL])
         name = target.url.host_port_subcomponent or target.host
         limits = self._limits
         endpoint = FailureContext(target.host, name, limits.connect_timeout, limits.total_timeout)

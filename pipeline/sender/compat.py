@@ -29,7 +29,7 @@ from yarl import URL
 
 from pipeline.core.exchange import Request
 from pipeline.sender.idle_pool import IdlePool
-from pipeline.sender.transport import PIECE_BYTES, Dialling, PartialResponse, read_body
+from pipeline.sender.transport import PIECE_BYTES, PartialResponse, TransportOptions, read_body
 
 _MAX_INTERIM_RESPONSES: Final = 16
 # How many bytes an answer may take on the wire: this many for its heads, plus this multiple of the part of its body that is read (a
@@ -43,9 +43,9 @@ _PARSED_BYTES: Final = 2048
 class CompatTransport:
     """See `pipeline.sender.transport.Transport`."""
 
-    def __init__(self, dialling: Dialling) -> None:
+    def __init__(self, dialling: TransportOptions) -> None:
         self.dialling = dialling
-        self.connector = BoundedConnector(most_idle=dialling.limits.idle, **dialling.connector_options())
+        self.connector = BoundedConnector(max_idle=dialling.limits.idle, **dialling.connector_options())
         self.timeout = dialling.timeout
 
     def way(self, url: URL, context: ssl.SSLContext | None = None) -> CompatRoute:
@@ -331,11 +331,11 @@ class BoundedProtocol(ResponseHandler):
 
 
 class BoundedConnector(aiohttp.TCPConnector):
-    """A connection pool of `BoundedProtocol`s that keeps at most ``most_idle`` idle connections."""
+    """A connection pool of `BoundedProtocol`s that keeps at most ``max_idle`` idle connections."""
 
-    def __init__(self, *, most_idle: int, **options: Any) -> None:
+    def __init__(self, *, max_idle: int, **options: Any) -> None:
         super().__init__(**options)
-        self.idle: IdlePool[BoundedProtocol] = IdlePool(most_idle)
+        self.idle: IdlePool[BoundedProtocol] = IdlePool(max_idle)
         self._factory = functools.partial(self._make_protocol)
 
     def _make_protocol(self) -> ResponseHandler:

@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 from aiohttp import AddrInfoType
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from pipeline.core.local_faults import RecentNames
+from pipeline.core.local_faults import NameHistory
 from pipeline.ops.daemon_threads import DaemonThreads
 from pipeline.sender.address_guard import AddressGuard
 
@@ -70,7 +70,7 @@ def waits_for_a_thread(host: str) -> bool:
     return bool(lookups) and not any(lookup.running() or lookup.done() for lookup in lookups)
 
 
-async def resolve_apart(host: str) -> Sequence[str]:
+async def resolve_in_probe_thread(host: str) -> Sequence[str]:
     """As `resolve_host`, but in a separate thread that does not queue behind its look-ups."""
     return await asyncio.wrap_future(_PROBE_THREADS.submit(_look_up, host))
 
@@ -100,7 +100,7 @@ class Lookups:
         self._under_way: Counter[str] = Counter()
         self._in_file: frozenset[str] = frozenset()
         self._read_file_at = float("-inf")
-        self.witnesses = RecentNames()
+        self.witnesses = NameHistory()
 
     async def __call__(self, host: str) -> Sequence[str]:
         """The addresses of a name. Raises `socket.gaierror`."""

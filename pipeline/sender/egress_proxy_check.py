@@ -18,7 +18,7 @@ class ProxyDownError(Exception):
     """The egress proxy opens no tunnels. ``str(error)`` says why, without credentials."""
 
 
-async def ask_egress_proxy(proxy: EgressProxy, guard: AddressGuard, probe_name: str) -> None:
+async def check_egress_proxy(proxy: EgressProxy, guard: AddressGuard, probe_name: str) -> None:
     """Raises ProxyDownError if the proxy opens no tunnels."""
     if problem := (await egress_proxy_finding(proxy, guard, probe_name)).problem:
         raise ProxyDownError(problem)

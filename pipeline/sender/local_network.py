@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from pipeline.core.local_faults import Evidence, RecentNames
+from pipeline.core.local_faults import Evidence, NameHistory
 from pipeline.ops.logs import logger
 from pipeline.sender.dialler import Lookups, Resolve, is_answer
 
@@ -119,7 +119,7 @@ class NetworkWatch:
 
     def __init__(self, has_any_route: Callable[[], bool] = has_any_route) -> None:
         self._has_any_route = has_any_route
-        self._witnesses = RecentNames()
+        self._witnesses = NameHistory()
 
     def reached(self, host: str) -> None:
         """A connection to a host was established. A connection to this machine says nothing about the network."""

@@ -14,7 +14,7 @@ import time
 from typing import Final
 
 from pipeline.core.egress_proxy import ProxyFault
-from pipeline.core.local_faults import Evidence, RecentNames
+from pipeline.core.local_faults import Evidence, NameHistory
 from pipeline.ops.logs import logger
 from pipeline.sender.local_network import FaultOwner
 from pipeline.sender.tunnels import Tunnels
@@ -28,7 +28,7 @@ _PROBE_KEPT_SECONDS: Final = 10.0
 class ProxyWatch:
     """Judges missing tunnels. ``witnesses``: the hosts that the proxy reached, and those that it did not."""
 
-    def __init__(self, witnesses: RecentNames, probe_name: str) -> None:
+    def __init__(self, witnesses: NameHistory, probe_name: str) -> None:
         self._witnesses = witnesses
         self._probe_name = probe_name
         self._probing: asyncio.Task[None] | None = None

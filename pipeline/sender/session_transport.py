@@ -31,7 +31,7 @@ from yarl import URL
 
 from pipeline.core.exchange import Request
 from pipeline.sender.failures import InvalidAnswerError
-from pipeline.sender.transport import PIECE_BYTES, Dialling, PartialResponse, read_body
+from pipeline.sender.transport import PIECE_BYTES, PartialResponse, TransportOptions, read_body
 
 _CONTROL_CHARACTERS: Final = re.compile(r"[\r\n\x00]")
 _OF_AIOHTTP: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -57,7 +57,7 @@ class _Watched:
 class SessionTransport:
     """See `pipeline.sender.transport.Transport`."""
 
-    def __init__(self, dialling: Dialling) -> None:
+    def __init__(self, dialling: TransportOptions) -> None:
         self.dialling = dialling
         options = dialling.connector_options()
         options["socket_factory"] = _bounded(options["socket_factory"], dialling.limits.total_timeout)

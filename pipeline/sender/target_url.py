@@ -113,7 +113,7 @@ def _ipv4_address(host: str) -> str | None:
     return None
 
 
-def refuse_odd_address(target: ParsedTarget) -> None:
+def require_dotted_quad(target: ParsedTarget) -> None:
     """Refuse an IPv4 address that is not written as four decimal numbers: the HTTP client does not dial those."""
     if target.address is not None and target.address != target.host:
         raise TargetUrlError(f"target_url must write the address {target.host} as {target.address}.")
@@ -129,7 +129,7 @@ async def check_target_url(url: str, guard: AddressGuard, *, resolve: Resolve = 
     if target.address is not None:
         if refusal := guard.refusal(target.address):
             raise _unreachable(target.host, target.address, refusal)
-        refuse_odd_address(target)
+        require_dotted_quad(target)
         return
     name = target.host.removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):

@@ -84,7 +84,7 @@ class Transport(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Dialling:
+class TransportOptions:
     """What both implementations share: limits, addresses, TLS. ``reached`` is called with the host of each new connection."""
 
     limits: SenderLimits
@@ -126,7 +126,7 @@ class Dialling:
         }
 
 
-def open_wire(dialling: Dialling, *, speedups: bool) -> Transport:
+def open_transport(dialling: TransportOptions, *, speedups: bool) -> Transport:
     """The fast implementation if the setting and the installed release allow it, otherwise the public one."""
     why = _why_plain(version("aiohttp"), speedups=speedups)
     if why is None:

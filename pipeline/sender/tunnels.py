@@ -26,9 +26,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from pipeline.core.egress_proxy import HEAD_END, MAX_HEAD_BYTES, EgressProxy, ProxyFault, fault_of, read_answer
-from pipeline.core.local_faults import RecentNames
+from pipeline.core.local_faults import NameHistory
 from pipeline.sender.address_guard import AddressGuard
-from pipeline.sender.dialler import BlockedAddressError, GuardedResolver, Resolve, resolve_apart
+from pipeline.sender.dialler import BlockedAddressError, GuardedResolver, Resolve, resolve_in_probe_thread
 
 _KEPT_NAMES: Final = 8192
 _KEPT_SECONDS: Final = 10.0
@@ -93,7 +93,7 @@ class Tunnels(AbstractResolver):
     """The resolver and the socket factory of an HTTP client whose connections go through a proxy."""
 
     def __init__(
-        self, proxy: EgressProxy, guard: AddressGuard, resolve: Resolve, seconds: float, witnesses: RecentNames | None = None
+        self, proxy: EgressProxy, guard: AddressGuard, resolve: Resolve, seconds: float, witnesses: NameHistory | None = None
     ) -> None:
         """``seconds``: the time to connect. ``witnesses`` is told which hosts could be reached and which could not."""
         self._proxy = proxy
@@ -101,7 +101,7 @@ class Tunnels(AbstractResolver):
         self._names = _KeptNames(GuardedResolver(guard, resolve))
         self._proxies = _ProxyAddresses(proxy.host)
         self._seconds = seconds
-        self._witnesses = RecentNames() if witnesses is None else witnesses
+        self._witnesses = NameHistory() if witnesses is None else witnesses
         self._made: OrderedDict[str, tuple[float, TunnelSocket]] = OrderedDict()
         self._tickets = 0
 
@@ -320,7 +320,7 @@ class _ProxyAddresses:
         except ValueError:
             pass
         try:
-            return await resolve_apart(self._host)
+            return await resolve_in_probe_thread(self._host)
         except OSError:
             if self._known is None:
                 raise

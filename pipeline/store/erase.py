@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.core.quoted_words import encoded_forms, whole_word_pattern
+from pipeline.core.person_patterns import encoded_forms, whole_word_pattern
 from pipeline.store.bound_values import BoundValues
 from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import Connections, StoreRejectedError
@@ -43,7 +43,7 @@ _HAS_REFERENCES: Final = "order_number != '' OR notEmpty(shipment_numbers) OR su
 _HAS_ANSWER: Final = "response_body != '' OR notEmpty(response_headers) OR error != ''"
 
 # In this order: events come last, because an interrupted run finds the other rows by them.
-_BLANKED: Final = (
+_OVERWRITES: Final = (
     (
         "attempts",
         "id",
@@ -61,7 +61,7 @@ _BLANKED: Final = (
     ("events", "event_id", "String", f"{_REFERENCES}, request_body = ''", f"{_HAS_REFERENCES} OR request_body != ''"),
 )
 """Table, id expression, type of the id, what is overwritten, and the condition for a row that is not overwritten yet."""
-ERASED: Final = tuple(table for table, *_ in _BLANKED)
+ERASED: Final = tuple(table for table, *_ in _OVERWRITES)
 """The tables that are overwritten."""
 
 
@@ -75,7 +75,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class PersonTraces:
+class PersonData:
     """What ClickHouse holds about a person: ids and order numbers. Nothing else leaves the store."""
 
     events: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ class Eraser:
         self._connections = connections
         self._reader = Reader(connections, _BUDGET)
 
-    async def find(self, subject: Subject) -> PersonTraces:
+    async def find(self, subject: Subject) -> PersonData:
         """Everything about a person that is not overwritten yet.
 
         By e-mail address: the events whose body quotes it, and all events of their orders. By order number: the events of that
@@ -116,27 +116,27 @@ class Eraser:
             for event_id, order_number in await self._quoting_events(subject.email):
                 events[event_id] = None
                 orders |= {order_number} - {""}
-        found = PersonTraces(tuple(events), orders=tuple(sorted(orders)))
+        found = PersonData(tuple(events), orders=tuple(sorted(orders)))
         found = replace(found, events=tuple({**events, **dict.fromkeys(await self._events_of(found.orders))}))
         if len(found.events) > MAX_EVENTS:
             raise StoreRejectedError(f"More than {MAX_EVENTS:,} events are not one person's. Search for something else.")
         attempts = {*await self._attempts_of(found), *await self._quoting_attempts(subject)}
         return replace(found, attempts=tuple(sorted(attempts)), dead_letters=await self._dead_letters(subject, found.orders))
 
-    async def start(self, traces: PersonTraces) -> None:
+    async def start(self, traces: PersonData) -> None:
         """Start to overwrite. ClickHouse finishes even if this process dies; see :meth:`left`."""
         cluster = self._connections.cluster
-        for table, key, key_type, changes, _ in _BLANKED:
+        for table, key, key_type, changes, _ in _OVERWRITES:
             storage = f"{storage_table(table, cluster)}{on_cluster(cluster)}"
             for ids in _pieces(traces.ids(table)):
                 parameters = BoundValues()
                 condition = f"{key} IN {parameters.add(ids, f'Array({key_type})')}"
                 await self._command(sql("ALTER TABLE", storage, "UPDATE", changes, "WHERE", condition), parameters)
 
-    async def left(self, traces: PersonTraces) -> int:
+    async def left(self, traces: PersonData) -> int:
         """How many of the rows are not overwritten yet."""
         total = 0
-        for table, key, key_type, _, is_left in _BLANKED:
+        for table, key, key_type, _, is_left in _OVERWRITES:
             for ids in _pieces(traces.ids(table)):
                 parameters = BoundValues()
                 condition = f"{key} IN {parameters.add(ids, f'Array({key_type})')} AND ({is_left})"
@@ -163,7 +163,7 @@ class Eraser:
             found += [row[0] for row in await self._rows(select, parameters)]
         return found
 
-    async def _attempts_of(self, traces: PersonTraces) -> list[int]:
+    async def _attempts_of(self, traces: PersonData) -> list[int]:
         found: list[int] = []
         for column, values in (("event_id", traces.events), ("order_number", traces.orders)):
             for some in _pieces(values):

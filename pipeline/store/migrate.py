@@ -49,7 +49,7 @@ ORDER BY name
 _ENGINES: Final = "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()"
 
 
-def shipped_migrations() -> Migrations:
+def bundled_migrations() -> Migrations:
     files = sorted(resources.files("pipeline.store.migrations").iterdir(), key=lambda file: file.name)
     return {file.name: file.read_text(encoding="utf-8") for file in files if file.name.endswith(".sql")}
 
@@ -64,7 +64,7 @@ async def migrate(connections: Connections, migrations: Migrations | None = None
         StoreRejectedError: a migration was edited after it had been applied, or ClickHouse refuses a statement.
         StoreUnavailableError: ClickHouse cannot be reached.
     """
-    chosen = shipped_migrations() if migrations is None else migrations
+    chosen = bundled_migrations() if migrations is None else migrations
     cluster, database = connections.cluster, connections.database
     await connections.prepare(lambda client: _make_database(client, database, cluster))
     rendered = {name: (_checksum(sql), render(sql, cluster, database)) for name, sql in chosen.items()}

@@ -53,7 +53,7 @@ async def _pause() -> None:
     await asyncio.sleep(_EVERY_SECONDS)
 
 
-async def watch_rebuilds(connections: Connections, pause: Callable[[], Awaitable[None]] = _pause) -> None:
+async def watch_pending_mutations(connections: Connections, pause: Callable[[], Awaitable[None]] = _pause) -> None:
     """Show the remaining parts in the metrics, and log when a rebuild starts, fails and ends. Returns when none is pending."""
     known: dict[str, PendingMutation] = {}
     while True:

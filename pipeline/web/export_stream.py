@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from pipeline.core.csv_cells import cell
 from pipeline.core.search import AttemptQuery, beginning, decode_cursor
+from pipeline.core.spreadsheet_cells import cell
 from pipeline.store.search.queries import AttemptRow
 from pipeline.web.errors import InvalidError
 from pipeline.web.search_errors import searching

@@ -82,7 +82,7 @@ class PreviewTally:
             return
         members, data = read_webhook_body(event.body)
         payload = functools.partial(payload_of, data)
-        version = self._types.version_question(event.event_name, payload)
+        version = self._types.version_getter(event.event_name, payload)
         seen = MatchInput(event.event_name, payload, lambda: members, version)
         is_wanted = bool(self._subscriptions.matching(seen, functools.partial(self._failed, event.id)))
         self.matched += is_wanted

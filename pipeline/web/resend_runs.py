@@ -85,7 +85,9 @@ class ResendRuns:
             raise InvalidError({"q": found})
         failed = await self.preview(query)
         if not failed.is_all:
-            raise InvalidError({"q": [f"More than {MAX_RESENT:,} notifications failed. Narrow the filters, for example by time."]})
+            raise InvalidError(
+                {"q": [f"More than {MAX_RESENT:,} notifications failed. Narrow the filters, for example by time."]}
+            )
         async with self._beginning:
             if self._task is not None and not self._task.done():
                 raise ApiError(409, "Another run is in progress in this process. Wait until it ends, or cancel it.")

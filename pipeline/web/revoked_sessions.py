@@ -24,7 +24,7 @@ log = logger(__name__)
 
 SESSION_TIME: Final = timedelta(hours=12)
 """A working day. After that, the user has to log in again."""
-MAX_OF_A_KEY: Final = 1000
+MAX_PER_KEY: Final = 1000
 """The most ended sessions of one API key to remember individually. If there are more, all sessions of the key up to the last of
 them count as ended, so that endless logins and logouts do not fill the memory."""
 _CLEAN_EVERY: Final = timedelta(minutes=10)
@@ -64,7 +64,7 @@ class EndedSessions:
     def _note(self, session_id: str, key_id: str, until: datetime) -> None:
         of_key = self._ended.setdefault(key_id, {})
         of_key[session_id] = until
-        if len(of_key) > MAX_OF_A_KEY:
+        if len(of_key) > MAX_PER_KEY:
             last = self._all_until.get(key_id, until)
             self._all_until[key_id] = max(last, *of_key.values())
             del self._ended[key_id]

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from pipeline.ops.settings import Settings
 from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections, StoreError
-from pipeline.store.migrate import migrate, shipped_migrations
+from pipeline.store.migrate import bundled_migrations, migrate
 from pipeline.store.search.queries import Search
 from pipeline.store.writer import Table, Writer
 from tests.contract.clickhouse_shim import ShimProcess
@@ -68,7 +68,7 @@ async def upgraded_from(settings: Settings, release: str, table: Table, fill: st
     """A store of the release before a migration (``0017``, say) that ``fill`` filled, brought up to date. ``fill`` names ``{table}``."""
     connections = Connections(settings)
     try:
-        await migrate(connections, {name: sql for name, sql in shipped_migrations().items() if name < release})
+        await migrate(connections, {name: sql for name, sql in bundled_migrations().items() if name < release})
         store = Store(settings, connections, Writer(connections), Search(connections))
         stored = storage_table(table.value, settings.clickhouse_cluster)
         await store.command(fill.format(table=stored))

@@ -17,7 +17,7 @@ from consumers.wiring import egress_proxy_question
 from pipeline.core.egress_proxy import EgressProxy, egress_proxy
 from pipeline.core.exchange import Exchange, Failure, Request, Response
 from pipeline.core.local_faults import LocalFault, NotSent
-from pipeline.core.token_answer import TokenQuestion
+from pipeline.core.token_response import TokenRequest
 from pipeline.delivery.access_tokens import AccessTokens
 from pipeline.ops.dependency_probes import Probe
 from pipeline.ops.settings import Settings
@@ -448,7 +448,7 @@ async def test_token_requests_go_through_the_proxy() -> None:
         proxying(routes={f"{PUBLIC}:8443": tokens.port, f"{PUBLIC}:80": endpoint.port}) as proxy,
         sending(proxy.settings()) as sender,
     ):
-        question = TokenQuestion("http://login.example.com:8443/token", "id", "secret")
+        question = TokenRequest("http://login.example.com:8443/token", "id", "secret")
         outcome = await _with_token(sender, question)
         assert isinstance(outcome, Response), outcome
     assert proxy.asked == [f"{PUBLIC}:8443", f"{PUBLIC}:80"]
@@ -458,7 +458,7 @@ async def test_token_requests_go_through_the_proxy() -> None:
 @on_each_loop
 async def test_a_token_request_that_the_proxy_refuses_is_our_fault() -> None:
     async with proxying(everybody=answer(407)) as proxy, sending(proxy.settings()) as sender:
-        question = TokenQuestion("http://login.example.com:8443/token", "id", "secret")
+        question = TokenRequest("http://login.example.com:8443/token", "id", "secret")
         not_sent(await _with_token(sender, question), LocalFault.EGRESS_PROXY)
 
 
@@ -466,7 +466,7 @@ class _Named:
     id = 7
 
 
-async def _with_token(sender: Sender, question: TokenQuestion) -> Exchange | NotSent:
+async def _with_token(sender: Sender, question: TokenRequest) -> Exchange | NotSent:
     request = Request("http://hooks.example.com/", {}, b"{}")
     return await AccessTokens(sender).post(_Named(), question, request)  # type: ignore[arg-type]
 

@@ -196,7 +196,7 @@ async def test_the_api_refuses_to_register_it(kind: str, dns: DnsServer, traps: 
         assert len(service.kafka.written) == written
 
 
-# Dialling
+# TransportOptions
 
 
 @pytest.mark.parametrize("kind", [*ssrf_targets.ADDRESSES, "names"])

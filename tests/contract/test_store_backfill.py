@@ -14,7 +14,7 @@ from pipeline.store.backfill import Backfill
 from pipeline.store.backfill_hourly import backfill_hourly
 from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import Connections
-from pipeline.store.migrate import migrate, shipped_migrations
+from pipeline.store.migrate import bundled_migrations, migrate
 from pipeline.store.rows import Row, Table
 from pipeline.store.search.queries import Search
 from pipeline.store.writer import Writer
@@ -22,7 +22,7 @@ from schemas.attempt import AttemptState, Outcome
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt_rows
 
-BEFORE = {name: sql for name, sql in shipped_migrations().items() if name < "0019"}
+BEFORE = {name: sql for name, sql in bundled_migrations().items() if name < "0019"}
 FIGURES = "SELECT hour, endpoint_id, event_name, attempts, failures, discarded, expired FROM attempt_figures ORDER BY ALL"
 TRUTH = """
 SELECT

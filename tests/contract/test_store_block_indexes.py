@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.ops.settings import Settings
 from pipeline.store.cluster import storage_table
-from pipeline.store.pending_mutations import watch_rebuilds
+from pipeline.store.pending_mutations import watch_pending_mutations
 from pipeline.store.writer import Table
 from tests.contract.store_case import upgraded_from
 from tests.contract.store_records import MONDAY
@@ -34,7 +34,7 @@ CONDITIONS = (
 async def test_the_old_rows_of_an_upgraded_store_are_found_by_the_new_indexes(store_settings: Settings) -> None:
     async with upgraded_from(store_settings, "0039", Table.EVENTS, FILL) as store:
         async with asyncio.timeout(60):
-            await watch_rebuilds(store.connections, lambda: asyncio.sleep(0.05))
+            await watch_pending_mutations(store.connections, lambda: asyncio.sleep(0.05))
         table = storage_table("events", store_settings.clickhouse_cluster)
         indexes = await store.rows(
             f"SELECT name FROM system.data_skipping_indices WHERE database = currentDatabase() AND table = '{table}'"

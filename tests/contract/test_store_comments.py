@@ -10,7 +10,7 @@ from pipeline.ops.settings import Settings
 from pipeline.store.comment_texts import COLUMNS, SHARED, TABLES
 from pipeline.store.comments import column_comment
 from pipeline.store.connection import Connections
-from pipeline.store.migrate import migrate, shipped_migrations
+from pipeline.store.migrate import bundled_migrations, migrate
 from pipeline.store.search.queries import Search
 from pipeline.store.writer import Writer
 from tests.contract.store_case import Store
@@ -24,7 +24,7 @@ async def either(request: pytest.FixtureRequest, store_settings: Settings) -> As
     connections = Connections(store_settings)
     try:
         if request.param == "upgraded":
-            await migrate(connections, {name: sql for name, sql in shipped_migrations().items() if name < "0017"})
+            await migrate(connections, {name: sql for name, sql in bundled_migrations().items() if name < "0017"})
         await migrate(connections)
         yield Store(store_settings, connections, Writer(connections), Search(connections))
     finally:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.quoted_words import encoded_forms, whole_word_pattern
+from pipeline.core.person_patterns import encoded_forms, whole_word_pattern
 from pipeline.core.search import parse_query
 from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import StoreRejectedError
-from pipeline.store.erase import Eraser, PersonTraces, Subject
+from pipeline.store.erase import Eraser, PersonData, Subject
 from pipeline.store.reports.notification_history import NotificationHistory
 from pipeline.store.rows import MAX_PARTITIONS, RowPosition, Table, attempt_id, attempt_row, dead_letter_row, event_row
 from schemas.delivery import DeadLetter, DeadLetterReason
@@ -67,7 +67,7 @@ async def filled(store: Store) -> Store:
     return store
 
 
-async def erased(store: Store, subject: Subject) -> PersonTraces:
+async def erased(store: Store, subject: Subject) -> PersonData:
     eraser = Eraser(store.connections)
     traces = await eraser.find(subject)
     await eraser.start(traces)
@@ -124,7 +124,7 @@ async def test_nothing_is_left_and_the_second_time_there_is_nothing_to_do(filled
     traces = await erased(filled, Subject(email=ADA))
     eraser = Eraser(filled.connections)
 
-    assert await eraser.find(Subject(email=ADA, orders=traces.orders)) == PersonTraces(orders=traces.orders)
+    assert await eraser.find(Subject(email=ADA, orders=traces.orders)) == PersonData(orders=traces.orders)
     statements = await filled.rows("SELECT command FROM system.mutations WHERE database = currentDatabase()")
     assert len(statements) >= 3
     assert not any("ada" in command.lower() for (command,) in statements), "they name ids only"
@@ -159,7 +159,7 @@ async def test_what_is_recorded_later_is_found_by_the_next_run(filled: Store) ->
     [order] = first.orders
     again = await erased(filled, Subject(order_number=order))
 
-    assert again == PersonTraces(attempts=(attempt_id(1, 30),), orders=(order,))
+    assert again == PersonData(attempts=(attempt_id(1, 30),), orders=(order,))
     assert await found(filled, order_number_eq=order) == 0
 
 
@@ -181,12 +181,12 @@ async def test_what_is_no_person_is_refused(store: Store, monkeypatch: pytest.Mo
 
 
 async def test_an_empty_database_holds_nothing(store: Store) -> None:
-    assert await Eraser(store.connections).find(Subject(email=ADA)) == PersonTraces()
+    assert await Eraser(store.connections).find(Subject(email=ADA)) == PersonData()
 
 
 async def test_a_short_order_number_is_not_looked_for_in_texts(store: Store) -> None:
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, 0), attempt(0, response_body='{"n":"12"}'))])
-    assert await Eraser(store.connections).find(Subject(order_number="12")) == PersonTraces(orders=("12",))
+    assert await Eraser(store.connections).find(Subject(order_number="12")) == PersonData(orders=("12",))
 
 
 QUOTES: dict[str, bool] = {

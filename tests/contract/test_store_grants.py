@@ -17,7 +17,7 @@ from pipeline.ops.settings import Settings
 from pipeline.store.connection import StoreRejectedError
 from pipeline.store.diagnosis import clickhouse_findings
 from pipeline.store.erase import Eraser, Subject
-from pipeline.store.migrate import shipped_migrations
+from pipeline.store.migrate import bundled_migrations
 from pipeline.store.rows import Table
 from tests.contract.clickhouse_shim import ShimProcess
 from tests.contract.store_case import PASSWORD, Store, http_settings, opened
@@ -75,7 +75,7 @@ async def erase(store: Store, order_number: str) -> None:
 async def test_each_role_does_its_work_with_its_own_grants(engine: Engine) -> None:
     async with engine.store_of(Grantee.OPERATOR) as store:
         assert [name for (name,) in await store.rows("SELECT name FROM schema_migrations ORDER BY name")] == list(
-            shipped_migrations()
+            bundled_migrations()
         )
 
     async with engine.store_of(Grantee.RECORDER) as store:

@@ -11,8 +11,8 @@ import pytest
 from pipeline.ops.settings import Settings
 from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections
-from pipeline.store.migrate import migrate, shipped_migrations
-from pipeline.store.pending_mutations import watch_rebuilds
+from pipeline.store.migrate import bundled_migrations, migrate
+from pipeline.store.pending_mutations import watch_pending_mutations
 from pipeline.store.rows import attempt_id
 from pipeline.store.writer import Table
 from tests.contract.store_case import Store, upgraded_from
@@ -47,7 +47,7 @@ async def blocks(store: Store, identifier: int) -> int:
 @pytest.mark.slow  # all migrations; new rows are below
 async def test_an_upgraded_store_reads_one_block(upgraded: Store) -> None:
     async with asyncio.timeout(60):
-        await watch_rebuilds(upgraded.connections, lambda: asyncio.sleep(0.05))
+        await watch_pending_mutations(upgraded.connections, lambda: asyncio.sleep(0.05))
     assert {await blocks(upgraded, identifier) for identifier in SOME} <= {1, 2}
     for identifier in SOME:
         found = await upgraded.rows(f"SELECT id FROM attempts WHERE id = {identifier}")
@@ -65,14 +65,14 @@ async def test_new_rows_too(store: Store) -> None:
 async def test_ten_processes_that_start_have_the_index_built_once(store_settings: Settings) -> None:
     starters = [Connections(store_settings) for _ in range(3)]
     try:
-        await migrate(starters[0], {name: sql for name, sql in shipped_migrations().items() if name < "0017"})
+        await migrate(starters[0], {name: sql for name, sql in bundled_migrations().items() if name < "0017"})
         table = storage_table("attempts", store_settings.clickhouse_cluster)
         await starters[0].write(lambda client: client.command(FILL.format(table=table)))
         await starters[0].write(lambda client: client.command(f"SYSTEM STOP MERGES {table}"))
         await migrate(starters[0])
         # The others read what was applied before the first one had written it down.
-        again = {"9000_again.sql": shipped_migrations()["0018_attempts_id_index_of_old_parts.sql"]}
-        await migrate(starters[1], {**shipped_migrations(), **again})
+        again = {"9000_again.sql": bundled_migrations()["0018_attempts_id_index_of_old_parts.sql"]}
+        await migrate(starters[1], {**bundled_migrations(), **again})
         counted = "SELECT count() FROM system.mutations WHERE database = currentDatabase() AND command LIKE '%INDEX id_bloom%'"
         assert await starters[2].read(lambda client: client.query(counted).result_rows) == [(1,)]
         await starters[0].write(lambda client: client.command(f"SYSTEM START MERGES {table}"))

@@ -99,7 +99,7 @@ async def _looks_of_pages(filled: Store, looks: list[int]) -> dict[str, int]:
     counts["overview"] = (
         await taken(looks, reports.overview(_at(COUNT)))
         + await taken(looks, reports.endpoint_days(_at(COUNT)))
-        + await taken(looks, reports.dead_letters_left())
+        + await taken(looks, reports.count_unrepaired_dead_letters())
     )
     counts["timeline"] = await taken(looks, search.record_of(TimelineSubject.ORDER, "R7"))
     counts["attempt"] = await taken(looks, search.attempt(attempt_id(0, 7)))

@@ -9,7 +9,7 @@ import pytest
 from pipeline.ops.settings import Settings
 from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections, StoreRejectedError
-from pipeline.store.migrate import migrate, shipped_migrations
+from pipeline.store.migrate import bundled_migrations, migrate
 from pipeline.store.rows import COLUMNS
 from tests.contract.empty_stores import EmptyStores
 from tests.contract.store_case import Store
@@ -18,7 +18,7 @@ from tests.contract.store_case import Store
 async def test_applies_each_migration_once(store_settings: Settings) -> None:
     connections = Connections(store_settings)
     try:
-        assert await migrate(connections) == tuple(shipped_migrations())
+        assert await migrate(connections) == tuple(bundled_migrations())
         assert await migrate(connections) == ()
     finally:
         await connections.close()
@@ -56,13 +56,13 @@ async def test_the_store_of_a_test_is_what_the_migrations_make(store: Store, sto
 
 
 async def test_an_edited_migration_is_refused(store: Store) -> None:
-    edited = {name: f"{sql}-- and more" if name.startswith("0002") else sql for name, sql in shipped_migrations().items()}
+    edited = {name: f"{sql}-- and more" if name.startswith("0002") else sql for name, sql in bundled_migrations().items()}
     with pytest.raises(StoreRejectedError, match=r"0002_attempts\.sql was edited after it had been applied"):
         await migrate(store.connections, edited)
 
 
 async def test_a_new_migration_is_applied_to_an_old_database(store: Store) -> None:
-    more = {**shipped_migrations(), "9000_more.sql": "ALTER TABLE events ADD COLUMN IF NOT EXISTS more String"}
+    more = {**bundled_migrations(), "9000_more.sql": "ALTER TABLE events ADD COLUMN IF NOT EXISTS more String"}
     assert await migrate(store.connections, more) == ("9000_more.sql",)
     for table in {"events", storage_table("events", store.settings.clickhouse_cluster)}:
         assert ("more",) in await store.rows(

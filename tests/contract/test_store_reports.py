@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from pipeline.store.reports.notification_history import NotificationHistory
-from pipeline.store.reports.recent import HourBucket, Reports
+from pipeline.store.reports.recent import IntervalCounts, Reports
 from pipeline.store.rows import MAX_PARTITIONS, RowPosition, attempt_id, attempt_row, audit_row, dead_letter_row, event_row
 from pipeline.store.writer import Table
 from schemas.api_key import Access
@@ -53,7 +53,7 @@ async def test_the_last_hours_of_an_endpoint(store: Store) -> None:
     stats = await Reports(store.connections).endpoint_stats(7, START, buckets=24, width=HOUR)
 
     assert len(stats.buckets) == 24
-    assert stats.buckets[0] == HourBucket(START - 24 * HOUR, 1, 0)
+    assert stats.buckets[0] == IntervalCounts(START - 24 * HOUR, 1, 0)
     assert [(one.succeeded, one.failed) for one in stats.buckets[1:]] == [(0, 0)] * 21 + [(0, 1), (1, 1)]
     assert stats.discarded == 1
     assert stats.duration_ms is not None

@@ -14,8 +14,8 @@ from pipeline.ops.settings import Settings
 from pipeline.store.bound_values import BoundValues
 from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections
-from pipeline.store.migrate import migrate, shipped_migrations
-from pipeline.store.pending_mutations import watch_rebuilds
+from pipeline.store.migrate import bundled_migrations, migrate
+from pipeline.store.pending_mutations import watch_pending_mutations
 from pipeline.store.reader import QueryBudget, Reader
 from pipeline.store.rows import Row, RowPosition, Table, attempt_row, event_row
 from pipeline.store.search.find import Finder
@@ -174,7 +174,7 @@ async def test_old_rows_are_found_before_and_after_they_are_worked_over(store_se
     texts = bodies(160)
     wanted = ("Müller", "Marks & Spencer", "ΟΔΟΣ", "café", "日本語", "R123456789")
     # With the column that rows have today: it has nothing to do with texts.
-    before = {name: sql for name, sql in shipped_migrations().items() if name < "0030" or name.startswith("0038")}
+    before = {name: sql for name, sql in bundled_migrations().items() if name < "0030" or name.startswith("0038")}
     connections = Connections(store_settings)
     try:
         await migrate(connections, before)
@@ -192,7 +192,7 @@ async def test_old_rows_are_found_before_and_after_they_are_worked_over(store_se
             await store.command(f"SYSTEM START MERGES {table}")
             await asyncio.sleep(0.05)
 
-        await watch_rebuilds(connections, go_on)
+        await watch_pending_mutations(connections, go_on)
         assert seen[0] == 1
         assert REGISTRY.get_sample_value("oms_webhooks_clickhouse_rebuild_parts", {"table": table}) == 0
         await check(store, texts, wanted)

@@ -14,8 +14,8 @@ from pipeline.ops.settings import Settings
 from pipeline.store.bound_values import BoundValues
 from pipeline.store.cluster import storage_table
 from pipeline.store.connection import Connections
-from pipeline.store.migrate import migrate, shipped_migrations
-from pipeline.store.pending_mutations import watch_rebuilds
+from pipeline.store.migrate import bundled_migrations, migrate
+from pipeline.store.pending_mutations import watch_pending_mutations
 from pipeline.store.rows import RowPosition, attempt_row
 from pipeline.store.search.counting import _EVER, _by_days
 from pipeline.store.search.queries import QueryBudget, Search
@@ -154,12 +154,12 @@ async def test_whole_days_are_read_from_their_sums(store: Store, condition: str)
 async def test_the_days_of_an_upgraded_store_are_summed(store_settings: Settings) -> None:
     connections = Connections(store_settings)
     try:
-        await migrate(connections, {name: sql for name, sql in shipped_migrations().items() if name < "0042"})
+        await migrate(connections, {name: sql for name, sql in bundled_migrations().items() if name < "0042"})
         store = Store(store_settings, connections, Writer(connections), Search(connections))
         await fill(store, spread(100, timedelta(minutes=50)))
         await migrate(connections)
         async with asyncio.timeout(60):
-            await watch_rebuilds(connections, lambda: asyncio.sleep(0.05))
+            await watch_pending_mutations(connections, lambda: asyncio.sleep(0.05))
         table = storage_table("attempts_hourly", store_settings.clickhouse_cluster)
         summed = "SELECT sum(rows) FROM system.projection_parts WHERE database = currentDatabase() AND table = '{}' AND active"
         [(before,)] = await store.rows(summed.format(table))

@@ -22,7 +22,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class HourBucket:
+class IntervalCounts:
     """The counted attempts of one time interval."""
 
     start: datetime
@@ -37,7 +37,7 @@ class EndpointStats:
     ``duration_ms`` holds the percentiles 50, 95 and 99; None without an attempt.
     """
 
-    buckets: tuple[HourBucket, ...]
+    buckets: tuple[IntervalCounts, ...]
     discarded: int
     duration_ms: tuple[float, float, float] | None
     last_failure: LastFailure | None
@@ -134,7 +134,7 @@ class Reports:
         found = {int(bucket): (succeeded, failed) for bucket, succeeded, failed in counted}
         discarded, made, (half, most, nearly_all) = totals[0]
         return EndpointStats(
-            buckets=tuple(HourBucket(since + number * width, *found.get(number, (0, 0))) for number in range(buckets)),
+            buckets=tuple(IntervalCounts(since + number * width, *found.get(number, (0, 0))) for number in range(buckets)),
             discarded=discarded,
             duration_ms=(half, most, nearly_all) if made else None,
             last_failure=_last_failure(failures[0]) if failures else None,
@@ -172,7 +172,7 @@ class Reports:
         found = tuple(replace(DeadLetterSummary(*row), repaired=known.get(row[0])) for row in rows)
         return ResultPage(found, int(counted[0][0]), page, per_page)
 
-    async def dead_letters_left(self) -> int:
+    async def count_unrepaired_dead_letters(self) -> int:
         """The number of dead letters that were not published again."""
         [(count,)] = await self._rows(sql("SELECT count() FROM dead_letters WHERE NOT (", _REPAIRED, ")"), {})
         return int(count)

@@ -18,7 +18,7 @@ from pipeline.store.bound_values import BoundValues
 from pipeline.store.reader import Reader, sql
 from pipeline.store.search.conditions import has_body, milliseconds
 from pipeline.store.search.counting import AttemptCounts, hourly, hours, newest
-from pipeline.store.search.find import Finder, is_quickly_counted
+from pipeline.store.search.find import Finder, can_count_without_texts
 from pipeline.store.search.time_windows import TimeWindow
 
 DEFAULT_BARS: Final = 60
@@ -155,7 +155,7 @@ async def _newest(reader: Reader, query: AttemptQuery) -> AttemptCounts:
 
 async def _is_cheap(reader: Reader, query: AttemptQuery, condition: str, parameters: BoundValues) -> bool:
     """Whether counting all attempts that a search finds is cheap. ClickHouse estimates how many rows its indexes leave."""
-    if not is_quickly_counted(query):
+    if not can_count_without_texts(query):
         return False
     estimate = ("SELECT sum(rows) FROM (EXPLAIN ESTIMATE SELECT state FROM attempts WHERE", condition, ")")
     [(rows,)] = await reader.rows(sql(*estimate), parameters.values)

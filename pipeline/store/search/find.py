@@ -17,12 +17,12 @@ from pipeline.store.search.plan import SearchPlan
 from pipeline.store.search.time_windows import (
     TimeWindow,
     WindowProgress,
-    asked_span,
     first_width,
     next_width,
+    requested_span,
     step,
     width_of_rows,
-    windows_of_columns,
+    windows_without_bodies,
 )
 
 COUNTED_UP_TO: Final = 1_000
@@ -74,7 +74,7 @@ class Finder:
 
     async def find(self, query: AttemptQuery) -> FoundAttempts:
         plan = await self._plan(query)
-        if query.in_time is None and not is_quickly_counted(query):
+        if query.in_time is None and not can_count_without_texts(query):
             return await self._sorted(plan)
         skip = 0 if query.after else (query.page - 1) * query.per_page
         found, skipped, known = await self._page(plan, skip)
@@ -103,7 +103,7 @@ class Finder:
     async def _plan(self, query: AttemptQuery, *, exactly: bool = False) -> SearchPlan:
         stored = await self._reader.stored(exactly=exactly)
         whole = TimeWindow(stored.first, stored.end) if stored.rows else TimeWindow(0, 0)
-        asked = asked_span(whole, query.required, query.after, exactly=exactly)
+        asked = requested_span(whole, query.required, query.after, exactly=exactly)
         few = await self._few(query.required, asked) if asked.first < asked.end else None
         return SearchPlan(query, whole, stored.rows, asked, few)
 
@@ -133,7 +133,7 @@ class Finder:
             return
         if not any(map(has_body, plan.query.required)):
             width, is_one = width_of_rows(plan.whole, plan.stored), is_found_by_index(plan.query)
-            for window in windows_of_columns(left, width, progress, is_one=is_one, descending=in_time.descending):
+            for window in windows_without_bodies(left, width, progress, is_one=is_one, descending=in_time.descending):
                 yield plan, window
             return
         enough = max(_FEW_EVENTS, progress.wanted // _ATTEMPTS_AN_EVENT)
@@ -212,7 +212,7 @@ class Finder:
         return FoundAttempts(page, len(rows), is_all, None, sorted_since=None if is_all else first)
 
     async def _count(self, plan: SearchPlan) -> tuple[int, bool]:
-        if is_quickly_counted(plan.query):
+        if can_count_without_texts(plan.query):
             if plan.asked.first >= plan.asked.end:
                 return 0, True
             parameters = BoundValues()
@@ -259,7 +259,7 @@ def is_found_by_index(query: AttemptQuery) -> bool:
     )
 
 
-def is_quickly_counted(query: AttemptQuery) -> bool:
+def can_count_without_texts(query: AttemptQuery) -> bool:
     """Whether all attempts can be compared without reading texts."""
     return all(_is_quickly_compared(leaf) for one in query.required for leaf in leaves(one))
 

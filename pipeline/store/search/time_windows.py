@@ -53,7 +53,7 @@ class TimeWindow:
 _EMPTY: Final = TimeWindow(0, 0)
 
 
-def asked_span(whole: TimeWindow, required: Sequence[Filter], cursor: Cursor | None, *, exactly: bool = False) -> TimeWindow:
+def requested_span(whole: TimeWindow, required: Sequence[Filter], cursor: Cursor | None, *, exactly: bool = False) -> TimeWindow:
     """The part of the history that a search can match. It may be empty (``end`` not after ``first``).
 
     Its ends lie within ``whole``; if it extends as far as ``whole``, it is open. ``exactly``: nothing has arrived since ``whole``
@@ -126,7 +126,7 @@ def step(left: TimeWindow, width: int, *, descending: bool) -> tuple[TimeWindow,
     return replace(left, end=end, open_end=left.open_end and end == left.end), replace(left, first=end, open_start=False)
 
 
-def windows_of_columns(
+def windows_without_bodies(
     left: TimeWindow, width: int, progress: WindowProgress, *, is_one: bool, descending: bool
 ) -> Iterator[TimeWindow]:
     """A few windows, for a search that reads no bodies: each is one query, which reads from its end until it has enough.

@@ -12,7 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from pipeline.ops.logs import logger
-from pipeline.store.erase import PersonTraces, Subject
+from pipeline.store.erase import PersonData, Subject
 from pipeline.store.errors import StoreBudgetError, StoreRejectedError, StoreUnavailableError
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.errors import ApiError, InvalidError
@@ -117,7 +117,7 @@ def _kind(subject: Subject) -> str:
     return "e-mail address" if subject.email else "order number"
 
 
-def _counts(found: PersonTraces) -> dict[str, object]:
+def _counts(found: PersonData) -> dict[str, object]:
     return {
         "events": len(found.events),
         "attempts": len(found.attempts),
@@ -126,11 +126,11 @@ def _counts(found: PersonTraces) -> dict[str, object]:
     }
 
 
-def _in_words(found: PersonTraces) -> str:
+def _in_words(found: PersonData) -> str:
     return f"{len(found.events)} events, {len(found.attempts)} attempts, {len(found.dead_letters)} dead letters"
 
 
-async def _until_done(api: ErasureServices, found: PersonTraces) -> None:
+async def _until_done(api: ErasureServices, found: PersonData) -> None:
     try:
         async with asyncio.timeout(api.erasure_timeout_seconds):
             while True:

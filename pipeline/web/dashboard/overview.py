@@ -46,7 +46,7 @@ def overview_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         hour, days, letters = await asyncio.gather(
             figures(api, api.reports.overview(now)),
             figures(api, api.reports.endpoint_days(now)),
-            figures(api, api.reports.dead_letters_left()),
+            figures(api, api.reports.count_unrepaired_dead_letters()),
         )
         endpoints = [EndpointAnswer(**endpoint_values(api, one)) for one in api.registry.all()]
         rows = endpoint_rows(endpoints, days.found, now, api.events.types)

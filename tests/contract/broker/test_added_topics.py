@@ -89,10 +89,10 @@ async def test_all_of_an_added_topic_is_read_once_by_two_processes(kafka: RealBa
         await asyncio.to_thread(write, first, "a")
         await _until(lambda: len(began) == 40)
         await asyncio.to_thread(write, second, "before")
-        one.read_also([second])
+        one.add_topics([second])
         await asyncio.to_thread(write, second, "between")
         await asyncio.sleep(0.3)  # either order is right: the other one learns of it while the first one joins, or later
-        other.read_also([second])
+        other.add_topics([second])
         await asyncio.to_thread(write, first, "b")
         await asyncio.to_thread(write, second, "after")
         await _until(lambda: len(began) == 200)
@@ -141,7 +141,7 @@ async def _process(
 
     options = ConsumerOptions(group=group, topics=[topic], max_outstanding=100, max_outstanding_bytes=1024 * 1024)
     consumer = GroupConsumer(broker, options, on_records=begin)
-    consumer.read_also(also)
+    consumer.add_topics(also)
     await consumer.start()
     try:
         yield consumer

@@ -52,7 +52,7 @@ def test_what_is_held_and_under_way_stays_so_and_the_topic_is_read_from_its_begi
     turns(cluster, process, finish=False)
     epochs = {partition: process.consumer._assignment.epoch(partition) for partition in held(process)}
     assert len(process.under_way) == 6
-    process.consumer.read_also([ADDED])
+    process.consumer.add_topics([ADDED])
     turns(cluster, process)
     assert {partition: process.consumer._assignment.epoch(partition) for partition in epochs} == epochs, "no epoch has ended"
     assert {partition.topic for partition in held(process)} == {TOPIC, ADDED}
@@ -68,10 +68,10 @@ def test_who_does_not_know_the_topic_yet_is_given_none_of_it(cluster: Cluster) -
     knowing, unknowing = Process(cluster, ledger), Process(cluster, ledger)
     turns(cluster, knowing, unknowing)
     write(cluster, ledger, ADDED)
-    knowing.consumer.read_also([ADDED])
+    knowing.consumer.add_topics([ADDED])
     turns(cluster, knowing, unknowing, count=20)
     assert {partition for partition in held(knowing) if partition.topic == ADDED} == set(cluster.partitions_of(ADDED))
-    unknowing.consumer.read_also([ADDED])
+    unknowing.consumer.add_topics([ADDED])
     write(cluster, ledger, ADDED)
     turns(cluster, knowing, unknowing, count=20)
     assert held(knowing) | held(unknowing) == {*cluster.partitions_of(TOPIC), *cluster.partitions_of(ADDED)}
@@ -88,7 +88,7 @@ def test_after_a_kill_between_the_news_and_the_join_the_topic_is_read_all_the_sa
     killed.broker.faults.is_frozen = True
     write(cluster, ledger, ADDED)
     back = Process(cluster, ledger, slot)
-    back.consumer.read_also([ADDED])  # it has read of it before it joins
+    back.consumer.add_topics([ADDED])  # it has read of it before it joins
     turns(cluster, back, count=20)
     if slot is not None:
         assert ADDED not in {partition.topic for partition in held(back)}, "this is what has to be found out"
@@ -107,7 +107,7 @@ def test_after_a_kill_between_the_news_and_the_join_the_topic_is_read_all_the_sa
 def test_a_member_that_lost_its_membership_joins_with_all_topics(cluster: Cluster) -> None:
     ledger = Ledger()
     process = Process(cluster, ledger)
-    process.consumer.read_also([ADDED])
+    process.consumer.add_topics([ADDED])
     turns(cluster, process)
     process.broker.faults.is_frozen = True
     cluster.virtual.advance(SESSION + 1)
@@ -136,17 +136,17 @@ def test_nothing_is_lost_whatever_dies_whenever(seed: int) -> None:
                 slot = chance.choice("ab")
                 processes[slot].broker.faults.is_frozen = True
                 processes[slot] = Process(cluster, ledger, slot)
-                processes[slot].consumer.read_also([topic for topic in topics[1:] if chance.random() < 0.8])
+                processes[slot].consumer.add_topics([topic for topic in topics[1:] if chance.random() < 0.8])
             case 2:
                 cluster.virtual.advance(chance.choice((1.0, SESSION + 1)))
             case 3:
-                chance.choice(list(processes.values())).consumer.read_also(topics[1:])
+                chance.choice(list(processes.values())).consumer.add_topics(topics[1:])
             case 4 | 5:
                 write(cluster, ledger, chance.choice(topics), 3)
             case _:
                 turns(cluster, *processes.values(), count=2, finish=chance.random() < 0.7)
     for process in processes.values():
-        process.consumer.read_also(topics[1:])
+        process.consumer.add_topics(topics[1:])
     for _ in range(6):
         turns(cluster, *processes.values(), count=10)
         for process in processes.values():

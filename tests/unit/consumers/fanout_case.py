@@ -9,10 +9,10 @@ from consumers.fanout import FanOut
 from pipeline.broker.api import Record
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.trace import TraceContext
+from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.delivery import Delivery
 from pipeline.delivery.delivery_service import DeliveryService
-from pipeline.delivery.hop_services import HopServices
 from pipeline.delivery.publisher import DeliveryPublisher
 from pipeline.delivery.records import delivery_record
 from pipeline.endpoints.operational_endpoint import operational_endpoint
@@ -66,7 +66,7 @@ class Scene:
         self.fan_out = FanOut(
             settings,
             MemoryBroker(),
-            HopServices(
+            ConsumerServices(
                 registry=self.registry,
                 service=cast("DeliveryService", self.delivery_service),
                 producer=self.producer,

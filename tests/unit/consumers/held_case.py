@@ -17,10 +17,10 @@ from pipeline.broker.api import Partition, Position, Record
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.producer import Producer
 from pipeline.broker.seeking_consumer import FetchedPage, SeekingConsumer
+from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.delivery import DiscardedDelivery
 from pipeline.delivery.delivery_service import DeliveryService
-from pipeline.delivery.hop_services import HopServices
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
@@ -193,7 +193,7 @@ class World:
         held = HeldDeliveries(
             SETTINGS,
             MemoryBroker(),
-            HopServices(
+            ConsumerServices(
                 registry=self.registry,
                 service=cast("DeliveryService", RecordingDeliveryService(self.kafka)),
                 producer=self.kafka,

@@ -117,8 +117,8 @@ def test_both_kinds_of_topics_are_read() -> None:
 
 def test_topics_that_are_added_are_read_and_counted_from_zero() -> None:
     fan_out = Scene(settings=SETTINGS).fan_out
-    fan_out.read_also(["oms.refunds"])
-    fan_out.read_also(["oms.refunds"])
+    fan_out.add_topics(["oms.refunds"])
+    fan_out.add_topics(["oms.refunds"])
     assert fan_out.worker.consumer.topics == (*SETTINGS.topics.sources, TOPIC, "oms.refunds")
     counted = [sample.labels["topic"] for metric in metrics.DEAD_LETTERS.collect() for sample in metric.samples]
     assert "oms.refunds" in counted

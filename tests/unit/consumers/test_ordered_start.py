@@ -19,9 +19,9 @@ from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.memory.cluster import Cluster
 from pipeline.broker.producer import Producer
+from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.delivery_service import DeliveryService
-from pipeline.delivery.hop_services import HopServices
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
@@ -47,7 +47,7 @@ class Process:
         self.broker = MemoryBroker(self.cluster)
         self.registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT)
         self.producer = Producer(self.broker, WRITTEN)
-        services = HopServices(
+        services = ConsumerServices(
             registry=self.registry,
             service=cast("DeliveryService", None),  # nothing is delivered here
             producer=self.producer,

@@ -16,10 +16,10 @@ from pipeline.broker.api import Record
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.signing import new_secret
 from pipeline.core.trace import TraceContext
+from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.delivery import Delivery, DiscardedDelivery
 from pipeline.delivery.delivery_service import DeliveryService
-from pipeline.delivery.hop_services import HopServices
 from pipeline.delivery.publisher import DeliveryPublisher
 from pipeline.delivery.records import delivery_record
 from pipeline.endpoints.health import HealthTable
@@ -89,7 +89,7 @@ class Scene:
         self.retry = Retry(
             SETTINGS,
             MemoryBroker(),
-            HopServices(
+            ConsumerServices(
                 registry=self.registry,
                 service=cast("DeliveryService", self.delivery_service),
                 producer=self.producer,

@@ -65,9 +65,9 @@ def test_lanes_that_may_not_be_forgotten_are_dropped_from_memory(monkeypatch: py
     monkeypatch.setattr(lane_ledger, "MAX_IDLE", 10)
     keys = list(come_and_go(ledger, range(1, 101), "8/R{}"))
     assert ledger.forgettable(HOUR, 0) == [], "something below them waits"
-    ledger.leave_to_kafka(0.0)
+    ledger.evict_idle(0.0)
     assert all(ledger.forget(key) for key in keys[:1]), "they have not been idle for long"
-    ledger.leave_to_kafka(HOUR)
+    ledger.evict_idle(HOUR)
 
     remembered = [key for key in keys if ledger.forget(key)]
     assert remembered == keys[-10:], "the youngest"
@@ -79,12 +79,12 @@ def test_what_a_lane_had_is_known_until_it_was_met(monkeypatch: pytest.MonkeyPat
     source = Source("oms.orders/0", 1, 1)
     ledger.add(b"8/R1", 8, OffsetBound(1, 1), source)
     successor = LaneLedger({b"8/R1": ledger.finish(b"8/R1", source, 0.0)})
-    successor.leave_to_kafka(HOUR)
+    successor.evict_idle(HOUR)
     successor.add(b"7/R0", 7, OffsetBound(0, 0), None)
-    successor.leave_to_kafka(HOUR)
+    successor.evict_idle(HOUR)
     assert successor.add(b"8/R1", 8, OffsetBound(1, 1), source) is Placement.ENDED
 
-    successor.leave_to_kafka(HOUR)
+    successor.evict_idle(HOUR)
     assert not successor.forget(b"8/R1"), "it was dropped"
 
 
@@ -97,7 +97,7 @@ def test_lanes_of_an_endpoint_whose_records_are_met_again_are_kept(monkeypatch: 
     ledger.add(b"8/R2", 8, OffsetBound(1, 1), None)
     assert ledger.add(b"8/R2", 8, OffsetBound(2, 2), None) is Placement.LATER
     assert ledger.add(b"8/R1", 8, OffsetBound(3, 3), Source("oms.orders/0", 0, 0)) is Placement.LATER
-    ledger.leave_to_kafka(HOUR)
+    ledger.evict_idle(HOUR)
 
     ledger.settle(ledger.finish(b"8/R2", None, 0.0))
     assert ledger.add_again(b"8/R2", 8, OffsetBound(2, 2), None) is Placement.HEAD

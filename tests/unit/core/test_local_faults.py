@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from pipeline.core.exchange import Failure, NoResponse
-from pipeline.core.local_faults import PARKED_IN_DOUBT, Evidence, LocalFault, NotSent, RecentNames, charged
+from pipeline.core.local_faults import PARKED_IN_DOUBT, Evidence, LocalFault, NameHistory, NotSent, charged
 
 OTHERWISE = NoResponse(Failure.DNS, "hooks.example.com: the host name does not resolve.", 3.0)
 
 
 def test_a_name_that_fails_while_another_works_is_at_fault_itself() -> None:
-    witnesses = RecentNames()
+    witnesses = NameHistory()
     witnesses.worked("good.test", 100.0)
     for name in ("a.test", "b.test", "c.test", "d.test"):
         witnesses.failed(name)
@@ -19,7 +19,7 @@ def test_a_name_that_fails_while_another_works_is_at_fault_itself() -> None:
 
 
 def test_what_worked_for_the_name_itself_or_long_ago_is_no_evidence() -> None:
-    witnesses = RecentNames()
+    witnesses = NameHistory()
     witnesses.worked("good.test", 100.0)
     witnesses.worked("a.test", 129.0)
     witnesses.failed("a.test")
@@ -27,7 +27,7 @@ def test_what_worked_for_the_name_itself_or_long_ago_is_no_evidence() -> None:
 
 
 def test_several_names_that_fail_are_evidence_against_us_until_one_works() -> None:
-    witnesses = RecentNames()
+    witnesses = NameHistory()
     for name in ("a.test", "a.test", "b.test"):
         witnesses.failed(name)
     assert witnesses.evidence("a.test", 0.0) is Evidence.NONE
@@ -38,7 +38,7 @@ def test_several_names_that_fail_are_evidence_against_us_until_one_works() -> No
 
 
 def test_the_latest_names_come_first_and_old_ones_are_forgotten() -> None:
-    witnesses = RecentNames()
+    witnesses = NameHistory()
     for number in range(1000):
         witnesses.worked(f"{number}.test", float(number))
     assert witnesses.latest(2) == ["999.test", "998.test"]

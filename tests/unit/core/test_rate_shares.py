@@ -13,9 +13,9 @@ from pipeline.core.rate_shares import (
     GRACE_SECONDS,
     IDLE_SECONDS,
     LOST_SECONDS,
+    NEWCOMER_SHARE,
     TELL_SECONDS,
-    UNHEARD,
-    UNSURE,
+    UNCONFIRMED_SHARE,
     RateShares,
 )
 
@@ -200,8 +200,8 @@ def test_nothing_of_a_rate_is_taken_for_granted_before_the_own_word_is_back() ->
 
     assert shares.share(7, 0.0) == ALONE
     assert shares.tell(0.0) == (7,)
-    assert shares.share(7, ALONE_SECONDS) == UNHEARD
-    assert shares.share(7, 5.0) == UNHEARD, "Kafka is away, perhaps, and so are the others' words"
+    assert shares.share(7, ALONE_SECONDS) == UNCONFIRMED_SHARE
+    assert shares.share(7, 5.0) == UNCONFIRMED_SHARE, "Kafka is away, perhaps, and so are the others' words"
     shares.hear("me", (7,), 5.0)
     assert shares.share(7, 5.0) == 1.0
 
@@ -210,11 +210,11 @@ def test_who_comes_later_lets_the_others_read_of_it_first() -> None:
     shares = RateShares("me")
     shares.hear("other", (7, 8), 9.0)
     shares.hear("third", (8,), 9.0)
-    assert shares.share(7, 10.0) == UNHEARD
+    assert shares.share(7, 10.0) == UNCONFIRMED_SHARE
     shares.tell(10.0)
     shares.hear("me", (7,), 10.0)
 
-    assert shares.share(7, 10.0 + GRACE_SECONDS - 0.1) == UNSURE
+    assert shares.share(7, 10.0 + GRACE_SECONDS - 0.1) == NEWCOMER_SHARE
     assert shares.share(7, 10.0 + GRACE_SECONDS) == 0.5
 
 

@@ -39,7 +39,7 @@ def test_the_rate_stays_while_nothing_waits() -> None:
 def test_what_waits_keeps_it_growing_up_to_four_times_what_the_endpoint_has_shown() -> None:
     ramp = RecoveryRamp(LIMITS, 0.0)
     for _ in range(5000):
-        ramp.put_off(1.0)
+        ramp.postpone(1.0)
 
     assert ramp.arrive(1.0, 60.0) == 40.0
     assert ramp.arrive(1.0, 120.0) == 40.0
@@ -76,7 +76,7 @@ def test_four_processes_together_have_the_rate_of_one() -> None:
 @given(st.integers(1, 300), st.floats(0.01, 1.0))
 def test_what_finds_no_place_comes_back_when_those_before_it_are_expected_to_be_through(waiting: int, share: float) -> None:
     ramp = RecoveryRamp(LIMITS, 0.0)
-    turns = [ramp.put_off(share) for _ in range(waiting)]
+    turns = [ramp.postpone(share) for _ in range(waiting)]
 
     assert turns == sorted(turns)
     assert 0 < turns[-1] <= waiting / (LIMITS.start_per_second * share)
@@ -85,7 +85,7 @@ def test_what_finds_no_place_comes_back_when_those_before_it_are_expected_to_be_
 def test_fifty_thousand_that_wait_are_expected_to_be_through_in_a_minute_and_a_half() -> None:
     ramp = RecoveryRamp(LIMITS, 0.0)
     for _ in range(50_000):
-        last = ramp.put_off(1.0)
+        last = ramp.postpone(1.0)
 
     assert 80 < last < 90
 

@@ -35,7 +35,7 @@ from tests.unit.sample_events import META, NOW, endpoint_record
 
 VAULT = Vault(Vault.new_key())
 SECRET, OLD_SECRET = new_secret(), new_secret()
-TELL_EVERY_SECONDS = 0.05
+MIN_REPORT_SECONDS = 0.05
 LIMITS = CircuitLimits(failures=100, open_seconds=5, max_open_seconds=60)
 DELAYS = tuple(timedelta(seconds=seconds) for seconds in (5, 60, 600, 3600, 21600))
 TOPICS = Topics(DELAYS, "t.")
@@ -83,8 +83,8 @@ class Scene:
         width: int = 10,
         limits: CircuitLimits = LIMITS,
         longest_wait: float = 0.01,
-        most_waiting: int = 100,
-        tell_every_seconds: float = TELL_EVERY_SECONDS,
+        max_waiting: int = 100,
+        tell_every_seconds: float = MIN_REPORT_SECONDS,
     ) -> None:
         self.sender = FakeSender()
         self.producer = FakeProducer(hold=hold)
@@ -104,7 +104,7 @@ class Scene:
             sender=cast("Sender", self.sender),
             admission=Admission(
                 self.limiter,
-                AdmissionLimits(limits, longest_wait, most_waiting),
+                AdmissionLimits(limits, longest_wait, max_waiting),
                 on_change=self.watch.circuit_changed,
                 clock=lambda: self.seconds,
             ),

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from pipeline.core.exchange import Exchange, Failure, NoResponse, Request, Response
 from pipeline.core.fair_share import FairShare, ShareLimits
 from pipeline.core.local_faults import LocalFault, NotSent
-from pipeline.core.token_answer import TokenAnswerError, TokenQuestion, granted
+from pipeline.core.token_response import TokenAnswerError, TokenRequest, granted
 from pipeline.delivery.access_tokens import AccessTokens
 from pipeline.endpoints.endpoint import open_endpoint
 from pipeline.sender.client import Sender
@@ -25,7 +25,7 @@ from tests.unit.delivery.delivery_case import SECRET, VAULT, Scene, answer
 from tests.unit.sample_events import endpoint_record
 
 TOKEN_URL = "https://login.example.com/token"
-QUESTION = TokenQuestion(TOKEN_URL, "oms", "s3cret-of-ours", ("webhooks", "orders"))
+QUESTION = TokenRequest(TOKEN_URL, "oms", "s3cret-of-ours", ("webhooks", "orders"))
 RECORD = endpoint_record(secrets=(SealedSecret(sealed=VAULT.seal(SECRET)),))
 AUTHENTICATION = AuthenticationRecord(
     type="oauth2_client_credentials", sealed_secret=VAULT.seal("s3cret-of-ours"), token_url=TOKEN_URL, client_id="oms"
@@ -34,7 +34,7 @@ ENDPOINT = open_endpoint(replace(RECORD, authentication=AUTHENTICATION), VAULT)
 REQUEST = Request(ENDPOINT.target_url, {"webhook-id": "evt_1"}, b"{}")
 
 
-def token_answer(token: str = "access-token-1", **more: Any) -> Response:
+def token_response(token: str = "access-token-1", **more: Any) -> Response:
     document = {"access_token": token, "token_type": "Bearer", "expires_in": 3600} | more
     return answer(200, body=json.dumps(document).encode())
 
@@ -60,12 +60,12 @@ class Provider:
             self.asked.append(request)
             self.is_asked.set()
             await self.before_token.wait()
-            return self.answer or token_answer(f"access-token-{len(self.asked)}")
+            return self.answer or token_response(f"access-token-{len(self.asked)}")
         token = request.headers["authorization"].removeprefix("Bearer ")
         self.delivered.append(token)
         return self.receive(token)
 
-    async def deliver(self, question: TokenQuestion = QUESTION) -> Exchange | NotSent:
+    async def deliver(self, question: TokenRequest = QUESTION) -> Exchange | NotSent:
         return await self.tokens.post(ENDPOINT, question, REQUEST)
 
 
@@ -111,10 +111,10 @@ async def test_the_form_and_the_header() -> None:
     assert parse_qs(asked.body.decode()) == {"grant_type": ["client_credentials"], "scope": ["webhooks orders"]}
     assert base64.b64decode(asked.headers["authorization"].removeprefix("Basic ")) == b"oms:s3cret-of-ours"
     # RFC 6749, 2.3.1: both are encoded as in a form.
-    odd = TokenQuestion(TOKEN_URL, "a:b", "c d%", audience="https://api.example.com")
+    odd = TokenRequest(TOKEN_URL, "a:b", "c d%", audience="https://api.example.com")
     assert base64.b64decode(odd.request().headers["authorization"].removeprefix("Basic ")) == b"a%3Ab:c%20d%25"
     assert parse_qs(odd.request().body.decode())["audience"] == ["https://api.example.com"]
-    in_form = TokenQuestion(TOKEN_URL, "a:b", "c d%", is_in_form=True).request()
+    in_form = TokenRequest(TOKEN_URL, "a:b", "c d%", is_in_form=True).request()
     assert "authorization" not in in_form.headers
     assert parse_qs(in_form.body.decode())["client_secret"] == ["c d%"]
 
@@ -187,7 +187,7 @@ async def test_many_that_meet_a_401_renew_it_together() -> None:
 async def test_another_question_has_another_token() -> None:
     provider = Provider()
     await provider.deliver()
-    await provider.deliver(TokenQuestion(TOKEN_URL, "oms", "another-s3cret"))
+    await provider.deliver(TokenRequest(TOKEN_URL, "oms", "another-s3cret"))
     assert provider.delivered == ["access-token-1", "access-token-2"]
     provider.tokens.forget(ENDPOINT.id)
     await provider.deliver()
@@ -214,9 +214,9 @@ async def test_the_token_is_cut_out_of_what_the_receiver_answers() -> None:
         (answer(200, body=b"<html>"), "other than a JSON object"),
         (answer(200, body=b"[" * 100_000), "other than a JSON object"),
         (answer(200, body=b'{"token_type": "Bearer"}'), "without a usable access_token"),
-        (token_answer("a\r\nb: c"), "without a usable access_token"),
-        (token_answer("x" * 9000), "without a usable access_token"),
-        (token_answer(token_type="mac"), "another type than Bearer"),
+        (token_response("a\r\nb: c"), "without a usable access_token"),
+        (token_response("x" * 9000), "without a usable access_token"),
+        (token_response(token_type="mac"), "another type than Bearer"),
         (Response(200, (), b"{", body_truncated=True, duration_ms=1.0, first_byte_ms=1.0), "too large"),
         (NoResponse(Failure.CONNECTION_REFUSED, "login.example.com: refused, s3cret-of-ours.", 5.0), "no usable answer. login"),
     ],
@@ -258,7 +258,7 @@ async def test_a_fault_of_ours_stays_ours() -> None:
     ],
 )
 def test_how_long_a_token_is_valid(expires_in: object, lifetime: float) -> None:
-    assert granted(token_answer(expires_in=expires_in)).lifetime == lifetime
+    assert granted(token_response(expires_in=expires_in)).lifetime == lifetime
 
 
 def test_a_token_without_a_type_is_taken() -> None:

@@ -240,7 +240,7 @@ async def test_what_exceeds_the_rate_waits_shortly_and_is_parked_then() -> None:
 
 
 async def test_one_endpoint_may_let_wait_a_quarter_of_what_may_wait() -> None:
-    scene = Scene(longest_wait=10.0, most_waiting=8)
+    scene = Scene(longest_wait=10.0, max_waiting=8)
     limit = limited(100)
 
     await asyncio.gather(*(scene.deliver(limit) for _ in range(20)))
@@ -249,7 +249,7 @@ async def test_one_endpoint_may_let_wait_a_quarter_of_what_may_wait() -> None:
 
 
 async def test_there_are_never_more_that_wait_than_may() -> None:
-    scene = Scene(longest_wait=10.0, most_waiting=8)
+    scene = Scene(longest_wait=10.0, max_waiting=8)
     limits = [limited(5) for _ in range(20)]
     for number, limit in enumerate(limits):
         object.__setattr__(limit, "id", 100 + number)

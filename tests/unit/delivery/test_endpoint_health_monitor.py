@@ -16,7 +16,7 @@ from pipeline.endpoints.endpoint import Endpoint, open_endpoint
 from pipeline.ops import metrics
 from schemas.attempt import Outcome
 from schemas.health import HealthFact
-from tests.unit.delivery.delivery_case import NO_ANSWER, TELL_EVERY_SECONDS, TOPICS, VAULT, Scene, answer, endpoint
+from tests.unit.delivery.delivery_case import MIN_REPORT_SECONDS, NO_ANSWER, TOPICS, VAULT, Scene, answer, endpoint
 from tests.unit.fake_kafka import settle
 from tests.unit.sample_events import NOW
 
@@ -38,7 +38,7 @@ async def attempted(scene: Scene, exchange: Exchange, to: Endpoint | None = None
 
 
 async def quiet_is_over() -> None:
-    await asyncio.sleep(TELL_EVERY_SECONDS * 1.5)
+    await asyncio.sleep(MIN_REPORT_SECONDS * 1.5)
 
 
 # --- since when it fails ---
@@ -82,7 +82,7 @@ async def test_an_endpoint_that_fails_and_works_by_turns_costs_little_and_the_la
         await attempted(scene, answer(500 if turn % 2 == 0 else 200))
     await quiet_is_over()
 
-    assert 2 <= len(scene.facts()) <= 2 + (time.monotonic() - started) / TELL_EVERY_SECONDS
+    assert 2 <= len(scene.facts()) <= 2 + (time.monotonic() - started) / MIN_REPORT_SECONDS
     assert scene.facts()[-1].since is None
 
 

@@ -152,24 +152,24 @@ def opened(circuit: Circuit, now: float) -> None:
 def test_good_news_that_was_in_vain_is_not_tried_again_while_the_circuit_is_open() -> None:
     circuit = Circuit(LIMITS)
     opened(circuit, 0.0)
-    circuit.hear_closed(1.0)
+    circuit.remote_closed(1.0)
     probe = circuit.start(1.0)
     assert probe is not None
     circuit.end(probe, HealthSign.FAILED, 1.0)
 
-    circuit.hear_closed(2.0)
+    circuit.remote_closed(2.0)
     assert circuit.start(2.0) is None
     probe = circuit.start(11.5)
     assert probe is not None, "by its own time"
     circuit.end(probe, HealthSign.FAILED, 11.5)
-    circuit.hear_closed(12.0)
+    circuit.remote_closed(12.0)
     assert circuit.start(12.0) is not None
 
 
 @pytest.mark.parametrize("seconds", [0.0, 60.0, 1e12])
 def test_a_circuit_that_was_heard_of_is_open_as_long_as_the_others_when_the_probe_fails(seconds: float) -> None:
     circuit = Circuit(LIMITS)
-    circuit.hear_open(seconds, 0.0)
+    circuit.remote_opened(seconds, 0.0)
     probe = circuit.start(0.0)
     assert probe is not None
     circuit.end(probe, HealthSign.FAILED, 0.0)

@@ -33,7 +33,7 @@ def published(data: object) -> Published:
 )
 def test_an_event_is_checked_by_the_schema_of_its_version(data: object, version: int) -> None:
     event = READER.read(published(data), "oms.orders")
-    question = VERSIONED.version_question("refund_issued", event.payload)
+    question = VERSIONED.version_getter("refund_issued", event.payload)
     assert question is not None
     assert question() == version
 
@@ -62,12 +62,12 @@ def test_an_endpoint_gets_the_version_that_it_pins_and_without_a_pin_every_one()
         index.add(one)
 
     def got(payload: object) -> list[int]:
-        seen = MatchInput("refund_issued", lambda: payload, version=VERSIONED.version_question("refund_issued", lambda: payload))
+        seen = MatchInput("refund_issued", lambda: payload, version=VERSIONED.version_getter("refund_issued", lambda: payload))
         return [one.id for one in index.matching(seen)]
 
     assert got({"total": "1"}) == [0, 1, 4]
     assert got({"v": 2, "amount": 1}) == [0, 2, 4]
-    assert VERSIONED.version_question("order_completed", dict) is None, "what has one version is not asked"
+    assert VERSIONED.version_getter("order_completed", dict) is None, "what has one version is not asked"
 
 
 def test_pins_are_checked() -> None:

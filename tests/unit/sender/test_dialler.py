@@ -131,10 +131,10 @@ def hang(*_, **__):
 
 socket.getaddrinfo = hang
 
-from pipeline.sender.dialler import resolve_apart, resolve_host
+from pipeline.sender.dialler import resolve_in_probe_thread, resolve_host
 
 async def ask():
-    asked = [asyncio.ensure_future(resolve(f"{number}.example")) for number in range(50) for resolve in (resolve_host, resolve_apart)]
+    asked = [asyncio.ensure_future(resolve(f"{number}.example")) for number in range(50) for resolve in (resolve_host, resolve_in_probe_thread)]
     await asyncio.get_running_loop().run_in_executor(None, hanging.wait)
     for one in asked:
         one.cancel()

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core.egress_proxy import EgressProxy, ProxyFault
 from pipeline.core.exchange import Request
-from pipeline.core.local_faults import RecentNames
+from pipeline.core.local_faults import NameHistory
 from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.client import Sender
 from pipeline.sender.dialler import Lookups
@@ -33,7 +33,7 @@ async def test_a_resolver_that_cannot_be_checked_leaves_a_doubt() -> None:
 @pytest.mark.parametrize("fault", [ProxyFault.SILENT, ProxyFault.NO_TARGET])
 async def test_an_egress_proxy_that_cannot_be_checked_leaves_a_doubt(fault: ProxyFault) -> None:
     tunnels = Tunnels(EgressProxy("proxy.invalid", 3128), AddressGuard(), without_threads, 1.0)
-    assert await ProxyWatch(RecentNames(), "example.com").blame(tunnels, fault, "hooks.example.com") is FaultOwner.IN_DOUBT
+    assert await ProxyWatch(NameHistory(), "example.com").blame(tunnels, fault, "hooks.example.com") is FaultOwner.IN_DOUBT
 
 
 async def test_a_sender_that_is_closed_leaves_no_check_behind() -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pipeline.store.cluster import on_cluster, render, render_everywhere, storage_table
-from pipeline.store.migrate import shipped_migrations
+from pipeline.store.migrate import bundled_migrations
 from pipeline.store.rows import COLUMNS
 
 TABLE = """\
@@ -51,7 +51,7 @@ def rendered(sql: str) -> tuple[str, ...]:
 
 
 def test_a_single_server_gets_the_files_as_they_are() -> None:
-    for sql in shipped_migrations().values():
+    for sql in bundled_migrations().values():
         assert render(sql, "", "webhooks") == (sql,)
     assert (storage_table("things", ""), on_cluster(""), render_everywhere(TABLE, "")) == ("things", "", TABLE)
 
@@ -126,7 +126,7 @@ def test_a_form_that_is_not_known_is_refused(sql: str) -> None:
 
 def test_every_shipped_migration_is_for_the_whole_cluster_and_replicated() -> None:
     created = set()
-    for name, sql in shipped_migrations().items():
+    for name, sql in bundled_migrations().items():
         for statement in rendered(sql):
             assert "ON CLUSTER 'shop'" in statement, name
             assert not re.search(r"ENGINE = (?!Replicated|Distributed)", statement), name

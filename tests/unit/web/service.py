@@ -33,7 +33,7 @@ from pipeline.ops.health import Health
 from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.client import Sender
 from pipeline.sender.concurrency_limiter import ConcurrencyLimiter
-from pipeline.store.erase import Eraser, PersonTraces, Subject
+from pipeline.store.erase import Eraser, PersonData, Subject
 from pipeline.store.errors import StoreRejectedError
 from pipeline.store.reports import timeline
 from pipeline.store.reports.endpoint_days import EndpointDay
@@ -282,7 +282,7 @@ class Reported(Reports):
         found = [one.summary for one in known if repaired in (None, one.summary.repaired is not None)]
         return ResultPage(tuple(found), len(found), page, per_page)
 
-    async def dead_letters_left(self) -> int:
+    async def count_unrepaired_dead_letters(self) -> int:
         return (await self.dead_letters(1, 1, repaired=False)).total_count
 
     async def dead_letter(self, identifier: int) -> DeadLetterDetail | None:
@@ -334,21 +334,21 @@ class Erasing(Eraser):
 
     def __init__(self) -> None:
         self.asked: list[Subject] = []
-        self.found: list[PersonTraces] = []
-        self.started: list[PersonTraces] = []
+        self.found: list[PersonData] = []
+        self.started: list[PersonData] = []
         self.looks = 0
         self.error: Exception | None = None
 
-    async def find(self, subject: Subject) -> PersonTraces:
+    async def find(self, subject: Subject) -> PersonData:
         if self.error:
             raise self.error
         self.asked.append(subject)
-        return self.found.pop(0) if self.found else PersonTraces()
+        return self.found.pop(0) if self.found else PersonData()
 
-    async def start(self, traces: PersonTraces) -> None:
+    async def start(self, traces: PersonData) -> None:
         self.started.append(traces)
 
-    async def left(self, traces: PersonTraces) -> int:
+    async def left(self, traces: PersonData) -> int:
         self.looks = max(0, self.looks - 1)
         return self.looks
 

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.core.csv_cells import cell
 from pipeline.core.search import Cursor
+from pipeline.core.spreadsheet_cells import cell
 from pipeline.store.errors import StoreUnavailableError
 from pipeline.store.search.queries import AttemptPage
 from schemas.api_key import Access

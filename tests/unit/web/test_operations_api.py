@@ -10,7 +10,7 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 from pipeline.store.errors import StoreBudgetError, StoreUnavailableError
-from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary, EndpointStats, HourBucket, LastFailure
+from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary, EndpointStats, IntervalCounts, LastFailure
 from pipeline.web.api.table import api_routes
 from pipeline.web.services import Api
 from schemas.audit import AuditAction
@@ -25,7 +25,7 @@ async def test_the_last_day_of_an_endpoint(service: Service) -> None:
     await service.create()
     hour = timedelta(hours=1)
     service.reports.stats = EndpointStats(
-        buckets=(HourBucket(NOW - hour, 3, 1), HourBucket(NOW, 0, 0)),
+        buckets=(IntervalCounts(NOW - hour, 3, 1), IntervalCounts(NOW, 0, 0)),
         discarded=2,
         duration_ms=(1.0, 2.5, 3.00049),
         last_failure=LastFailure(11, NOW, None, "timeout", "No answer."),

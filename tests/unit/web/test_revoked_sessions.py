@@ -9,7 +9,7 @@ import pytest
 from pipeline.broker.api import Record
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.web.errors import StartingError
-from pipeline.web.revoked_sessions import MAX_OF_A_KEY, SESSION_TIME, EndedSessions
+from pipeline.web.revoked_sessions import MAX_PER_KEY, SESSION_TIME, EndedSessions
 from schemas.codec import to_json
 from schemas.session import EndedSession
 from tests.unit.fake_kafka import record
@@ -73,11 +73,11 @@ def test_what_would_be_over_is_forgotten() -> None:
 
 def test_who_logs_in_and_out_without_a_pause_takes_up_no_more_memory_and_harms_no_other_key() -> None:
     scene = Scene()
-    for number in range(5 * MAX_OF_A_KEY):
+    for number in range(5 * MAX_PER_KEY):
         scene.read(ended(f"session {number}", UNTIL + timedelta(seconds=number)))
     scene.read(ended("of another key", key_id="other"))
-    assert sum(map(len, scene.ended._ended.values())) <= MAX_OF_A_KEY + 1
-    for number in range(5 * MAX_OF_A_KEY):
+    assert sum(map(len, scene.ended._ended.values())) <= MAX_PER_KEY + 1
+    for number in range(5 * MAX_PER_KEY):
         assert scene.ended.has(f"session {number}", "0a1b2c3d", UNTIL + timedelta(seconds=number))
     assert not scene.ended.has("younger", "0a1b2c3d", NOW + SESSION_TIME)
     assert not scene.ended.has("another", "other", UNTIL)

@@ -17,7 +17,7 @@ async def test_authentication_is_set_and_taken_away(service: Service, run: Comma
     options = ["--token-url", "http://127.0.0.1/token", "--client-id", "oms", "--scope", "a", "--scope", "b"]
     done = await run("endpoints", "authentication", "1", "--auth", "oauth2_client_credentials", *options)
     assert done.exit_code == 0, done.output
-    question = open_endpoint(service.kafka.changes[-1], service.vault).token_question
+    question = open_endpoint(service.kafka.changes[-1], service.vault).token_request
     assert question is not None
     assert (question.client_secret, question.scopes) == ("hunter2-client", ("a", "b"))
     shown = (await run("endpoints", "show", "1")).stdout

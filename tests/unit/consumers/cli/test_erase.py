@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.store.erase import PersonTraces, Subject
+from pipeline.store.erase import PersonData, Subject
 from tests.unit.consumers.commands import Command
 from tests.unit.web.service import Service
 
-TRACES = PersonTraces(events=("evt_1", "evt_2"), attempts=(64, 128, 192), dead_letters=(5,), orders=("R1", "R 2"))
+TRACES = PersonData(events=("evt_1", "evt_2"), attempts=(64, 128, 192), dead_letters=(5,), orders=("R1", "R 2"))
 
 
 async def test_it_says_what_would_be_erased_and_erases_it_when_told(service: Service, run: Command) -> None:
@@ -25,7 +25,7 @@ async def test_it_says_what_would_be_erased_and_erases_it_when_told(service: Ser
 
 
 async def test_what_came_meanwhile_is_an_error(service: Service, run: Command) -> None:
-    service.eraser.found = [TRACES, PersonTraces(attempts=(64,))]
+    service.eraser.found = [TRACES, PersonData(attempts=(64,))]
     made = await run("erase", "--order", "R1", "--yes")
     assert made.exit_code != 0
     assert str(made.exception) == "1 rows were recorded in the meantime. Run the same command again."

@@ -11,11 +11,11 @@ from pipeline.store.bound_values import BoundValues
 from pipeline.store.search.time_windows import (
     TimeWindow,
     WindowProgress,
-    asked_span,
     first_width,
     next_width,
+    requested_span,
     step,
-    windows_of_columns,
+    windows_without_bodies,
 )
 
 YEAR = TimeWindow(0, 365 * 86_400_000)
@@ -74,25 +74,25 @@ def _made(predicate: Predicate, milliseconds: int) -> Condition:
 def test_what_came_since_the_store_was_looked_at_is_within_the_windows_at_its_ends(
     asked: list[Condition], span: TimeWindow
 ) -> None:
-    assert asked_span(TimeWindow(1000, 2000), asked, None) == span
+    assert requested_span(TimeWindow(1000, 2000), asked, None) == span
 
 
 def test_exactly_nothing_lies_outside_of_what_is_stored() -> None:
     whole = TimeWindow(1000, 2000)
     for outside in (_made(Predicate.GTEQ, 5000), _made(Predicate.LT, 500)):
-        assert asked_span(whole, [outside], None, exactly=True) == TimeWindow(0, 0)
-    assert asked_span(TimeWindow(0, 0), [], None) == TimeWindow(0, 0)
+        assert requested_span(whole, [outside], None, exactly=True) == TimeWindow(0, 0)
+    assert requested_span(TimeWindow(0, 0), [], None) == TimeWindow(0, 0)
 
 
 @pytest.mark.parametrize("descending", [True, False])
 def test_a_search_of_columns_looks_twice_at_most_and_only_the_outermost_ends_are_open(descending: bool) -> None:
     span = TimeWindow(0, 1000, open_start=True, open_end=True)
-    seen = list(windows_of_columns(span, 100, WindowProgress(26), is_one=False, descending=descending))
+    seen = list(windows_without_bodies(span, 100, WindowProgress(26), is_one=False, descending=descending))
     newest, rest = TimeWindow(900, 1000, open_end=True), TimeWindow(0, 900, open_start=True)
     oldest, later = TimeWindow(0, 100, open_start=True), TimeWindow(100, 1000, open_end=True)
     assert seen == ([newest, rest] if descending else [oldest, later])
-    assert list(windows_of_columns(span, 100, WindowProgress(26), is_one=True, descending=descending)) == [span]
-    assert list(windows_of_columns(span, 800, WindowProgress(26), is_one=False, descending=descending)) == [span]
+    assert list(windows_without_bodies(span, 100, WindowProgress(26), is_one=True, descending=descending)) == [span]
+    assert list(windows_without_bodies(span, 800, WindowProgress(26), is_one=False, descending=descending)) == [span]
 
 
 def test_an_open_window_bounds_nothing() -> None:

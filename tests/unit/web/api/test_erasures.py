@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.store.erase import PersonTraces, Subject
+from pipeline.store.erase import PersonData, Subject
 from pipeline.store.errors import StoreBudgetError, StoreRejectedError, StoreUnavailableError
 from schemas.audit import AuditAction
 from tests.unit.web.endpoint_requests import INVALID, request
@@ -14,7 +14,7 @@ from tests.unit.web.service import Service
 
 ERASURES = "/api/webhook/erasures"
 PREVIEW = f"{ERASURES}/preview"
-TRACES = PersonTraces(events=("evt_1", "evt_2"), attempts=(64, 128, 192), dead_letters=(5,), orders=("R1", "R2"))
+TRACES = PersonData(events=("evt_1", "evt_2"), attempts=(64, 128, 192), dead_letters=(5,), orders=("R1", "R2"))
 COUNTS = {"events": 2, "attempts": 3, "dead_letters": 1, "orders": ["R1", "R2"]}
 NOTHING = {"events": 0, "attempts": 0, "dead_letters": 0, "orders": []}
 
@@ -56,7 +56,7 @@ async def test_an_erasure_is_on_record_without_whom_it_concerns(service: Service
 
 
 async def test_what_came_meanwhile_is_said(service: Service) -> None:
-    late = PersonTraces(attempts=(256,), orders=("R1",))
+    late = PersonData(attempts=(256,), orders=("R1",))
     service.eraser.found = [TRACES, late]
     _, body = await request(service, "POST", ERASURES, **of(order_number="R1"))
     assert body["left"] == {"events": 0, "attempts": 1, "dead_letters": 0, "orders": ["R1"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from pipeline.store.errors import StoreUnavailableError
-from pipeline.store.reports.recent import EndpointStats, HourBucket, LastFailure
+from pipeline.store.reports.recent import EndpointStats, IntervalCounts, LastFailure
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 from schemas.health import HealthFact, HealthRecord
@@ -24,7 +24,7 @@ async def test_health_and_settings(service: Service, admin: Visitor) -> None:
         max_per_second=1200,
     )
     failure = LastFailure(77, NOW - timedelta(minutes=5), 503, None, "The endpoint answered 503.")
-    buckets = tuple(HourBucket(NOW - (24 - number) * HOUR, 10, 1 if number == 3 else 0) for number in range(24))
+    buckets = tuple(IntervalCounts(NOW - (24 - number) * HOUR, 10, 1 if number == 3 else 0) for number in range(24))
     service.reports.stats = EndpointStats(buckets, 2, (12.4, 90.0, 1500.0), failure)
 
     seen = await admin.go(f"/webhooks/endpoints/{identifier}")

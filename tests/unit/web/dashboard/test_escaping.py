@@ -8,7 +8,7 @@ from datetime import timedelta
 from pipeline.store.errors import StoreUnavailableError
 from pipeline.store.reports.endpoint_days import EndpointDay, LastFailure
 from pipeline.store.reports.pipeline_overview import WaitingDelivery
-from pipeline.store.reports.recent import EndpointStats, HourBucket
+from pipeline.store.reports.recent import EndpointStats, IntervalCounts
 from schemas.api_key import Access
 from schemas.health import HealthFact, HealthRecord
 from tests.unit.web.dashboard.visitor import Visitor
@@ -31,7 +31,7 @@ async def test_every_page(service: Service, visitor: Visitor) -> None:
     failure = LastFailure(7, NOW - timedelta(minutes=3), None, EVIL, EVIL)
     service.reports.days = {identifier: EndpointDay([(1, 1)] * 24, failure)}
     service.reports.stats = EndpointStats(
-        (HourBucket(NOW, 1, 1),) * 24, 0, (1.0, 2.0, 3.0), LastFailure(7, NOW - timedelta(minutes=3), None, EVIL, EVIL)
+        (IntervalCounts(NOW, 1, 1),) * 24, 0, (1.0, 2.0, 3.0), LastFailure(7, NOW - timedelta(minutes=3), None, EVIL, EVIL)
     )
     waiting = WaitingDelivery(7, EVIL, EVIL, identifier, NOW, None)
     service.reports.hour = dataclasses.replace(service.reports.hour, waiting=1, oldest_waiting=waiting)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.core.quoted_words import encoded_forms
+from pipeline.core.person_patterns import encoded_forms
 
 
 @pytest.mark.parametrize(

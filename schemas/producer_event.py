@@ -54,7 +54,7 @@ def text_of(raw: msgspec.Raw | None) -> str | None:
         return None
 
 
-def fitting_id(event_id: str, source: str = "") -> str:
+def valid_id(event_id: str, source: str = "") -> str:
     """The id unchanged if receivers can use it; otherwise a digest of it and its source."""
     if _EVENT_ID.fullmatch(event_id) or not event_id:
         return event_id

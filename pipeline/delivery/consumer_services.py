@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HopServices:
+class ConsumerServices:
     """One per hop: ``dead_letters`` are those of the topics that it reads. The hops of a process share everything else."""
 
     registry: Registry
