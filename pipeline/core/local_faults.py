@@ -52,7 +52,7 @@ class NotSentError(Exception):
     """A request was not sent because of our own fault; ``str(error)`` says which."""
 
 
-def charged(sent: Exchange | NotSent, parked: int) -> Exchange | NotSent:
+def with_fault_attributed(sent: Exchange | NotSent, parked: int) -> Exchange | NotSent:
     """The result of a delivery that was parked ``parked`` times. In doubt, the fault is ours until `PARKED_IN_DOUBT`."""
     if isinstance(sent, NotSent) and sent.otherwise is not None and parked >= PARKED_IN_DOUBT:
         return sent.otherwise

@@ -82,7 +82,7 @@ class Admission:
 
     def __init__(
         self,
-        lanes: ConcurrencyLimiter,
+        limiter: ConcurrencyLimiter,
         limits: AdmissionLimits,
         *,
         on_change: CircuitChanged,
@@ -91,7 +91,7 @@ class Admission:
         others: OtherProcesses | None = None,
     ) -> None:
         """``current`` returns an endpoint as it is now: the one in a delivery may be outdated. ``clock``: monotonic seconds."""
-        self._lanes = lanes
+        self._limiter = limiter
         self._limits = limits.circuit
         self._longest_wait = limits.longest_wait
         self._most_waiting = limits.max_waiting
@@ -112,23 +112,23 @@ class Admission:
         # Before any wait: a delivery that must not be sent takes no slot and uses up none of the rate.
         if (refused_for := self._circuit(endpoint).refuses(self._clock())) is not None:
             return _circuit_open(refused_for)
-        place = await self._place(endpoint)
-        if isinstance(place, Refusal):
-            return place
+        slot = await self._slot(endpoint)
+        if isinstance(slot, Refusal):
+            return slot
         circuit = self._circuit(endpoint)  # it may have opened meanwhile
         before, now = circuit.state, self._clock()
         ticket = circuit.start(now)
         if ticket is None:
-            with place:
+            with slot:
                 return _circuit_open(circuit.refuses(now) or 0.0)
         _count_transition(before, circuit.state)
-        return Pass(self, endpoint, place, circuit, ticket)
+        return Pass(self, endpoint, slot, circuit, ticket)
 
     def forget(self, endpoint_id: int) -> None:
         """Forget the circuit and the pace of an endpoint that was deleted, paused or disabled, because nothing is sent to it."""
         self._paces.pop(endpoint_id, None)
         self._ramps.pop(endpoint_id, None)
-        self._lanes.forget(endpoint_id)
+        self._limiter.forget(endpoint_id)
         _, circuit = self._circuits.pop(endpoint_id, (0, None))
         if circuit is not None and circuit.state is not CircuitState.CLOSED:
             metrics.CIRCUITS.labels(circuit.state.value).dec()
@@ -186,7 +186,7 @@ class Admission:
         elif circuit.state is CircuitState.CLOSED and not circuit.is_remote:  # otherwise there is no backlog
             self.begin_ramp(endpoint_id)
 
-    async def _place(self, endpoint: Endpoint) -> ConcurrencySlot | Refusal:
+    async def _slot(self, endpoint: Endpoint) -> ConcurrencySlot | Refusal:
         """A concurrency slot of the endpoint, once its rate allows a request; or why the delivery must be parked."""
         turn: Pace | Refusal | None = None
         if endpoint.record.max_per_second is not None or endpoint.id in self._ramps:
@@ -194,22 +194,22 @@ class Admission:
         if isinstance(turn, Refusal):
             return turn
         if turn is None:
-            return await self._lanes.enter(endpoint.id) or _AT_ITS_BOUND
-        return await self._paced_place(endpoint.id, turn)
+            return await self._limiter.enter(endpoint.id) or _AT_ITS_BOUND
+        return await self._paced_slot(endpoint.id, turn)
 
-    async def _paced_place(self, endpoint_id: int, turn: Pace) -> ConcurrencySlot | Refusal:
+    async def _paced_slot(self, endpoint_id: int, turn: Pace) -> ConcurrencySlot | Refusal:
         """Delayed requests start one after another, not all together, whether they waited here or for a slot."""
         has_begun = False
         try:
-            place = await self._lanes.enter(endpoint_id)
-            if place is None:
+            slot = await self._limiter.enter(endpoint_id)
+            if slot is None:
                 return _AT_ITS_BOUND
             try:
                 has_begun = await turn.begin()
             finally:
                 if not has_begun:
-                    place.__exit__(None, None, None)
-            return place if has_begun else _RATE_LIMITED
+                    slot.__exit__(None, None, None)
+            return slot if has_begun else _RATE_LIMITED
         finally:
             if not has_begun:
                 turn.limit.withdraw()
@@ -308,14 +308,14 @@ class Pace:
 class Pass:
     """Lets one request through, in a ``with`` block."""
 
-    __slots__ = ("_admission", "_circuit", "_endpoint", "_has_ended", "_place", "_ticket")
+    __slots__ = ("_admission", "_circuit", "_endpoint", "_has_ended", "_slot", "_ticket")
 
     def __init__(
-        self, admission: Admission, endpoint: Endpoint, place: ConcurrencySlot, circuit: Circuit, ticket: CircuitPermit
+        self, admission: Admission, endpoint: Endpoint, slot: ConcurrencySlot, circuit: Circuit, ticket: CircuitPermit
     ) -> None:
         self._admission = admission
         self._endpoint = endpoint
-        self._place = place
+        self._slot = slot
         self._circuit = circuit
         self._ticket = ticket
         self._has_ended = False
@@ -325,7 +325,7 @@ class Pass:
 
     def start(self) -> None:
         """The request starts: from now on, time counts against the endpoint."""
-        self._place.start()
+        self._slot.start()
 
     def end(self, exchange: Exchange, at: datetime) -> None:
         """The request has ended. ``at``: when, to interpret a date in Retry-After."""
@@ -335,7 +335,7 @@ class Pass:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if not self._has_ended:
             self._admission.abandoned(self._endpoint, self._circuit, self._ticket)
-        self._place.__exit__(kind, error, traceback)
+        self._slot.__exit__(kind, error, traceback)
 
 
 _MAY_ASK = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})

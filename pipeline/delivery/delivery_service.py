@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import Final
 
 from pipeline.broker.record_batcher import EntryPosition
-from pipeline.core.local_faults import PARKED_IN_DOUBT, NotSent, NotSentError, charged
+from pipeline.core.local_faults import PARKED_IN_DOUBT, NotSent, NotSentError, with_fault_attributed
 from pipeline.core.outcome import judge
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.retry_policies import RetryPolicies
@@ -92,7 +92,7 @@ class DeliveryService:
             sent = await self.sender.post(signed.request, on_start)
         else:
             sent = await self.access_tokens.post(endpoint, endpoint.token_request, signed.request, on_start)
-        exchange = charged(sent, delivery.parked)
+        exchange = with_fault_attributed(sent, delivery.parked)
         if isinstance(exchange, NotSent):
             return exchange
         finished_at = self.clock()
@@ -112,8 +112,8 @@ class DeliveryService:
         records = records_of(outcome, self.clock() if made is None else made.finished_at)
         if in_place:
             records.follows = None
-        self.observer.saw(outcome, records.attempt)
-        disabled = None if made is None else self.watch.ended(made.delivery.endpoint, made.exchange)
+        self.observer.report(outcome, records.attempt)
+        disabled = None if made is None else self.watch.record_result(made.delivery.endpoint, made.exchange)
         await self.publisher.write(records, soon=in_place)
         if disabled is not None:
             await disabled
@@ -147,5 +147,5 @@ class DeliveryService:
         if isinstance(result, NotSent):
             raise NotSentError(result.detail)
         record = attempt_record(result)
-        self.observer.saw(result, record)
+        self.observer.report(result, record)
         return record, await self.publisher.attempt(record, soon=True)

@@ -117,7 +117,7 @@ class EndpointHealthMonitor:
         for key in [key for key in self._disabling if key[0] == endpoint_id]:
             del self._disabling[key]
 
-    def ended(self, endpoint: Endpoint, exchange: Exchange) -> Awaitable[None] | None:
+    def record_result(self, endpoint: Endpoint, exchange: Exchange) -> Awaitable[None] | None:
         """Record the result of an attempt. The returned awaitable must be awaited before the attempt's input is finished."""
         is_acknowledged = sign_of(exchange) is HealthSign.ACKNOWLEDGED
         if is_acknowledged and not self._health.knows(endpoint.id) and not self._told:

@@ -40,7 +40,7 @@ class DeliveryObserver:
             parent=delivery.trace,
         )
 
-    def saw(self, outcome: DeliveryOutcome, attempt: Attempt | None) -> None:
+    def report(self, outcome: DeliveryOutcome, attempt: Attempt | None) -> None:
         """Report the outcome of a delivery. ``attempt`` is its record, if an attempt was made or discarded."""
         match outcome:
             case AttemptResult():

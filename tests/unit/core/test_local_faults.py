@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.core.exchange import Failure, NoResponse
-from pipeline.core.local_faults import PARKED_IN_DOUBT, Evidence, LocalFault, NameHistory, NotSent, charged
+from pipeline.core.local_faults import PARKED_IN_DOUBT, Evidence, LocalFault, NameHistory, NotSent, with_fault_attributed
 
 OTHERWISE = NoResponse(Failure.DNS, "hooks.example.com: the host name does not resolve.", 3.0)
 
@@ -48,9 +48,9 @@ def test_the_latest_names_come_first_and_old_ones_are_forgotten() -> None:
 @pytest.mark.parametrize(("parked", "is_theirs"), [(0, False), (PARKED_IN_DOUBT - 1, False), (PARKED_IN_DOUBT, True)])
 def test_what_is_in_doubt_is_the_endpoints_in_the_end(parked: int, is_theirs: bool) -> None:
     sent = NotSent(LocalFault.RESOLVER, "The resolver is silent.", OTHERWISE)
-    assert charged(sent, parked) is (OTHERWISE if is_theirs else sent)
+    assert with_fault_attributed(sent, parked) is (OTHERWISE if is_theirs else sent)
 
 
 def test_what_is_certain_is_never_the_endpoints() -> None:
     sent = NotSent(LocalFault.DESCRIPTORS, "Too many open files.")
-    assert charged(sent, 10 * PARKED_IN_DOUBT) is sent
+    assert with_fault_attributed(sent, 10 * PARKED_IN_DOUBT) is sent
