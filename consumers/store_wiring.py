@@ -169,7 +169,7 @@ class Recording:
 
     async def until_started(self, unless: asyncio.Event | None = None) -> None:
         """Return when it has started, or ``unless`` is set. Raises the error that ended it."""
-        events = [self._started] if unless is None else [self._begun, unless]
+        events = [self._started] if unless is None else [self._started, unless]
         waiting = [asyncio.create_task(event.wait()) for event in events]
         try:
             await asyncio.wait([self.task, *waiting], return_when=asyncio.FIRST_COMPLETED)

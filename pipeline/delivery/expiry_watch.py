@@ -63,13 +63,13 @@ class ExpiryWatch:
                 except Exception as error:  # noqa: BLE001 - the owners of the other endpoints must be told
                     failed[endpoint.id] = error
         if failed:  # one line for all: Kafka may refuse every record
-            endpoint_id, error = next(iter(failed.items()))
+            endpoint_id, first = next(iter(failed.items()))
             log.error(
                 "owners could not be told that something expires; it is tried again",
                 endpoints=len(failed),
                 endpoint_id=endpoint_id,
-                error=str(error),
-                exc_info=None if isinstance(error, PublishError) else error,
+                error=str(first),
+                exc_info=None if isinstance(first, PublishError) else first,
             )
 
     async def _run(self) -> None:

@@ -172,7 +172,7 @@ async def test_if_the_start_is_cancelled_nothing_of_it_goes_on(monkeypatch: pyte
         answer.wait(30)
         return ReadableTopics(topics)
 
-    monkeypatch.setattr("consumers.added_topics.look_at_topics", look)
+    monkeypatch.setattr("consumers.added_topics.check_topics", look)
     scene = Scene()
     scene.add()
     starting = asyncio.create_task(scene.added.start())

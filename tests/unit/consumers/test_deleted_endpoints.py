@@ -43,7 +43,7 @@ def state(deliveries: Any) -> dict[str, int]:
         "quiet": watch._quiet,
         "filters that failed": failures._told,
         "filters to tell of": failures._waiting,
-        "slow": admission._lanes._shares._usages,
+        "slow": admission._limiter._shares._usages,
         "circuits": admission._circuits,
         "attempts": metrics.ENDPOINT_ATTEMPTS._counts,
     }
@@ -67,10 +67,10 @@ async def test_nothing_is_kept_of_endpoints_that_were_deleted(settings: Settings
         deliveries.filter_failures.tell()
         deliveries.filter_failures.note(FilterFailure("order_completed", "data.x > 1", FilterFault.TYPE, "", number), "evt_2")
         deliveries.filter_failures.tell()
-        token = admission._lanes._shares.enter(number, 0.0)
+        token = admission._limiter._shares.enter(number, 0.0)
         assert token is not None
-        admission._lanes._shares.start(number, token, 0.0)
-        admission._lanes._shares.leave(number, token, 100.0)
+        admission._limiter._shares.start(number, token, 0.0)
+        admission._limiter._shares.leave(number, token, 100.0)
         admission._circuit(endpoint)
         if number == MANY:
             assert set(state(deliveries).values()) == {1}, "of those before nothing is left"

@@ -84,7 +84,7 @@ def test_the_file_goes_before_the_topic() -> None:
     with capture_logs() as logs:
         types._apply([written(change())])
     assert types.types.by_name["refund_issued"].description == "Of the file."
-    assert "is in the file of event types" in logs[0]["error"]
+    assert "is also built in or in the file of event types" in logs[0]["error"]
     assert [types.origin(name) for name in ("order_completed", "refund_issued", "x")] == ["built_in", "file", "api"]
     types._apply([written(change(ENTRY | {"name": "a_b", "topic": "oms.refunds"}, "a_b"), 1)])
     assert types.types.by_name["a_b"].topic == "oms.refunds", "a topic of the file is read too"

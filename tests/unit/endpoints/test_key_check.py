@@ -35,7 +35,7 @@ async def test_no_endpoint_that_can_be_opened_means_a_wrong_key() -> None:
     assert (all_of_them.wrong_key() or "").startswith(
         "All 2 endpoints are encrypted with a different encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to"
     )
-    assert (reading(sealed_by(OTHER, 7)).wrong_key() or "").startswith("The only endpoint is encrypted with another")
+    assert (reading(sealed_by(OTHER, 7)).wrong_key() or "").startswith("The only endpoint is encrypted with a different")
 
 
 @pytest.mark.parametrize("good", [6, 8, 10])

@@ -129,7 +129,7 @@ async def test_no_answer_and_faults_of_ours_do_not_verify(service: Service) -> N
     assert "no answer within 15 s" in service.kafka.changes[-1].verification_problem
     service.sender.exchange = NotSent(LocalFault.DESCRIPTORS, "There are no file descriptors left.")
     _, found = await request(service, "POST", f"{PATH}/{identifier}/verify")
-    assert "fault of ours" in found["verification_problem"]
+    assert "fault on our side" in found["verification_problem"]
     assert "file descriptors" in found["verification_problem"]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from pipeline.store.errors import StoreUnavailableError
-from pipeline.store.reports.recent import EndpointStats, IntervalCounts, LastFailure
+from pipeline.store.reports.endpoint_days import LastFailure
+from pipeline.store.reports.recent import EndpointStats, IntervalCounts
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 from schemas.health import HealthFact, HealthRecord
