@@ -11,6 +11,7 @@ import pytest
 
 from consumers.run import Role, _Composition, _together
 from consumers.startup import StartupRetries
+from consumers.store_wiring import Recording
 from pipeline.broker.errors import TopicError
 from pipeline.ops.settings import Settings
 
@@ -137,3 +138,16 @@ async def test_a_worker_that_does_not_stop_cleanly_leaves_the_others_their_time(
     async with AsyncExitStack() as stack:
         await composition(stack)._start_and_drain_later([fails, works])
     assert stopped == [works]
+
+
+async def test_a_start_that_does_not_need_clickhouse_waits_for_it_only_until_it_is_seen_to_be_away() -> None:
+    is_away = asyncio.Event()
+    tables = asyncio.create_task(asyncio.sleep(60))
+    recording = Recording(tables, None, StartupRetries(Dependency(), ends_when_refused=False))  # type: ignore[arg-type]
+    starting = asyncio.create_task(recording.until_started(unless=is_away))
+    await asyncio.sleep(0.01)
+    assert not starting.done()
+    is_away.set()
+    await asyncio.wait_for(starting, 5)
+    await recording.stop(0)
+    tables.cancel()
