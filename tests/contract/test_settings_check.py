@@ -114,5 +114,5 @@ async def test_grants_and_clocks(bootstrap_servers: str, clickhouse_shim: ShimPr
     )
     found = await problems(chosen, clock=lambda: dt.datetime.now(dt.UTC) - dt.timedelta(hours=1))
     assert found["ClickHouse: grant INSERT"] == "It is missing: GRANT INSERT ON not_there.* TO default"
-    assert "may not make it" in found["ClickHouse: database not_there"]
+    assert "may not create it" in found["ClickHouse: database not_there"]
     assert found["ClickHouse: clock"].startswith("It is 3600 s ahead of this machine's")

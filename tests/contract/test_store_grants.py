@@ -102,4 +102,4 @@ async def test_who_may_not_make_tables_says_so_when_there_are_none(engine: Engin
             async with opened(settings):
                 pass
         findings = {finding.what: finding.problem async for finding in clickhouse_findings(settings, utc_now)}
-        assert "may not make it" in str(findings[f"ClickHouse: database {DATABASE}"])
+        assert "may not create it" in str(findings[f"ClickHouse: database {DATABASE}"])

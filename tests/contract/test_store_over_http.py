@@ -83,7 +83,7 @@ async def test_nothing_goes_through_the_logs(
 async def test_a_directory_that_another_process_has_open(clickhouse_shim: ShimProcess) -> None:
     error = await failure(Connections(Settings(clickhouse_path=clickhouse_shim.path)))
     assert isinstance(error, StoreUnavailableError)
-    assert "stop the other one, or set another clickhouse_path" in str(error)
+    assert "stop the other, or set another clickhouse_path" in str(error)
 
 
 async def test_searches_are_refused_at_once_while_a_server_is_known_not_to_answer(http_store: Store) -> None:
