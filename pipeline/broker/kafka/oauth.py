@@ -22,10 +22,13 @@ from kafka.errors import KafkaConnectionError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from pipeline.ops.daemon_threads import DaemonThreads
+from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 
 if TYPE_CHECKING:
     import httpx
+
+log = logger(__name__)
 
 _ANSWER_SECONDS: Final = 5.0
 """How long a client waits for the provider; at most half of a session, because the I/O thread sends no heartbeats in that time."""
@@ -137,6 +140,12 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         self._problem = problem
         now, expires_at = self._clock(), -math.inf if self._kept is None else self._kept.expires_at
         self._ask_at = max(min(now + _AGAIN_SECONDS, expires_at), now + _AGAIN_SOON_SECONDS)
+        if expires_at > now:
+            log.warning(
+                "the token for Kafka could not be renewed, the last one is used",
+                seconds_left=int(expires_at - now),
+                error=problem,
+            )
 
     def _ask(self) -> None:
         self._kept = self._fetch()
