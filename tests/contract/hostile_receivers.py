@@ -166,7 +166,7 @@ _SLOW: Final = {
 _WRONG: Final = {
     "longer Content-Length, closed": Receiver(then_closing(OK + b"Content-Length: 9\r\n\r\nabc"), Failure.TRUNCATED, status=200),
     "longer Content-Length, open": Receiver(answering(OK + b"Content-Length: 9\r\n\r\nabc"), Failure.TIMEOUT, status=200),
-    "shorter Content-Length": Receiver(answering(OK + b"Content-Length: 3\r\n\r\nabcdef"), Failure.INVALID_RESPONSE, "goes on"),
+    "shorter Content-Length": Receiver(answering(OK + b"Content-Length: 3\r\n\r\nabcdef"), Failure.INVALID_RESPONSE, "continues"),
     "Content-Length and chunked": Receiver(
         answering(OK + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), Failure.INVALID_RESPONSE
     ),
