@@ -4,7 +4,7 @@ Every other form is translated into our envelope: ``{"id", "event_name", "occurr
 keeps its bytes. After that, the event is checked and read like any other.
 
 ================  ============================================  ===================================  ==========================
-form              where it is recognised by                     id, name, time                       payload
+form              where it is recognized by                     id, name, time                       payload
 ================  ============================================  ===================================  ==========================
 plain             ``event_name`` and ``data`` in the value      ``id, event_name, occurred_at``      ``data``
 cloudevents       headers ``ce_…`` (binary), or                 ``id, type, time``                   the value (binary), ``data``

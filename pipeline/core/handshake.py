@@ -17,11 +17,12 @@ _MAX_SHOWN: Final = 100
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
     """``problem`` is a sentence for the endpoint's owner, empty if the endpoint is verified. ``max_per_second``: the rate that it
-    allows, if it states one.
+    allows, if it states one. ``is_ours``: the problem says nothing about the endpoint, because nothing reached it in time.
     """
 
     problem: str = ""
     max_per_second: int | None = None
+    is_ours: bool = False
 
 
 def handshake_request(url: str, origin: str, template: Request | None = None) -> Request:

@@ -304,7 +304,7 @@ def _is_done(progress: LaneProgress, place: OffsetBound) -> bool:
 
 def _later(known: TakenEvent | None, source: Source) -> TakenEvent:
     # The latest time: if producers stamp their records, times do not rise with offsets, and earlier events must still be
-    # recognised. Events above the offset, or younger, are new. Younger ones at lower offsets belong to a recreated topic.
+    # recognized. Events above the offset, or younger, are new. Younger ones at lower offsets belong to a recreated topic.
     if known is None or (source.offset <= known.offset and source.time_ms > known.time_ms):
         return TakenEvent(source.offset, source.time_ms)
     return TakenEvent(max(known.offset, source.offset), max(known.time_ms, source.time_ms))

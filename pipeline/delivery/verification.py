@@ -50,9 +50,9 @@ class EndpointVerifier:
                     return await self._shake_hands(endpoint)
                 return await self._send_event(endpoint)
         except TimeoutError:
-            return VerificationResult(f"The verification did not finish within {self.seconds:g} s. Try again.")
+            return VerificationResult(f"The verification did not finish within {self.seconds:g} s. Try again.", is_ours=True)
         except NotSentError as error:
-            return VerificationResult(f"Nothing was sent because of a fault on our side. Try again. ({error})")
+            return VerificationResult(f"Nothing was sent because of a fault on our side. Try again. ({error})", is_ours=True)
 
     async def _shake_hands(self, endpoint: Endpoint) -> VerificationResult:
         template = Request(endpoint.target_url, {}, b"", endpoint.identity)

@@ -41,7 +41,8 @@ async def verify_endpoint(api: EndpointServices, endpoint_id: int, actor: str, e
 
     Raises:
         ApiError: 404; 409, its verification is off, or this process cannot verify; 412, its version is not an expected one;
-            503, Kafka does not answer, or does not accept the records of the verification.
+            503, Kafka does not answer, or does not accept the records of the verification; or nothing could be sent, and the
+            endpoint stays verified.
     """
     endpoint = find_endpoint(api, endpoint_id)
     await change_endpoint(api, endpoint_id, expected, lambda _: None)  # 412 before anything is sent
@@ -53,6 +54,8 @@ async def verify_endpoint(api: EndpointServices, endpoint_id: int, actor: str, e
         found = await api.verifier.verify(endpoint)
     except PublishError as error:
         raise ApiError(503, f"The verification could not be recorded, so it does not count. {error}") from error
+    if found.is_ours and not endpoint.is_unverified:
+        raise ApiError(503, f"{found.problem} The endpoint stays verified.")
     asked = endpoint.record
 
     def change(record: EndpointRecord) -> EndpointRecord | None:

@@ -104,8 +104,8 @@ def _planned(renderer: PageRenderer, action: str, chosen: Sequence[Endpoint]) ->
 
 def _effects(action: str, changed: int, left: int, held: int, hold: timedelta) -> Sequence[str]:
     """What the action does to endpoints for which ``held`` deliveries are held. It does not change ``left`` other ones."""
-    sentences = []
-    if action in ("pause", "disable"):
+    sentences: list[str] = []
+    if changed and action in ("pause", "disable"):
         listed = "" if action == "pause" else " Lists show them as disabled, and by whom."
         sentences = [
             f"They receive nothing until you resume them.{listed} Nothing is lost: new events and due retries are held, and use up no "

@@ -217,7 +217,7 @@ def test_what_is_read_is_unambiguous(url: str) -> None:
     if parsed.address is not None:
         ipaddress.ip_address(parsed.address)
     else:
-        # Whatever a socket could read as an address must have been recognised as one.
+        # Whatever a socket could read as an address must have been recognized as one.
         with pytest.raises(OSError, match="illegal IP address"):
             socket.inet_aton(parsed.host)
         assert ":" not in parsed.host

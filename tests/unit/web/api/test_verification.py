@@ -133,6 +133,16 @@ async def test_no_answer_and_faults_of_ours_do_not_verify(service: Service) -> N
     assert "file descriptors" in found["verification_problem"]
 
 
+async def test_a_fault_of_ours_does_not_unverify_an_endpoint(service: Service) -> None:
+    service.sender.exchange = answer(204)
+    identifier = await service.create(verification=EVENT_ASKED)
+    service.sender.exchange = NotSent(LocalFault.DESCRIPTORS, "There are no file descriptors left.")
+    status, found = await request(service, "POST", f"{PATH}/{identifier}/verify")
+    assert (status, "The endpoint stays verified." in found["error"]) == (503, True)
+    _, shown = await request(service, "GET", f"{PATH}/{identifier}")
+    assert shown["state"] == "active"
+
+
 async def test_a_new_url_is_verified_again_and_nothing_else_is(service: Service) -> None:
     identifier = await service.create(verification=EVENT_ASKED)
     await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(description="x", token="n3w"))

@@ -149,6 +149,7 @@ async def test_several_are_paused_and_resumed(service: Service, admin: Visitor) 
     assert [one.id for one in service.kafka.registry.all() if one.active] == [zeta, alpha]
     asked = await admin.send(f"{LIST}/several/change", {"ids": [str(zeta)], "do": "resume"})
     assert "Nothing to do" in asked.text
+    assert "They receive nothing until" not in asked.text
     assert (
         "Select endpoints in the list first"
         in (await admin.post(f"{LIST}/several/change", [("csrf", csrf(asked)), ("do", "pause")])).text
