@@ -7,6 +7,7 @@ import gc
 import math
 import sys
 import time
+from collections.abc import Callable
 
 from pipeline.ops.file_descriptors import open_descriptors
 
@@ -40,8 +41,12 @@ def tune_for_event_loop() -> None:
     sys.setswitchinterval(0.003)
 
 
-async def close_forgotten_sockets(every: float = 10.0, full_apart: float = _FULL_APART_S) -> None:
+async def close_forgotten_sockets(
+    in_use: Callable[[], int] = lambda: 0, *, every: float = 10.0, full_apart: float = _FULL_APART_S
+) -> None:
     """Collect garbage when the number of open file descriptors has risen. Checks it ``every`` seconds until cancelled.
+
+    ``in_use``: how many descriptors are connections to endpoints. They come and go, and none is forgotten, so they do not count.
 
     kafka-python (3.0) leaves the socket of a failed connection in a cycle of an exception and its frames. Only the garbage
     collector closes it. While a broker is down, a fan-out tries three or four times a second. That creates too few objects to
@@ -51,18 +56,22 @@ async def close_forgotten_sockets(every: float = 10.0, full_apart: float = _FULL
     At full load, collecting the young generations stops all deliveries for 10 to 70 ms, so it is done only after the number of
     descriptors has risen. A full collection follows only if they contained much garbage, or if there are many more descriptors
     than before: a connection that was old when it failed is in the oldest generation. The latter happens at most every
-    ``full_apart`` seconds, because connections to endpoints come and go, too.
+    ``full_apart`` seconds, because other connections come and go, too.
     """
-    after_any = after_full = open_descriptors()
+
+    def others() -> int:
+        return open_descriptors() - in_use()
+
+    after_any = after_full = others()
     full_at = -math.inf
     while True:
         await asyncio.sleep(every)
-        found = open_descriptors()
+        found = others()
         after_any, after_full = min(after_any, found), min(after_full, found)
         if found <= after_any + _SOME_DESCRIPTORS:
             continue
         is_due = found > after_full + _MANY_DESCRIPTORS and time.monotonic() - full_at >= full_apart
         if is_due or gc.collect(1) > _MUCH_GARBAGE:
             gc.collect()
-            full_at, after_full = time.monotonic(), open_descriptors()
-        after_any = open_descriptors()
+            full_at, after_full = time.monotonic(), others()
+        after_any = others()

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from consumers.ordered_deliveries import OrderedDeliveries
     from consumers.recorder import Recorder
     from consumers.store_wiring import Recording
+    from pipeline.sender.client import Sender
     from pipeline.store.connection import Connections
     from pipeline.web.services import Api
 
@@ -140,6 +141,7 @@ class _Composition:
         self._roles = roles
         self._stack = stack
         self._ends_when_refused = ends_when_refused
+        self._sender: Sender | None = None
         self._health = Health(starting=True)
         self._probes = Probes()
         self._budget = DescriptorBudget(descriptor_limit(), settings.max_in_flight if roles & DELIVERING else 0)
@@ -152,7 +154,8 @@ class _Composition:
         self._tracing = open_tracing(settings, roles)
         if self._tracing is not None:
             self._stack.push_async_callback(asyncio.to_thread, self._tracing.close)  # closed last: the other parts may end spans
-        self._in_background(close_forgotten_sockets(), "garbage")  # also while the start waits for Kafka, perhaps for a day
+        # Also while the start waits for Kafka, perhaps for a day.
+        self._in_background(close_forgotten_sockets(self._connections_to_endpoints), "garbage")
         # Built first, but started after the server: /healthz answers from the beginning, and the API answers that it is starting.
         connections = self._connections() if roles & {Role.RECORDER, Role.API} else None
         self._broker = broker = open_broker(settings, slot=self._slot())
@@ -167,6 +170,7 @@ class _Composition:
         deliveries = api = None
         if roles - {Role.RECORDER}:
             deliveries = make_deliveries(settings, broker, producer, self._tracing)
+            self._sender = deliveries.sender
             self._watch_egress_proxy(deliveries)
         if Role.API in roles and deliveries is not None and connections is not None:
             from consumers.store_wiring import make_api  # noqa: PLC0415 - see _connections
@@ -216,6 +220,9 @@ class _Composition:
         task = asyncio.create_task(work)
         task.add_done_callback(ended)
         self._stack.callback(task.cancel)
+
+    def _connections_to_endpoints(self) -> int:
+        return 0 if self._sender is None else self._sender.connections
 
     def _connections(self) -> Connections:
         """Code that uses ClickHouse is loaded only here and below: without it, the fan-out and the retry start in half the time."""

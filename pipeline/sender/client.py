@@ -125,6 +125,11 @@ class Sender:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    @property
+    def connections(self) -> int:
+        """How many connections to endpoints are open, about."""
+        return self._under_way + (self._wire.idle_connections if self._wire is not None else 0)
+
     async def post(self, request: Request, on_start: Callable[[], None] | None = None) -> Exchange | NotSent:
         """Send a request once. Returns the exchange, or `NotSent` if nothing was sent because of a fault on our side.
 

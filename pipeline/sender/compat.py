@@ -52,6 +52,10 @@ class CompatTransport:
         dialled, verified = self.dialling.dialled(url)
         return CompatRoute(self, PooledRoute(url, self.dialling.user_agent, context, dialled=dialled, verified=verified))
 
+    @property
+    def idle_connections(self) -> int:
+        return len(self.connector.idle)
+
     def close_idle(self) -> None:
         self.connector.close_idle()
 

@@ -74,6 +74,11 @@ class SessionTransport:
     def way(self, url: URL, context: ssl.SSLContext | None = None) -> SessionRoute:
         return SessionRoute(self, url, context)
 
+    @property
+    def idle_connections(self) -> int:
+        """0: aiohttp's public API does not tell."""
+        return 0
+
     def close_idle(self) -> None:
         """Does nothing: idle connections close by themselves within seconds."""
 

@@ -76,6 +76,10 @@ class Transport(Protocol):
     def way(self, url: URL, context: ssl.SSLContext | None = None) -> TransportRoute:
         """The route to a URL, used for all POSTs there. ``context``: its TLS context, with a client certificate."""
 
+    @property
+    def idle_connections(self) -> int:
+        """How many connections are kept open for further requests, as far as the library tells."""
+
     def close_idle(self) -> None:
         """Release the descriptors of idle connections, as far as possible."""
 

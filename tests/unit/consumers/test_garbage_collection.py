@@ -98,6 +98,20 @@ async def test_old_ones_are_closed_though_only_a_few_are_added_each_time() -> No
     await until_gone(old[:50], closing)
 
 
+async def test_nothing_is_collected_for_connections_to_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    collections: list[int] = []
+    connections = [socket.socket() for _ in range(5)]
+    closing = asyncio.create_task(close_forgotten_sockets(lambda: len(connections), every=0.01, full_apart=0.1))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(gc, "collect", collections.append)
+    connections += [socket.socket() for _ in range(100)]
+    await asyncio.wait([closing], timeout=0.1)
+    closing.cancel()
+    for one in connections:
+        one.close()
+    assert collections == []
+
+
 async def test_nothing_is_collected_while_the_number_of_descriptors_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """At full load, each collection stops all deliveries for a while."""
     collections: list[int] = []
