@@ -49,6 +49,10 @@ class Hooks:
     A member that is alone joins within milliseconds. With others, a join may take longer: then the group thread notices that it
     does not end, and rejoins.
     """
+    subscribed_poll_ms: ClassVar[int] = 1000
+    """The shortest first poll after a subscription has changed, which starts a join: on a busy machine, a join takes longer than
+    `least_poll_ms`.
+    """
 
     def configure(self, config: dict[str, Any]) -> dict[str, Any]:
         """The configuration of a client."""
@@ -74,7 +78,7 @@ class Hooks:
 class Speedups(Hooks):
     """The hooks for the versions in `CHECKED_WITH`."""
 
-    least_poll_ms = 0
+    least_poll_ms = subscribed_poll_ms = 0
 
     def __init__(self) -> None:
         # kafka-python has no setting for the transport. Connections that this process opens from now on use ours.

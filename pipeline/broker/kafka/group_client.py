@@ -72,14 +72,17 @@ class KafkaGroupClient:
         hooks.speed_up_member(self._consumer)
         self._listener = _Listener(self._consumer, listener)
         self.subscribe(identity.topics)
+        self._least_poll_ms = hooks.least_poll_ms
 
     def subscribe(self, topics: Collection[str]) -> None:
         self._consumer.subscribe(list(topics), listener=self._listener)
+        self._least_poll_ms = self._hooks.subscribed_poll_ms
 
     def poll(self, seconds: float) -> None:
         self._hooks.request_join(self._consumer)
+        least_ms, self._least_poll_ms = self._least_poll_ms, self._hooks.least_poll_ms
         try:
-            self._consumer.poll(timeout_ms=max(round(seconds * 1000), self._hooks.least_poll_ms))
+            self._consumer.poll(timeout_ms=max(round(seconds * 1000), least_ms))
         except KafkaError as error:
             raise self._why(error) from error
 
