@@ -11,7 +11,7 @@ from pipeline.endpoints.endpoint import Endpoint, renewed
 from pipeline.endpoints.registry import deleted
 from pipeline.ops.logs import logger
 from pipeline.web.endpoint_values import check_target, check_token_url, record_values
-from pipeline.web.endpoint_writes import Versions, change_endpoint, changed, changing, find_endpoint, require_right_key
+from pipeline.web.endpoint_writes import Versions, change_endpoint, changed, creating, find_endpoint, require_right_key
 from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.services import EndpointServices
 from pipeline.web.signature_changes import rotated, sealed_key_pair
@@ -48,7 +48,7 @@ async def create_endpoint(api: EndpointServices, given: EndpointInput, actor: st
         }
         return EndpointRecord(**values)
 
-    async with changing(api):
+    async with creating(api):
         endpoint, is_new = await api.registry.create(api.producer, make)
     if is_new:
         log.info("an endpoint was created", endpoint_id=endpoint.id, changed_by=actor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -55,14 +56,25 @@ def require_right_key(api: EndpointServices) -> None:
 
 @asynccontextmanager
 async def changing(api: EndpointServices) -> AsyncIterator[None]:
-    """Allow one change at a time, with a time limit for Kafka.
+    """Allow one change at a time, with a time limit for Kafka."""
+    async with _written_in_turn(api, api.changing):
+        yield
 
-    While Kafka does not accept changes, refuse them. Otherwise, they would wait in memory and take effect long after the answer.
-    """
+
+@asynccontextmanager
+async def creating(api: EndpointServices) -> AsyncIterator[None]:
+    """Allow a few new endpoints at a time, with a time limit for Kafka: whoever has many registers them side by side."""
+    async with _written_in_turn(api, api.creating):
+        yield
+
+
+@asynccontextmanager
+async def _written_in_turn(api: EndpointServices, turns: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
+    """While Kafka does not accept changes, refuse them. Otherwise, they would wait in memory and take effect long after the answer."""
     require_endpoints(api.registry)
     if not api.registry.may_write(api.producer):
         raise ApiError(503, _NOT_NOW, headers={"Retry-After": "5"})
-    async with confirmed_within(api.write_timeout_seconds, _UNCONFIRMED), api.changing:
+    async with confirmed_within(api.write_timeout_seconds, _UNCONFIRMED), turns:
         yield
 
 

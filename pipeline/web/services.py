@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from pipeline.broker.producer import Producer
 from pipeline.core.retry_policies import RetryPolicies
@@ -35,6 +36,8 @@ from pipeline.web.resending import Resender
 from pipeline.web.revoked_sessions import EndedSessions
 from schemas.event_reader import EventReader
 from schemas.topics import DEFAULT_HOLD, Topics
+
+_CREATED_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,8 @@ class EndpointServices(CommonServices):
     """Asks endpoints whether they want webhooks."""
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an endpoint is read and rewritten, so that no concurrent change is lost."""
+    creating: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CREATED_AT_ONCE))
+    """Held while an endpoint is registered. If Kafka stops answering, no more than these may take effect after their answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
