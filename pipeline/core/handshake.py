@@ -17,7 +17,7 @@ _MAX_SHOWN: Final = 100
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
     """``problem`` is a sentence for the endpoint's owner, empty if the endpoint is verified. ``max_per_second``: the rate that it
-    allows, if it states one. ``is_ours``: the problem says nothing about the endpoint, because nothing reached it in time.
+    allows, if it states one. ``is_ours``: the problem is on our side, and says nothing about the endpoint.
     """
 
     problem: str = ""

@@ -62,7 +62,7 @@ class DaemonThreads(Executor):
         self._closed = False
 
     def submit(self, fn: Callable[P, ResultT], /, *args: P.args, **kwargs: P.kwargs) -> Future[ResultT]:
-        """Run a function in one of the threads; if all are busy, after earlier submissions.
+        """Run a function in one of the threads. If all are busy, it waits behind earlier submissions.
 
         Raises:
             RuntimeError: no thread can be started, or the pool has ended. The function will not run.
@@ -70,7 +70,7 @@ class DaemonThreads(Executor):
         future: Future[ResultT] = Future()
         with self._lock:
             if self._closed:
-                raise RuntimeError("the threads were told to end")
+                raise RuntimeError("the pool of threads is closed")
             if not self._idle.acquire(blocking=False) and len(self._threads) < self._count:
                 number = len(self._threads)
                 thread = threading.Thread(target=self._run, name=f"{self._name}_{number}", daemon=True)

@@ -63,7 +63,7 @@ async def changing(api: EndpointServices) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def creating(api: EndpointServices) -> AsyncIterator[None]:
-    """Allow a few new endpoints at a time, with a time limit for Kafka: whoever has many registers them side by side."""
+    """Allow a few registrations at a time, with a time limit for Kafka, so that many endpoints can be registered in parallel."""
     async with _written_in_turn(api, api.creating):
         yield
 

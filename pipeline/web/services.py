@@ -73,7 +73,7 @@ class EndpointServices(CommonServices):
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an endpoint is read and rewritten, so that no concurrent change is lost."""
     creating: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CREATED_AT_ONCE))
-    """Held while an endpoint is registered. If Kafka stops answering, no more than these may take effect after their answer."""
+    """Limits concurrent registrations: if Kafka stalls, at most this many take effect after they were answered with 503."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ class Load:
         self.written: dict[str, float] = {}
         self._acknowledged: dict[str, float] = {}
         self.longest_stop = 0.0
-        """Seconds that this process, which mostly sleeps, woke too late in the last `steady`: then the machine did not let it run."""
+        """How many seconds late this process, which mostly sleeps, woke at worst during the last `steady`: the machine was busy or stopped."""
 
     async def burst(self, events: int) -> None:
         await asyncio.gather(*(self._publish() for _ in range(events)))
@@ -128,7 +128,7 @@ def watch_cores() -> Callable[[], Cores]:
 class Phase:
     """What the healthy endpoints got of the events of a phase. Latencies are seconds; ``missing`` never came.
 
-    ``slowest_write`` and ``longest_stop`` tell what a stop of Kafka or of the whole machine has to do with the latencies.
+    ``slowest_write`` and ``longest_stop`` show whether Kafka or the whole machine stalled.
     """
 
     per_second: float

@@ -167,7 +167,7 @@ async def test_a_paused_endpoint_and_one_that_is_down(shop: Shop, admin: Tab) ->
 async def test_nothing_moves_while_a_page_is_loaded(shop: Shop, admin: Tab) -> None:
     """CLS: rows that arrive later, the state of what is live, the proposal of a zone and the buttons of scripts push nothing.
 
-    What arrives later is removed again, as a fast connection to a browser in a hurry shows too little of it.
+    Over a fast connection, a page is rarely painted in parts. So the test also removes what arrives later, and the rest must stay.
     """
     await admin.page.add_init_script(
         """

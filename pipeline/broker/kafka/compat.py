@@ -50,8 +50,8 @@ class Hooks:
     does not end, and rejoins.
     """
     subscribed_poll_ms: ClassVar[int] = 1000
-    """The shortest first poll after a subscription has changed, which starts a join: on a busy machine, a join takes longer than
-    `least_poll_ms`.
+    """The shortest poll right after a change of the subscription. It starts a join, which may take longer than `least_poll_ms` on a
+    busy machine.
     """
 
     def configure(self, config: dict[str, Any]) -> dict[str, Any]:

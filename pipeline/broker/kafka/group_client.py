@@ -72,7 +72,7 @@ class KafkaGroupClient:
         hooks.speed_up_member(self._consumer)
         self._listener = _Listener(self._consumer, listener)
         self.subscribe(identity.topics)
-        self._least_poll_ms = hooks.least_poll_ms
+        self._least_poll_ms = hooks.least_poll_ms  # the library does not forget the first join
 
     def subscribe(self, topics: Collection[str]) -> None:
         self._consumer.subscribe(list(topics), listener=self._listener)

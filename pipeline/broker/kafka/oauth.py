@@ -142,7 +142,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         self._ask_at = max(min(now + _AGAIN_SECONDS, expires_at), now + _AGAIN_SOON_SECONDS)
         if expires_at > now:
             log.warning(
-                "the token for Kafka could not be renewed, the last one is used",
+                "the token for Kafka could not be renewed, so the last one is used",
                 seconds_left=int(expires_at - now),
                 error=problem,
             )

@@ -14,7 +14,7 @@ from pipeline.store.search.conditions import milliseconds
 MINUTES: Final = 60
 _MINUTE: Final = timedelta(minutes=1)
 _OVERDUE: Final = timedelta(days=1)
-"""How long after its due time a delivery is still found to wait."""
+"""How long after its due time a delivery still counts as waiting."""
 
 Percentiles = tuple[float, float, float]
 """50, 95 and 99, in milliseconds."""
@@ -99,7 +99,7 @@ _ATTEMPTS: Final = sql(
     _MADE % "hour",
     ") GROUP BY GROUPING SETS ((minute), ())",
 )
-# Only the attempts that will be retried are kept in memory, not every attempt of the day.
+# Only the attempts that will be retried are kept in memory, not every attempt of that time.
 _WAITING_NOW: Final = sql(
     f"SELECT 'waiting', toDateTime(0, 'UTC'), count(), toUInt64(0), {_NO_TIMES},",
     f"CAST(argMin((id, event_id, toString(event_name), endpoint_id, event_created_at, next_attempt_at), event_created_at), '{_DELIVERY}')",
