@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,11 +13,11 @@ Clock: TypeAlias = Callable[[], datetime]
 
 _BOOT_TIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
+steady_seconds: Final[Callable[[], float]] = (
+    time.monotonic if _BOOT_TIME is None else functools.partial(time.clock_gettime, _BOOT_TIME)
+)
+"""A clock in seconds that nobody sets, and that runs while the machine is suspended (if the system has such a clock)."""
+
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def steady_seconds() -> float:
-    """A clock in seconds that nobody sets, and that runs while the machine is suspended (if the system has such a clock)."""
-    return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)

@@ -1,8 +1,8 @@
 """The fast transport, and the only module that uses private parts of aiohttp; see `pipeline.sender.transport`.
 
-aiohttp's session, request and response cost more than the rest of a POST. So only these parts of aiohttp are used here: the
-connector (pool, DNS, TLS, dialling), the protocol with its parser, and the serializer of headers. `BoundedProtocol` limits what
-hostile and broken servers can do.
+aiohttp's session, request, response and pool cost more than the rest of a POST. So only these parts of aiohttp are used here: the
+connector (DNS, TLS, dialling), the protocol with its parser, and the serializer of headers. A connection stays acquired from the
+connector until it is closed; in between, `IdleConnections` keeps it. `BoundedProtocol` limits what hostile and broken servers can do.
 
 The module relies on the attributes of a request that the connector reads, on the connector's protocol factory, and on the
 protocol's payload and message queue. tests/contract/test_sender.py has a server for each of its rules.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -28,8 +28,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from pipeline.core.exchange import Request
-from pipeline.sender.idle_pool import IdlePool
-from pipeline.sender.transport import PIECE_BYTES, PartialResponse, TransportOptions, read_body
+from pipeline.sender.idle_connections import IdleConnections
+from pipeline.sender.transport import IDLE_SECONDS, PIECE_BYTES, PartialResponse, TransportOptions, read_body
 
 _MAX_INTERIM_RESPONSES: Final = 16
 # How many bytes an answer may take on the wire: this many for its heads, plus this multiple of the part of its body that is read (a
@@ -45,7 +45,8 @@ class CompatTransport:
 
     def __init__(self, dialling: TransportOptions) -> None:
         self.dialling = dialling
-        self.connector = BoundedConnector(max_idle=dialling.limits.idle, **dialling.connector_options())
+        self.connector = BoundedConnector(**dialling.connector_options())
+        self.idle: IdleConnections[Connection] = IdleConnections(dialling.limits.idle, IDLE_SECONDS)
         self.timeout = dialling.timeout
 
     def way(self, url: URL, context: ssl.SSLContext | None = None) -> CompatRoute:
@@ -54,44 +55,67 @@ class CompatTransport:
 
     @property
     def idle_connections(self) -> int:
-        return len(self.connector.idle)
+        return len(self.idle)
 
     def close_idle(self) -> None:
-        self.connector.close_idle()
+        self.idle.close()
 
     async def close(self) -> None:
+        self.idle.close()
         await self.connector.close()
 
 
 class CompatRoute:
     """See `pipeline.sender.transport.TransportRoute`."""
 
-    __slots__ = ("_limit", "_read_bufsize", "_route", "_wire")
+    __slots__ = ("_idle", "_limit", "_read_bufsize", "_route", "_wire")
 
     def __init__(self, wire: CompatTransport, route: PooledRoute) -> None:
         self._wire = wire
         self._route = route
+        self._idle = wire.idle.line(route.connection_key)
         self._limit = wire.dialling.limits.response_bytes
         self._read_bufsize = wire.dialling.read_bufsize
 
     async def exchange(self, request: Request, answer: PartialResponse) -> bool:
         head = self._route.head(request.headers, len(request.body), request.method)
-        connection = await self._connect()
+        connection = self._idle_connection() or await self._connect()
         answer.is_connected = True
+        is_reusable = False
         try:
             protocol = send(connection, head, request.body, read_bufsize=self._read_bufsize)
             message, content = await read_head(protocol)
             answer.begin(message.code, message.headers)
+            self._wire.dialling.reached(self._route.host_name)
             complete = await read_body(content, self._limit, answer.chunks)
-            if content.is_eof():  # True also if the end of the body was read but is not kept.
-                release(connection)
+            # At the end also if the end of the body was read but is not kept.
+            is_reusable = content.is_eof() and protocol.finish()
         except Exception:
             if (loss := _loss_of(connection, answer)) is not None:
                 raise loss from loss.__cause__
             raise
         finally:
-            connection.close()  # Does nothing after a release.
+            if not is_reusable:
+                connection.close()
+        self._keep(connection, protocol)
         return complete
+
+    def _idle_connection(self) -> Connection | None:
+        while (connection := self._wire.idle.take(self._idle)) is not None:
+            protocol = connection.protocol
+            if isinstance(protocol, BoundedProtocol) and protocol.is_connected():
+                protocol.on_lost = None
+                return connection
+            connection.close()
+        return None
+
+    def _keep(self, connection: Connection, protocol: BoundedProtocol) -> None:
+        self._wire.idle.add(self._idle, connection)
+        protocol.on_lost = functools.partial(self._lost, connection)
+
+    def _lost(self, connection: Connection) -> None:
+        self._wire.idle.remove(connection)
+        connection.close()
 
     async def _connect(self) -> Connection:
         try:
@@ -197,15 +221,6 @@ async def read_head(protocol: ResponseHandler) -> tuple[RawResponseMessage, Stre
             return message, body
 
 
-def release(connection: Connection) -> None:
-    """Return a connection whose answer was read to the end to the pool, or close it if it cannot be reused."""
-    protocol = connection.protocol
-    if isinstance(protocol, BoundedProtocol) and protocol.finish():
-        connection.release()
-    else:
-        connection.close()
-
-
 def _is_final(message: RawResponseMessage) -> bool:
     return message.code >= 200 or message.code == 101 or message.code < 100
 
@@ -218,16 +233,14 @@ class BoundedProtocol(ResponseHandler):
     # How many more bytes may arrive. None before the first request: what arrives then waits for the parser, up to its buffer size.
     _allowance: int | None = None
     _sending: asyncio.Task[None] | None = None
-    pool: IdlePool[BoundedProtocol] | None = None
-    """The pool that counts the connection while it is idle."""
+    on_lost: Callable[[], None] | None = None
+    """Called when the connection ends while it is idle."""
 
     def expect_answer(self, most_bytes: int) -> None:
         """A request is about to be sent; its answer may take `most_bytes` on the wire."""
         self._answered = False
         self._interim_responses = 0
         self._allowance = most_bytes
-        if self.pool is not None:
-            self.pool.remove(self)
 
     def finish(self) -> bool:
         """The answer was read. Returns whether the connection can be reused: not if the server has not read the request.
@@ -236,16 +249,13 @@ class BoundedProtocol(ResponseHandler):
         """
         self._allowance = 0
         is_sent = self._sending is None or self._sending.done()
-        is_reusable = is_sent and self.transport is not None and not self.transport.get_write_buffer_size()
-        if is_reusable and self.pool is not None:
-            self.pool.add(self)
-        return is_reusable
+        return is_sent and self.is_connected() and self.transport is not None and not self.transport.get_write_buffer_size()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone."""
-        if self.pool is not None:
-            self.pool.remove(self)
         super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
 
     def send_in_pieces(self, body: bytes) -> None:
         """Send a large body as fast as the endpoint reads it.
@@ -335,18 +345,11 @@ class BoundedProtocol(ResponseHandler):
 
 
 class BoundedConnector(aiohttp.TCPConnector):
-    """A connection pool of `BoundedProtocol`s that keeps at most ``max_idle`` idle connections."""
+    """Opens connections of `BoundedProtocol`."""
 
-    def __init__(self, *, max_idle: int, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.idle: IdlePool[BoundedProtocol] = IdlePool(max_idle)
         self._factory = functools.partial(self._make_protocol)
 
     def _make_protocol(self) -> ResponseHandler:
-        protocol = BoundedProtocol(loop=self._loop)
-        protocol.pool = self.idle
-        return protocol
-
-    def close_idle(self) -> None:
-        """Close idle connections, to free their descriptors."""
-        self.idle.close()
+        return BoundedProtocol(loop=self._loop)

@@ -114,11 +114,12 @@ class SessionRoute:
                 server_hostname=self._verified,
             )
         finally:
-            if answer.is_connected:
+            if answer.is_connected and not watched.is_reused:
                 dialling.reached(self._url.raw_host or "")
         try:
             _check(response, watched)
             answer.begin(response.status, response.headers)
+            dialling.reached(self._url.raw_host or "")
             return await read_body(response.content, dialling.limits.response_bytes, answer.chunks)
         except aiohttp.ClientPayloadError as error:
             if _RESET in str(error):  # only the message distinguishes a reset from an answer that ended early

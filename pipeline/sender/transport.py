@@ -34,7 +34,7 @@ implementations.
 _DNS_SECONDS: Final = 10
 # Shorter than the five seconds after which common servers close an idle connection: a POST on a closing connection fails, and we
 # cannot tell whether the endpoint has seen it.
-_IDLE_SECONDS: Final = 4.0
+IDLE_SECONDS: Final = 4.0
 PIECE_BYTES: Final = 65536
 """A larger body is sent in pieces, as fast as the endpoint reads it: otherwise TLS would encrypt all of it at once."""
 
@@ -89,7 +89,7 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """What both implementations share: limits, addresses, TLS. ``reached`` is called with the host of each new connection."""
+    """What both implementations share: limits, addresses, TLS. ``reached`` is called with the host of each new connection and answer."""
 
     limits: SenderLimits
     guard: AddressGuard
@@ -118,7 +118,7 @@ class TransportOptions:
         """The arguments of a `TCPConnector`."""
         options: dict[str, Any] = {
             "limit": 0,  # The sender limits connections: in the connector's queue, a request would use up its own timeout.
-            "keepalive_timeout": _IDLE_SECONDS,
+            "keepalive_timeout": IDLE_SECONDS,
             "ssl": self.ssl,
         }
         if self.tunnels is not None:  # the resolver is asked when a connection is opened

@@ -13,6 +13,7 @@ import pytest
 from pipeline.core.exchange import Failure, NoResponse, Request
 from pipeline.sender.client import Sender
 from pipeline.sender.limits import SenderLimits
+from pipeline.sender.local_network import NetworkWatch
 from tests.contract.http_endpoint import (
     EMPTY_OK,
     LOOPBACK,
@@ -21,6 +22,7 @@ from tests.contract.http_endpoint import (
     answered,
     answering,
     dripping,
+    exchanged,
     failed,
     on_each_loop,
     post,
@@ -290,3 +292,26 @@ async def test_details_do_not_tell_path_or_query() -> None:
             outcome = await post(url, b"hush", {"Authorization": "Bearer hush"}, limits=QUICK)
             assert isinstance(outcome, NoResponse)
             assert "hush" not in outcome.detail
+
+
+@on_each_loop
+async def test_a_kept_connection_shows_that_the_network_works_only_when_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[int] = []
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (EMPTY_OK, EMPTY_OK, b""):  # the third request gets none
+            await read_request(reader)
+            requests.append(len(reached))
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    reached: list[str] = []
+    monkeypatch.setattr(NetworkWatch, "reached", lambda _, host: reached.append(host))
+    async with serving(behave) as endpoint, Sender(SenderLimits(), LOOPBACK) as sender:
+        request = Request(endpoint.url(), {}, b"")
+        answered(exchanged(await sender.post(request)))
+        answered(exchanged(await sender.post(request)))
+        failed(exchanged(await sender.post(request)), Failure.CONNECTION_RESET)
+    assert requests[1:] == [2, 3]  # connected, and answered; and the second answer
+    assert len(reached) == 3

@@ -1,0 +1,107 @@
+"""Idle connections: reused by address, oldest first, closed after their time or if there are too many."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from pipeline.sender import idle_connections
+from pipeline.sender.idle_connections import IdleConnections
+
+
+class Connection:
+    """Counts how often it is closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+        self.ended = asyncio.Event()
+
+    def close(self) -> None:
+        self.closed += 1
+        self.ended.set()
+
+
+async def test_a_connection_is_reused_for_its_address_only_and_the_oldest_first() -> None:
+    idle: IdleConnections[Connection] = IdleConnections(10, 60)
+    here, there = idle.line("a"), idle.line("b")
+    first, second = Connection(), Connection()
+    idle.add(here, first)
+    idle.add(here, second)
+
+    assert len(idle) == 2
+    assert idle.take(there) is None
+    assert idle.line("a") is here
+    assert [idle.take(here), idle.take(here), idle.take(here)] == [first, second, None]
+    assert (len(idle), first.closed, second.closed) == (0, 0, 0)
+
+
+async def test_beyond_the_limit_the_oldest_is_closed_whatever_its_address() -> None:
+    idle: IdleConnections[Connection] = IdleConnections(2, 60)
+    lines = [idle.line(name) for name in "abc"]
+    connections = [Connection() for _ in lines]
+    for line, connection in zip(lines, connections, strict=True):
+        idle.add(line, connection)
+
+    assert [connection.closed for connection in connections] == [1, 0, 0]
+    assert [idle.take(line) for line in lines] == [None, *connections[1:]]
+
+
+async def test_a_connection_is_closed_after_its_time() -> None:
+    idle: IdleConnections[Connection] = IdleConnections(10, 0.01)
+    line, connection = idle.line("a"), Connection()
+    idle.add(line, connection)
+
+    async with asyncio.timeout(60):
+        await connection.ended.wait()
+    assert idle.take(line) is None
+    assert (len(idle), connection.closed) == (0, 1)
+
+
+async def test_a_process_that_was_stopped_does_not_reuse_what_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(idle_connections, "monotonic", lambda: now)
+    idle: IdleConnections[Connection] = IdleConnections(10, 4)
+    line, old, new = idle.line("a"), Connection(), Connection()
+    idle.add(line, old)
+    now += 3600
+    idle.add(line, new)
+
+    assert idle.take(line) is new
+    assert (old.closed, new.closed) == (1, 0)
+
+
+async def test_a_connection_that_ended_is_not_offered_and_may_be_removed_twice() -> None:
+    idle: IdleConnections[Connection] = IdleConnections(10, 60)
+    line, ended, other = idle.line("a"), Connection(), Connection()
+    idle.add(line, ended)
+    idle.add(line, other)
+    idle.remove(ended)
+    idle.remove(ended)
+
+    assert (len(idle), ended.closed) == (1, 0)  # whoever removes it closes it
+    assert idle.take(line) is other
+
+
+async def test_closing_closes_all_of_them() -> None:
+    idle: IdleConnections[Connection] = IdleConnections(10, 60)
+    connections = [Connection() for _ in range(3)]
+    for number, connection in enumerate(connections):
+        idle.add(idle.line(number), connection)
+    idle.close()
+
+    assert len(idle) == 0
+    assert [connection.closed for connection in connections] == [1, 1, 1]
+
+
+async def test_addresses_that_nobody_uses_any_more_are_forgotten() -> None:
+    idle: IdleConnections[Connection] = IdleConnections(10, 60)
+    kept = idle.line("kept by an idle connection")
+    idle.add(kept, Connection())
+    idle.line("dropped")
+    del kept
+    gc.collect()
+
+    assert idle.take(idle.line("kept by an idle connection")) is not None
+    assert "dropped" not in idle._lines
