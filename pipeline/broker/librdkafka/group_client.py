@@ -26,6 +26,8 @@ log = logger(__name__)
 
 _COMMIT_S: Final = 2.0
 _CLOSE_S: Final = 3.0
+_RETURN_S: Final = 1.0
+"""How long giving the partitions back before closing may take. It needs no broker."""
 _SLICE_S: Final = 0.05
 """A poll continues until its time is over, even after it has called a listener. So it is called repeatedly with a short time."""
 _RELEASE_S: Final = 0.5
@@ -68,6 +70,8 @@ class LibrdkafkaGroupClient:
         self._on_replaced = on_replaced
         self._stored = CommittedOffsets(settings, group)
         self._joins = 0
+        self._held: set[Partition] = set()
+        """The partitions that librdkafka has reported as assigned, and not yet as revoked."""
         self._is_joining = True
         self._is_closing = False
         self._errors: list[KafkaError] = []
@@ -93,13 +97,16 @@ class LibrdkafkaGroupClient:
         """A join has ended. Also called if it changed nothing."""
         consumer.incremental_assign([])
         self._joins, self._is_joining = self._joins + 1, False
-        if came := _ours(partitions):
+        came = _ours(partitions)
+        self._held.update(came)
+        if came and not self._is_closing:
             self._listener.assigned(came)
 
     def _revoked(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
         """Partitions are revoked when this returns. Another join follows, in which another member gets them."""
         self._is_joining = True
         gone = _ours(partitions)
+        self._held.difference_update(gone)
         if gone and not self._is_closing:
             until = time.monotonic() + _RELEASE_S
             while not self._listener.releasing(gone) and time.monotonic() < until:
@@ -110,8 +117,10 @@ class LibrdkafkaGroupClient:
 
     def _lost(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
         self._is_joining = True
+        gone = _ours(partitions)
+        self._held.difference_update(gone)
         if not self._is_closing:
-            self._listener.lost(_ours(partitions))
+            self._listener.lost(gone)
         consumer.incremental_unassign([])
 
     def _measured(self, statistics: str) -> None:
@@ -228,12 +237,28 @@ class LibrdkafkaGroupClient:
     def close(self, *, leave: bool) -> None:
         self._is_closing = True
         self._stored.close()
+        self._give_back()
         close_within(self._consumer.close, _CLOSE_S, f"member of {self._group}")
         if leave and self._instance_id is not None:
             try:
                 remove_static_member(plain_config(self._settings), self._group, self._instance_id)
             except Exception as error:  # noqa: BLE001 - the session of this member expires
                 log.warning("the group could not be left cleanly", group=self._group, error=repr(error))
+
+    def _give_back(self) -> None:
+        """Give the partitions back, so that close() calls no listener.
+
+        If a rebalance has begun that was not polled yet, close() reports it when librdkafka answers nothing any more (librdkafka
+        2.16, issue 4884). A listener must answer it, and would wait for ever with Python's lock held: the whole process would stop.
+        """
+        until = time.monotonic() + _RETURN_S
+        try:
+            self._consumer.unsubscribe()
+            self._turn(0)
+            while self._held and time.monotonic() < until:
+                self._turn(_SLICE_S)
+        except (BrokerError, KafkaException) as error:
+            log.debug("the partitions could not be given back before closing", group=self._group, error=repr(error))
 
 
 def _ours(partitions: Iterable[TopicPartition]) -> list[Partition]:

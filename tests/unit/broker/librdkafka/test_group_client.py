@@ -27,6 +27,7 @@ class Library:
         self.to_do: list[Callable[[], object]] = []
         self.sent: list[Any] = []
         self.member_id = "member-1"
+        self.calls: list[str] = []
 
     def subscribe(self, topics: list[str], **callbacks: Callable[..., object]) -> None:
         self.callbacks = callbacks
@@ -34,6 +35,12 @@ class Library:
     def poll(self, seconds: float) -> None:
         if self.to_do:
             self.to_do.pop(0)()
+
+    def unsubscribe(self) -> None:
+        self.calls.append("unsubscribe")
+
+    def close(self) -> None:
+        self.calls.append("close")
 
     def memberid(self) -> str:
         return self.member_id
@@ -52,7 +59,7 @@ def member(monkeypatch: pytest.MonkeyPatch) -> LibrdkafkaGroupClient:
     monkeypatch.setattr(group_client, "Consumer", Library)
     monkeypatch.setattr(group_client, "require_brokers", lambda settings: None)
     monkeypatch.setattr(group_client, "open_session", lambda *given: None)
-    monkeypatch.setattr(group_client, "CommittedOffsets", lambda *given: None)
+    monkeypatch.setattr(group_client, "CommittedOffsets", lambda *given: SimpleNamespace(close=lambda: None))
     client = LibrdkafkaGroupClient(Settings(_env_file=None), "group", ["t"], Heard(), instance_id=None, on_replaced=lambda: None)
     library: Any = client._consumer
     library.callbacks["on_assign"](library, [])
@@ -102,3 +109,30 @@ def test_a_commit_without_a_rebalance_is_done(member: LibrdkafkaGroupClient) -> 
     library: Any = member._consumer
     library.to_do = [lambda: library.answered(None, library.sent[-1])]
     member.commit({HELD: Committed(5)})
+
+
+def test_partitions_are_given_back_before_the_client_is_closed(member: LibrdkafkaGroupClient) -> None:
+    """close() reports a rebalance when librdkafka answers nothing any more: answering it would stop the whole process."""
+    library = cast("Any", member._consumer)
+    heard = member._listener = Heard()
+    topic_partition = TopicPartition(HELD.topic, HELD.number)
+    library.callbacks["on_assign"](library, [topic_partition])
+
+    def revoke() -> None:
+        library.calls.append("revoked")
+        library.callbacks["on_revoke"](library, [topic_partition])
+
+    library.to_do = [lambda: None, lambda: None, revoke]
+    member.close(leave=False)
+    assert library.calls == ["unsubscribe", "revoked", "close"]
+    assert heard.held == {HELD}  # who closes is not asked any more
+
+
+def test_closing_does_not_wait_for_partitions_that_are_not_revoked(
+    member: LibrdkafkaGroupClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_client, "_RETURN_S", 0.01)
+    library = cast("Any", member._consumer)
+    library.callbacks["on_assign"](library, [TopicPartition(HELD.topic, HELD.number)])
+    member.close(leave=False)
+    assert library.calls == ["unsubscribe", "close"]
