@@ -379,7 +379,7 @@ class GroupConsumer:
         topic, number = missing.partition
         metrics.RECORDS_MISSING.labels(self._group, topic).inc(missing.records)
         log.error(
-            "records were removed before they were read",
+            "records are at offsets that were already read" if missing.are_replaced else "records were removed before they were read",
             group=self._group,
             topic=topic,
             partition=number,

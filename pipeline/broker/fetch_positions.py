@@ -12,8 +12,9 @@ from typing import Final
 
 from pipeline.broker.api import FetchClient, Fetched, Partition
 from pipeline.broker.assignment import Assignment
+from pipeline.broker.errors import UnavailableError
 from pipeline.broker.fetch_buffers import FetchBuffers
-from pipeline.broker.start_offset import MissingOffsets, overtaken
+from pipeline.broker.start_offset import MissingOffsets, overtaken, replaced
 from pipeline.ops.logs import logger
 from pipeline.ops.once_a_minute import OnceAMinute
 
@@ -27,6 +28,20 @@ _LOOKED_AGAIN_S: Final = 5.0
 class _Read:
     epoch: int
     position: int
+    last: tuple[int, int] | None = None
+    """The offset and the timestamp of the record before the position; None if it was not read here."""
+    doubted_from: int | None = None
+    """From this offset on, the log may have other records below the position than those that were read."""
+
+
+@dataclass(slots=True)
+class _Cut:
+    """A log that ends below our position."""
+
+    end: int
+    lowest: int
+    """The lowest end that was seen."""
+    looked_at: float
 
 
 class FetchPositions:
@@ -47,8 +62,7 @@ class FetchPositions:
         self._clock = clock
         self._read: dict[Partition, _Read] = {}
         self._repeats = OnceAMinute(clock)
-        self._cut: dict[Partition, tuple[int, float]] = {}
-        """Partitions whose log ends below our position: where it ends, and when that was last checked."""
+        self._cut: dict[Partition, _Cut] = {}
         self.ends: dict[Partition, int] = {}
 
     @property
@@ -61,9 +75,9 @@ class FetchPositions:
 
     def problem(self) -> str | None:
         """Why a held partition is not read."""
-        for partition, (end, _) in list(self._cut.items()):
+        for partition, cut in list(self._cut.items()):
             return (
-                f"{partition} ends at offset {end}, below what group {self._group} has read: the topic was recreated or has lost "
+                f"{partition} ends at offset {cut.end}, below what group {self._group} has read: the topic was recreated or has lost "
                 "records. Nothing is read from it. To read it from its beginning, run: "
                 f"oms-webhooks topics --accept-recreated {partition.topic}"
             )
@@ -96,7 +110,9 @@ class FetchPositions:
         read = self._read.get(partition)
         if read is None or not records or self._assignment.epoch(partition) != read.epoch:
             return 0, ()
-        if records[0].offset < read.position:
+        if read.doubted_from is not None:
+            records = self._compare(partition, read, read.doubted_from, records)
+        elif records[0].offset < read.position:
             if times := self._repeats.times(partition):
                 log.warning(
                     "a client returned records that were already read; they are dropped",
@@ -108,6 +124,7 @@ class FetchPositions:
             records = [record for record in records if record.offset >= read.position]
         if records:
             read.position = records[-1].offset + 1
+            read.last = (records[-1].offset, records[-1].timestamp)
         self._see_end(client, partition)
         return read.epoch, records
 
@@ -115,7 +132,7 @@ class FetchPositions:
         """Read a partition again from an evicted record on."""
         read = self._read.get(partition)
         if read is not None:
-            read.position = offset
+            read.position, read.last, read.doubted_from = offset, None, None
             client.seek(partition, offset)
 
     def out_of_range(self, client: FetchClient, partitions: Iterable[Partition]) -> None:
@@ -125,22 +142,58 @@ class FetchPositions:
             read = self._read[partition]
             if missing := overtaken(self._group, partition, read.position, bounds):
                 self._on_missing(missing)
-                read.position = bounds.first
+                read.position, read.last, read.doubted_from = bounds.first, None, None
             elif bounds.end < read.position:
                 if partition not in self._cut:
                     log.error("a log ends below what was read", partition=str(partition), position=read.position, end=bounds.end)
-                self._cut[partition] = (bounds.end, self._clock())
+                self._note_end(partition, bounds.end)
+            elif read.last is not None:  # it has lost its end, and has grown since
+                self._doubt(client, partition, read.last[0])
+                continue
             client.seek(partition, read.position)
+
+    def _note_end(self, partition: Partition, end: int) -> None:
+        known = self._cut.get(partition)
+        self._cut[partition] = _Cut(end, end if known is None else min(end, known.lowest), self._clock())
 
     def _look_again(self, client: FetchClient) -> None:
         """Check logs that end below our position again: a broker that returned an old state may return the new one by now."""
-        due = [partition for partition, (_, at) in self._cut.items() if self._clock() - at > _LOOKED_AGAIN_S]
-        for partition, bounds in (client.bounds(due) if due else {}).items():
+        now = self._clock()
+        due = [partition for partition, cut in self._cut.items() if now - cut.looked_at > _LOOKED_AGAIN_S]
+        if not due:
+            return
+        try:
+            found = client.bounds(due)
+        except UnavailableError:  # their broker is away; the other partitions must not wait for it
+            for partition in due:
+                self._cut[partition].looked_at = self._clock()
+            return
+        for partition, bounds in found.items():
             if bounds.end >= self._read[partition].position:
-                del self._cut[partition]
-                log.info("a log has caught up with what was read", partition=str(partition))
+                self._doubt(client, partition, self._cut.pop(partition).lowest)
             else:
-                self._cut[partition] = (bounds.end, self._clock())
+                self._note_end(partition, bounds.end)
+
+    def _doubt(self, client: FetchClient, partition: Partition, first: int) -> None:
+        """A log that ended at ``first``, below our position, is as long again. Either it has its old end back, or the offsets that
+        it had lost were given to other records, which nobody has read. The last record that was read shows which.
+        """
+        read = self._read[partition]
+        if read.last is None:
+            self._on_missing(replaced(self._group, partition, first, read.position))
+            client.seek(partition, read.position)
+            return
+        read.doubted_from = first if read.doubted_from is None else min(first, read.doubted_from)
+        client.seek(partition, read.last[0])
+
+    def _compare(self, partition: Partition, read: _Read, first: int, records: Sequence[Fetched]) -> Sequence[Fetched]:
+        """See :meth:`_doubt`. Returns the records from the position on."""
+        read.doubted_from = None
+        if (records[0].offset, records[0].timestamp) == read.last:
+            log.info("a log has caught up with what was read", partition=str(partition))
+        else:
+            self._on_missing(replaced(self._group, partition, first, read.position))
+        return [record for record in records if record.offset >= read.position]
 
     def paused(self, buffered: Collection[Partition]) -> frozenset[Partition]:
         """Partitions that must not be fetched now: those with buffered records, and those whose log ends below our position."""

@@ -31,8 +31,10 @@ _REMOVED = (UnknownMemberIdError, IllegalGenerationError, FencedInstanceIdError)
 
 def ours(error: KafkaError) -> BrokerError:
     """Our error for an error of kafka-python."""
-    if isinstance(error, OffsetOutOfRangeError | LogTruncationError) and error.args and isinstance(error.args[0], dict):
+    if isinstance(error, OffsetOutOfRangeError) and error.args and isinstance(error.args[0], dict):
         return OutOfRangeError([Partition(*partition) for partition in error.args[0]])
+    if isinstance(error, LogTruncationError):  # the positions may even be in the log again, at other records
+        return OutOfRangeError([Partition(*partition) for partition in error.divergent_offsets])
     if isinstance(error, _REMOVED):
         return NotMemberError(f"{type(error).__name__}: {error}")
     if isinstance(error, OffsetMetadataTooLargeError):

@@ -30,6 +30,8 @@ class Faults:
     """Whether the listener is called for lost partitions. kafka-python 3.0.12 omits that while it joins again."""
     rewinds_to: int | None = None
     """Readers continue once from this offset instead of their position (because of a wrong leader epoch)."""
+    diverged: set[Partition] = field(default_factory=set)
+    """Readers report once that the log lost records below their position, although it is long enough again."""
     refuses: Exception | None = None
     """The error that sending a record raises."""
     is_holding: bool = False
@@ -233,7 +235,8 @@ class MemoryFetchClient:
                     continue
                 log = self._cluster.log(partition)
                 bounds = log.bounds()
-                if not bounds.first <= position <= bounds.end:
+                if not bounds.first <= position <= bounds.end or partition in self._broker.faults.diverged:
+                    self._broker.faults.diverged.discard(partition)
                     outside.append(partition)
                     continue
                 self._ends[partition] = bounds.end

@@ -125,3 +125,116 @@ def test_what_was_finished_before_it_was_removed_is_not_missing(cluster: Cluster
     turn(second)
 
     assert second.ledger.missing == [MissingOffsets(GROUP, ONLY, 0, 5, 2)], "0 and 4"
+
+
+def cut(cluster: Cluster, offset: int) -> None:
+    """A broker lost the end of its log: its only disk lost power, or the election was unclean."""
+    cluster.virtual.advance(1.0)
+    cluster.log(ONLY).truncate(offset)
+
+
+def wait_for_the_log(cluster: Cluster, process: Process) -> None:
+    for _ in range(4):
+        cluster.virtual.advance(2.0)
+        turn(process)
+        finish_all(process)
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_records_at_the_offsets_of_lost_ones_are_told_of(cluster: Cluster, is_seen: bool) -> None:
+    """Their offsets were read already, so nobody would read them, and nobody would say so."""
+    before = counted()
+    process = Process(cluster, Ledger())
+    write(cluster, 10)
+    turn(process)
+    finish_all(process)
+    cut(cluster, 6)
+    if is_seen:
+        turn(process)
+        assert f"{ONLY} ends at offset 6" in (process.consumer.problem() or "")
+    else:
+        process.broker.faults.diverged.add(ONLY)  # the client learns of it from the leader's epoch
+    write(cluster, 8)
+    wait_for_the_log(cluster, process)
+
+    first = 6 if is_seen else 9  # at least
+    assert process.ledger.missing == [MissingOffsets(GROUP, ONLY, first, 10, 10 - first, are_replaced=True)]
+    assert counted() - before == 10 - first
+    assert sorted(offset for _, offset in process.ledger.finished) == list(range(14))
+    assert process.consumer.problem() is None
+
+
+def test_a_log_that_gets_its_old_end_back_lacks_nothing(cluster: Cluster) -> None:
+    process = Process(cluster, Ledger())
+    write(cluster, 10)
+    turn(process)
+    finish_all(process)
+    cluster.log(ONLY).shown_end = 6
+    turn(process)
+    cluster.virtual.advance(1.0)
+    write(cluster, 3)
+    cluster.log(ONLY).shown_end = None
+    wait_for_the_log(cluster, process)
+
+    assert process.ledger.missing == []
+    assert sorted(offset for _, offset in process.ledger.finished) == list(range(13))
+
+
+def test_after_a_restart_a_log_that_is_as_long_again_is_told_of(cluster: Cluster) -> None:
+    first = Process(cluster, Ledger())
+    write(cluster, 10)
+    turn(first)
+    finish_all(first)
+    first.broker.faults.is_frozen = True
+    cut(cluster, 6)
+    cluster.virtual.advance(SESSION + 1)
+    second = Process(cluster, Ledger())
+    turn(second)
+    write(cluster, 8)
+    wait_for_the_log(cluster, second)
+
+    assert second.ledger.missing == [MissingOffsets(GROUP, ONLY, 6, 10, 4, are_replaced=True)]
+    assert sorted(offset for _, offset in second.ledger.finished) == [10, 11, 12, 13]
+
+
+def test_what_was_finished_beyond_the_end_of_a_log_is_another_record_now(cluster: Cluster) -> None:
+    write(cluster, 10)
+    first = Process(cluster, Ledger())
+    turn(first)
+    for record in first.under_way[1:]:
+        first.finish(record)
+    turn(first)
+    first.broker.faults.is_frozen = True
+    cut(cluster, 4)
+    cluster.virtual.advance(SESSION + 1)
+
+    second = Process(cluster, Ledger())
+    turn(second)
+    write(cluster, 8)
+    turn(second)
+
+    assert [record.offset for record in second.under_way] == [0, *range(4, 12)]
+
+
+def test_a_log_that_lost_its_end_and_its_broker_keeps_no_other_from_being_read(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.create(TOPIC, 2)
+    process = Process(cluster, Ledger())
+    for number in range(2):
+        cluster.append(Partition(TOPIC, number), b"key", b"value")
+    turn(process)
+    finish_all(process)
+    cut(cluster, 0)
+    turn(process)
+    client = process.consumer._client
+    assert client is not None
+
+    def no_leader(_: object) -> None:
+        raise UnavailableError("it has no leader")
+
+    monkeypatch.setattr(client, "bounds", no_leader)
+    cluster.virtual.advance(6.0)
+    cluster.append(Partition(TOPIC, 1), b"key", b"value")
+    turn(process)
+    assert [(record.partition.number, record.offset) for record in process.under_way] == [(1, 1)]

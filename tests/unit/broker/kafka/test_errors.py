@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from kafka import errors
+from kafka import OffsetAndMetadata, TopicPartition, errors
 
-from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, RefusedError, UnavailableError
+from pipeline.broker.api import Partition
+from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, OutOfRangeError, RefusedError, UnavailableError
 from pipeline.broker.kafka.errors import ours
 
 
@@ -28,3 +29,17 @@ from pipeline.broker.kafka.errors import ours
 )
 def test_errors_are_told_apart_by_what_can_be_done(error: errors.KafkaError, meaning: type[BrokerError]) -> None:
     assert type(ours(error)) is meaning
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.OffsetOutOfRangeError({TopicPartition("t", 3): 100}),
+        errors.LogTruncationError({TopicPartition("t", 3): OffsetAndMetadata(80, "", 4)}),
+        errors.LogTruncationError({TopicPartition("t", 3): None}),
+    ],
+)
+def test_a_log_that_lost_what_was_read_ends_no_reader(error: errors.KafkaError) -> None:
+    told = ours(error)
+    assert isinstance(told, OutOfRangeError)
+    assert told.partitions == {Partition("t", 3)}
