@@ -17,6 +17,7 @@ from consumers.held_partition import HeldPartition
 from consumers.held_values import HeldContext, ReleasedDelivery
 from consumers.partition_processors import PartitionProcessors
 from pipeline.broker.api import Broker
+from pipeline.broker.seeking_consumer import SeekingConsumer
 from pipeline.core.trace import trace_context
 from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.delivery import DiscardedDelivery
@@ -87,6 +88,10 @@ class HeldDeliveries:
         metrics.HELD.set_function(lambda: float(sum(processor.held for processor in self._processors.all)))
         metrics.HELD_EXPIRING.set_function(lambda: float(sum(processor.expiring for processor in self._processors.all)))
         await self._processors.start()
+
+    @property
+    def consumer(self) -> SeekingConsumer:
+        return self._processors.consumer
 
     @property
     def failed(self) -> asyncio.Future[None]:

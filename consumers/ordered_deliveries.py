@@ -20,6 +20,7 @@ from consumers.partition_processors import PartitionProcessors
 from pipeline.broker.api import Broker, FetchClient, Partition
 from pipeline.broker.errors import BrokerError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
+from pipeline.broker.seeking_consumer import SeekingConsumer
 from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.endpoints.health import HealthTable
 from pipeline.ops import metrics
@@ -97,6 +98,10 @@ class OrderedDeliveries:
             lambda: max((processor.oldest_seconds for processor in self._processors.all), default=0.0)
         )
         await self._processors.start()
+
+    @property
+    def consumer(self) -> SeekingConsumer:
+        return self._processors.consumer
 
     @property
     def failed(self) -> asyncio.Future[None]:

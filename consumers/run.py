@@ -33,7 +33,6 @@ from pipeline.broker.factory import open_broker
 from pipeline.broker.kafka.readiness_probe import EVERY_SECONDS as ASKED_EVERY
 from pipeline.broker.kafka.readiness_probe import BrokerProbe
 from pipeline.broker.producer import Producer
-from pipeline.broker.record_worker import RecordWorker
 from pipeline.broker.table import CompactedTable
 from pipeline.broker.topic_ids import TopicIds
 from pipeline.delivery.broker_clock import BrokerClock
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     from consumers.ordered_deliveries import OrderedDeliveries
     from consumers.recorder import Recorder
     from consumers.store_wiring import Recording
+    from pipeline.broker.record_worker import RecordWorker
     from pipeline.sender.client import Sender
     from pipeline.store.connection import Connections
     from pipeline.web.services import Api
@@ -410,8 +410,7 @@ class _Composition:
             workers += [("retry", retry.worker), ("held", held), ("ordered", ordered)]
         for name, worker in workers:
             self._health.add(name, worker.problem)
-            if isinstance(worker, RecordWorker):
-                worker.consumer.on_missing = self._losses.note
+            worker.consumer.missing.on_missing = self._losses.note
         if Role.RETRY in self._roles:
             deliveries.secrets.start()
             self._stack.push_async_callback(deliveries.secrets.stop)
@@ -449,7 +448,7 @@ class _Composition:
 
         recorder = make_recorder(self._settings, self._broker, producer, connections, self._tracing)
         self._health.add("recorder", recorder.problem)
-        recorder.consumer.on_missing = self._losses.note
+        recorder.consumer.missing.on_missing = self._losses.note
         return recorder
 
     def _recording(self, tables: asyncio.Task[None], recorder: Recorder | None, connections: Connections) -> Recording:

@@ -26,6 +26,7 @@ from pipeline.broker.fetch_positions import FetchPositions
 from pipeline.broker.in_flight import InFlight
 from pipeline.broker.lag import Lag, waiting_since
 from pipeline.broker.member import Member
+from pipeline.broker.missing_reports import MissingReports
 from pipeline.broker.start_offset import MissingOffsets
 from pipeline.ops import metrics
 from pipeline.ops.daemon_threads import start_thread
@@ -84,19 +85,15 @@ class GroupConsumer:
         topics = list(options.topics)
         self._on_records = on_records
         self._on_revoked = on_revoked
-        self.on_missing = on_missing
-        """Called on the threads of this consumer."""
-        self._reported_until: dict[Partition, int] = {}
-        """The offset below which missing records were already reported."""
-        self._report_lock = threading.Lock()
+        self.missing = MissingReports(on_missing)
         self._partition_fetch_bytes = options.partition_fetch_bytes
         self._read_committed = options.read_committed
         self._assignment = Assignment()
-        self._member = Member(broker, group, topics, self._assignment, on_gone=self._gone, on_missing=self._missing)
+        self._member = Member(broker, group, topics, self._assignment, on_gone=self._gone, on_missing=self.missing.note)
         self._buffers = FetchBuffers(options.due_in)
         self._max_waiting_bytes = options.max_outstanding_bytes // 2
         self._outstanding = InFlight(options.max_outstanding, options.max_outstanding_bytes)
-        self._reading = FetchPositions(group, self._assignment, self._buffers, self._missing, broker.clock)
+        self._reading = FetchPositions(group, self._assignment, self._buffers, self.missing.note, broker.clock)
         self._lag = Lag(group, topics, self._assignment, self._buffers, self._outstanding, broker.clock)
         self._room = threading.Event()
         self._stopping = threading.Event()
@@ -368,25 +365,3 @@ class GroupConsumer:
     def _gone(self, partitions: frozenset[Partition]) -> None:
         if self._on_revoked is not None and partitions:
             self._post(self._on_revoked, partitions)
-
-    def _missing(self, found: MissingOffsets) -> None:
-        """Report each record once: if the commit that would pass it fails, it is found missing again."""
-        with self._report_lock:
-            missing = found.beyond(self._reported_until.get(found.partition, 0))
-            if missing is None:
-                return
-            self._reported_until[missing.partition] = missing.until
-        topic, number = missing.partition
-        metrics.RECORDS_MISSING.labels(self._group, topic).inc(missing.records)
-        log.error(
-            "records are at offsets that were already read" if missing.are_replaced else "records were removed before they were read",
-            group=self._group,
-            topic=topic,
-            partition=number,
-            first_offset=missing.first_offset,
-            last_offset=missing.until - 1,
-            records=missing.records,
-            detail=str(missing),
-        )
-        if self.on_missing is not None:
-            self.on_missing(missing)

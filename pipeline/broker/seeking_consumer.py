@@ -20,7 +20,8 @@ from pipeline.broker.assignment import Assignment
 from pipeline.broker.errors import OutOfRangeError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.broker.member import Member
-from pipeline.broker.start_offset import MissingOffsets, overtaken
+from pipeline.broker.missing_reports import MissingReports
+from pipeline.broker.start_offset import overtaken
 from pipeline.ops import metrics
 from pipeline.ops.daemon_threads import start_thread
 from pipeline.ops.logs import logger
@@ -73,7 +74,8 @@ class SeekingConsumer:
         self._on_revoked = on_revoked
         self._fetch_bytes = partition_fetch_bytes
         self._assignment = Assignment()
-        self._member = Member(broker, group, [topic], self._assignment, on_gone=self._gone, on_missing=self._missing)
+        self.missing = MissingReports()
+        self._member = Member(broker, group, [topic], self._assignment, on_gone=self._gone, on_missing=self.missing.note)
         self._asked: deque[tuple[int, _Request]] = deque()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -81,8 +83,6 @@ class SeekingConsumer:
         """The partitions that are read, and the epochs of their assignments."""
         self._requests: dict[int, _Request] = {}
         self._positions: dict[int, int] = {}
-        self._reported_below: dict[int, int] = {}
-        """The offset below which missing records were already reported."""
         self._cut: dict[int, float] = {}
         """Partitions whose log ends below the requested offset, and when to check again."""
         self._cuts = OnceAMinute(broker.clock)
@@ -219,7 +219,7 @@ class SeekingConsumer:
         before, self._epochs = self._epochs, epochs
         for number in before:
             if epochs.get(number) != before[number]:
-                for known in (self._requests, self._positions, self._reported_below, self._cut):
+                for known in (self._requests, self._positions, self._cut):
                     known.pop(number, None)
         positions = {number: self._positions.get(number, start) for number, (_, start) in ready.items()}
         client.assign({Partition(self._topic, number): position for number, position in positions.items()})
@@ -322,9 +322,9 @@ class SeekingConsumer:
             number, request = place.number, self._requests[place.number]
             position = self._positions.get(number, bounds.first)
             if position < bounds.first:
-                if missing := overtaken(self._group, place, max(position, self._reported_below.get(number, 0)), bounds):
-                    self._missing(missing)
-                request.offset = self._reported_below[number] = bounds.first
+                if missing := overtaken(self._group, place, position, bounds):
+                    self.missing.note(missing)
+                request.offset = bounds.first
             elif position > bounds.end:
                 if times := self._cuts.times(number):
                     log.error(
@@ -339,7 +339,3 @@ class SeekingConsumer:
     def _gone(self, places: frozenset[Partition]) -> None:
         if places:
             self._post(self._on_revoked, frozenset(place.number for place in places))
-
-    def _missing(self, missing: MissingOffsets) -> None:
-        metrics.RECORDS_MISSING.labels(self._group, missing.partition.topic).inc(missing.records)
-        log.error("records were removed before they were read", group=self._group, detail=str(missing))

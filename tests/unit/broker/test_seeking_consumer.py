@@ -9,9 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from pipeline.broker.api import Committed, Partition
+from pipeline.broker.errors import UnavailableError
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.memory.cluster import Cluster
 from pipeline.broker.seeking_consumer import FetchedPage, SeekingConsumer
+from pipeline.broker.start_offset import MissingOffsets
 from pipeline.ops import metrics
 
 TOPIC = "webhooks.held"
@@ -183,3 +185,27 @@ async def test_a_partition_that_went_is_told_and_nothing_is_committed_for_it() -
     world.turn()
     assert world.held == {0}
     assert world.committed() == Committed(0)
+
+
+async def test_a_gap_is_told_once_and_to_whoever_keeps_it_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(50)
+    world.turn()
+    world.consumer.commit(0, 10)
+    world.turn()
+    world.consumer._member._part(leave=True)
+    world.cluster.log(PLACE).remove_before(30)
+    world.consumer = world._consumer()
+    told: list[MissingOffsets] = []
+    world.consumer.missing.on_missing = told.append
+    before, commit, refused = missing(), world.cluster.coordinator.commit, iter([True, True])
+
+    def refuse(*arguments: object) -> None:
+        if next(refused, False):
+            raise UnavailableError("the coordinator is away")
+        commit(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.cluster.coordinator, "commit", refuse)
+    world.turn(8)
+    assert world.committed() == Committed(30)
+    assert told == [MissingOffsets(GROUP, PLACE, 10, 30, 20)]
+    assert missing() - before == 20
