@@ -29,6 +29,10 @@ a check every 4 ms was a sixth of what a delivery costs the fan-out.
 """
 _SELDOM_S: Final = 5.0
 """How often the client is served while nothing is outstanding: librdkafka keeps errors about unavailable brokers until then."""
+_NEW_PARTITION_S: Final = 300.0
+"""For how long a partition may be unknown to the client before a record for it is refused. When partitions are added, clients learn of
+them one after the other (`kafka_metadata_max_age_ms`), consumers perhaps before this one.
+"""
 _CLOSE_TIMEOUT_S: Final = 10.0
 _SILENT_S: Final = 10.0
 """If a record is not acknowledged for this long, Kafka accepts no writes, whatever else it answers."""
@@ -200,6 +204,13 @@ class Producer:
         self._slices[topic] = slice_
         return slice_.partition
 
+    def _known_partition(self, send: _Send) -> int | None:
+        """The partition of a record, if it must be a certain one."""
+        is_known = send.partition is None or send.partition in self._client.partitions(send.topic)
+        if not is_known and self._loop.time() - send.since < _NEW_PARTITION_S:
+            raise UnavailableError(f"partition {send.partition} is not known yet")
+        return send.partition
+
     def _begin(self, send: _Send) -> None:
         self._bytes += send.size
         self._send(send)
@@ -207,7 +218,7 @@ class Producer:
     def _send(self, send: _Send) -> None:
         """Pass a record to the client. Whatever fails, the record is sent again, or its future gets the error."""
         try:
-            partition = self._any_partition(send.topic, send.size) if send.spread else send.partition
+            partition = self._any_partition(send.topic, send.size) if send.spread else self._known_partition(send)
             pending = self._client.send(send.topic, partition, send.key, send.value, send.headers, send.timestamp_ms)
         except Exception as error:  # noqa: BLE001 - even one that no client should raise: a delivery waits for this record
             self._failed(send, error)

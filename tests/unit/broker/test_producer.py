@@ -242,6 +242,29 @@ async def test_a_partition_that_is_not_known_for_now_is_asked_for_again(monkeypa
     assert (await sent).topic == TOPIC
 
 
+async def test_a_partition_that_was_just_added_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads it knew it before this client, and writes to the partition of the same number in another topic."""
+    client = FakeClient()
+    producer = await started(client, SIZE, monkeypatch)
+    sent = producer.send(TOPIC, key=b"k", value=None, partition=3)
+    await asyncio.sleep(0.02)
+    assert (sent.done(), client.chosen) == (False, [])
+    client.known = {0, 1, 2, 3}
+    await eventually(lambda: client.chosen == [3])
+    client.acknowledge()
+    assert (await sent).topic == TOPIC
+
+
+async def test_a_partition_that_nobody_adds_is_left_to_the_client_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeClient()
+    producer = await started(client, SIZE, monkeypatch)
+    monkeypatch.setattr("pipeline.broker.producer._NEW_PARTITION_S", 0.0)
+    sent = producer.send(TOPIC, key=b"k", value=None, partition=3)
+    client.acknowledge(error=PublishError("no such partition"))
+    with pytest.raises(PublishError):
+        await sent
+
+
 async def test_a_record_that_is_not_acknowledged_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, 100 * SIZE, monkeypatch)
