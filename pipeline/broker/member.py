@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
@@ -45,6 +46,10 @@ _COMMIT_AT: Final = 50
 """This many finished records are committed immediately: uncommitted ones are processed again after a crash."""
 _COMMITS_APART_S: Final = 0.02
 """The minimum time between two commits: at 3,000 records per second, 60 are committed at a time."""
+
+_LAST_COMMIT_S: Final = 5.0
+"""How long the last commit may wait for a rebalance, at most."""
+_LAST_COMMIT_AGAIN_S: Final = 0.05
 
 
 class Member:
@@ -200,13 +205,30 @@ class Member:
     def _end(self) -> None:
         """Commit finished records, and leave."""
         is_member = False
-        if self._client is not None and self._identity is not None:
+        if self._client is not None and self._member_id is not None:
             try:
-                self._turn(self._client)
+                self._commit_last(self._client)
                 is_member = self.lease.is_valid()
             except BrokerError as error:
                 log.warning("the last commit failed; some records will be processed again", group=self._group, error=str(error))
         self._part(leave=is_member)
+
+    def _commit_last(self, client: GroupClient) -> None:
+        """Commit finished records. During a rebalance nothing can be committed, so wait for its end."""
+        until = time.monotonic() + _LAST_COMMIT_S
+        while True:
+            failure: UnavailableError | None = None
+            try:
+                self._turn(client)
+            except UnavailableError as error:
+                failure = error
+            self._drain()
+            is_over = failure is None and self._identity is not None
+            if is_over or not self._assignment.committable() or time.monotonic() > until:
+                break
+            time.sleep(_LAST_COMMIT_AGAIN_S)
+        if failure is not None:
+            raise failure
 
     def _part(self, *, leave: bool) -> None:
         """Discard the client and everything that it reported."""
@@ -223,7 +245,7 @@ class Member:
 
     def _turn(self, client: GroupClient) -> None:
         began = self.lease.clock()
-        is_quick = (self._identity is not None and began >= self._subscribed_until) or self._stop.is_set()
+        is_quick = self._identity is not None and (began >= self._subscribed_until or self._stop.is_set())
         client.poll(0.0 if is_quick else _JOIN_POLL_S)
         self._look(client.membership(), began)
         if self._identity is None:
@@ -231,7 +253,8 @@ class Member:
         self._drain()
         if not self.lease.is_valid():
             self._prove(client)
-        self._begin(client)
+        if not self._stop.is_set():
+            self._begin(client)
         self._commit(client)
         self._follow_added_topics(client, self._identity.generation)
         self._leave_when_empty()

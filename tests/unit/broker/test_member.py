@@ -277,6 +277,38 @@ def test_a_healthy_member_goes_on_while_a_join_waits_for_a_dead_neighbour(cluste
     assert silent > SESSION / 2, "the join has taken a while, or this shows nothing"
 
 
+@pytest.mark.parametrize("is_over_in_time", [True, False])
+def test_who_stops_during_a_join_commits_at_its_end_and_leaves(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, is_over_in_time: bool
+) -> None:
+    stopping, dead = process(cluster, slot="host-0"), process(cluster)
+    write(cluster, 3)
+    turns(stopping, dead, count=6)
+    assert begun(stopping) == [0, 1, 2]
+    kill(dead)
+    newcomer = process(cluster)  # its join cannot end before the dead one is given up
+    newcomer.join()
+    turns(stopping, count=1)
+    member, client = stopping.consumer._member, stopping.consumer._member._client
+    assert client is not None
+    assert client.membership() is None, "a join is in progress"
+    for record in list(stopping.under_way):
+        stopping.finish(record)
+    poll = client.poll
+
+    def take_long(seconds: float) -> None:
+        assert seconds > 0, "it would turn in circles"
+        cluster.virtual.advance(2.0 if is_over_in_time else 0.0)
+        poll(seconds)
+
+    monkeypatch.setattr(client, "poll", take_long)
+    monkeypatch.setattr("pipeline.broker.member._LAST_COMMIT_S", 60.0 if is_over_in_time else 0.0)
+    member.stop()
+    member._end()
+    assert committed(cluster).offset == (3 if is_over_in_time else 0)
+    assert all(each.instance_id is None for each in cluster.coordinator.group(GROUP).members.values()), "it has left"
+
+
 def test_a_static_member_that_comes_back_goes_on_at_once(cluster: Cluster) -> None:
     before = process(cluster, slot="host-0")
     write(cluster, 1)
