@@ -220,6 +220,7 @@ class LibrdkafkaProducerClient:
             if not len(former):
                 self._former.remove(former)
                 threading.Thread(target=former.close, name="close producer", daemon=True).start()
+        self._said.clear()  # what a former producer says, perhaps only now, is no reason to replace its successor
         self._producer.poll(0)
         self._judge()
         if self._alone is not None:
