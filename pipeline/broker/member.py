@@ -346,6 +346,13 @@ class Member:
         if not unready:
             return
         committed, bounds = client.committed(unready), client.bounds(unready)
+        if unknown := sorted(str(each) for each in unready if each not in committed and bounds[each].first > 0):
+            log.warning(
+                "the group has no commits for partitions from which records were removed; it starts at the first remaining ones. If "
+                "the group is not new, Kafka has forgotten its commits (the brokers' offsets.retention.minutes)",
+                group=self._group,
+                partitions=unknown,
+            )
         starts = []
         for partition, epoch in unready.items():
             start = starting_point(self._group, partition, committed.get(partition), bounds[partition])

@@ -238,3 +238,16 @@ def test_a_log_that_lost_its_end_and_its_broker_keeps_no_other_from_being_read(
     cluster.append(Partition(TOPIC, 1), b"key", b"value")
     turn(process)
     assert [(record.partition.number, record.offset) for record in process.under_way] == [(1, 1)]
+
+
+def test_a_group_whose_commits_were_forgotten_says_where_it_starts(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    write(cluster, 10)
+    turn(Process(cluster, Ledger()))
+    assert "has no commits" not in capsys.readouterr().err, "it is new, and misses nothing"
+    cluster.coordinator.groups.clear()
+    cluster.log(ONLY).remove_before(4)
+    process = Process(cluster, Ledger())
+    turn(process)
+    assert [record.offset for record in process.under_way] == list(range(4, 10))
+    [told] = [line for line in capsys.readouterr().err.splitlines() if "the group has no commits" in line]
+    assert str(ONLY) in told
