@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from pipeline.broker.added_subscription import AddedSubscription
+from pipeline.broker.added_subscription import FIRST_LOOK_S, AddedSubscription
 from pipeline.broker.api import Broker, Committed, GroupClient, Membership, Partition, Receipt, Record
 from pipeline.broker.assignment import Assignment, StartPosition, committed_of
 from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, UnavailableError
@@ -90,6 +90,10 @@ class Member:
         """When this member was first seen without partitions; None if it has some, or is not in the group."""
         self._empty_seconds = _EMPTY_S
         self._left_empty_at = -math.inf
+        self._unread: set[str] = set()
+        """Initial topics of which it is not known whether the group reads them."""
+        self._look_for_unread_at = -math.inf
+        self._unread_seconds = FIRST_LOOK_S
         self._subscribed_until = -math.inf
         self._lost: str | None = None
         self._sent: dict[Partition, Committed] = {}
@@ -190,6 +194,7 @@ class Member:
             if self._client is None:
                 wanted = (*self._topics, *self._added.begin(self.lease.clock()))
                 self._client = self._broker.group_client(self._group, wanted, self)
+                self._unread, self._look_for_unread_at = set(self._topics), self.lease.clock() + self._unread_seconds
             self._turn(self._client)
         except UnavailableError as error:
             return self._trouble.note("the group does not answer", group=self._group, error=str(error))
@@ -258,6 +263,7 @@ class Member:
         self._commit(client)
         self._follow_added_topics(client, self._identity.generation)
         self._leave_when_empty()
+        self._leave_when_unread()
 
     def _follow_added_topics(self, client: GroupClient, generation: int) -> None:
         """Subscribe to added topics, and make sure that the group assigns them to a member."""
@@ -269,6 +275,23 @@ class Member:
         if (added := self._added.to_subscribe(generation, now)) is not None:
             client.subscribe((*self._topics, *added))
             self._subscribed_until = now + _SUBSCRIBED_S
+
+    def _leave_when_unread(self) -> None:
+        """Leave and rejoin if nobody reads one of the initial topics.
+
+        A static member that returns gets its former assignment, even if it has other topics than before its crash, because the
+        settings or the release have changed. See `pipeline.broker.added_subscription`.
+        """
+        client, is_due = self._client, self.lease.clock() >= self._look_for_unread_at
+        if client is None or not self._unread or not is_due or self._stop.is_set():
+            return
+        self._unread -= {partition.topic for partition in self._assignment.partitions}
+        self._unread -= {partition.topic for partition in client.committed([Partition(topic, 0) for topic in self._unread])}
+        if not self._unread:
+            return
+        log.info("the group reads some topics not at all; leaving and rejoining", group=self._group, topics=sorted(self._unread))
+        self._unread_seconds = min(self._unread_seconds * 2, _LONGEST_EMPTY_S)
+        self._part(leave=True)
 
     def _leave_when_empty(self) -> None:
         """Leave a group that has assigned no partition to this member, and rejoin.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.broker.api import Partition, Record
@@ -41,14 +41,14 @@ class Ledger:
 class Process:
     """One process: what it has in hand, and what its consumer believes."""
 
-    def __init__(self, cluster: Cluster, ledger: Ledger, slot: str | None = None) -> None:
+    def __init__(self, cluster: Cluster, ledger: Ledger, slot: str | None = None, topics: Sequence[str] = (TOPIC,)) -> None:
         self.broker = MemoryBroker(cluster, session_seconds=SESSION, slot=slot)
         self.ledger = ledger
         self.in_hand: list[Record] = []
         self.under_way: list[Record] = []
         self.consumer = Stepped(
             self.broker,
-            ConsumerOptions(group=GROUP, topics=[TOPIC], max_outstanding=20, max_outstanding_bytes=1024 * 1024),
+            ConsumerOptions(group=GROUP, topics=topics, max_outstanding=20, max_outstanding_bytes=1024 * 1024),
             on_records=self.in_hand.extend,
             on_missing=ledger.missing.append,
         )
