@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -22,6 +23,8 @@ _CLOSE_S: Final = 3.0
 _AT_ONCE: Final = 1_000
 _LONGEST_S: Final = 0.1
 _WAKE_S: Final = 0.001
+_TOLD_AFTER_S: Final = 1.0
+"""How long errors of some partitions may wait for a poll without records of others."""
 _LEADERS_S: Final = 0.5
 """How long the brokers may take to name the leaders of new partitions."""
 
@@ -72,6 +75,8 @@ class LibrdkafkaFetchClient:
         self._outside: set[Partition] = set()
         """Positions that are not in the log. librdkafka reports each once, and stops fetching there; we report it until a seek."""
         self._failure: BrokerError | None = None
+        self._raised_at = time.monotonic()
+        """When it was last certain that no error waits to be raised."""
         require_brokers(settings)
         config = reader_config(settings, partition_bytes=partition_bytes, read_committed=read_committed)
         self._config = config | {"error_cb": with_error_log(hear)}
@@ -188,6 +193,10 @@ class LibrdkafkaFetchClient:
         """No effect: librdkafka's poll cannot be ended, but it is short."""
 
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
+        if not self._outside and self._failure is None:
+            self._raised_at = time.monotonic()
+        elif time.monotonic() - self._raised_at > _TOLD_AFTER_S:
+            self._raise()
         fetched: dict[Partition, list[Fetched]] = {}
         size = 0
         with translated():
@@ -234,6 +243,7 @@ class LibrdkafkaFetchClient:
             self._failure = ours(error)
 
     def _raise(self) -> None:
+        self._raised_at = time.monotonic()
         if self._outside:
             raise OutOfRangeError(self._outside)
         failure, self._failure = self._failure, None

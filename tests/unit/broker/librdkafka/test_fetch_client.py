@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from pipeline.broker.api import Partition
+from pipeline.broker.errors import OutOfRangeError, RefusedError
 from pipeline.broker.librdkafka import fetch_client
 from pipeline.broker.librdkafka.fetch_client import LibrdkafkaFetchClient
 from pipeline.ops.settings import Settings
@@ -52,6 +53,9 @@ class Library:
         assert timeout == 0
         came, self.came = self.came[:most], self.came[most:]
         return came
+
+    def poll(self, seconds: float) -> Any:
+        return self.came.pop(0) if self.came else None
 
     def close(self) -> None:
         self.is_closed = True
@@ -124,6 +128,17 @@ class Message:
     def offset(self) -> int | None:
         return None if self._place is None else self._offset
 
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1_772_463_840_000
+
+    def key(self) -> bytes | None:
+        return None
+
+    value = headers = key
+
+    def __len__(self) -> int:
+        return 10
+
 
 def test_while_it_rests_errors_are_heard_and_records_are_for_the_next_poll(client: LibrdkafkaFetchClient) -> None:
     client.assign({A: 7})
@@ -151,4 +166,32 @@ def test_what_librdkafka_says_in_an_outage_is_not_kept(client: LibrdkafkaFetchCl
     for _ in range(100):
         Library.made[-1].config["error_cb"](error)
     assert sys.getrefcount(error) == before
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [(KafkaError._AUTO_OFFSET_RESET, OutOfRangeError), (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError)],
+)
+def test_an_error_of_one_partition_is_told_though_records_of_another_come_with_each_poll(
+    client: LibrdkafkaFetchClient, monkeypatch: pytest.MonkeyPatch, code: int, told: type[Exception]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(fetch_client.time, "monotonic", lambda: now[0])
+    client.assign({A: 0, B: 50})
+    library = Library.made[-1]
+    library.came = [Message(B, 50, KafkaError(code)), Message(A, 0)]
+    polls = 0
+
+    def poll_for_seconds() -> None:
+        nonlocal polls
+        for polls in range(1, 40):
+            assert [record.offset for record in client.poll(0.1)[A]] == [polls - 1]
+            now[0] += 0.1
+            library.came = [Message(A, polls)]
+
+    with pytest.raises(told):
+        poll_for_seconds()
+    assert polls < 15
+    assert len(client.poll(0.1)[A]) == 1, "the record that had come was not lost"
     client.close()
