@@ -8,7 +8,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
-from pipeline.broker.errors import BrokerError, NotMemberError, RefusedError, UnavailableError
+from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, RefusedError, UnavailableError
 
 # The names of librdkafka's own codes begin with an underscore, but they are public.
 # ruff: noqa: SLF001
@@ -105,6 +105,8 @@ def ours(error: KafkaError) -> BrokerError:
     text, code = f"{error.name()}: {error.str()}", error.code()
     if code in _REMOVED:
         return NotMemberError(text)
+    if code == KafkaError.OFFSET_METADATA_TOO_LARGE:
+        return MetadataError("the brokers' offset.metadata.max.bytes is less than 4096, Kafka's default")
     if code in _FORBIDDEN:
         return RefusedError(f"Kafka does not allow it: {text}")
     if code in _PASSES or error.retriable():

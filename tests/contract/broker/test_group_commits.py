@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pipeline.broker.api import Committed, OffsetRange, Partition
-from pipeline.broker.errors import NotMemberError, UnavailableError
+from pipeline.broker.errors import MetadataError, NotMemberError, UnavailableError
 from pipeline.broker.factory import open_broker
 from pipeline.devtools.local_broker import TansuBroker
 from tests.contract.broker.backends import Backend, Heard, RealBackend, take_part, until
@@ -31,6 +31,19 @@ def test_what_is_committed_is_there_for_the_next_one(backend: Backend) -> None:
     assert following.committed([one])[one].offset == 7
     backend.lacks("loses the metadata of commits")
     assert following.committed([one, other]) == {one: Committed(7, "9,11")}
+
+
+def test_a_commit_with_too_much_metadata_may_be_made_without_it(backend: Backend) -> None:
+    backend.lacks("takes metadata of any length, and loses it")
+    topic = backend.topic(partitions=1)
+    partition = Partition(topic, 0)
+    heard = Heard()
+    member = backend.member(topic, heard)
+    take_part([member], lambda: len(heard.held) == 1)
+    with pytest.raises(MetadataError):
+        member.commit({partition: Committed(3, "x" * 5_000)})
+    member.commit({partition: Committed(3)})
+    assert member.committed([partition]) == {partition: Committed(3)}
 
 
 def test_who_was_put_out_commits_nothing(backend: Backend) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from pipeline.broker.errors import BrokerError, NotMemberError, RefusedError, UnavailableError
+from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, RefusedError, UnavailableError
 from pipeline.broker.librdkafka.errors import ours, translated
 
 
@@ -22,6 +22,7 @@ from pipeline.broker.librdkafka.errors import ours, translated
         (KafkaError._RETRY, UnavailableError),
         (KafkaError.NOT_ENOUGH_REPLICAS, UnavailableError),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, UnavailableError),
+        (KafkaError.OFFSET_METADATA_TOO_LARGE, MetadataError),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError),
         (KafkaError.INVALID_SESSION_TIMEOUT, RefusedError),
         (KafkaError.MSG_SIZE_TOO_LARGE, RefusedError),
