@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.broker.api import FetchClient, Fetched, Partition
+from pipeline.broker.api import FetchClient, Fetched, OffsetRange, Partition
 from pipeline.broker.assignment import Assignment
 from pipeline.broker.errors import UnavailableError
 from pipeline.broker.fetch_buffers import FetchBuffers
@@ -147,9 +147,11 @@ class FetchPositions:
                 if partition not in self._cut:
                     log.error("a log ends below what was read", partition=str(partition), position=read.position, end=bounds.end)
                 self._note_end(partition, bounds.end)
-            elif read.last is not None:  # it has lost its end, and has grown since
-                self._doubt(client, partition, read.last[0])
+            elif read.last is not None and read.last[0] >= bounds.first:  # it may have lost its end, and have grown since
+                self._doubt(client, partition, read.last[0], bounds)
                 continue
+            else:
+                read.doubted_from = None
             client.seek(partition, read.position)
 
     def _note_end(self, partition: Partition, end: int) -> None:
@@ -170,16 +172,16 @@ class FetchPositions:
             return
         for partition, bounds in found.items():
             if bounds.end >= self._read[partition].position:
-                self._doubt(client, partition, self._cut.pop(partition).lowest)
+                self._doubt(client, partition, self._cut.pop(partition).lowest, bounds)
             else:
                 self._note_end(partition, bounds.end)
 
-    def _doubt(self, client: FetchClient, partition: Partition, first: int) -> None:
+    def _doubt(self, client: FetchClient, partition: Partition, first: int, bounds: OffsetRange) -> None:
         """A log that ended at ``first``, below our position, is as long again. Either it has its old end back, or the offsets that
         it had lost were given to other records, which nobody has read. The last record that was read shows which.
         """
         read = self._read[partition]
-        if read.last is None:
+        if read.last is None or read.last[0] < bounds.first:
             self._on_missing(replaced(self._group, partition, first, read.position))
             client.seek(partition, read.position)
             return

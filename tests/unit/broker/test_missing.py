@@ -180,6 +180,20 @@ def test_a_log_that_gets_its_old_end_back_lacks_nothing(cluster: Cluster) -> Non
     assert sorted(offset for _, offset in process.ledger.finished) == list(range(13))
 
 
+def test_a_doubt_about_a_log_ends_though_the_last_record_that_was_read_is_gone(cluster: Cluster) -> None:
+    process = Process(cluster, Ledger())
+    write(cluster, 10)
+    turn(process)
+    finish_all(process)
+    cluster.log(ONLY).remove_before(10)
+    process.broker.faults.diverged.add(ONLY)
+    turn(process)
+    write(cluster, 2)
+    turn(process)
+    assert process.ledger.missing == []
+    assert [record.offset for record in process.under_way] == [10, 11]
+
+
 def test_after_a_restart_a_log_that_is_as_long_again_is_told_of(cluster: Cluster) -> None:
     first = Process(cluster, Ledger())
     write(cluster, 10)
