@@ -258,9 +258,15 @@ class Member:
         self._drain()
         if not self.lease.is_valid():
             self._prove(client)
-        if not self._stop.is_set():
-            self._begin(client)
+        unready: UnavailableError | None = None
+        try:
+            if not self._stop.is_set():
+                self._begin(client)
+        except UnavailableError as error:  # a new partition has no leader, for example: the others are committed all the same
+            unready = error
         self._commit(client)
+        if unready is not None:
+            raise unready
         self._follow_added_topics(client, self._identity.generation)
         self._leave_when_empty()
         self._leave_when_unread()

@@ -204,6 +204,32 @@ def test_what_runs_out_while_the_brokers_are_asked_where_to_begin_commits_nothin
     assert committed(cluster) == before
 
 
+def test_a_new_partition_without_a_leader_keeps_no_other_from_being_committed(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = process(cluster)
+    write(cluster, 3)
+    turns(member)
+    client = member.consumer._member._client
+    assert client is not None
+
+    def no_leader(_: object) -> None:
+        raise UnavailableError("it has no leader")
+
+    monkeypatch.setattr(client, "bounds", no_leader)
+    topic = cluster.topics[TOPIC]
+    topic.logs.append(type(topic.logs[0])())
+    turns(member)
+    assert held(member) == {ONLY, Partition(TOPIC, 1)}
+    for record in list(member.under_way):
+        member.finish(record)
+    for _ in range(20):
+        cluster.virtual.advance(1.0)
+        turns(member)
+    assert committed(cluster) == Committed(3)
+    assert problem(member) is None
+
+
 def test_partitions_that_are_lost_are_let_go_at_once_and_the_member_joins_again(cluster: Cluster) -> None:
     member = process(cluster)
     write(cluster, 1)
