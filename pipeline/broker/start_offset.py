@@ -21,7 +21,7 @@ class MissingOffsets:
     partition: Partition
     first_offset: int
     until: int
-    """The first remaining offset; for replaced records, the first one that was not read."""
+    """The first remaining offset; for replaced records, where reading continues."""
     records: int
     """How many of the offsets between the two were not processed. A transaction's own markers count too."""
     are_replaced: bool = False

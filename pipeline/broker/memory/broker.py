@@ -279,7 +279,7 @@ class _Written:
 
 
 class MemoryProducerClient:
-    """See `pipeline.broker.api.ProducerClient`."""
+    """See `pipeline.broker.api.ProducerClient`. Keys choose other partitions than in Kafka, and the cluster's clock stamps all records."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
