@@ -33,6 +33,11 @@ class AddedSubscription:
         self._patience = FIRST_LOOK_S
         self._look_at = 0.0
 
+    @property
+    def subscribed(self) -> Sequence[str]:
+        """The added topics that the member subscribes to."""
+        return self._subscribed
+
     def add(self, topics: Iterable[str]) -> None:
         self._added = tuple(dict.fromkeys((*self._added, *topics)))
 

@@ -202,6 +202,13 @@ class GroupClient(Protocol):
             UnavailableError: no answer.
         """
 
+    def partitions(self, topic: str) -> Collection[int]:
+        """The numbers of a topic's partitions. Added ones are included after a while (`kafka_metadata_max_age_ms`).
+
+        Raises:
+            UnavailableError: no answer.
+        """
+
     def close(self, *, leave: bool) -> None:
         """Disconnect. With ``leave``, also leave the group, so that others need not wait for the session to expire.
 

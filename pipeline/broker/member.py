@@ -42,6 +42,12 @@ _TURN_S: Final = 0.5
 _EMPTY_S: Final = 15.0
 """How long a member without partitions waits for some before it leaves the group and rejoins. Doubles each time."""
 _LONGEST_EMPTY_S: Final = 3_600.0
+_LOOKS_APART_S: Final = 60.0
+"""How often a member checks whether the group reads every partition."""
+_UNREAD_S: Final = 60.0
+"""How long partitions may be unread before a member leaves the group and rejoins. Doubles each time. Usually the group's leader notices
+added partitions before that (`kafka_metadata_max_age_ms`).
+"""
 _COMMIT_AT: Final = 50
 """This many finished records are committed immediately: uncommitted ones are processed again after a crash."""
 _COMMITS_APART_S: Final = 0.02
@@ -90,10 +96,12 @@ class Member:
         """When this member was first seen without partitions; None if it has some, or is not in the group."""
         self._empty_seconds = _EMPTY_S
         self._left_empty_at = -math.inf
-        self._unread: set[str] = set()
-        """Initial topics of which it is not known whether the group reads them."""
+        self._read: set[Partition] = set()
+        """Partitions that a member of the group reads, as far as this process knows."""
+        self._unread_since: float | None = None
+        """When partitions were first seen that nobody reads."""
+        self._unread_seconds = _UNREAD_S
         self._look_for_unread_at = -math.inf
-        self._unread_seconds = FIRST_LOOK_S
         self._subscribed_until = -math.inf
         self._lost: str | None = None
         self._sent: dict[Partition, Committed] = {}
@@ -194,7 +202,7 @@ class Member:
             if self._client is None:
                 wanted = (*self._topics, *self._added.begin(self.lease.clock()))
                 self._client = self._broker.group_client(self._group, wanted, self)
-                self._unread, self._look_for_unread_at = set(self._topics), self.lease.clock() + self._unread_seconds
+                self._look_for_unread_at = self.lease.clock() + FIRST_LOOK_S
             self._turn(self._client)
         except UnavailableError as error:
             return self._trouble.note("the group does not answer", group=self._group, error=str(error))
@@ -283,20 +291,30 @@ class Member:
             self._subscribed_until = now + _SUBSCRIBED_S
 
     def _leave_when_unread(self) -> None:
-        """Leave and rejoin if nobody reads one of the initial topics.
+        """Leave and rejoin if the group reads a partition of its topics not at all.
 
-        A static member that returns gets its former assignment, even if it has other topics than before its crash, because the
-        settings or the release have changed. See `pipeline.broker.added_subscription`.
+        A static member that returns after a crash gets its former assignment, even if it has more topics than before. And if it was
+        the group's leader, nobody notices added partitions from then on: it does not learn that it is the leader (KIP-814, which
+        neither client knows). A new member makes the group assign everything.
         """
-        client, is_due = self._client, self.lease.clock() >= self._look_for_unread_at
-        if client is None or not self._unread or not is_due or self._stop.is_set():
+        client, now = self._client, self.lease.clock()
+        if client is None or now < self._look_for_unread_at or self._stop.is_set():
             return
-        self._unread -= {partition.topic for partition in self._assignment.partitions}
-        self._unread -= {partition.topic for partition in client.committed([Partition(topic, 0) for topic in self._unread])}
-        if not self._unread:
+        self._look_for_unread_at = now + _LOOKS_APART_S
+        topics = (*self._topics, *self._added.subscribed)
+        every = {Partition(topic, number) for topic in topics for number in client.partitions(topic)}
+        self._read |= self._assignment.partitions
+        if unknown := every - self._read:
+            self._read |= client.committed(unknown).keys()  # whoever gets a partition for the first time commits its first offset
+        unread = every - self._read
+        if not unread or self._unread_since is None:
+            self._unread_since = now if unread else None
             return
-        log.info("the group reads some topics not at all; leaving and rejoining", group=self._group, topics=sorted(self._unread))
-        self._unread_seconds = min(self._unread_seconds * 2, _LONGEST_EMPTY_S)
+        if now - self._unread_since < self._unread_seconds:
+            return
+        client.bounds(unread)  # one without a leader would not be read in any case
+        log.info("the group does not read some partitions; leaving and rejoining", group=self._group, partitions=sorted(unread)[:5])
+        self._unread_since, self._unread_seconds = None, min(self._unread_seconds * 2, _LONGEST_EMPTY_S)
         self._part(leave=True)
 
     def _leave_when_empty(self) -> None:

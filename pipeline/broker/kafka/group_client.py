@@ -120,6 +120,11 @@ class KafkaGroupClient:
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
         return bounds(self._consumer, partitions)
 
+    def partitions(self, topic: str) -> Collection[int]:
+        with translated():
+            found: Collection[int] = self._consumer.partitions_for_topic(topic)
+        return found
+
     def close(self, *, leave: bool) -> None:
         try:
             self._consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)

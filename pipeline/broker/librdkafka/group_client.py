@@ -15,7 +15,7 @@ from pipeline.broker.kafka.committed_offsets import CommittedOffsets
 from pipeline.broker.kafka.config import client_config as plain_config
 from pipeline.broker.kafka.leave_group import remove_static_member
 from pipeline.broker.librdkafka.config import member_config
-from pipeline.broker.librdkafka.errors import error_of, is_fatal, ours
+from pipeline.broker.librdkafka.errors import error_of, is_fatal, ours, translated
 from pipeline.broker.librdkafka.fetch_client import bounds
 from pipeline.broker.librdkafka.library_log import with_error_log
 from pipeline.broker.librdkafka.session import close_within, open_session, require_brokers
@@ -25,6 +25,7 @@ from pipeline.ops.settings import Settings
 log = logger(__name__)
 
 _COMMIT_S: Final = 2.0
+_READ_S: Final = 5.0
 _CLOSE_S: Final = 3.0
 _RETURN_S: Final = 1.0
 """How long giving the partitions back before closing may take. It needs no broker."""
@@ -233,6 +234,13 @@ class LibrdkafkaGroupClient:
 
     def bounds(self, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
         return bounds(self._consumer, partitions)
+
+    def partitions(self, topic: str) -> Collection[int]:
+        with translated():
+            found = self._consumer.list_topics(topic, timeout=_READ_S).topics[topic]
+        if found.error is not None:
+            raise ours(found.error)
+        return tuple(found.partitions)
 
     def close(self, *, leave: bool) -> None:
         self._is_closing = True

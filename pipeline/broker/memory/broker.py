@@ -184,6 +184,10 @@ class MemoryGroupClient:
         self._broker.reach()
         return {partition: self._cluster.log(partition).bounds() for partition in partitions}
 
+    def partitions(self, topic: str) -> Collection[int]:
+        self._broker.reach()
+        return [partition.number for partition in self._cluster.partitions_of(topic)]
+
     def close(self, *, leave: bool) -> None:
         self._closed = True
         if leave:

@@ -42,6 +42,10 @@ class ConsumerGroup:
 
     generation: int = 0
     is_joining: bool = False
+    leader: str = ""
+    """The member that assigns partitions, and notices added ones."""
+    has_attentive_leader: bool = True
+    """A static member that came back in the place of the leader does not know that it is the leader, until the next join (KIP-814)."""
     members: dict[str, GroupMember] = field(default_factory=dict)
     committed: dict[Partition, Committed] = field(default_factory=dict)
     history: list[tuple[Partition, int]] = field(default_factory=list)
@@ -85,7 +89,8 @@ class Coordinator:
         self._remove_expired(group)
         self._known(group, member)
         member.heard_at = self._clock()
-        if not group.is_joining and self._wanted(group) != {p for each in group.members.values() for p in each.assigned}:
+        assigned = {partition for each in group.members.values() for partition in each.assigned}
+        if not group.is_joining and group.has_attentive_leader and self._wanted(group) != assigned:
             self._begin_join(group)  # topics have grown
         self._end_join(group)  # it may have waited for a member that was removed
         return group.is_joining and not member.has_joined
@@ -151,6 +156,8 @@ class Coordinator:
             return False
         # A static member that came back replaces the former one, immediately and without a rebalance.
         del group.members[former.member_id]
+        if group.leader == former.member_id:
+            group.leader, group.has_attentive_leader = member.member_id, False
         member.assigned, member.has_joined, member.counted = former.assigned, True, former.counted
         return True
 
@@ -165,6 +172,9 @@ class Coordinator:
             return
         group.is_joining = False
         group.generation += 1
+        if group.leader not in group.members:
+            group.leader = next(iter(group.members), "")
+        group.has_attentive_leader = True
         self._assign(group)
 
     def _remove_expired(self, group: ConsumerGroup) -> None:

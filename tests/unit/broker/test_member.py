@@ -356,15 +356,39 @@ def test_a_static_member_that_comes_back_with_more_topics_reads_them(cluster: Cl
     after = Process(cluster, Ledger(), slot="host-0", topics=[TOPIC, added.topic])
     turns(after)
     assert held(after) == {ONLY}, "or this shows nothing"
-    for _ in range(20):
+    for _ in range(150):
         cluster.virtual.advance(1.0)
         turns(after)
     assert held(after) == {ONLY, added}
     settled = cluster.coordinator.group(GROUP).generation
-    for _ in range(60):
+    for _ in range(300):
         cluster.virtual.advance(1.0)
         turns(after)
     assert cluster.coordinator.group(GROUP).generation == settled, "it stays"
+
+
+def test_partitions_that_are_added_after_the_leader_came_back_are_read(cluster: Cluster) -> None:
+    """It does not know that it is the leader, so nobody sees that there are more."""
+    before = process(cluster, slot="host-0")
+    turns(before)
+    kill(before)
+    after, other = process(cluster, slot="host-0"), process(cluster, slot="host-1")
+    turns(after, count=1)
+    topic = cluster.topics[TOPIC]
+    topic.logs.append(type(topic.logs[0])())
+    new = Partition(TOPIC, 1)
+    cluster.append(new, b"key", b"value")
+    for _ in range(40):
+        cluster.virtual.advance(1.0)
+        turns(after)
+    assert held(after) == {ONLY}, "or this shows nothing"
+    for _ in range(150):
+        cluster.virtual.advance(1.0)
+        turns(after)
+    assert held(after) == {ONLY, new}
+    assert (new, 0) in {(record.partition, record.offset) for record in after.under_way}
+    turns(after, other, count=20)
+    assert held(after) | held(other) == {ONLY, new}
 
 
 def test_a_member_that_was_given_nothing_joins_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
