@@ -48,6 +48,7 @@ _UNREAD_S: Final = 60.0
 """How long partitions may be unread before a member leaves the group and rejoins. Doubles each time. Usually the group's leader notices
 added partitions before that (`kafka_metadata_max_age_ms`).
 """
+_MAX_NAMED: Final = 5
 _COMMIT_AT: Final = 50
 """This many finished records are committed immediately: uncommitted ones are processed again after a crash."""
 _COMMITS_APART_S: Final = 0.02
@@ -313,7 +314,8 @@ class Member:
         if now - self._unread_since < self._unread_seconds:
             return
         client.bounds(unread)  # one without a leader would not be read in any case
-        log.info("the group does not read some partitions; leaving and rejoining", group=self._group, partitions=sorted(unread)[:5])
+        named = [str(partition) for partition in sorted(unread)[:_MAX_NAMED]]
+        log.info("the group does not read some partitions; leaving and rejoining", group=self._group, partitions=named)
         self._unread_since, self._unread_seconds = None, min(self._unread_seconds * 2, _LONGEST_EMPTY_S)
         self._part(leave=True)
 

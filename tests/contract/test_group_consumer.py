@@ -15,6 +15,7 @@ from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.kafka.group_client import KafkaGroupClient
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
+from tests.contract.broker.backends import Heard, take_part
 
 
 async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topic_prefix: str) -> None:
@@ -99,9 +100,50 @@ async def test_a_join_that_ends_between_two_polls_is_not_forgotten(
         await member.stop(1)
 
 
-def _member(settings: Settings, group: str, topic: TopicSpec) -> GroupConsumer:
+@pytest.mark.apache
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+async def test_partitions_that_are_added_after_the_leader_came_back_are_read(
+    client: str, bootstrap_servers: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A static member that comes back in the place of the leader does not know that it is the leader."""
+    settings = Settings(
+        kafka_bootstrap_servers=bootstrap_servers,
+        kafka_client=client,
+        kafka_replication_factor=1,
+        kafka_partitions=1,
+        kafka_session_timeout_ms=6000,
+        kafka_metadata_max_age_ms=1000,
+    )
+    monkeypatch.setattr("pipeline.broker.member.FIRST_LOOK_S", 1.0)
+    monkeypatch.setattr("pipeline.broker.member._LOOKS_APART_S", 2.0)
+    monkeypatch.setattr("pipeline.broker.member._UNREAD_S", 5.0)
+    topic, group = TopicSpec(f"{topic_prefix}growing", "any", "delete", 60_000), f"{topic_prefix}group"
+
+    def grow() -> None:
+        with KafkaTopicAdmin(settings) as admin:
+            admin.grow(admin.planned_growth([topic], 3))
+
+    def lead_and_die() -> None:
+        heard = Heard()
+        killed = open_broker(settings, slot="host-0").group_client(group, [topic.name], heard)
+        take_part([killed], lambda: len(heard.held) == 1)
+        killed.close(leave=False)
+
+    await asyncio.to_thread(_create, settings, topic)
+    await asyncio.to_thread(lead_and_die)
+    member = _member(settings, group, topic, slot="host-0")
+    await member.start()
+    try:
+        await _until(lambda: _held(member) == 1)
+        await asyncio.to_thread(grow)
+        await _until(lambda: _held(member) == 3)
+    finally:
+        await member.stop(1)
+
+
+def _member(settings: Settings, group: str, topic: TopicSpec, slot: str | None = None) -> GroupConsumer:
     return GroupConsumer(
-        open_broker(settings),
+        open_broker(settings, slot=slot),
         ConsumerOptions(
             group=group,
             topics=[topic.name],
