@@ -203,7 +203,8 @@ class GroupClient(Protocol):
         """
 
     def partitions(self, topic: str) -> Collection[int]:
-        """The numbers of a topic's partitions. Added ones are included after a while (`kafka_metadata_max_age_ms`).
+        """The numbers of a topic's partitions; none if there is no such topic. Added ones are included after a while
+        (`kafka_metadata_max_age_ms`).
 
         Raises:
             UnavailableError: no answer.

@@ -93,6 +93,7 @@ AUTHENTICATION_FAILED: Final = KafkaError._AUTHENTICATION
 PARTITION_END: Final = KafkaError._PARTITION_EOF
 """The reader has reached the end of a partition, which is not a failure."""
 UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION
+UNKNOWN_TOPIC: Final = KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 def is_fatal(error: KafkaError) -> bool:

@@ -15,7 +15,7 @@ from pipeline.broker.kafka.committed_offsets import CommittedOffsets
 from pipeline.broker.kafka.config import client_config as plain_config
 from pipeline.broker.kafka.leave_group import remove_static_member
 from pipeline.broker.librdkafka.config import member_config
-from pipeline.broker.librdkafka.errors import error_of, is_fatal, ours, translated
+from pipeline.broker.librdkafka.errors import UNKNOWN_TOPIC, error_of, is_fatal, ours, translated
 from pipeline.broker.librdkafka.fetch_client import bounds
 from pipeline.broker.librdkafka.library_log import with_error_log
 from pipeline.broker.librdkafka.session import close_within, open_session, require_brokers
@@ -238,7 +238,7 @@ class LibrdkafkaGroupClient:
     def partitions(self, topic: str) -> Collection[int]:
         with translated():
             found = self._consumer.list_topics(topic, timeout=_READ_S).topics[topic]
-        if found.error is not None:
+        if found.error is not None and found.error.code() != UNKNOWN_TOPIC:
             raise ours(found.error)
         return tuple(found.partitions)
 

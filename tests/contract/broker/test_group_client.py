@@ -20,6 +20,15 @@ def test_a_member_alone_holds_everything(backend: Backend) -> None:
     assert heard.held == {Partition(topic, number) for number in range(3)}
 
 
+def test_a_member_knows_the_partitions_of_its_topics(backend: Backend) -> None:
+    topic = backend.topic(partitions=3)
+    member = backend.member(topic, Heard())
+    take_part([member])
+    assert set(member.partitions(topic)) == {0, 1, 2}
+    backend.lacks("makes topics that are asked for")
+    assert not member.partitions(f"{topic}-missing")
+
+
 def test_a_rebalance_hands_over_what_the_listener_commits(backend: Backend) -> None:
     topic = backend.topic(partitions=4)
     first, second = Heard(lambda partition: Committed(10 + partition.number)), Heard()
