@@ -33,7 +33,9 @@ class MissingReports:
         topic, number = missing.partition
         metrics.RECORDS_MISSING.labels(missing.group, topic).inc(missing.records)
         log.error(
-            "records are at offsets that were already read" if missing.are_replaced else "records were removed before they were read",
+            "records are at offsets that were already read"
+            if missing.are_replaced
+            else "records were removed before they were read",
             group=missing.group,
             topic=topic,
             partition=number,

@@ -31,10 +31,8 @@ _REMOVED = (UnknownMemberIdError, IllegalGenerationError, FencedInstanceIdError)
 
 def ours(error: KafkaError) -> BrokerError:
     """Our error for an error of kafka-python."""
-    if isinstance(error, OffsetOutOfRangeError) and error.args and isinstance(error.args[0], dict):
-        return OutOfRangeError([Partition(*partition) for partition in error.args[0]])
-    if isinstance(error, LogTruncationError):  # the positions may even be in the log again, at other records
-        return OutOfRangeError([Partition(*partition) for partition in error.divergent_offsets])
+    if outside := _outside(error):
+        return OutOfRangeError(outside)
     if isinstance(error, _REMOVED):
         return NotMemberError(f"{type(error).__name__}: {error}")
     if isinstance(error, OffsetMetadataTooLargeError):
@@ -44,6 +42,15 @@ def ours(error: KafkaError) -> BrokerError:
     if isinstance(error, _PASSES) or error.retriable:
         return UnavailableError(f"{type(error).__name__}: {error}")
     return RefusedError(f"{type(error).__name__}: {error}")
+
+
+def _outside(error: KafkaError) -> list[Partition]:
+    """The partitions in whose logs a position is not."""
+    if isinstance(error, LogTruncationError):  # it may even be in the log again, at another record
+        return [Partition(*partition) for partition in error.divergent_offsets]
+    if isinstance(error, OffsetOutOfRangeError) and error.args and isinstance(error.args[0], dict):
+        return [Partition(*partition) for partition in error.args[0]]
+    return []
 
 
 @contextmanager

@@ -46,6 +46,8 @@ class ConsumerGroup:
     """The member that assigns partitions, and notices added ones."""
     has_attentive_leader: bool = True
     """A static member that came back in the place of the leader does not know that it is the leader, until the next join (KIP-814)."""
+    considered: frozenset[Partition] = frozenset()
+    """The partitions that the last assignment considered."""
     members: dict[str, GroupMember] = field(default_factory=dict)
     committed: dict[Partition, Committed] = field(default_factory=dict)
     history: list[tuple[Partition, int]] = field(default_factory=list)
@@ -89,8 +91,8 @@ class Coordinator:
         self._remove_expired(group)
         self._known(group, member)
         member.heard_at = self._clock()
-        assigned = {partition for each in group.members.values() for partition in each.assigned}
-        if not group.is_joining and group.has_attentive_leader and self._wanted(group) != assigned:
+        wanted = self._wanted(group) if group.has_attentive_leader else self._wanted(group) & group.considered
+        if not group.is_joining and wanted != {partition for each in group.members.values() for partition in each.assigned}:
             self._begin_join(group)  # topics have grown
         self._end_join(group)  # it may have waited for a member that was removed
         return group.is_joining and not member.has_joined
@@ -197,6 +199,7 @@ class Coordinator:
         for member in members:
             member.counted = member.topics
         wanted = self._wanted(group)
+        group.considered = frozenset(wanted)
         claims: dict[Partition, GroupMember] = {}
         for member in members:
             for partition in sorted(member.owned & wanted):
