@@ -296,7 +296,7 @@ class Member:
 
         A static member that returns after a crash gets its former assignment, even if it has more topics than before. And if it was
         the group's leader, nobody notices added partitions from then on: it does not learn that it is the leader (KIP-814, which
-        neither client knows). A new member makes the group assign everything.
+        kafka-python lacks). A new member makes the group assign everything.
         """
         client, now = self._client, self.lease.clock()
         if client is None or now < self._look_for_unread_at or self._stop.is_set():
