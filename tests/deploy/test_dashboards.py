@@ -21,7 +21,7 @@ from tests.deploy.files import DEPLOY as DEPLOY_DIRECTORY
 
 FILES = sorted(DASHBOARDS.glob("*.json"))
 # From Prometheus itself and from every process that its client library is in.
-ELSEWHERE = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes"}
+ELSEWHERE = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"}
 NAME = re.compile(r"\b(?:oms_webhooks[:_][a-z0-9_:]+|process_[a-z_]+)\b")
 SERIES = re.compile(r"\b(oms_webhooks[:_][a-z0-9_:]+)\b(\{[^}]*\})?")
 
