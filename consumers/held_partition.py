@@ -19,7 +19,7 @@ from consumers.partition_processors import place_of
 from pipeline.broker.api import Record
 from pipeline.core.held_ledger import HeldLedger, OffsetBound, ReportedHeld
 from pipeline.core.rate_limit import RateLimit
-from pipeline.delivery.holding import Fate, action_for
+from pipeline.delivery.holding import Fate, action_for, told_before
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from schemas.codec import to_json
@@ -43,7 +43,6 @@ _AHEAD_SECONDS: Final = 1.0
 """How far ahead of its endpoint's rate limit a delivery is released: it waits for that long in the next step."""
 _CLOCK: Final = b"clock"
 """The key of records without a value: their timestamp is the time of the broker's clock."""
-_EXPIRING: Final = timedelta(days=2)
 
 
 class HeldPartition:
@@ -89,7 +88,7 @@ class HeldPartition:
     @property
     def expiring(self) -> int:
         """For how many endpoints the oldest expires soon."""
-        soon = self._now_ms() + min(_EXPIRING, self._context.hold / 2) / timedelta(milliseconds=1) - self._hold_ms
+        soon = self._now_ms() + told_before(self._context.hold) / timedelta(milliseconds=1) - self._hold_ms
         return sum(one.since_ms <= soon for one in self._ledger.waiting.values())
 
     # --- counting ---

@@ -97,10 +97,15 @@ class OrderedDeliveries:
         metrics.ORDERED_OLDEST.set_function(
             lambda: max((processor.oldest_seconds for processor in self._processors.all), default=0.0)
         )
+        metrics.ORDERED_OVERDUE.set_function(
+            lambda: max((processor.overdue_seconds for processor in self._processors.all), default=0.0)
+        )
+        metrics.ORDERED_EXPIRING.set_function(lambda: float(sum(processor.expiring for processor in self._processors.all)))
         await self._processors.start()
 
     @property
     def consumer(self) -> SeekingConsumer:
+        """Reads the topic."""
         return self._processors.consumer
 
     @property

@@ -122,6 +122,16 @@ class OrderedPartition:
         since = min((one.since_ms for one in self.heads), default=None)
         return 0.0 if since is None else max(0.0, self._context.now_ms() - since) / 1000
 
+    @property
+    def overdue_seconds(self) -> float:
+        """By how much a delivery has waited longer than all retries of its endpoint take, at most; 0 if none has."""
+        return self._waiting_lanes.overdue_seconds()
+
+    @property
+    def expiring(self) -> int:
+        """For how many endpoints that are not active the oldest delivery expires soon."""
+        return self._waiting_lanes.expiring()
+
     async def _turn(self) -> None:
         self._check()
         self._ready.extend(self._waiting_lanes.over())

@@ -15,7 +15,7 @@ from pipeline.core.held_ledger import OffsetBound
 from pipeline.core.lane_ledger import LaneLedger
 from pipeline.core.local_faults import LocalFault
 from pipeline.delivery.delivery import ParkedDelivery
-from pipeline.delivery.holding import from_milliseconds
+from pipeline.delivery.holding import from_milliseconds, told_before
 from schemas.delivery import DeliveryRecord
 from schemas.health import HealthFact, HealthRecord
 
@@ -98,6 +98,30 @@ class WaitingLanes:
         concerned = lanes.keys() | {endpoint_id for endpoint_id, fact in known.items() if fact.held}
         facts = [self._describe(one, lanes.get(one, ()), ledger, partition) for one in sorted(concerned)]
         return [fact for fact in facts if _what_is_told(fact) != _what_is_told(known.get(fact.endpoint_id))]
+
+    def overdue_seconds(self) -> float:
+        """By how much a head has waited longer than all retries of its endpoint take, at most; 0 if none has."""
+        now, late = self._context.now_ms() / 1000, 0.0
+        for endpoint_id, since_ms in self._oldest(is_active=True).items():
+            endpoint = self._context.registry.receiver(endpoint_id)
+            if endpoint is not None:
+                delays = self._context.service.policies.schedule(endpoint.record.retry_policy).delays
+                late = max(late, now - since_ms / 1000 - sum(delays, timedelta(0)).total_seconds())
+        return late
+
+    def expiring(self) -> int:
+        """For how many endpoints that are not active the oldest head expires soon."""
+        hold = self._context.hold
+        soon = self._context.now_ms() - (hold - told_before(hold)) / timedelta(milliseconds=1)
+        return sum(since_ms <= soon for since_ms in self._oldest(is_active=False).values())
+
+    def _oldest(self, *, is_active: bool) -> dict[int, int]:
+        """Since when the oldest head of each endpoint that is active, or is not, has been waiting (milliseconds since 1970)."""
+        oldest: dict[int, int] = {}
+        for head in self._heads.values():
+            if (head.due_ms is not None) is is_active:
+                oldest[head.endpoint_id] = min(head.since_ms, oldest.get(head.endpoint_id, head.since_ms))
+        return oldest
 
     def _hold_back(self, key: bytes, due: DeliveryRecord, head: OffsetBound, reason: str, due_ms: int | None) -> None:
         self._heads[key] = HeldBack(due.endpoint_id, due.event.id, due.event.key or "", head.time_ms, reason, due_ms)

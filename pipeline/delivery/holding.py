@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import enum
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from pipeline.core.held_ledger import OffsetBound
 from pipeline.endpoints.endpoint import Endpoint
 from schemas.endpoint import EndpointRecord, HeldDrop
+
+_TOLD_BEFORE: Final = timedelta(days=2)
 
 
 class Fate(enum.Enum):
@@ -44,6 +47,11 @@ def drop_of(record: EndpointRecord, partition: int, place: OffsetBound) -> HeldD
         if drop.partition == partition and OffsetBound(drop.below, milliseconds(drop.until)).is_above(place):
             return drop
     return None
+
+
+def told_before(hold: timedelta) -> timedelta:
+    """How long before it expires a delivery that may wait for ``hold`` is reported."""
+    return min(_TOLD_BEFORE, hold / 2)
 
 
 def milliseconds(time: datetime) -> int:

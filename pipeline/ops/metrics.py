@@ -108,6 +108,15 @@ ORDERED_HELD_BACK: Final = Gauge(
 )
 ORDERED_READY: Final = Gauge("oms_webhooks_ordered_ready_lanes", "Lanes whose next delivery is being made, or could be")
 ORDERED_OLDEST: Final = Gauge("oms_webhooks_ordered_oldest_seconds", "How long the oldest of those deliveries has been waiting")
+ORDERED_OVERDUE: Final = Gauge(
+    "oms_webhooks_ordered_overdue_seconds",
+    "How much longer than the retries of its endpoint take one of those deliveries has been waiting, at most; without those of "
+    "endpoints that are not active",
+)
+ORDERED_EXPIRING: Final = Gauge(
+    "oms_webhooks_ordered_expiring_endpoints",
+    "Endpoints that are not active and for which an in-order delivery expires within two days (or half of hold_days)",
+)
 ORDERED_ENDED: Final = Counter("oms_webhooks_ordered_ended", "In-order deliveries that have ended, whatever the outcome")
 RATE_LIMITED: Final = Counter(
     "oms_webhooks_rate_limited",

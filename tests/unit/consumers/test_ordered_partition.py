@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import cast
 
 import pytest
@@ -12,13 +13,15 @@ from hypothesis import strategies as st
 from consumers import ordered_partition
 from consumers.ordered_deliveries import take_progress
 from pipeline.core import lane_ledger
+from pipeline.core.retry_policies import RetryPolicies
 from schemas.codec import to_json
 from schemas.delivery import Trigger
 from schemas.lane_progress import LaneProgress
 from tests.property_examples import examples
-from tests.unit.consumers.ordered_case import HOLD, World, inversions
+from tests.unit.consumers.ordered_case import DELAYS, HOLD, World, inversions
 
 FAIL = "failed"
+DAY_MS = 86_400_000
 
 
 async def test_events_of_a_key_are_delivered_one_after_the_other() -> None:
@@ -125,6 +128,47 @@ async def test_what_is_for_a_paused_endpoint_waits_and_goes_out_in_order() -> No
     world.now_ms += 6_000
     await world.until_quiet()
     assert world.told(7) == 0
+    await world.die()
+
+
+async def test_only_what_waits_for_longer_than_its_retries_take_is_overdue() -> None:
+    """The retries of ``patient`` alone take three days: nobody is told of that."""
+    world = World(7, 8)
+    world.policies = RetryPolicies(DELAYS, patient=[timedelta(days=1)] * 3)
+    world.change(8, retry_policy="patient")
+    event = world.publish("R1")
+    world.answers[7, event.id] = world.answers[8, event.id] = ["refused"] * 10_000
+    world.start()
+    await world.until_quiet()
+    processor = world.processor
+    assert processor is not None
+    world.now_ms += 600_000
+    assert (processor.oldest_seconds, processor.overdue_seconds) == (600.0, 0.0)
+    world.now_ms += 2 * DAY_MS
+    assert processor.overdue_seconds == pytest.approx(2 * 86_400 + 600 - 665), "of endpoint 7"
+    world.change(7, active=False)
+    await world.until_quiet()
+    assert processor.oldest_seconds > 2 * 86_400
+    assert processor.overdue_seconds == 0.0, "endpoint 7 is paused, and 8 has another day"
+    world.now_ms += 2 * DAY_MS
+    assert processor.overdue_seconds == pytest.approx(86_400 + 600)
+    await world.die()
+
+
+async def test_what_a_paused_endpoint_will_not_get_is_reported_two_days_before() -> None:
+    world = World(7, 8)
+    world.change(7, active=False)
+    for key in ("R1", "R2"):
+        event = world.publish(key)
+        world.answers[8, event.id] = ["refused"] * 10_000
+    world.start()
+    await world.until_quiet()
+    processor = world.processor
+    assert processor is not None
+    world.now_ms += round(HOLD / timedelta(milliseconds=1)) - 2 * DAY_MS - 60_000
+    assert processor.expiring == 0
+    world.now_ms += 60_000
+    assert processor.expiring == 1, "endpoint 8 is active"
     await world.die()
 
 
