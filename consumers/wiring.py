@@ -212,6 +212,7 @@ def make_fan_out(
     read_topics = (*topics.sources, topics.operational_events)
     dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=read_topics)
     fan_out = FanOut(settings, broker, deliveries.for_hop(producer, dead_letters, tracing))
+    fan_out.worker.consumer.wall = lambda: deliveries.clock.now().timestamp()
     deliveries.event_types.follow(fan_out.events.use)
     return fan_out
 

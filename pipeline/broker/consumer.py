@@ -94,6 +94,8 @@ class GroupConsumer:
         self._max_waiting_bytes = options.max_outstanding_bytes // 2
         self._outstanding = InFlight(options.max_outstanding, options.max_outstanding_bytes)
         self._reading = FetchPositions(group, self._assignment, self._buffers, self.missing.note, broker.clock)
+        self.wall: Callable[[], float] = time.time
+        """The current time by the clock that stamps the records, in seconds since 1970. Called on the fetch thread."""
         self._lag = Lag(group, topics, self._assignment, self._buffers, self._outstanding, broker.clock)
         self._room = threading.Event()
         self._stopping = threading.Event()
@@ -330,10 +332,10 @@ class GroupConsumer:
         if self._stop_at is not None or not self._member.lease.is_valid():
             return
         batch: list[Record] = []
-        now = self._clock()
+        now, wall = self._clock(), self.wall()
         for partition, buffered in self._buffers.take(self._outstanding.fits, now):
             epoch, record, size, _ = buffered
-            if self._assignment.start(partition, epoch, record.offset, waiting_since(buffered, now)):
+            if self._assignment.start(partition, epoch, record.offset, waiting_since(buffered, now, wall)):
                 self._outstanding.add(size)
                 batch.append(Record(partition, record.offset, record.timestamp, record.key, record.value, record.headers, epoch))
         if batch:
@@ -353,7 +355,7 @@ class GroupConsumer:
         now = self._clock()
         if now - self._measured_at >= _MEASURED_EVERY_S:
             self._measured_at = now
-            self._lag.measure(self._reading.positions(), self._reading.look_at_ends(client))
+            self._lag.measure(self._reading.positions(), self._reading.look_at_ends(client), self.wall())
 
     # --- any thread ---
 

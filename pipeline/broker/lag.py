@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pipeline.broker.api import Partition
@@ -14,14 +13,14 @@ from pipeline.broker.in_flight import InFlight
 from pipeline.ops import metrics
 
 
-def waiting_since(buffered: Buffered, now: float) -> float:
+def waiting_since(buffered: Buffered, now: float, wall: float) -> float:
     """When a record started to wait: when it was due or, without a due time, when it was written. ``now`` and the result: seconds
-    of `Broker.clock`.
+    of `Broker.clock`; ``wall``: the same moment, in seconds since 1970.
     """
     if math.isfinite(buffered.due):
         return buffered.due
     written_at = float(buffered.record.timestamp) / 1000
-    return now - (time.time() - written_at)
+    return now - (wall - written_at)
 
 
 class Lag:
@@ -63,13 +62,16 @@ class Lag:
         for topic in topics:
             metrics.OLDEST_UNFINISHED.labels(self._group, topic).set_function(functools.partial(self._oldest_seconds, topic))
 
-    def measure(self, positions: Mapping[Partition, int], ends: Mapping[Partition, int]) -> None:
-        """Set the metrics. ``positions`` and ``ends``: those of the partitions that are read. Buffered records count as unread."""
+    def measure(self, positions: Mapping[Partition, int], ends: Mapping[Partition, int], wall: float) -> None:
+        """Set the metrics. ``positions`` and ``ends``: those of the partitions that are read. Buffered records count as unread.
+
+        ``wall``: the current time by the clock that stamps the records, in seconds since 1970.
+        """
         metrics.OUTSTANDING_BYTES.labels(self._group).set(self._outstanding.bytes)
         metrics.BUFFERED_BYTES.labels(self._group).set(self._buffers.bytes)
         heads, now = self._buffers.heads(), self._clock()
         self._waiting_since = {
-            partition: waiting_since(head, now) for partition, head in heads.items()
+            partition: waiting_since(head, now, wall) for partition, head in heads.items()
         } | self._assignment.oldest()
         self._remove(self._measured - positions.keys())
         for partition, end in ends.items():

@@ -13,7 +13,10 @@ from pipeline.broker.assignment import Assignment
 from pipeline.broker.fetch_buffers import FetchBuffers
 from pipeline.broker.in_flight import InFlight
 from pipeline.broker.lag import Lag, waiting_since
+from pipeline.broker.memory.cluster import Cluster
 from pipeline.ops import metrics
+from tests.unit.broker import simulation
+from tests.unit.broker.simulation import Ledger, Process
 
 GROUP, TOPIC = "test-lag", "lag-topic"
 A, B = Partition(TOPIC, 0), Partition(TOPIC, 1)
@@ -35,13 +38,13 @@ class Scene:
         self.lag.show()
 
     def measure(self) -> None:
-        self.lag.measure(self.positions, dict.fromkeys(self.positions, 20))
+        self.lag.measure(self.positions, dict.fromkeys(self.positions, 20), time.time())
 
     def take(self) -> None:
         """Hand everything over that is due."""
         for partition, buffered in self.buffers.take(lambda _: True, time.monotonic()):
             assert self.assignment.start(
-                partition, buffered.epoch, buffered.record.offset, waiting_since(buffered, time.monotonic())
+                partition, buffered.epoch, buffered.record.offset, waiting_since(buffered, time.monotonic(), time.time())
             )
 
 
@@ -77,6 +80,20 @@ def test_a_record_waits_since_it_was_written_until_it_is_finished() -> None:
     scene.assignment.finish(A, epoch, 4)
     scene.measure()
     assert oldest() == 0
+
+
+def test_the_clock_that_stamped_a_record_says_how_long_it_has_waited() -> None:
+    """A machine whose clock is two minutes ahead would raise a critical alert; one that is behind, none."""
+    cluster = Cluster()
+    cluster.create(simulation.TOPIC, 1)
+    member = Process(cluster, Ledger())
+    written = cluster.append(Partition(simulation.TOPIC, 0), b"key", b"value")
+    member.consumer.wall = lambda: written.timestamp / 1000 + 3.0
+    for _ in range(4):
+        member.join()
+        member.fetch()
+    [since] = member.consumer._assignment.oldest().values()
+    assert member.consumer._clock() - since == pytest.approx(3.0)
 
 
 def test_in_a_delay_topic_a_record_waits_since_it_was_due() -> None:
