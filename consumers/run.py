@@ -244,6 +244,7 @@ class _Composition:
         self._stack.push_async_callback(broker.close)
         self._stack.push_async_callback(self._probes.stop)
         self._health.warn("source topics", broker.warning)
+        self._health.warn("retention", broker.retention_warning)
         broker.on_ids = self._topic_ids.see
         self._topics_recreated: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails if a topic is recreated while the process runs: the offsets that it knows then mean nothing."""

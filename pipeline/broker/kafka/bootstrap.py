@@ -58,19 +58,37 @@ def reach_brokers(config: Mapping[str, Any]) -> list[str]:
     Raises:
         NoSessionError: none answers.
     """
-    context = _context(config) if config["security_protocol"].endswith("SSL") else None
     servers: Sequence[str] = config["bootstrap_servers"]
-    answers: SimpleQueue[tuple[str, NoAnswer | None]] = SimpleQueue()
-    for server, (host, port) in zip(servers, addresses(",".join(servers)), strict=True):
-        asking = functools.partial(_ask, answers, server, host, port, context)
-        threading.Thread(target=asking, name="broker meeting", daemon=True).start()
-    heard = dict(_within(answers, len(servers)))
+    heard = _heard(config, dict(zip(servers, addresses(",".join(servers)), strict=True)), _OTHERS_SECONDS)
     if met := [server for server in servers if heard.get(server, _NOTHING_HEARD) is None]:
         return met
     silences = {server: heard.get(server) or _NOTHING_HEARD for server in servers}
     reasons = "; ".join(f"{server}: {silence.why}" for server, silence in silences.items())
     needs_operator = any(silence.needs_operator for silence in silences.values())
     raise NoSessionError(f"No Kafka broker can be used. {reasons}", needs_operator=needs_operator)
+
+
+def silent_brokers(config: Mapping[str, Any], brokers: Mapping[str, tuple[str, int]]) -> dict[str, str]:
+    """Which of these brokers do not answer, and why. Blocks for a few seconds at most.
+
+    Raises:
+        NoSessionError: the TLS files cannot be used.
+    """
+    heard = _heard(config, brokers, _ALL_SECONDS)
+    silences = {name: heard.get(name, _NOTHING_HEARD) for name in brokers}
+    return {name: silence.why for name, silence in silences.items() if silence is not None}
+
+
+def _heard(
+    config: Mapping[str, Any], servers: Mapping[str, tuple[str, int]], others_seconds: float
+) -> dict[str, NoAnswer | None]:
+    """Ask all at once. Returns what came in time: why a server did not answer; None if it did."""
+    context = _context(config) if config["security_protocol"].endswith("SSL") else None
+    answers: SimpleQueue[tuple[str, NoAnswer | None]] = SimpleQueue()
+    for server, (host, port) in servers.items():
+        asking = functools.partial(_ask, answers, server, host, port, context)
+        threading.Thread(target=asking, name="broker meeting", daemon=True).start()
+    return dict(_within(answers, len(servers), others_seconds))
 
 
 def _ask(
@@ -82,8 +100,10 @@ def _ask(
         answers.put((server, NoAnswer(f"It could not be checked ({error!r}).")))
 
 
-def _within(answers: SimpleQueue[tuple[str, NoAnswer | None]], count: int) -> Iterator[tuple[str, NoAnswer | None]]:
-    """The answers that arrive in time."""
+def _within(
+    answers: SimpleQueue[tuple[str, NoAnswer | None]], count: int, others_seconds: float
+) -> Iterator[tuple[str, NoAnswer | None]]:
+    """The answers that arrive in time. ``others_seconds``: how long to wait for the others, once a server has answered."""
     deadline = time.monotonic() + _ALL_SECONDS
     for _ in range(count):
         try:
@@ -91,7 +111,7 @@ def _within(answers: SimpleQueue[tuple[str, NoAnswer | None]], count: int) -> It
         except Empty:
             return
         if silence is None:
-            deadline = min(deadline, time.monotonic() + _OTHERS_SECONDS)
+            deadline = min(deadline, time.monotonic() + others_seconds)
         yield server, silence
 
 

@@ -14,9 +14,18 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
 from pipeline.broker.errors import NoSessionError, UnavailableError
-from pipeline.broker.kafka.bootstrap import reach_brokers
+from pipeline.broker.kafka.bootstrap import reach_brokers, silent_brokers
 from pipeline.broker.kafka.config import client_config
-from pipeline.broker.kafka.replication import TopicMetadata, ids_of, topic_problem
+from pipeline.broker.kafka.replication import (
+    RETENTION_BYTES,
+    RETENTION_MS,
+    TopicMetadata,
+    ids_of,
+    leaders_of,
+    leaders_problem,
+    retention_problem,
+    topic_problem,
+)
 from pipeline.broker.kafka.session import opening_session
 from pipeline.ops.daemon_threads import in_thread
 from pipeline.ops.settings import Settings
@@ -27,6 +36,8 @@ _ANSWER_MS: Final = 3_000
 _TRIES: Final = 3
 """A broker that hangs costs one try: kafka-python then asks another one."""
 _CONFIGS_SECONDS: Final = 300.0
+_LEADERS_SECONDS: Final = 30.0
+"""How often to check whether every broker that leads a partition answers; each time while one does not."""
 _CLOSE_SECONDS: Final = 0.5
 """How long a request may delay the end of the process."""
 _IN_SYNC: Final = "min.insync.replicas"
@@ -39,13 +50,21 @@ class BrokerProbe:
     def __init__(self, settings: Settings, *, read: Collection[str] = (), written: Collection[str] = ()) -> None:
         """``read``, ``written``: the topics that this process reads, and writes to."""
         self._config = client_config(settings) | {"request_timeout_ms": _ANSWER_MS}
-        self._sources = frozenset(settings.topics.sources)
+        topics = settings.topics
+        self._sources = frozenset(topics.sources)
+        waiting = {topics.held, topics.ordered, *topics.delay_topics}
+        self._required = {spec.name: spec.retention_ms for spec in topics.specs() if spec.name in waiting}
+        """How long topics in which deliveries wait must keep them (milliseconds)."""
         self._read = frozenset(read)
         self._written = frozenset(written)
         self._asking = threading.Lock()
         self._client: KafkaAdminClient | None = None
         self._configs: Mapping[str, Mapping[str, str]] = {}
         self._configs_at = -_CONFIGS_SECONDS
+        self._silent: dict[int, str] = {}
+        """The brokers that did not answer at the last check, and why."""
+        self._leaders_at = -_LEADERS_SECONDS
+        self._unreached: str | None = None
         self.on_ids: Callable[[Mapping[str, UUID]], None] = lambda _: None
         """Called on another thread with the ids of the topics, each time."""
 
@@ -58,7 +77,7 @@ class BrokerProbe:
 
         Raises:
             NoSessionError: no broker answered; the message says why.
-            UnavailableError: a topic has no leader, or too few replicas in sync to be written to.
+            UnavailableError: a topic has no leader, or one that does not answer, or too few replicas in sync to be written to.
         """
         if problem := await in_thread(self._ask, "broker probe"):
             raise UnavailableError(problem)
@@ -85,6 +104,10 @@ class BrokerProbe:
             "difference."
         )
 
+    def retention_warning(self) -> str | None:
+        """Which topics lose deliveries that still wait, in words, according to the last check."""
+        return retention_problem(self._configs, self._required)
+
     def _ask(self) -> str | None:
         with self._asking:
             try:
@@ -94,9 +117,10 @@ class BrokerProbe:
                 reach_brokers(self._config)  # raises the reason in words, if no broker answers
                 raise NoSessionError(f"A Kafka broker answers, but not as expected: {error}") from error
             self._look_at_configs(self._session(), [topic["name"] for topic in topics])
+            self._look_at_leaders(self._session(), topics)
         self.on_ids(ids_of(topics))
         in_sync = {name: int(config.get(_IN_SYNC, "1")) for name, config in self._configs.items()}
-        return topic_problem(topics, read=self._read, written=self._written, in_sync=in_sync)
+        return topic_problem(topics, read=self._read, written=self._written, in_sync=in_sync) or self._unreached
 
     def _session(self) -> KafkaAdminClient:
         if self._client is None:
@@ -122,7 +146,8 @@ class BrokerProbe:
         """Read the configuration of topics from time to time. Skipped without the right to see it."""
         if time.monotonic() - self._configs_at < _CONFIGS_SECONDS or not names:
             return
-        wanted = [ConfigResource(ConfigResourceType.TOPIC, name, {_IN_SYNC: None, _TIMES: None}) for name in names]
+        settings = dict.fromkeys((_IN_SYNC, _TIMES, RETENTION_MS, RETENTION_BYTES))
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, name, settings) for name in names]
         try:
             found: dict[str, dict[str, dict[str, Any]]] = client.describe_configs(wanted, config_filter="all").get("topic", {})
         except KafkaError:
@@ -132,6 +157,23 @@ class BrokerProbe:
             for topic, config in found.items()
         }
         self._configs_at = time.monotonic()
+
+    def _look_at_leaders(self, client: KafkaAdminClient, topics: Collection[TopicMetadata]) -> None:
+        """Check from time to time whether every broker that leads a partition answers: clients wait silently for one that does not.
+
+        One check is not enough. A broker that has just died still leads its partitions for a moment.
+        """
+        if not self._silent and time.monotonic() - self._leaders_at < _LEADERS_SECONDS:
+            return
+        led = leaders_of(topics)
+        try:
+            brokers = client.describe_cluster()["brokers"] if led else []
+        except KafkaError:
+            return
+        addresses = {str(one["broker_id"]): (str(one["host"]), int(one["port"])) for one in brokers if one["broker_id"] in led}
+        silent = {int(node): why for node, why in silent_brokers(self._config, addresses).items()}
+        self._unreached = leaders_problem(led, {node: why for node, why in silent.items() if node in self._silent})
+        self._silent, self._leaders_at = silent, time.monotonic()
 
     def _close(self) -> None:
         with self._asking:

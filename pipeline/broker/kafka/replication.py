@@ -12,6 +12,8 @@ from uuid import UUID
 
 from pipeline.ops.settings import Settings
 
+RETENTION_MS: Final = "retention.ms"
+RETENTION_BYTES: Final = "retention.bytes"
 MAX_REPLICAS: Final = 3
 """The highest number of replicas if the number is not configured."""
 IN_SYNC_OF_THREE: Final = 2
@@ -74,6 +76,62 @@ def topic_problem(
     more = f"; and {len(lacking) - _MAX_NAMED} more topics" if len(lacking) > _MAX_NAMED else ""
     topics_named = "; ".join(lacking[:_MAX_NAMED])
     return f"A broker answers, but not every topic can be used. {topics_named}{more}. Bring the missing brokers back."
+
+
+def leaders_of(topics: Iterable[TopicMetadata]) -> dict[int, list[str]]:
+    """The partitions that each broker leads, in words, by the broker's id."""
+    led: dict[int, list[str]] = {}
+    for topic in topics:
+        for partition in topic["partitions"]:
+            if partition["leader_id"] >= 0:
+                led.setdefault(partition["leader_id"], []).append(f"{topic['name']}, partition {partition['partition_index']}")
+    return led
+
+
+def leaders_problem(led: Mapping[int, Sequence[str]], silent: Mapping[int, str]) -> str | None:
+    """Which partitions cannot be read or written because this process does not reach their leaders, in words; None if it reaches
+    all. ``silent``: why brokers do not answer.
+    """
+    lacking = []
+    for node, why in sorted(silent.items()):
+        if node in led:
+            more = f", and {len(led[node]) - 1} more" if len(led[node]) > 1 else ""
+            lacking.append(f"Broker {node}, which leads {led[node][0]}{more}: {why}")
+    if not lacking:
+        return None
+    return (
+        f"A broker answers, but this process does not reach every one that it needs. {' '.join(lacking)} Check the advertised "
+        "address of each broker, and firewalls and network policies between it and this process."
+    )
+
+
+def retention_problem(configs: Mapping[str, Mapping[str, str]], required: Mapping[str, int]) -> str | None:
+    """Which topics lose deliveries that still wait, in words; None if none does.
+
+    ``configs``: the known settings by topic. ``required``: how many milliseconds a topic must keep its records.
+    """
+    found: list[str] = []
+    for name, least in sorted(required.items()):
+        config = configs.get(name, {})
+        kept, size = (_number(config.get(setting)) for setting in (RETENTION_MS, RETENTION_BYTES))
+        if kept is not None and 0 <= kept < least:
+            found.append(f"{name}: {RETENTION_MS} is {kept}, and must be {least}")
+        if size is not None and size >= 0:
+            found.append(f"{name}: {RETENTION_BYTES} is {size}, and must be -1")
+    if not found:
+        return None
+    more = f"; and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
+    return (
+        f"Kafka may remove deliveries that still wait; they would not be sent. {'; '.join(found[:_MAX_NAMED])}{more}. Change the "
+        "topics with kafka-configs.sh."
+    )
+
+
+def _number(value: str | None) -> int | None:
+    try:
+        return None if value is None else int(value)
+    except ValueError:
+        return None
 
 
 def _numbers(partitions: Sequence[int]) -> str:

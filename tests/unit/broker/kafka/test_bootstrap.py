@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.broker.errors import NoSessionError
 from pipeline.broker.kafka import bootstrap
-from pipeline.broker.kafka.bootstrap import reach_brokers
+from pipeline.broker.kafka.bootstrap import reach_brokers, silent_brokers
 from pipeline.broker.kafka.session import opening_session
 
 
@@ -90,3 +90,14 @@ def test_one_of_which_nothing_is_heard_is_named_too(sockets: ExitStack, monkeypa
     frozen = hanging(sockets)
     with pytest.raises(NoSessionError, match=f"{frozen}: It did not answer within"):
         reach_brokers(config(frozen))
+
+
+def test_of_several_brokers_those_that_do_not_answer_are_named(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "_ANSWER_SECONDS", 0.7)
+    monkeypatch.setattr(bootstrap, "_OTHERS_SECONDS", 0.0)
+    brokers = {"1": answering(sockets), "2": hanging(sockets), "3": refusing()}
+    places = {name: ("127.0.0.1", int(server.rpartition(":")[2])) for name, server in brokers.items()}
+    found = silent_brokers(config(brokers["1"]), places)
+    assert found.keys() == {"2", "3"}
+    assert "does not answer within" in found["2"], "it is waited for, although another one has answered"
+    assert "Connection refused" in found["3"]

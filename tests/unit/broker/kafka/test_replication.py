@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.broker.kafka.replication import topic_problem
+from pipeline.broker.kafka.replication import leaders_of, leaders_problem, retention_problem, topic_problem
 
 
 def topic(name: str, *in_sync: int, leaderless: tuple[int, ...] = ()) -> dict[str, Any]:
@@ -58,3 +58,22 @@ def test_many_topics_make_one_sentence_that_can_be_read() -> None:
     found = topic_problem([topic(name, 0) for name in names], read=(), written=names, in_sync={}) or ""
     assert "; and 27 more topics." in found
     assert len(found) < 600
+
+
+def test_leaders_that_do_not_answer_are_named_with_what_they_lead() -> None:
+    led = leaders_of([topic(ORDERS, 3, 3, leaderless=(1,)), topic(ATTEMPTS, 3)])
+    assert led == {1: ["oms.orders, partition 0", "webhooks.attempts, partition 0"]}
+    assert leaders_problem(led, {}) is None
+    assert leaders_problem(led, {2: "It is down."}) is None, "it leads nothing of ours"
+    found = leaders_problem(led, {1: "No connection within 2 s."}) or ""
+    assert "Broker 1, which leads oms.orders, partition 0, and 1 more: No connection within 2 s." in found
+
+
+def test_topics_that_lose_what_waits_are_named() -> None:
+    required = {"webhooks.held": 1_000, "webhooks.ordered": 1_000, "webhooks.delay.5s": 10}
+    kept = {name: {"retention.ms": "1000", "retention.bytes": "-1"} for name in required}
+    assert retention_problem(kept, required) is None
+    assert retention_problem({}, required) is None, "without the right to see it"
+    assert retention_problem(kept | {"webhooks.held": {"retention.ms": "-1"}}, required) is None, "for ever"
+    found = retention_problem(kept | {"webhooks.held": {"retention.ms": "999", "retention.bytes": "5000"}}, required) or ""
+    assert "webhooks.held: retention.ms is 999, and must be 1000; webhooks.held: retention.bytes is 5000, and must be -1" in found
