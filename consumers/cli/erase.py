@@ -19,6 +19,10 @@ out = Output()
 
 _ERASING_SECONDS = 660.0
 """Longer than the API waits for ClickHouse."""
+_STILL_TO_COME = (
+    "Attempts that are still to come will be made and recorded too: retries, and deliveries that are held for a paused endpoint or "
+    "wait in order."
+)
 
 
 def erase(
@@ -66,5 +70,5 @@ def _elsewhere(found: Mapping[str, Any]) -> str:
         days.setdefault(kept["days"], []).append(kept["topic"])
     topics = "; ".join(f"{count} days: {', '.join(names)}" for count, names in sorted(days.items()))
     orders = "".join(f"\n  oms-webhooks erase --order {shlex.quote(order)} --yes" for order in found["orders"])
-    again = f" Retries that are still to come will be recorded too. Erase them afterwards:{orders}" if orders else ""
+    again = f" {_STILL_TO_COME} Erase them afterwards:{orders}" if orders else ""
     return escape_markup(f"Not erased: your backups, and what Kafka keeps ({topics}).{again}")

@@ -95,7 +95,10 @@ def erasure_routes(api: ErasureServices) -> Iterable[Route]:
 
 def kept_elsewhere(topics: Topics, sources: Sequence[str]) -> list[KeptElsewhere]:
     """The topics that contain bodies or references, and for how many days. ``sources``: the source topics of events."""
-    carrying = {*sources, topics.dispatches, topics.attempts, topics.dead_letters, *topics.delay_topics}
+    carrying = {
+        *(*sources, topics.dispatches, topics.attempts, topics.dead_letters),
+        *(*topics.delay_topics, topics.held, topics.ordered),
+    }
     added = [added_source(name) for name in sources if name not in topics.sources]
     return [
         KeptElsewhere(topic=spec.name, days=-(-spec.retention_ms // DAY_MS))

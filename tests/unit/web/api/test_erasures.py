@@ -31,6 +31,7 @@ async def test_a_preview_counts_and_changes_nothing(service: Service) -> None:
     assert (status, body) == (200, COUNTS)
     assert (kept["oms.orders"], kept["webhooks.dispatches"], kept["webhooks.dead-letters"]) == (7, 7, 30)
     assert kept["webhooks.delay.0s"] == 8
+    assert (kept["webhooks.held"], kept["webhooks.ordered"]) == (22, 22), "they hold bodies for longer than most"
     assert "webhooks.endpoints" not in kept
     assert service.eraser.asked == [Subject(email="Ada@example.com")]
     assert service.eraser.started == []
