@@ -7,7 +7,7 @@ week is dropped, and the rows store nothing about it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -64,28 +64,31 @@ class Retention:
     async def drop_expired(self, now: datetime) -> tuple[Week, ...]:
         """Drop the expired weeks; returns those that were dropped. Logs and counts each, and reports how many rows are overdue.
 
-        If the process dies, some of the weeks are dropped, and the next run finds the others. Two processes at once drop each week
-        only once.
+        If the process dies, some of the weeks are dropped, and the next run finds the others. If another process is doing the same,
+        each week is logged and counted by the one that drops it.
 
         Raises:
             StoreError: ClickHouse does not answer, or refuses.
         """
-        weeks = await self.expired(now)
+        left = list(await self.expired(now))
         dropped = []
         try:
-            for week in weeks:
-                await self._connections.write_concurrently(lambda client, week=week: self._drop(client, week))  # type: ignore[misc]
+            while left:
+                rows = await self._connections.write_concurrently(lambda client: self._drop(client, left[0]))
+                week = replace(left.pop(0), rows=rows)
+                if not rows:
+                    continue  # another recorder was faster
                 dropped.append(week)
-                metrics.RETENTION_DROPPED.labels(week.table.value).inc(week.rows)
+                metrics.RETENTION_DROPPED.labels(week.table.value).inc(rows)
                 log.info(
                     "dropped a week that is older than retention_days",
                     table=week.table.value,
                     week=week.begins.isoformat(),
-                    rows=week.rows,
+                    rows=rows,
                     retention_days=self._days,
                 )
         finally:
-            self._show_overdue([week for week in weeks if week not in dropped])
+            self._show_overdue(left)
         return tuple(dropped)
 
     name = "drop weeks that are older than retention_days"
@@ -113,11 +116,18 @@ class Retention:
             weeks += [Week(table, begins, rows) for begins, rows in found]
         return tuple(weeks)
 
-    def _drop(self, client: Client, week: Week) -> None:
+    def _drop(self, client: Client, week: Week) -> int:
+        """Drop a week; returns how many rows it has by now, because another recorder may have dropped it."""
+        in_week = f"toMonday({PARTITIONED_BY[week.table]})"
+        query = sql("SELECT count() FROM", week.table.value, "WHERE", in_week, "= {week:Date}")
+        [(rows,)] = client.query(query, parameters={"week": week.begins}).result_rows
+        if not rows:
+            return 0
         cluster = self._connections.cluster
         name = storage_table(week.table.value, cluster)
         statement = f"ALTER TABLE {name}{on_cluster(cluster)} DROP PARTITION '{week.begins.isoformat()}'"
         client.command(statement, settings=_DROP)
+        return int(rows)
 
     def _show_overdue(self, weeks: list[Week]) -> None:
         for table in PARTITIONED_BY:

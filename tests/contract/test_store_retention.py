@@ -97,6 +97,23 @@ async def test_two_at_once_drop_a_week_once(store: Store) -> None:
     assert await counts(store) == [0, 0]
 
 
+async def test_a_week_that_another_recorder_has_dropped_is_counted_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The partition that decides who does it moves meanwhile: both have found the same weeks."""
+    await fill(store, 40 * DAY)
+    former, now = Retention(store.connections, 30), Retention(store.connections, 30)
+    weeks = await former.expired(NOW)
+
+    async def found(_: datetime) -> tuple[Week, ...]:
+        return weeks
+
+    monkeypatch.setattr(former, "expired", found)
+    before = metric("dropped_rows_total", "attempts")
+    assert set(await now.drop_expired(NOW)) == set(weeks)
+    assert await former.drop_expired(NOW) == ()
+    assert metric("dropped_rows_total", "attempts") - before == 100
+    assert metric("overdue_rows", "attempts") == 0
+
+
 async def test_what_cannot_be_dropped_is_shown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(store, 40 * DAY)
     monkeypatch.setattr("pipeline.store.retention.storage_table", lambda table, _cluster: f"no_{table}")
