@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationInfo, field_validator, model_validator
@@ -38,6 +38,8 @@ from schemas.topics import DEFAULT_HOLD, MAX_EVENT_BYTES_LIMIT, MIB, Topics, del
 SECRETS_DIR = "OMS_WEBHOOKS_SECRETS_DIR"
 """Names a directory with one file per setting, such as ``oms_webhooks_encryption_key``. Variables take precedence over files."""
 
+_THOUSAND_YEARS: Final = 365_000
+"""In days. With much longer ones, times that are shown or compared would be after the year 9999, which no date can hold."""
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode]
 Forms = Annotated[tuple[str, ...], NoDecode]
@@ -55,6 +57,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         frozen=True,
         secrets_dir=None,
         hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     if not TYPE_CHECKING:  # the fields give type checkers a better signature
@@ -105,6 +108,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     retention_days: int = Field(
         default=400,
         ge=1,
+        le=_THOUSAND_YEARS,
         description="How long events, attempts and dead letters are kept in ClickHouse. They are deleted one week (Monday to Sunday, UTC) at "
         "a time. A new value takes effect when the recorder starts; a lower one deletes data immediately.",
     )
@@ -152,11 +156,15 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     )
     circuit_open_max_seconds: float = Field(default=600.0, gt=0, description="The longest time that a circuit stays open.")
     disable_after_days: float = Field(
-        default=5.0, gt=0, description="An endpoint is disabled after it has failed for this many days without a success."
+        default=5.0,
+        gt=0,
+        le=_THOUSAND_YEARS,
+        description="An endpoint is disabled after it has failed for this many days without a success.",
     )
     tell_failing_after_hours: float = Field(
         default=1.0,
         gt=0,
+        le=24 * _THOUSAND_YEARS,
         description="The operational event endpoint.failing is sent after an endpoint has failed for this long without a success.",
     )
     hold_days: float = Field(

@@ -60,7 +60,6 @@ class RetrySettings(BaseSettings):
         default=10.0,
         ge=0,
         le=10_000,
-        allow_inf_nan=False,
         description="Requests per second at first, after an endpoint recovers from an outage or is resumed. The rate rises with each "
         "success, up to the endpoint's limit. 0: no ramp, the whole backlog is sent immediately.",
     )
@@ -68,7 +67,6 @@ class RetrySettings(BaseSettings):
         default=10.0,
         ge=0.1,
         le=3600,
-        allow_inf_nan=False,
         description="How many seconds this rate takes to double, while there is enough to send.",
     )
 

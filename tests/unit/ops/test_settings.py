@@ -119,6 +119,11 @@ def test_settings_cannot_be_changed() -> None:
         ({"kafka_partitions": 1025}, "kafka_partitions: Input should be less than or equal to 1024"),
         ({"request_timeout_seconds": "long"}, "request_timeout_seconds: Input should be a valid number"),
         ({"recorder_batch_seconds": 0}, "recorder_batch_seconds: Input should be greater than 0"),
+        ({"drain_seconds": "inf"}, "drain_seconds: Input should be a finite number"),
+        ({"search_wait_seconds": "nan"}, "search_wait_seconds: Input should be a finite number"),
+        ({"disable_after_days": 9_999_999}, "disable_after_days: Input should be less than or equal to 365000"),
+        ({"tell_failing_after_hours": 1e9}, "tell_failing_after_hours: Input should be less than or equal to 8760000"),
+        ({"retention_days": 1_000_000}, "retention_days: Input should be less than or equal to 365000"),
         ({"log_level": "loud"}, "log_level: Input should be 'debug', 'info', 'warning' or 'error'"),
     ],
 )
