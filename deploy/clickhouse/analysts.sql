@@ -2,15 +2,16 @@
 --
 --     clickhouse-client --multiquery < deploy/clickhouse/analysts.sql
 --
--- Run it again after an upgrade: a recreated view has lost its definer. The last setting of the profile lets a search for bodies in
--- attempt_details read less; leave it out if your ClickHouse does not know it.
+-- Run it again after an upgrade: a recreated view has lost its definer, and the limits may have changed. It replaces the limits, so
+-- change them here and not in ClickHouse. The last setting of the profile lets a search for bodies in attempt_details read less; leave it
+-- out if your ClickHouse does not know it.
 --
 -- The database is oms_webhooks; change it here if clickhouse_database names another. Then give people the role:
 --
 --     CREATE USER ada IDENTIFIED WITH sha256_password BY '…' DEFAULT ROLE oms_webhooks_analyst;
 --     GRANT oms_webhooks_analyst TO ada;
 
-CREATE SETTINGS PROFILE IF NOT EXISTS oms_webhooks_analyst SETTINGS
+CREATE SETTINGS PROFILE OR REPLACE oms_webhooks_analyst SETTINGS
     readonly = 1 CONST,
     max_execution_time = 60 CONST,
     timeout_before_checking_execution_speed = 0 CONST,
@@ -23,7 +24,7 @@ CREATE SETTINGS PROFILE IF NOT EXISTS oms_webhooks_analyst SETTINGS
 
 CREATE ROLE IF NOT EXISTS oms_webhooks_analyst SETTINGS PROFILE 'oms_webhooks_analyst';
 
-CREATE QUOTA IF NOT EXISTS oms_webhooks_analyst
+CREATE QUOTA OR REPLACE oms_webhooks_analyst
     FOR INTERVAL 1 hour MAX queries = 1000, execution_time = 3600
     TO oms_webhooks_analyst;
 
