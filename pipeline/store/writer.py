@@ -6,8 +6,9 @@ effect, or two recorders both believe for a while that they own a partition. How
 * The rows of one Kafka partition are inserted in the order of their offsets; an insert is one part or nothing. So a table always
   holds a partition's records up to some offset, without gaps; ``max(kafka_offset)`` says which.
 * The token of an insert is its partition and its **first** offset. ClickHouse drops an insert whose token it knows (table setting
-  ``non_replicated_deduplication_window``). Of all inserts that start at the same offset, one takes effect, however long each is
-  and whenever it arrives.
+  ``non_replicated_deduplication_window``). Of all inserts that start at the same offset, one takes effect, however long each is.
+* ClickHouse knows the last 10,000 tokens of a table. A writer that was frozen (SIGSTOP, a suspended machine) may continue when
+  its token has been forgotten. So no insert relies on a position that is older than a minute.
 * ClickHouse does not say whether it dropped an insert. So after each insert the writer asks how far the table reaches, and
   continues from there: in the middle of its rows if another writer's shorter insert came first, otherwise after them.
 
@@ -21,10 +22,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from clickhouse_connect.driver.client import Client
 
+from pipeline.ops.clock import steady_seconds
 from pipeline.store.connection import Connections, StoreRowsError, StoreUnavailableError
 from pipeline.store.rows import COLUMNS, Row, Table, weeks
 
@@ -58,7 +60,17 @@ _POSITION_SETTINGS: Final[dict[str, Any]] = {
     "fallback_to_stale_replicas_for_distributed_queries": 0,
 }
 
+_POSITION_SECONDS: Final = 60.0
+"""How long a position may be used: longer than ClickHouse may take to answer, and shorter than the time of 10,000 inserts."""
+
 _Key = tuple[Table, int]
+
+
+class _Position(NamedTuple):
+    """The highest stored offset, -1 if there is none, and when it was asked for."""
+
+    stored: int
+    asked_at: float
 
 
 class Writer:
@@ -71,7 +83,7 @@ class Writer:
         if self._on_cluster:
             self._insert_settings |= _ON_CLUSTER | _NEAREST | {"insert_quorum": connections.insert_quorum}
         # Used by the writer's thread only, except that forget() may drop an entry: missing entries are read from ClickHouse.
-        self._stored: dict[_Key, int] = {}
+        self._positions: dict[_Key, _Position] = {}
         self._void_tokens: dict[_Key, tuple[int, int]] = {}
 
     async def assign(self, table: Table, partition: int) -> int:
@@ -84,7 +96,7 @@ class Writer:
 
     def forget(self, table: Table, partition: int) -> None:
         """The partition now belongs to another recorder."""
-        self._stored.pop((table, partition), None)
+        self._positions.pop((table, partition), None)
 
     async def append(self, table: Table, partition: int, rows: Sequence[Row]) -> None:
         """Store rows, in the order of their offsets; rows that are already stored are skipped.
@@ -98,30 +110,33 @@ class Writer:
         await self._connections.write(lambda client: self._append(client, (table, partition), rows))
 
     def _append(self, client: Client, key: _Key, rows: Sequence[Row]) -> None:
-        stored = self._stored.pop(key, None)
-        if stored is None:
-            stored = self._stored_in(client, key)
-        left = [row for row in rows if row[-1] > stored]
-        of_week = weeks(key[0], left)
+        position = self._positions.pop(key, None)
+        of_week = weeks(key[0], rows)
         begin = 0
-        while begin < len(left):
-            run = left[begin : _end_of_run(left, of_week, begin)]
+        while True:
+            # Even if this process was frozen while it asked, or just after.
+            while position is None or steady_seconds() - position.asked_at > _POSITION_SECONDS:
+                position = self._position(client, key)
+            while begin < len(rows) and rows[begin][-1] <= position.stored:
+                begin += 1
+            if begin == len(rows):
+                break
+            run = rows[begin : _end_of_run(rows, of_week, begin)]
             token = self._token(key, run[0][-1])
             _insert(client, key[0], run, self._insert_settings | {"insert_deduplication_token": token})
-            stored = self._stored_in(client, key)
-            if stored < run[0][-1]:
+            position = self._position(client, key)
+            if position.stored < run[0][-1]:
                 raise _replica_behind(key, run[0][-1]) if self._on_cluster else self._void_token(key, run[0][-1])
-            while begin < len(left) and left[begin][-1] <= stored:
-                begin += 1
         # Set at the end: after any error, the position is read again.
-        self._stored[key] = stored
+        self._positions[key] = position
 
     def _refresh(self, client: Client, key: _Key) -> int:
-        stored = self._stored[key] = self._stored_in(client, key)
-        return stored
+        position = self._positions[key] = self._position(client, key)
+        return position.stored
 
-    def _stored_in(self, client: Client, key: _Key) -> int:
-        return _stored(client, key, _POSITION_SETTINGS if self._on_cluster else {})
+    def _position(self, client: Client, key: _Key) -> _Position:
+        asked_at = steady_seconds()
+        return _Position(_stored(client, key, _POSITION_SETTINGS if self._on_cluster else {}), asked_at)
 
     def _token(self, key: _Key, first: int) -> str:
         void_first, times = self._void_tokens.get(key, (first, 0))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.ops.clock import steady_seconds
 from pipeline.store import writer as writer_module
 from pipeline.store.batch_bisect import append_in_parts
 from pipeline.store.cluster import storage_table
@@ -78,6 +79,55 @@ async def test_a_rival_that_does_not_notice_for_long(store: Store, rival: Writer
         await writer.append(Table.ATTEMPTS, 0, attempt_rows(range(position[writer], until)))
         position[writer] = until
     assert await offsets(store) == list(range(end))
+
+
+@pytest.mark.parametrize("is_assigned", [False, True])
+async def test_a_writer_that_was_frozen_until_its_token_was_forgotten(
+    store: Store, rival: Writer, monkeypatch: pytest.MonkeyPatch, *, is_assigned: bool
+) -> None:
+    """ClickHouse remembers a limited number of tokens. The position that the writer knows is as old as the freeze."""
+    table = storage_table("attempts", store.settings.clickhouse_cluster)
+    await store.command(f"ALTER TABLE {table} MODIFY SETTING {_window(store)} = 2")
+    if is_assigned:
+        await store.writer.assign(Table.ATTEMPTS, 0)
+    else:
+        await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(2)))
+    for first in range(0, 20, 2):
+        await rival.append(Table.ATTEMPTS, 0, attempt_rows(range(first, first + 2)))
+
+    thawed = steady_seconds() + 3600
+    monkeypatch.setattr(writer_module, "steady_seconds", lambda: thawed)
+    await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(2 * (not is_assigned), 6)))
+    assert await offsets(store) == list(range(20))
+
+
+async def test_a_writer_that_is_frozen_while_it_asks_how_far_the_table_reaches(
+    store: Store, rival: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, now = writer_module._stored, steady_seconds()
+    monkeypatch.setattr(writer_module, "steady_seconds", lambda: now)
+    answers = iter([-1])
+
+    def frozen_behind_the_answer(*arguments: Any) -> int:
+        nonlocal now
+        old = next(answers, None)
+        if old is None:
+            return asked(*arguments)
+        now += 3600
+        return old
+
+    await rival.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
+    await rival.append(Table.ATTEMPTS, 0, attempt_rows(range(3, 6)))
+    monkeypatch.setattr(writer_module, "_stored", frozen_behind_the_answer)
+    table = storage_table("attempts", store.settings.clickhouse_cluster)
+    await store.command(f"ALTER TABLE {table} MODIFY SETTING {_window(store)} = 1")
+    await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(8)))
+    assert await offsets(store) == list(range(8))
+
+
+def _window(store: Store) -> str:
+    """The table's setting for the number of tokens that it remembers."""
+    return "replicated_deduplication_window" if store.settings.clickhouse_cluster else "non_replicated_deduplication_window"
 
 
 async def test_rivals_at_the_same_time(store: Store, rival: Writer) -> None:
