@@ -25,6 +25,7 @@ from pipeline.store.reader import QueryBudget, Reader, Rows, sql
 from pipeline.store.rows import MAX_PARTITIONS
 from pipeline.store.search.conditions import milliseconds
 from pipeline.store.search.like_patterns import like_pattern
+from schemas.event_key import EVENT_KEY_HEADER
 
 MAX_EVENTS: Final = 20_000
 """No person has more. If there are more, the address may be the shop's own."""
@@ -39,8 +40,11 @@ IdT = TypeVar("IdT")
 
 _LETTER_ID: Final = f"kafka_offset * {MAX_PARTITIONS} + kafka_partition"
 _REFERENCES: Final = "order_number = '', shipment_numbers = [], subscription_id = ''"
+# An event key contains the record's key, which is the order's number.
+_WITHOUT_KEY: Final = f"request_headers = mapFilter((name, value) -> name != '{EVENT_KEY_HEADER}', request_headers)"
+_HAS_KEY: Final = f"mapContains(request_headers, '{EVENT_KEY_HEADER}')"
 _HAS_REFERENCES: Final = "order_number != '' OR notEmpty(shipment_numbers) OR subscription_id != ''"
-_HAS_ANSWER: Final = "response_body != '' OR notEmpty(response_headers) OR error != ''"
+_HAS_ATTEMPT: Final = f"{_HAS_REFERENCES} OR {_HAS_KEY} OR response_body != '' OR notEmpty(response_headers) OR error != ''"
 
 # In this order: events come last, because an interrupted run finds the other rows by them.
 _OVERWRITES: Final = (
@@ -48,8 +52,8 @@ _OVERWRITES: Final = (
         "attempts",
         "id",
         "Int64",
-        f"{_REFERENCES}, response_body = '', response_headers = [], error = ''",
-        f"{_HAS_REFERENCES} OR {_HAS_ANSWER}",
+        f"{_REFERENCES}, {_WITHOUT_KEY}, response_body = '', response_headers = [], error = ''",
+        _HAS_ATTEMPT,
     ),
     (
         "dead_letters",
@@ -58,7 +62,13 @@ _OVERWRITES: Final = (
         "record_key = NULL, record_value = NULL, headers = [], detail = 'erased'",
         "detail != 'erased'",
     ),
-    ("events", "event_id", "String", f"{_REFERENCES}, request_body = ''", f"{_HAS_REFERENCES} OR request_body != ''"),
+    (
+        "events",
+        "event_id",
+        "String",
+        f"{_REFERENCES}, event_key = '', request_body = ''",
+        f"{_HAS_REFERENCES} OR event_key != '' OR request_body != ''",
+    ),
 )
 """Table, id expression, type of the id, what is overwritten, and the condition for a row that is not overwritten yet."""
 ERASED: Final = tuple(table for table, *_ in _OVERWRITES)
@@ -168,7 +178,7 @@ class Eraser:
         for column, values in (("event_id", traces.events), ("order_number", traces.orders)):
             for some in _pieces(values):
                 parameters = BoundValues()
-                condition = f"{column} IN {parameters.add(some, 'Array(String)')} AND ({_HAS_REFERENCES} OR {_HAS_ANSWER})"
+                condition = f"{column} IN {parameters.add(some, 'Array(String)')} AND ({_HAS_ATTEMPT})"
                 rows = await self._rows(sql("SELECT id FROM attempts WHERE", condition), parameters)
                 found += [int(row[0]) for row in rows]
         return found

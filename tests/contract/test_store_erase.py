@@ -21,6 +21,7 @@ from pipeline.store.reports.notification_history import NotificationHistory
 from pipeline.store.rows import MAX_PARTITIONS, RowPosition, Table, attempt_id, attempt_row, dead_letter_row, event_row
 from schemas.delivery import DeadLetter, DeadLetterReason
 from schemas.event import EventMeta
+from schemas.event_key import EVENT_KEY_HEADER, EVENT_SEQUENCE_HEADER
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, attempt_rows, dispatch, event_rows, meta
 
@@ -28,7 +29,20 @@ ADA = "ada@shop.example"
 
 
 def event(number: int, order: str, *, subscription: str | None = None) -> EventMeta:
-    return meta(number, order_number=order, shipment_numbers=(f"H{number}",), subscription_id=subscription)
+    return meta(
+        number,
+        order_number=order,
+        shipment_numbers=(f"H{number}",),
+        subscription_id=subscription,
+        key=f"oms.orders/3/{order}",
+        sequence=number,
+    )
+
+
+def sent_headers(event: EventMeta) -> dict[str, str]:
+    """The request headers of an attempt that concern its event."""
+    of_key = {} if event.key is None else {EVENT_KEY_HEADER: event.key, EVENT_SEQUENCE_HEADER: str(event.sequence)}
+    return {"webhook-id": event.id, **of_key}
 
 
 def letter(offset: int, key: bytes | None, value: bytes | None, detail: str = "no JSON") -> tuple[Any, ...]:
@@ -51,7 +65,10 @@ async def filled(store: Store) -> Store:
     ]
     answers = {1: "ok", 2: "ok", 3: "shipped!", 4: f"known: mailto:{ADA}.", 5: f"known: x{ADA}"}
     attempts = [
-        attempt_row(RowPosition(1, number), attempt(number, event=one, response_body=answers.get(number, "ok")))
+        attempt_row(
+            RowPosition(1, number),
+            attempt(number, event=one, response_body=answers.get(number, "ok"), request_headers=sent_headers(one)),
+        )
         for number, one in [(1, ada), (2, grada), (3, shipped), *((number, meta(number)) for number in range(4, 20))]
     ]
     await store.writer.append(Table.EVENTS, 0, events)
@@ -118,6 +135,21 @@ async def test_by_order_number_its_column_counts_and_answers_that_quote_it(fille
     assert traces.dead_letters == (1 * MAX_PARTITIONS + 2,)
     assert await found(filled, order_number_eq="RADA-000001") == 0
     assert await found(filled, order_number_eq="RADA-0000012") == 1
+
+
+async def test_the_event_key_goes_too_because_it_contains_the_order_number(filled: Store) -> None:
+    keys = "SELECT event_key FROM events WHERE event_key != '' ORDER BY kafka_offset"
+    headers = "SELECT request_headers FROM attempts WHERE kafka_offset IN (1, 2) ORDER BY kafka_offset"
+    key, other = "oms.orders/3/RADA-000001", "oms.orders/3/RADA-0000012"
+    assert await filled.rows(keys) == [(key,), (other,), (key,)]
+
+    await erased(filled, Subject(email=ADA))
+
+    assert await filled.rows(keys) == [(other,)]
+    assert await filled.rows(headers) == [
+        ({"webhook-id": "evt_1", "oms-event-sequence": "1"},),
+        ({"webhook-id": "evt_2", "oms-event-key": other, "oms-event-sequence": "2"},),
+    ]
 
 
 async def test_nothing_is_left_and_the_second_time_there_is_nothing_to_do(filled: Store) -> None:
