@@ -1,7 +1,8 @@
-"""Finds an e-mail address or an order number in a text: its encodings, and where such a word begins and ends. Pure.
+r"""Finds an e-mail address or an order number in a text: its encodings, and where such a word begins and ends. Pure.
 
 An address is found in upper and lower case, but not as a part of a longer one (``ada@x.example`` is not in ``grada@x.example``)
-nor of another host (``ada@x.example.org``). Escapes of JSON and of URLs consist of letters and digits too, but they end a word.
+nor of another host (``ada@x.example.org``). Escapes of JSON and of URLs consist of letters and digits too, but they end a word,
+unless they stand for a character of an address (``news\u002bada@x.example`` is ``news+ada@x.example``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import re
 from typing import Final
 from urllib.parse import quote
 
-_NO_WORD_BEFORE: Final = r"(?:^|[^\pL\pN._%+\-]|\\u[0-9a-f]{4}|\\[nrtbf]|%[0-9a-f]{2})"
+# The code of an ASCII character that is neither a letter nor a digit, and none of "%+-._".
+_CODE: Final = "(?:[01][0-9a-f]|2[0-46-9acf]|3[a-f]|40|5[b-e]|60|7[b-f])"
+_NO_WORD_BEFORE: Final = rf"(?:^|[^\pL\pN._%+\-]|\\u(?:00{_CODE}|00a0|20[0-6][0-9a-f])|\\[nrtbf]|%{_CODE})"
 _NO_WORD_BEHIND: Final = r"(?:$|[^\pL\pN._+\-]|[.\-](?:$|[^\pL\pN]))"
 
 
