@@ -18,11 +18,18 @@ _NO_WORD_BEFORE: Final = rf"(?:^|[^\pL\pN._%+\-]|\\u(?:00{_CODE}|00a0|20[0-6][0-
 _NO_WORD_BEHIND: Final = r"(?:$|[^\pL\pN._+\-]|[.\-](?:$|[^\pL\pN]))"
 
 
+_ALSO_ESCAPED: Final = ("<>&", "<>&'=", "<>&'+`")
+"""What encoders escape although JSON does not require it: Rails and Go; Gson; .NET."""
+
+
 def encoded_forms(text: str) -> tuple[str, ...]:
     """How a text is written in JSON and in URLs, in lower case, without duplicates."""
     lower = text.lower()
-    escaped = json.dumps(lower)[1:-1]
-    found = (lower, escaped, escaped.replace("@", "\\u0040"), quote(lower, safe="").lower())
+    plain, escaped = (json.dumps(lower, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))
+    found = [lower, escaped, escaped.replace("@", "\\u0040"), quote(lower, safe="").lower()]
+    for characters in _ALSO_ESCAPED:
+        codes = {ord(one): f"\\u{ord(one):04x}" for one in characters}
+        found += [plain.translate(codes), escaped.translate(codes)]
     return tuple(dict.fromkeys(found))
 
 

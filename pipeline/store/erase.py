@@ -17,12 +17,14 @@ from typing import Final, TypeVar
 
 from clickhouse_connect.driver.client import Client
 
+from pipeline.core.json_text import folded
 from pipeline.core.person_patterns import encoded_forms, whole_word_pattern
 from pipeline.store.bound_values import BoundValues
 from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import Connections, StoreRejectedError
 from pipeline.store.reader import QueryBudget, Reader, Rows, sql
 from pipeline.store.rows import MAX_PARTITIONS
+from pipeline.store.search.body_conditions import BODIES
 from pipeline.store.search.conditions import milliseconds
 from pipeline.store.search.like_patterns import like_pattern
 from schemas.event_key import EVENT_KEY_HEADER
@@ -239,8 +241,13 @@ def _quoted(subject: Subject) -> str:
 
 
 def _quotes(column: str, text: str, parameters: BoundValues) -> str:
-    """Whether a column quotes a text in one of its forms. The first test uses the index."""
+    """Whether a column quotes a text in one of its forms, or means it with its escapes undone. LIKE uses the index."""
     tests = []
+    if (body := BODIES.get(column)) is not None:
+        meaning = body.strings or f"normalizeUTF8NFC(caseFoldUTF8({body.text}))"
+        like = f"{meaning} LIKE {parameters.add(like_pattern(folded(text)), 'String')}"
+        word = f"match({meaning}, {parameters.add(whole_word_pattern(folded(text)), 'String')})"
+        tests.append(f"({body.differs} AND {like} AND {word})")
     for form in encoded_forms(text):
         like = f"lowerUTF8({column}) LIKE {parameters.add(like_pattern(form), 'String')}"
         tests.append(f"({like} AND match(lowerUTF8({column}), {parameters.add(whole_word_pattern(form), 'String')}))")

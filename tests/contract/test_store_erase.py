@@ -24,6 +24,7 @@ from schemas.event import EventMeta
 from schemas.event_key import EVENT_KEY_HEADER, EVENT_SEQUENCE_HEADER
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, attempt_rows, dispatch, event_rows, meta
+from tests.json_encoders import ALL_ENCODERS
 
 ADA = "ada@shop.example"
 
@@ -135,6 +136,25 @@ async def test_by_order_number_its_column_counts_and_answers_that_quote_it(fille
     assert traces.dead_letters == (1 * MAX_PARTITIONS + 2,)
     assert await found(filled, order_number_eq="RADA-000001") == 0
     assert await found(filled, order_number_eq="RADA-0000012") == 1
+
+
+@pytest.mark.parametrize("encoder", ALL_ENCODERS)
+async def test_an_address_is_found_whatever_encoder_wrote_it(store: Store, encoder: str) -> None:
+    encode, address = ALL_ENCODERS[encoder], "O'Brien+News@MÜLLER.example"
+    bodies = [encode({"email": one}).encode() for one in (address, f"a{address}", f"{address}.org")]
+    events = [
+        event_row(RowPosition(0, number), dispatch(number, event=meta(number, order_number=None)), body)
+        for number, body in enumerate(bodies)
+    ]
+    answers = [attempt_row(RowPosition(0, 9), attempt(9, response_body=encode({"known": address})))]
+    await store.writer.append(Table.EVENTS, 0, events)
+    await store.writer.append(Table.ATTEMPTS, 0, answers)
+
+    traces = await erased(store, Subject(email="o'brien+news@müller.example"))
+
+    assert (traces.events, traces.attempts) == (("evt_0",), (attempt_id(0, 9),))
+    left = "SELECT request_body, request_body_strings FROM events WHERE event_id = 'evt_0'"
+    assert await store.rows(left) == [("", "")]
 
 
 async def test_the_event_key_goes_too_because_it_contains_the_order_number(filled: Store) -> None:

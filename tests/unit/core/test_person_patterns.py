@@ -10,7 +10,8 @@ from pipeline.core.person_patterns import encoded_forms
     [
         ("R758805215", ("r758805215",)),
         ("Ada@Shop.example", ("ada@shop.example", "ada\\u0040shop.example", "ada%40shop.example")),
-        ("a+b@x.example", ("a+b@x.example", "a+b\\u0040x.example", "a%2bb%40x.example")),
+        ("a+b@x.example", ("a+b@x.example", "a+b\\u0040x.example", "a%2bb%40x.example", "a\\u002bb@x.example")),
+        ("o'b@x.example", ("o'b@x.example", "o'b\\u0040x.example", "o%27b%40x.example", "o\\u0027b@x.example")),
         ("ü@x.example", ("ü@x.example", "\\u00fc@x.example", "\\u00fc\\u0040x.example", "%c3%bc%40x.example")),
         ('a"b', ('a"b', 'a\\"b', "a%22b")),
     ],
