@@ -121,9 +121,13 @@ class PartitionQueue:
 
     async def _run(self) -> None:
         wanted = await self._persist(lambda: self._writer.assign(self._table, self._partition.number))
+        is_first = True
         while True:
             batch = await self._next_batch()
             self._refuse_recreated_topic(wanted)
+            if is_first:
+                self._report_lost_rows(wanted, batch[0].offset)
+                is_first = False
             try:
                 rows, letters = self._rows([record for record in batch if record.offset >= wanted])
                 await asyncio.gather(*letters)
@@ -144,6 +148,22 @@ class PartitionQueue:
                 f"but the topic ends at {end:,}: it was recreated. Set clickhouse_database to a new database, or restore the topic."
             )
             raise TopicRecreatedError(message)
+
+    def _report_lost_rows(self, wanted: int, first: int) -> None:
+        """ClickHouse had the records before the first one, because they are committed. If it lacks some, it was restored from a
+        backup, or its machine lost power. (Or it refused them for good, or Kafka had removed them: both were reported then.)
+
+        Not for endpoints, whose records are compacted, nor on a cluster, where a replica that is behind would look the same.
+        """
+        if self._table is Table.ENDPOINT_CHANGES or self._settings.clickhouse_cluster or not 0 < wanted < first:
+            return
+        log.warning(
+            "ClickHouse lacks records that are committed; see docs/day-two.md#record-again-what-clickhouse-lost",
+            table=self._table.value,
+            partition=str(self._partition),
+            first=wanted,
+            last=first - 1,
+        )
 
     def _finish(self, batch: list[Record]) -> None:
         for record in batch:

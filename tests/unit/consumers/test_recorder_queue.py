@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from consumers.recorder_queue import TopicRecreatedError
 from pipeline.ops import metrics
@@ -127,6 +128,32 @@ async def test_an_error_that_is_not_the_stores_ends_the_queue(scenes: list[Scene
     with pytest.raises(RuntimeError):
         await scene.queue.task
     assert scene.consumer.finished == []
+
+
+# --- a store that was restored from a backup ---
+
+
+@pytest.mark.parametrize(
+    ("wanted", "first", "table", "is_told"),
+    [
+        (5, 9, Table.ATTEMPTS, True),
+        (9, 9, Table.ATTEMPTS, False),
+        (12, 9, Table.ATTEMPTS, False),
+        (0, 9, Table.ATTEMPTS, False),  # a new database
+        (5, 9, Table.ENDPOINT_CHANGES, False),  # its topic is compacted
+    ],
+)
+async def test_rows_that_the_store_has_lost_are_reported_once(
+    scenes: list[Scene], wanted: int, first: int, table: Table, *, is_told: bool
+) -> None:
+    scene = Scene(rows=1, table=table)
+    scene.writer.wanted = wanted
+    with capture_logs() as lines:
+        opened(scenes, scene)
+        scene.add(first, first + 4)
+        await scene.until_finished(2)
+    told = [(line["first"], line["last"]) for line in lines if line["event"].startswith("ClickHouse lacks records")]
+    assert told == [(5, 8)] * is_told
 
 
 # --- a topic that counts from 0 again ---
