@@ -36,6 +36,9 @@ FIELDS: Final[Mapping[str, str]] = {
 """The fields of the form, and their keys in the query string."""
 ORDERS: Final[Mapping[str, str]] = {"": "Newest first", "created_at asc": "Oldest first", "duration_ms desc": "Slowest first"}
 
+_COUNTED: Final = (("q[trigger_not_eq]", "test"), ("q[outcome_not_in][]", "discarded"), ("q[outcome_not_in][]", "expired"))
+"""What the figures of the overview and of an endpoint's page count."""
+
 _PLACES: Final = frozenset({"page", "after", "before"})
 """The position in the results. Dropped when the search changes."""
 _KEPT: Final = frozenset({"per_page"})
@@ -149,9 +152,12 @@ def has_blanks(given: Iterable[tuple[str, str]]) -> bool:
 
 
 def search_link(since: datetime, until: datetime, **values: object) -> str:
-    """The search for attempts from one time until just before another. ``values`` are values of other form fields."""
+    """The search for the attempts that a figure counts, from one time until just before another.
+
+    Figures exclude tests, and deliveries that were due but not made. ``values`` are values of other form fields.
+    """
     times = {"since": iso(since), "until": iso(until - timedelta(milliseconds=1))}
-    return urlencode([(FIELDS[name], str(value)) for name, value in {**values, **times}.items()])
+    return urlencode([*((FIELDS[name], str(value)) for name, value in {**values, **times}.items()), *_COUNTED])
 
 
 def with_values(pairs: Pairs, changes: Mapping[str, str]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from html import unescape
+from urllib.parse import parse_qsl, urlsplit
 
 from pipeline.core.circuit import CircuitState
 from pipeline.store.errors import StoreUnavailableError
@@ -43,6 +46,22 @@ async def test_the_last_hour(service: Service, admin: Visitor) -> None:
     assert 'href="/webhooks/attempts/77"' in seen.html
     failing = seen.text.partition("Needs attention")[2].partition("Events in")[0]
     assert ("127.0.0.1/down" in failing, "127.0.0.1/well" in failing) == (True, False)
+
+
+async def test_its_figures_lead_to_the_attempts_that_they_count(service: Service, admin: Visitor) -> None:
+    """Neither tests nor deliveries that were due but not made."""
+    minutes = tuple(OverviewMinute(NOW - (MINUTES - number) * MINUTE, 30, 20, 1) for number in range(MINUTES))
+    service.reports.hour = PipelineOverview(minutes, None, None, 0, None)
+
+    seen = await admin.go(HOME)
+
+    searches = [
+        parse_qsl(urlsplit(unescape(href)).query) for href in re.findall(r'href="(/webhooks/attempts\?[^"]*)"', seen.html)
+    ]
+    within = [one for one in searches if any(key == "q[created_at_lteq]" and "T" in value for key, value in one)]
+    assert len(within) == 3 + MINUTES
+    left_out = [("q[trigger_not_eq]", "test"), ("q[outcome_not_in][]", "discarded"), ("q[outcome_not_in][]", "expired")]
+    assert all(one[-3:] == left_out for one in within)
 
 
 async def test_a_part_of_it_is_fetched_again_and_again(service: Service, admin: Visitor) -> None:
