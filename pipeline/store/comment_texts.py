@@ -38,7 +38,7 @@ SHARED: Final = {
     "endpoint_ids": "The endpoints that the event matched.",
     "target_url": "The URL of the endpoint at that time.",
     "attempt": "The number of this attempt to deliver the notification; 1 is the first.",
-    "trigger": "What led to the attempt: event, resend, replay or test.",
+    "trigger": "What led to the attempt: event, repeat (a retry), resend (also a replay) or test.",
     "state": "succeeded or failed.",
     "outcome": "The result: delivered, repeated (will retry), exhausted (gave up), discarded or expired. The last two were due but not made.",
     "created_at": "When the attempt began (UTC).",
