@@ -97,9 +97,14 @@ class EventTypes:
         return (FIRST_VERSION,) if configured is None else configured.versions
 
     def version_getter(self, name: str, payload: Callable[[], Any]) -> Callable[[], int | None] | None:
-        """A function that returns the version of a payload; None for an event type that has only one."""
+        """A function that returns the version of a payload; None for a built-in event type, which has only one.
+
+        An added event type that has one version now may have had others, which endpoints still pin.
+        """
         configured = self.configured.get(name)
-        return None if configured is None or not configured.earlier else lambda: configured.version_of(payload())
+        if configured is None:
+            return None
+        return (lambda: configured.version_of(payload())) if configured.earlier else (lambda: configured.version)
 
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
         """Each event type once, in our order; unknown ones last."""

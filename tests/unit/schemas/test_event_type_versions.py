@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -15,6 +16,7 @@ from pipeline.web.guide import guide
 from schemas.codec import InvalidRecordError
 from schemas.event_reader import EventReader
 from schemas.event_type_versions import check_versions, not_subscribed, pins_of, text_of
+from schemas.event_types import EventTypes
 from schemas.topics import Topics
 from tests.unit.schemas.producer_records import Published
 from tests.unit.schemas.versioned_types import REFUND, VERSIONED
@@ -68,6 +70,20 @@ def test_an_endpoint_gets_the_version_that_it_pins_and_without_a_pin_every_one()
     assert got({"total": "1"}) == [0, 1, 4]
     assert got({"v": 2, "amount": 1}) == [0, 2, 4]
     assert VERSIONED.version_getter("order_completed", dict) is None, "what has one version is not asked"
+
+
+def test_a_pin_of_the_only_other_version_that_was_removed_gets_nothing() -> None:
+    left = EventTypes([replace(REFUND, earlier=())])
+    index = Subscriptions()
+    for number, pins in enumerate(({}, {"refund_issued": 1}, {"refund_issued": 2})):
+        one = _endpoint(("refund_issued",), NO_FILTERS, pins)
+        object.__setattr__(one, "id", number)
+        index.add(one)
+
+    payload = {"v": 2, "amount": 1}
+    seen = MatchInput("refund_issued", lambda: payload, version=left.version_getter("refund_issued", lambda: payload))
+
+    assert [one.id for one in index.matching(seen)] == [0, 2]
 
 
 def test_pins_are_checked() -> None:
