@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.broker.api import Broker, Record
 from pipeline.broker.consumer import ConsumerOptions
 from pipeline.broker.record_worker import RecordWorker
+from pipeline.core.local_faults import PARKED_IN_DOUBT
 from pipeline.core.trace import TraceContext, exemplar, trace_context
 from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.delivery import DiscardedDelivery, delivery_of
@@ -23,10 +24,12 @@ from pipeline.ops import metrics
 from pipeline.ops.settings import Settings
 from schemas.codec import InvalidRecordError, from_header
 from schemas.delivery import DELIVERY_HEADER, DeadLetterReason, DeliveryRecord, Trigger
+from schemas.operational import OPERATIONAL_ENDPOINT_ID
 from schemas.topics import delay_label
 
 _PARTITION_FETCH_BYTES = 128 * 1024
 """There are many partitions (each delay has its own), and fetched records wait in memory until they are due."""
+_NO_ENDPOINT = "There is no such endpoint: it was removed, or its record was lost."
 
 
 class Retry:
@@ -100,14 +103,22 @@ class Retry:
 
     async def _process(self, due: DeliveryRecord, body: bytes, trace: TraceContext | None) -> None:
         endpoint = self._registry.receiver(due.endpoint_id)
-        if endpoint is None:
-            reason = "The endpoint was deleted before this attempt was due."
+        if endpoint is None and self._may_be_unread(due):
+            await self._service.park_for_unknown_endpoint(due, body)
+        elif endpoint is None:
+            is_deleted = self._registry.is_deleted(due.endpoint_id)
+            reason = "The endpoint was deleted before this attempt was due." if is_deleted else _NO_ENDPOINT
             await self._service.settle(DiscardedDelivery(due, "", "endpoint_deleted", reason, trace))
         elif endpoint.active and due.trigger is not Trigger.RESEND and due.event.event_name not in endpoint.events:
             reason = "The endpoint was no longer subscribed to this event type when the attempt was due."
             await self._service.settle(DiscardedDelivery(due, endpoint.target_url, "not_subscribed", reason, trace))
         else:
             await self._service.deliver(delivery_of(due, body, endpoint, trace))
+
+    def _may_be_unread(self, due: DeliveryRecord) -> bool:
+        """Whether the endpoint may be so new that this process has not read its record: another process has made the delivery."""
+        is_registered = due.endpoint_id != OPERATIONAL_ENDPOINT_ID and not self._registry.is_deleted(due.endpoint_id)
+        return is_registered and due.parked < PARKED_IN_DOUBT
 
 
 def _count_due(delay: timedelta, age_seconds: float, trace: TraceContext | None) -> None:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
+from msgspec import structs
+
 from pipeline.broker.record_batcher import EntryPosition
 from pipeline.core.local_faults import PARKED_IN_DOUBT, NotSent, NotSentError, with_fault_attributed
 from pipeline.core.outcome import judge
@@ -34,6 +36,7 @@ from pipeline.ops.clock import Clock
 from pipeline.ops.fault_report import LocalFaultReport
 from pipeline.sender.client import Sender
 from schemas.attempt import Attempt
+from schemas.delivery import DeliveryRecord
 
 _NO_RETRIES: Final = RetrySchedule(())
 
@@ -117,6 +120,12 @@ class DeliveryService:
         await self.publisher.write(records, soon=in_place)
         if disabled is not None:
             await disabled
+
+    async def park_for_unknown_endpoint(self, due: DeliveryRecord, body: bytes) -> None:
+        """Postpone a delivery whose endpoint this process has not read (yet). Returns when Kafka has it."""
+        self.observer.endpoint_unknown(due)
+        delay = self.policies.standard.parking(due.parked, timedelta(0), PARKED_WHILE_BUSY)
+        await self.publisher.schedule(structs.replace(due, parked=due.parked + 1), body, delay)
 
     def forget(self, endpoint_id: int) -> None:
         """Forget an endpoint that nothing is sent to any more."""

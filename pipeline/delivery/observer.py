@@ -10,6 +10,7 @@ from pipeline.delivery.delivery import AttemptResult, Delivery, DeliveryOutcome,
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from schemas.attempt import Attempt, AttemptState, Outcome
+from schemas.delivery import DeliveryRecord
 
 if TYPE_CHECKING:
     from pipeline.ops.tracing import Span, Tracing
@@ -83,6 +84,11 @@ class DeliveryObserver:
         delivery = parked.delivery
         ids = _ids(delivery.event.id, delivery.endpoint.id, delivery.attempt, delivery.trace)
         self._debug("delivery parked", **ids, reason=parked.reason)
+
+    def endpoint_unknown(self, due: DeliveryRecord) -> None:
+        """A delivery is parked because this process does not know its endpoint."""
+        _parked_counter("endpoint_unknown").inc()
+        self._debug("delivery parked", event_id=due.event.id, endpoint_id=due.endpoint_id, reason="endpoint_unknown")
 
     def _discarded(self, discarded: DiscardedDelivery) -> None:
         (metrics.EXPIRED if discarded.outcome is Outcome.EXPIRED else metrics.DISCARDED.labels(discarded.kind)).inc()

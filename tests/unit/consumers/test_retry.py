@@ -53,6 +53,7 @@ class FakeDeliveryService:
         self.publisher = publisher
         self.delivered: list[Delivery] = []
         self.discarded: list[DiscardedDelivery] = []
+        self.parked: list[tuple[DeliveryRecord, bytes]] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -65,6 +66,10 @@ class FakeDeliveryService:
 
     async def settle(self, discarded: DiscardedDelivery) -> None:
         self.discarded.append(discarded)
+        await self.gate.wait()
+
+    async def park_for_unknown_endpoint(self, due: DeliveryRecord, body: bytes) -> None:
+        self.parked.append((due, body))
         await self.gate.wait()
 
 
@@ -140,7 +145,6 @@ async def test_the_endpoint_as_it_is_now_counts() -> None:
 @pytest.mark.parametrize(
     ("endpoint", "kind", "reason", "target_url"),
     [
-        (None, "endpoint_deleted", "The endpoint was deleted before this attempt was due.", ""),
         (endpoint_record(7, deleted=True), "endpoint_deleted", "The endpoint was deleted before this attempt was due.", ""),
         (
             endpoint_record(7, events=("shipment_shipped",)),
@@ -149,17 +153,39 @@ async def test_the_endpoint_as_it_is_now_counts() -> None:
             "https://hooks.example.com/7",
         ),
     ],
-    ids=["unknown", "deleted", "not subscribed"],
+    ids=["deleted", "not subscribed"],
 )
 async def test_an_attempt_that_makes_no_sense_is_discarded_and_recorded(
-    endpoint: EndpointRecord | None, kind: str, reason: str, target_url: str
+    endpoint: EndpointRecord, kind: str, reason: str, target_url: str
 ) -> None:
-    scene = Scene(*([endpoint] if endpoint else []))
+    scene = Scene(endpoint)
 
     await scene.retry.handle(due())
 
     assert scene.delivery_service.delivered == []
     assert scene.delivery_service.discarded == [DiscardedDelivery(REPEAT, target_url, kind, reason)]
+
+
+async def test_what_is_due_for_an_endpoint_that_was_not_read_yet_waits() -> None:
+    scene = Scene()
+
+    await scene.retry.handle(due())
+
+    assert (scene.delivery_service.delivered, scene.delivery_service.discarded) == ([], [])
+    assert scene.delivery_service.parked == [(REPEAT, BODY)]
+
+
+@pytest.mark.parametrize(("endpoint_id", "parked"), [(7, 100), (0, 0)], ids=["for long", "the built-in receiver"])
+async def test_what_has_no_endpoint_does_not_wait_for_ever(endpoint_id: int, parked: int) -> None:
+    scene = Scene()
+    scene.registry.operational = None
+    delivery = replace(REPEAT, endpoint_id=endpoint_id, parked=parked)
+
+    await scene.retry.handle(due(delivery))
+
+    reason = "There is no such endpoint: it was removed, or its record was lost."
+    assert scene.delivery_service.parked == []
+    assert scene.delivery_service.discarded == [DiscardedDelivery(delivery, "", "endpoint_deleted", reason)]
 
 
 async def test_what_somebody_resends_is_sent_whatever_the_subscriptions_are() -> None:
@@ -214,7 +240,11 @@ async def test_what_is_due_at_the_built_in_receiver_is_sent() -> None:
     assert [made.endpoint.id for made in scene.delivery_service.delivered] == [0]
 
 
-@pytest.mark.parametrize("endpoints", [[endpoint_record(7)], []], ids=["delivered", "discarded"])
+@pytest.mark.parametrize(
+    "endpoints",
+    [[endpoint_record(7)], [endpoint_record(7, deleted=True)], []],
+    ids=["delivered", "discarded", "parked"],
+)
 async def test_it_is_not_done_before_its_delivery_is(endpoints: list[EndpointRecord]) -> None:
     scene = Scene(*endpoints)
     scene.delivery_service.gate.clear()

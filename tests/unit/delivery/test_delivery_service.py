@@ -6,6 +6,7 @@ import asyncio
 import json
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 from msgspec import structs
 from standardwebhooks.webhooks import Webhook
@@ -210,6 +211,20 @@ async def test_a_discarded_attempt_leaves_its_record() -> None:
     assert scene.sender.requests == []
     assert len(scene.left_behind()) == 1
     assert metrics.DISCARDED.labels("endpoint_deleted")._value.get() == before + 1
+
+
+async def test_a_delivery_to_an_endpoint_that_is_not_known_is_parked_as_it_is() -> None:
+    scene = Scene()
+    before = metrics.PARKED.labels("endpoint_unknown")._value.get()
+    later = {"added_later": msgspec.Raw(b"1")}
+    due = DeliveryRecord(event=META, endpoint_id=7, attempt=2, trigger=Trigger.RESEND, parked=1, later=later)
+
+    await scene.delivery_service.park_for_unknown_endpoint(due, BODY)
+
+    [sent] = scene.left_behind()
+    assert (sent.topic, sent.value) == ("t.webhooks.delay.1m", BODY)
+    assert delivery_of(sent) == structs.replace(due, parked=2)
+    assert metrics.PARKED.labels("endpoint_unknown")._value.get() == before + 1
 
 
 # --- the endpoint's bound ---
