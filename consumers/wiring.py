@@ -31,7 +31,6 @@ from pipeline.endpoints.operational_endpoint import operational_endpoint
 from pipeline.endpoints.registry import Registry
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
-from pipeline.ops.clock import utc_now
 from pipeline.ops.dependency_probes import Ask
 from pipeline.ops.file_descriptors import DescriptorBudget, descriptor_limit
 from pipeline.ops.settings import Settings
@@ -210,7 +209,7 @@ def make_fan_out(
 ) -> FanOut:
     topics = settings.topics
     read_topics = (*topics.sources, topics.operational_events)
-    dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=read_topics)
+    dead_letters = DeadLetters(producer, topics.dead_letters, deliveries.clock.now, read_topics=read_topics)
     fan_out = FanOut(settings, broker, deliveries.for_hop(producer, dead_letters, tracing))
     fan_out.worker.consumer.wall = lambda: deliveries.clock.now().timestamp()
     deliveries.event_types.follow(fan_out.events.use)
@@ -228,7 +227,9 @@ def make_retry(
     """The retry; ``existing_topics`` are the topics in Kafka."""
     from consumers.retry import Retry  # noqa: PLC0415 - a fan-out starts sooner without it
 
-    dead_letters = DeadLetters(producer, settings.topics.dead_letters, utc_now, read_topics=settings.topics.delay_topics)
+    dead_letters = DeadLetters(
+        producer, settings.topics.dead_letters, deliveries.clock.now, read_topics=settings.topics.delay_topics
+    )
     return Retry(
         settings,
         broker,
@@ -245,7 +246,7 @@ def make_held(
     from consumers.held_deliveries import HeldDeliveries  # noqa: PLC0415 - see make_retry
 
     topics = settings.topics
-    dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.held,))
+    dead_letters = DeadLetters(producer, topics.dead_letters, deliveries.clock.now, read_topics=(topics.held,))
     return HeldDeliveries(
         settings,
         broker,
@@ -261,7 +262,7 @@ def make_ordered(settings: Settings, broker: Broker, producer: Producer, deliver
     from consumers.ordered_deliveries import OrderedDeliveries  # noqa: PLC0415 - see make_retry
 
     topics = settings.topics
-    dead_letters = DeadLetters(producer, topics.dead_letters, utc_now, read_topics=(topics.ordered,))
+    dead_letters = DeadLetters(producer, topics.dead_letters, deliveries.clock.now, read_topics=(topics.ordered,))
     return OrderedDeliveries(
         settings,
         broker,
