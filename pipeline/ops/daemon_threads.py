@@ -65,19 +65,27 @@ class DaemonThreads(Executor):
         """Run a function in one of the threads. If all are busy, it waits behind earlier submissions.
 
         Raises:
-            RuntimeError: no thread can be started, or the pool has ended. The function will not run.
+            RuntimeError: there is no thread and none can be started, or the pool has ended. The function will not run.
         """
         future: Future[ResultT] = Future()
         with self._lock:
             if self._closed:
                 raise RuntimeError("the pool of threads is closed")
             if not self._idle.acquire(blocking=False) and len(self._threads) < self._count:
-                number = len(self._threads)
-                thread = threading.Thread(target=self._run, name=f"{self._name}_{number}", daemon=True)
-                thread.start()
-                self._threads.append(thread)  # only now: a thread that could not be started does not count
+                self._start_thread()
             self._work.put((future, lambda: fn(*args, **kwargs)))
         return future
+
+    def _start_thread(self) -> None:
+        """Start another thread. If that fails, the existing ones do the work."""
+        thread = threading.Thread(target=self._run, name=f"{self._name}_{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+        else:
+            self._threads.append(thread)
 
     def join(self, deadline: float | None) -> bool:
         """Accept no more work, and wait for work in progress until ``deadline`` by ``time.monotonic()`` (None: without limit).
@@ -94,12 +102,21 @@ class DaemonThreads(Executor):
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None:
+        work = self._work.get()
+        while work is not None:
             future, call = work
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(call())
                 except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
                     future.set_exception(error)
-            del work, future, call
+            del work, future, call  # the thread may wait for long
+            work = self._next()
+
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        """The next submission, or None at the end. A thread is idle only if nothing waits for it."""
+        try:
+            return self._work.get_nowait()
+        except queue.Empty:
             self._idle.release()
+            return self._work.get()

@@ -62,6 +62,25 @@ def test_threads_that_could_not_be_started_do_not_count(monkeypatch: pytest.Monk
     assert done == [2]
 
 
+def test_the_existing_threads_do_the_work_while_no_other_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, release = DaemonThreads(3, "three"), threading.Event()
+    held_up = threads.submit(release.wait, 60)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as short_of_threads:
+        short_of_threads.setattr(threading.Thread, "start", refuse)
+        waiting = [threads.submit(lambda: 7) for _ in range(5)]
+        release.set()
+        assert held_up.result(60)
+        assert [future.result(60) for future in waiting] == [7] * 5
+    together = threading.Barrier(3)
+    for future in [threads.submit(together.wait, 60) for _ in range(3)]:  # now the others can be started
+        future.result(60)
+    assert threads.join(time.monotonic() + 60)
+
+
 def test_what_hangs_is_not_waited_for() -> None:
     threads, release = DaemonThreads(2, "two"), threading.Event()
     threads.submit(release.wait, 30)
