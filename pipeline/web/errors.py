@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from pipeline.broker.errors import PublishError
 from pipeline.ops.logs import logger
 from pipeline.web.responses import answer
 
@@ -19,6 +20,7 @@ log = logger(__name__)
 
 NOT_FOUND = "The resource you were looking for could not be found."
 HOW_TO_SEND_A_KEY = "send one in the header Authorization: Bearer <API key>."
+_REFUSED = "Kafka does not accept what this request writes, so all or some of it has no effect."
 INVALID = "Invalid resource. Please fix errors and try again."
 
 
@@ -127,6 +129,9 @@ def explained(request: web.Request, error: Exception) -> ErrorBody:
             return ErrorBody(error.status, str(error), error.headers)
         case web.HTTPException():
             return _of_aiohttp(request, error)
+        case PublishError():
+            log.error("Kafka does not accept what a request writes", error=str(error))
+            return ErrorBody(503, f"{_REFUSED} {error}")
     # The route's template, not the path: text that a client chose must not get into the log.
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unmatched"

@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import asdict
 
+from pipeline.broker.errors import PublishError
 from pipeline.core.local_faults import NotSentError
 from pipeline.core.trace import TraceContext
 from pipeline.delivery.delivery import Delivery
@@ -44,6 +45,10 @@ TEST_SOURCE: Final = "test"
 
 _WRAPPER: Final = 'The body may be empty, or must be wrapped: {"test": {"event_name": "order_completed"}}.'
 _LATE: Final = "The test did not finish in time, or Kafka has not confirmed its record. The event may have been sent. Check the attempts of the endpoint."
+
+_UNRECORDED: Final = (
+    "The event was sent, but Kafka does not accept the record of the test, so the endpoint's answer is not known here."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,8 @@ async def send_test_event(
     """Send the sample of an event type to an endpoint now. Default: its first one. The test is recorded in the audit log.
 
     Raises:
-        ApiError: 409, nothing can be sent to it; 503, the test did not end in time, or a fault of our own prevented it.
+        ApiError: 409, nothing can be sent to it; 503, the test did not end in time, a fault of our own prevented it, or its record
+            was refused.
     """
     if endpoint.problem is not None:
         raise ApiError(409, f"Nothing can be sent to endpoint {endpoint.id}: {endpoint.problem}")
@@ -114,6 +120,8 @@ async def send_test_event(
         raise ApiError(503, _LATE) from None
     except NotSentError as error:
         raise ApiError(503, f"Nothing was sent. The endpoint is not at fault. {error}") from None
+    except PublishError as error:
+        raise ApiError(503, f"{_UNRECORDED} {error}") from error
 
 
 def first_event(endpoint: Endpoint, types: EventTypes = BUILT_IN) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.broker.errors import PublishError
 from pipeline.core.signing import SigningKey
 from schemas.health import HealthFact, HealthRecord
 from tests.unit.sample_events import NOW
@@ -376,3 +377,10 @@ async def test_a_filter_that_fails_is_shown_until_it_is_changed(service: Service
     assert service.kafka.changes[-1].schema_version == 2
     status, shown = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(filters=["data.state == 'complete'"]))
     assert (service.kafka.changes[-1].schema_version, shown["filters"]) == (1, ["data.state == 'complete'"])
+
+
+async def test_what_kafka_refuses_is_told_with_the_reason(service: Service) -> None:
+    await service.create()
+    service.kafka.errors[TOPICS.endpoints] = PublishError("no permission to write webhooks.endpoints")
+    status, body = await request(service, "PATCH", f"{PATH}/1", **wrapped(description="x"))
+    assert (status, body["error"].endswith("has no effect. no permission to write webhooks.endpoints")) == (503, True)

@@ -7,6 +7,7 @@ import json
 import pytest
 from msgspec.structs import replace
 
+from pipeline.broker.errors import PublishError
 from pipeline.core.redaction import REDACTED
 from pipeline.core.signing import SigningKey, verify
 from pipeline.store.rows import attempt_id
@@ -127,6 +128,16 @@ async def test_a_test_that_does_not_end_in_time_says_so(service: Service) -> Non
     service.sender.before = never.wait
     status, body = await request(service, "POST", f"{PATH}/1/test")
     assert (status, body["error"].startswith("The test did not finish in time")) == (503, True)
+
+
+@pytest.mark.parametrize("topic", [TOPICS.dispatches, TOPICS.attempts])
+async def test_a_test_whose_record_is_refused_says_that_it_was_sent(service: Service, topic: str) -> None:
+    await service.create()
+    service.kafka.errors[topic] = PublishError(f"no permission to write {topic}")
+    status, body = await request(service, "POST", f"{PATH}/1/test")
+    assert (status, len(service.sender.requests)) == (503, 1)
+    assert body["error"].startswith("The event was sent, but Kafka does not accept the record of the test")
+    assert body["error"].endswith(f" no permission to write {topic}")
 
 
 async def test_what_cannot_be_put_on_record_is_not_sent(service: Service) -> None:
