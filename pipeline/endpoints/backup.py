@@ -92,7 +92,7 @@ def restored(record: EndpointRecord, vault: Vault, *, at: datetime, changed_by: 
     Raises:
         VaultError: its secrets cannot be opened.
     """
-    values: dict[str, Any] = {name: getattr(record, name) for name in (*_PLAIN, "schema_version")}
+    values: dict[str, Any] = {name: getattr(record, name) for name in (*_PLAIN, "schema_version", "disabled_at", "disabled_by")}
     return values | renewed(record, vault) | {"change": "restore", "changed_by": changed_by, "updated_at": at}
 
 

@@ -22,6 +22,8 @@ log = logger(__name__)
 
 GRACE: Final = timedelta(hours=24)
 """How long the previous secret signs too, after a rotation (design, section 5)."""
+NOT_VERIFIED: Final = {"verified_url": None, "verified_at": None, "verified_origin": None, "verification_problem": ""}
+"""The fields of an endpoint that has not been asked whether it wants webhooks."""
 
 
 async def create_endpoint(api: EndpointServices, given: EndpointInput, actor: str) -> tuple[Endpoint, str | None]:
@@ -80,7 +82,7 @@ async def update_endpoint(
             values.get(name, now) != now
             for name, now in (("target_url", record.target_url), ("verification", record.verification))
         ):
-            values |= {"verified_url": None, "verified_at": None, "verified_origin": None, "verification_problem": ""}
+            values |= NOT_VERIFIED
         if values.get("active") or values.get("target_url", record.target_url) != record.target_url:
             # Its past failures no longer count, not even as a reason to disable it.
             values["activated_version"] = record.version + 1

@@ -26,6 +26,7 @@ from pipeline.ops.logs import logger
 from pipeline.sender.target_url import TargetUrlError, check_target_url
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.auth import principal_of
+from pipeline.web.endpoint_changes import NOT_VERIFIED
 from pipeline.web.endpoint_writes import changing, require_right_key
 from pipeline.web.errors import require_endpoints
 from pipeline.web.filter_check import CompilableEndpointInput
@@ -116,7 +117,7 @@ async def _restore(api: EndpointServices, record: EndpointRecord, given: Restore
 
 
 async def _create(api: EndpointServices, record: EndpointRecord, wanted: RestorePlan, actor: str) -> RestorePlan:
-    values = restored(record, api.vault, at=api.clock(), changed_by=actor)
+    values = restored(record, api.vault, at=api.clock(), changed_by=actor) | NOT_VERIFIED
     if wanted.endpoint_id is None or not await api.registry.reserve(api.producer, wanted.endpoint_id):
 
         def make(endpoint_id: int) -> EndpointRecord:
@@ -140,6 +141,8 @@ async def _update(api: EndpointServices, record: EndpointRecord, wanted: Restore
     values = restored(record, api.vault, at=api.clock(), changed_by=actor) | {"version": version}
     if record.active and {"active", "target_url"} & set(wanted.differences):
         values["activated_version"] = version
+    if {"target_url", "verification"} & set(wanted.differences):
+        values |= NOT_VERIFIED
     await api.registry.write(api.producer, structs.replace(current.record, **values))
     return wanted
 

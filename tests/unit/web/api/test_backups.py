@@ -110,6 +110,42 @@ async def test_what_differs_is_changed_back_only_when_told(service: Service) -> 
     assert await restore(service, line, overwrite=True) == [done("none", 1)]
 
 
+async def test_the_consent_of_an_endpoint_is_not_in_its_backup(service: Service) -> None:
+    await service.create(verification="signed_event")
+    _, [line] = await exported(service)
+    assert line["verified_url"] == HOOKS
+    await request(service, "DELETE", f"{PATH}/1")
+
+    assert await restore(service, line) == [done("create", 1)]
+
+    _, shown = await request(service, "GET", f"{PATH}/1")
+    assert (shown["state"], shown["verified_at"]) == ("unverified", None)
+
+
+async def test_another_kind_of_verification_that_comes_back_is_asked_again(service: Service) -> None:
+    await service.create(verification="signed_event")
+    _, [line] = await exported(service)
+    line["verification"] = "cloudevents_handshake"
+
+    assert await restore(service, line, overwrite=True) == [done("update", 1, "verification")]
+
+    assert (await request(service, "GET", f"{PATH}/1"))[1]["state"] == "unverified"
+
+
+async def test_an_endpoint_that_was_paused_or_disabled_comes_back_so(service: Service) -> None:
+    await service.create()
+    _, [active] = await exported(service)
+    await request(service, "PATCH", f"{PATH}/1", **wrapped(disabled=True))
+    _, [disabled] = await exported(service)
+
+    await restore(service, active, overwrite=True)
+    await request(service, "PATCH", f"{PATH}/1", **wrapped(active=False))
+    assert (await request(service, "GET", f"{PATH}/1"))[1]["state"] == "paused"
+    await restore(service, active, overwrite=True)
+    await restore(service, disabled, overwrite=True)
+    assert (await request(service, "GET", f"{PATH}/1"))[1]["state"] == "disabled"
+
+
 async def test_a_new_deployment_keeps_the_ids_and_gives_none_of_them_again(service: Service) -> None:
     for number in range(3):
         await service.create(f"http://127.0.0.1/{number}")
