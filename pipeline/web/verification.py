@@ -12,6 +12,7 @@ from pipeline.web.endpoint_writes import Versions, change_endpoint, changed, fin
 from pipeline.web.errors import ApiError
 from pipeline.web.services import EndpointServices
 from schemas.endpoint import EndpointRecord
+from schemas.http.endpoints import MAX_PER_SECOND
 from schemas.verification import Verification
 
 log = logger(__name__)
@@ -79,5 +80,5 @@ def _values(api: EndpointServices, record: EndpointRecord, found: VerificationRe
         "verification_problem": "",
     }
     if found.max_per_second is not None:
-        values["max_per_second"] = min(found.max_per_second, record.max_per_second or found.max_per_second)
+        values["max_per_second"] = min(found.max_per_second, record.max_per_second or MAX_PER_SECOND)
     return values

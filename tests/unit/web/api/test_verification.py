@@ -81,6 +81,14 @@ async def test_the_rate_that_is_allowed_becomes_the_limit(service: Service) -> N
     assert service.kafka.changes[-1].max_per_second == 1
 
 
+async def test_a_rate_beyond_our_own_bound_becomes_that_bound(service: Service) -> None:
+    service.sender.exchange = allowing(**{"WebHook-Allowed-Rate": "999999999999"})
+    identifier = await service.create(verification=HANDSHAKE)
+    limit = service.kafka.changes[-1].max_per_second
+    status, _ = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(max_per_second=limit))
+    assert (status, limit) == (200, 10_000), "what a form sends back unchanged is accepted"
+
+
 async def test_a_signed_event_is_acknowledged(service: Service) -> None:
     identifier = await service.create(verification=EVENT_ASKED, token="t0ken")
     [asked] = service.sender.requests
