@@ -24,14 +24,16 @@ def cloud_event_in(content: bytes, texts: Mapping[str, str]) -> FoundEvent | Non
     Raises:
         InvalidRecordError: it is a CloudEvent, but incomplete, or of an unsupported kind.
     """
+    members = members_in(content)
+    if members is not None and members.keys() >= ENVELOPE:
+        return None  # our envelope, whatever the headers say
     media_type = _media_type(texts)
     if media_type.startswith(_STRUCTURED):
         if media_type not in (_STRUCTURED, f"{_STRUCTURED}+json"):
             raise form_error(f"Its content type is {media_type[:100]}; publish one CloudEvent as JSON ({_STRUCTURED}+json).")
     elif {name[3:] for name in texts if name.startswith(_PREFIXES)} & {"specversion", "type", "id"}:
         return _binary_cloud_event(content, texts)
-    members = members_in(content)
-    if members is None or members.keys() >= ENVELOPE:
+    if members is None:
         return None
     return _structured_cloud_event(members) if "specversion" in members or media_type.startswith(_STRUCTURED) else None
 

@@ -90,6 +90,19 @@ def test_our_envelope_is_read_whatever_is_set(form: str) -> None:
         assert reader(orders=form).read(plain(value.encode()), ORDERS).data == PAYLOAD.encode()
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("ce_specversion", b"1.0")],
+        [("ce_id", b"1"), ("ce_type", b"x"), ("content-type", b"application/octet-stream")],
+        [("content-type", b"application/cloudevents-batch+json")],
+    ],
+)
+def test_our_envelope_is_read_whatever_its_headers_say(headers: list[tuple[str, bytes]]) -> None:
+    odd = ENVELOPE.replace("T15", " 15").encode()  # not for the quick way
+    assert reader().read(plain(odd, headers), ORDERS).data == PAYLOAD.encode()
+
+
 def test_what_is_set_decides_what_is_missing() -> None:
     bare = plain(PAYLOAD.encode())
     assert refused(bare) == ("invalid_envelope", "event_name: Field required.")
