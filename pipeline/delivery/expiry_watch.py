@@ -96,7 +96,7 @@ class ExpiryWatch:
         if not ends or (first := min(ends)) - now > TOLD_BEFORE:
             return
         known = self._last(endpoint, HealthFact.SECRET)
-        if known is None or known.until is None or known.until < first:
+        if known is None or known.until != first:  # a second rotation may leave less time than the first
             await self._tell(endpoint, first)
 
     def _last(self, endpoint: Endpoint, fact: HealthFact) -> HealthRecord | None:

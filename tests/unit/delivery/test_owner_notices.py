@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from pipeline.broker.errors import PublishError
 from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.core.signing import new_secret
 from pipeline.delivery.expiry_watch import ExpiryWatch
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import Registry
@@ -138,6 +139,26 @@ async def test_the_owner_is_told_once_before_a_former_secret_ends() -> None:
     scene.now = NOW + 22 * HOUR
     await watching(scene).look()
     assert len(scene.notices()) == 1, "another process knows"
+
+
+async def test_the_owner_is_told_of_a_secret_that_ends_before_the_one_that_was_told() -> None:
+    scene = Scene()
+    watch = watching(scene)
+    scene.now = NOW + 21 * HOUR
+    await watch.look()
+    scene.read_health()
+    secrets = tuple(
+        SealedSecret(sealed=VAULT.seal(secret), expires_at=ends)
+        for secret, ends in ((new_secret(), None), (SECRET, NOW + 22 * HOUR), (OLD_SECRET, NOW + 24 * HOUR))
+    )
+    rotated = to_json(endpoint_record(version=2, secrets=secrets))
+    watch._registry._apply([record(rotated, topic=TOPICS.endpoints, key=b"7", partition=0)])
+
+    for hours in (21.1, 21.5, 23):
+        scene.now = NOW + hours * HOUR
+        await watch.look()
+
+    assert [data.expires_at for _, data in scene.notices()] == [NOW + 24 * HOUR, NOW + 22 * HOUR]
 
 
 @pytest.mark.parametrize("error", [PublishError("Kafka refuses it"), ZeroDivisionError()], ids=["refused", "a bug"])
