@@ -42,22 +42,26 @@ IdT = TypeVar("IdT")
 
 _LETTER_ID: Final = f"kafka_offset * {MAX_PARTITIONS} + kafka_partition"
 _REFERENCES: Final = "order_number = '', shipment_numbers = [], subscription_id = ''"
-# An event key contains the record's key, which is the order's number.
-_WITHOUT_KEY: Final = f"request_headers = mapFilter((name, value) -> name != '{EVENT_KEY_HEADER}', request_headers)"
-_HAS_KEY: Final = f"mapContains(request_headers, '{EVENT_KEY_HEADER}')"
 _HAS_REFERENCES: Final = "order_number != '' OR notEmpty(shipment_numbers) OR subscription_id != ''"
-_HAS_ATTEMPT: Final = f"{_HAS_REFERENCES} OR {_HAS_KEY} OR response_body != '' OR notEmpty(response_headers) OR error != ''"
+_HAS_ANSWER: Final = "response_body != '' OR notEmpty(response_headers) OR error != ''"
+_NO_ANSWER: Final = "response_body = '', response_headers = [], error = ''"
+# The event key contains the key of the event's record: an order number.
+_HAS_KEY: Final = f"mapContains(request_headers, '{EVENT_KEY_HEADER}')"
+_NO_KEY: Final = f"request_headers = mapFilter((name, value) -> name != '{EVENT_KEY_HEADER}', request_headers)"
 
 # In this order: events come last, because an interrupted run finds the other rows by them.
 _OVERWRITES: Final = (
     (
         "attempts",
+        "attempts",
         "id",
         "Int64",
-        f"{_REFERENCES}, {_WITHOUT_KEY}, response_body = '', response_headers = [], error = ''",
-        _HAS_ATTEMPT,
+        f"{_REFERENCES}, {_NO_ANSWER}, {_NO_KEY}",
+        f"{_HAS_REFERENCES} OR {_HAS_ANSWER} OR {_HAS_KEY}",
     ),
+    ("attempts", "answers", "id", "Int64", _NO_ANSWER, _HAS_ANSWER),
     (
+        "dead_letters",
         "dead_letters",
         _LETTER_ID,
         "Int64",
@@ -66,14 +70,17 @@ _OVERWRITES: Final = (
     ),
     (
         "events",
+        "events",
         "event_id",
         "String",
-        f"{_REFERENCES}, event_key = '', request_body = ''",
-        f"{_HAS_REFERENCES} OR event_key != '' OR request_body != ''",
+        f"{_REFERENCES}, request_body = '', event_key = ''",
+        f"{_HAS_REFERENCES} OR request_body != '' OR event_key != ''",
     ),
 )
-"""Table, id expression, type of the id, what is overwritten, and the condition for a row that is not overwritten yet."""
-ERASED: Final = tuple(table for table, *_ in _OVERWRITES)
+"""Table, field of `PersonData`, id expression, type of the id, what is overwritten, and the condition for a row that is not
+overwritten yet.
+"""
+ERASED: Final = tuple(dict.fromkeys(table for table, *_ in _OVERWRITES))
 """The tables that are overwritten."""
 
 
@@ -88,21 +95,21 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class PersonData:
-    """What ClickHouse holds about a person: ids and order numbers. Nothing else leaves the store."""
+    """What ClickHouse holds about a person: ids and order numbers. Nothing else leaves the store.
+
+    ``answers`` are attempts of other orders whose answer quotes the person. Only their answers are overwritten.
+    """
 
     events: tuple[str, ...] = ()
     attempts: tuple[int, ...] = ()
+    answers: tuple[int, ...] = ()
     dead_letters: tuple[int, ...] = ()
     orders: tuple[str, ...] = ()
 
-    def ids(self, table: str) -> Sequence[str | int]:
-        """The ids of the rows of a table."""
-        found: dict[str, Sequence[str | int]] = {
-            "attempts": self.attempts,
-            "dead_letters": self.dead_letters,
-            "events": self.events,
-        }
-        return found[table]
+    def ids(self, kind: str) -> Sequence[str | int]:
+        """The ids in one of the fields."""
+        found: Sequence[str | int] = getattr(self, kind)
+        return found
 
 
 class Eraser:
@@ -132,15 +139,17 @@ class Eraser:
         found = replace(found, events=tuple({**events, **dict.fromkeys(await self._events_of(found.orders))}))
         if len(found.events) > MAX_EVENTS:
             raise StoreRejectedError(f"More than {MAX_EVENTS:,} events are not one person's. Search for something else.")
-        attempts = {*await self._attempts_of(found), *await self._quoting_attempts(subject)}
-        return replace(found, attempts=tuple(sorted(attempts)), dead_letters=await self._dead_letters(subject, found.orders))
+        attempts = {*await self._attempts_of(found)}
+        answers = {*await self._quoting_attempts(subject)} - attempts
+        letters = await self._dead_letters(subject, found.orders)
+        return replace(found, attempts=tuple(sorted(attempts)), answers=tuple(sorted(answers)), dead_letters=letters)
 
     async def start(self, traces: PersonData) -> None:
         """Start to overwrite. ClickHouse finishes even if this process dies; see :meth:`left`."""
         cluster = self._connections.cluster
-        for table, key, key_type, changes, _ in _OVERWRITES:
+        for table, kind, key, key_type, changes, _ in _OVERWRITES:
             storage = f"{storage_table(table, cluster)}{on_cluster(cluster)}"
-            for ids in _pieces(traces.ids(table)):
+            for ids in _pieces(traces.ids(kind)):
                 parameters = BoundValues()
                 condition = f"{key} IN {parameters.add(ids, f'Array({key_type})')}"
                 await self._command(sql("ALTER TABLE", storage, "UPDATE", changes, "WHERE", condition), parameters)
@@ -148,8 +157,8 @@ class Eraser:
     async def left(self, traces: PersonData) -> int:
         """How many of the rows are not overwritten yet."""
         total = 0
-        for table, key, key_type, _, is_left in _OVERWRITES:
-            for ids in _pieces(traces.ids(table)):
+        for table, kind, key, key_type, _, is_left in _OVERWRITES:
+            for ids in _pieces(traces.ids(kind)):
                 parameters = BoundValues()
                 condition = f"{key} IN {parameters.add(ids, f'Array({key_type})')} AND ({is_left})"
                 total += int((await self._rows(sql("SELECT count() FROM", table, "WHERE", condition), parameters))[0][0])
@@ -180,7 +189,9 @@ class Eraser:
         for column, values in (("event_id", traces.events), ("order_number", traces.orders)):
             for some in _pieces(values):
                 parameters = BoundValues()
-                condition = f"{column} IN {parameters.add(some, 'Array(String)')} AND ({_HAS_ATTEMPT})"
+                condition = (
+                    f"{column} IN {parameters.add(some, 'Array(String)')} AND ({_HAS_REFERENCES} OR {_HAS_ANSWER} OR {_HAS_KEY})"
+                )
                 rows = await self._rows(sql("SELECT id FROM attempts WHERE", condition), parameters)
                 found += [int(row[0]) for row in rows]
         return found

@@ -112,7 +112,7 @@ async def test_by_email_everything_of_the_person_goes_and_nothing_else(filled: S
     traces = await erased(filled, Subject(email="ADA@shop.example"))
 
     assert (sorted(traces.events), traces.orders) == (["evt_1", "evt_3"], ("RADA-000001",))
-    assert traces.attempts == tuple(attempt_id(1, offset) for offset in (1, 3, 4))
+    assert (traces.attempts, traces.answers) == ((attempt_id(1, 1), attempt_id(1, 3)), (attempt_id(1, 4),))
     assert traces.dead_letters == tuple(offset * MAX_PARTITIONS + 2 for offset in (1, 2, 3, 5))
     assert [await filled.rows(query) for query in rest] == untouched
     assert await found(filled, request_body_cont=ADA) == 1, "Grada's, whose address is a longer one"
@@ -122,6 +122,12 @@ async def test_by_email_everything_of_the_person_goes_and_nothing_else(filled: S
     assert await found(filled, response_body_cont=f"mailto:{ADA}") == 0
     assert await found(filled, response_body_cont="shipped") == 0
     assert await filled.rows("SELECT hour, endpoint_id, attempts FROM attempt_figures ORDER BY ALL") == before, "figures stay"
+    assert await found(filled, order_number_eq="R000000004") == 1, "the answer quoted her, but it is somebody else's order"
+    for column, table in (("event_key", "events"), ("request_headers['oms-event-key']", "attempts")):
+        keys = await filled.rows(f"SELECT {column} FROM {table} WHERE {column} != ''")
+        assert (table, keys) == (table, [("oms.orders/3/RADA-0000012",)]), "only Grada's order is still named"
+    sent = f"SELECT request_headers FROM attempts WHERE id = {attempt_id(1, 3)}"
+    assert await filled.rows(sent) == [({"webhook-id": "evt_3", "oms-event-sequence": "1003"},)]
     # That attempts were made stays on record.
     history = "SELECT event_id, endpoint_id, http_status_code, order_number, error FROM attempts WHERE id = "
     assert await filled.rows(f"{history}{attempt_id(1, 3)}") == [("evt_3", 7, 204, "", "")]

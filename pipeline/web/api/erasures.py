@@ -55,7 +55,12 @@ def erasure_routes(api: ErasureServices) -> Iterable[Route]:
             await api.eraser.start(found)
             await _until_done(api, found)
             left = await api.eraser.find(replace(subject, orders=found.orders))
-        log.info("a person's data was erased", erasure=identifier, events=len(found.events), attempts=len(found.attempts))
+        log.info(
+            "a person's data was erased",
+            erasure=identifier,
+            events=len(found.events),
+            attempts=len(found.attempts) + len(found.answers),
+        )
         return answer(
             ErasureAnswer(
                 **_counts(found),
@@ -123,14 +128,15 @@ def _kind(subject: Subject) -> str:
 def _counts(found: PersonData) -> dict[str, object]:
     return {
         "events": len(found.events),
-        "attempts": len(found.attempts),
+        "attempts": len(found.attempts) + len(found.answers),
         "dead_letters": len(found.dead_letters),
         "orders": list(found.orders),
     }
 
 
 def _in_words(found: PersonData) -> str:
-    return f"{len(found.events)} events, {len(found.attempts)} attempts, {len(found.dead_letters)} dead letters"
+    attempts = len(found.attempts) + len(found.answers)
+    return f"{len(found.events)} events, {attempts} attempts, {len(found.dead_letters)} dead letters"
 
 
 async def _until_done(api: ErasureServices, found: PersonData) -> None:
