@@ -24,6 +24,8 @@ _PLAIN: Final = (
     "events",
     "description",
     "active",
+    "disabled_at",
+    "disabled_by",
     "filters",
     "expressions",
     "max_per_second",

@@ -10,7 +10,7 @@ from pipeline.core.signing import new_secret
 from pipeline.endpoints.endpoint import Endpoint, renewed
 from pipeline.endpoints.registry import deleted
 from pipeline.ops.logs import logger
-from pipeline.web.endpoint_values import check_target, check_token_url, record_values
+from pipeline.web.endpoint_values import UNVERIFIED, check_target, check_token_url, record_values
 from pipeline.web.endpoint_writes import Versions, change_endpoint, changed, creating, find_endpoint, require_right_key
 from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.services import EndpointServices
@@ -22,7 +22,6 @@ log = logger(__name__)
 
 GRACE: Final = timedelta(hours=24)
 """How long the previous secret signs too, after a rotation (design, section 5)."""
-NOT_VERIFIED: Final = {"verified_url": None, "verified_at": None, "verified_origin": None, "verification_problem": ""}
 """The fields of an endpoint that has not been asked whether it wants webhooks."""
 
 
@@ -82,7 +81,7 @@ async def update_endpoint(
             values.get(name, now) != now
             for name, now in (("target_url", record.target_url), ("verification", record.verification))
         ):
-            values |= NOT_VERIFIED
+            values |= UNVERIFIED
         if values.get("active") or values.get("target_url", record.target_url) != record.target_url:
             # Its past failures no longer count, not even as a reason to disable it.
             values["activated_version"] = record.version + 1

@@ -20,6 +20,13 @@ from schemas.event_type_versions import not_subscribed
 from schemas.http.authentication import OAuth2Authentication
 from schemas.http.endpoints import EndpointInput, in_order
 
+UNVERIFIED: Final[dict[str, Any]] = {
+    "verified_url": None,
+    "verified_at": None,
+    "verified_origin": None,
+    "verification_problem": "",
+}
+"""The fields of the record of an endpoint that has not been asked yet whether it wants webhooks."""
 _EITHER: Final = "disabled and active cannot both be true: a disabled endpoint receives nothing."
 
 

@@ -8,6 +8,7 @@ from pipeline.broker.errors import PublishError
 from pipeline.core.handshake import VerificationResult
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.ops.logs import logger
+from pipeline.web.endpoint_values import UNVERIFIED
 from pipeline.web.endpoint_writes import Versions, change_endpoint, changed, find_endpoint
 from pipeline.web.errors import ApiError
 from pipeline.web.services import EndpointServices
@@ -71,7 +72,7 @@ async def verify_endpoint(api: EndpointServices, endpoint_id: int, actor: str, e
 
 def _values(api: EndpointServices, record: EndpointRecord, found: VerificationResult) -> dict[str, Any]:
     if found.problem:
-        return {"verified_url": None, "verified_at": None, "verified_origin": None, "verification_problem": found.problem}
+        return UNVERIFIED | {"verification_problem": found.problem}
     is_handshake = record.verification == Verification.CLOUDEVENTS_HANDSHAKE
     values: dict[str, Any] = {
         "verified_url": record.target_url,

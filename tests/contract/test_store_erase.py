@@ -36,7 +36,7 @@ def event(number: int, order: str, *, subscription: str | None = None) -> EventM
         shipment_numbers=(f"H{number}",),
         subscription_id=subscription,
         key=f"oms.orders/3/{order}",
-        sequence=number,
+        sequence=1000 + number,
     )
 
 
@@ -173,8 +173,8 @@ async def test_the_event_key_goes_too_because_it_contains_the_order_number(fille
 
     assert await filled.rows(keys) == [(other,)]
     assert await filled.rows(headers) == [
-        ({"webhook-id": "evt_1", "oms-event-sequence": "1"},),
-        ({"webhook-id": "evt_2", "oms-event-key": other, "oms-event-sequence": "2"},),
+        ({"webhook-id": "evt_1", "oms-event-sequence": "1001"},),
+        ({"webhook-id": "evt_2", "oms-event-key": other, "oms-event-sequence": "1002"},),
     ]
 
 

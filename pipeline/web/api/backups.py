@@ -26,7 +26,7 @@ from pipeline.ops.logs import logger
 from pipeline.sender.target_url import TargetUrlError, check_target_url
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.auth import principal_of
-from pipeline.web.endpoint_changes import NOT_VERIFIED
+from pipeline.web.endpoint_values import UNVERIFIED
 from pipeline.web.endpoint_writes import changing, require_right_key
 from pipeline.web.errors import require_endpoints
 from pipeline.web.filter_check import CompilableEndpointInput
@@ -117,7 +117,8 @@ async def _restore(api: EndpointServices, record: EndpointRecord, given: Restore
 
 
 async def _create(api: EndpointServices, record: EndpointRecord, wanted: RestorePlan, actor: str) -> RestorePlan:
-    values = restored(record, api.vault, at=api.clock(), changed_by=actor) | NOT_VERIFIED
+    # A backup may be old, or from another deployment: whether the receiver still wants webhooks is not known.
+    values = restored(record, api.vault, at=api.clock(), changed_by=actor) | UNVERIFIED
     if wanted.endpoint_id is None or not await api.registry.reserve(api.producer, wanted.endpoint_id):
 
         def make(endpoint_id: int) -> EndpointRecord:
@@ -127,8 +128,8 @@ async def _create(api: EndpointServices, record: EndpointRecord, wanted: Restore
         if not is_new:
             raise SupersededError(f"Endpoint {endpoint.id} has taken this target_url in the meantime.")
         return RestorePlan(RestoreStep.CREATE, endpoint.id)
-    version = max(api.registry.next_version(record.id), record.version)
-    # Earlier facts about its health no longer apply.
+    # Earlier facts about its health no longer apply, not even if the topic of the endpoints was lost, but not that of their health.
+    version = max(api.registry.next_version(record.id), record.version + 1)
     await api.registry.write(api.producer, structs.replace(record, **values, version=version, activated_version=version))
     return RestorePlan(RestoreStep.CREATE, record.id)
 
@@ -142,7 +143,7 @@ async def _update(api: EndpointServices, record: EndpointRecord, wanted: Restore
     if record.active and {"active", "target_url"} & set(wanted.differences):
         values["activated_version"] = version
     if {"target_url", "verification"} & set(wanted.differences):
-        values |= NOT_VERIFIED
+        values |= UNVERIFIED
     await api.registry.write(api.producer, structs.replace(current.record, **values))
     return wanted
 

@@ -10,6 +10,8 @@ import pytest
 
 from pipeline.endpoints.vault import Vault
 from schemas.audit import AuditAction
+from tests.unit.delivery.delivery_case import answer
+from tests.unit.sample_events import disabled
 from tests.unit.web.endpoint_requests import PATH, request, wrapped
 from tests.unit.web.service import LATER, Service, running_service
 
@@ -110,40 +112,44 @@ async def test_what_differs_is_changed_back_only_when_told(service: Service) -> 
     assert await restore(service, line, overwrite=True) == [done("none", 1)]
 
 
-async def test_the_consent_of_an_endpoint_is_not_in_its_backup(service: Service) -> None:
-    await service.create(verification="signed_event")
-    _, [line] = await exported(service)
-    assert line["verified_url"] == HOOKS
-    await request(service, "DELETE", f"{PATH}/1")
-
-    assert await restore(service, line) == [done("create", 1)]
-
-    _, shown = await request(service, "GET", f"{PATH}/1")
-    assert (shown["state"], shown["verified_at"]) == ("unverified", None)
-
-
-async def test_another_kind_of_verification_that_comes_back_is_asked_again(service: Service) -> None:
-    await service.create(verification="signed_event")
-    _, [line] = await exported(service)
-    line["verification"] = "cloudevents_handshake"
-
-    assert await restore(service, line, overwrite=True) == [done("update", 1, "verification")]
-
-    assert (await request(service, "GET", f"{PATH}/1"))[1]["state"] == "unverified"
-
-
-async def test_an_endpoint_that_was_paused_or_disabled_comes_back_so(service: Service) -> None:
+async def test_a_restore_says_who_disabled_an_endpoint_as_the_backup_does(service: Service) -> None:
     await service.create()
     _, [active] = await exported(service)
     await request(service, "PATCH", f"{PATH}/1", **wrapped(disabled=True))
-    _, [disabled] = await exported(service)
+    _, [stopped] = await exported(service)
+    differences = ("active", "disabled_at", "disabled_by")
 
-    await restore(service, active, overwrite=True)
-    await request(service, "PATCH", f"{PATH}/1", **wrapped(active=False))
-    assert (await request(service, "GET", f"{PATH}/1"))[1]["state"] == "paused"
-    await restore(service, active, overwrite=True)
-    await restore(service, disabled, overwrite=True)
-    assert (await request(service, "GET", f"{PATH}/1"))[1]["state"] == "disabled"
+    assert await restore(service, active, overwrite=True) == [done("update", 1, *differences)]
+    shown = (await request(service, "GET", f"{PATH}/1"))[1]
+    assert (shown["state"], shown["disabled_at"], shown["disabled_by"], shown["disabled_reason"]) == ("active", None, None, None)
+    assert await restore(service, stopped, overwrite=True) == [done("update", 1, *differences)]
+    shown = (await request(service, "GET", f"{PATH}/1"))[1]
+    assert (shown["state"], shown["disabled_at"]) == ("disabled", "2026-03-02T15:04:00.512Z")
+
+
+async def test_the_consent_of_a_receiver_is_not_restored(service: Service) -> None:
+    service.sender.exchange = answer(204)
+    await service.create(verification="signed_event")
+    _, [verified] = await exported(service)
+    assert verified["verified_url"] == verified["target_url"]
+    await request(service, "DELETE", f"{PATH}/1")
+
+    assert await restore(service, verified) == [done("create", 1)]
+
+    shown = (await request(service, "GET", f"{PATH}/1"))[1]
+    assert (shown["state"], shown["verified_at"]) == ("unverified", None)
+    assert await restore(service, verified) == [done("none", 1)]
+
+
+async def test_another_kind_of_verification_is_restored_without_the_consent_to_the_first(service: Service) -> None:
+    service.sender.exchange = answer(204)
+    await service.create(verification="signed_event")
+    _, [line] = await exported(service)
+    asked = line | {"verification": "cloudevents_handshake"}
+
+    assert await restore(service, asked, overwrite=True) == [done("update", 1, "verification")]
+
+    assert (await request(service, "GET", f"{PATH}/1"))[1]["state"] == "unverified"
 
 
 async def test_a_new_deployment_keeps_the_ids_and_gives_none_of_them_again(service: Service) -> None:
@@ -161,6 +167,18 @@ async def test_a_new_deployment_keeps_the_ids_and_gives_none_of_them_again(servi
             service.vault.open(line["secrets"][0]["sealed"]) for line in lines
         ]
         assert await other.create("http://127.0.0.1/new") not in (1, 3, 5)
+
+
+async def test_what_was_known_of_its_health_does_not_apply_to_a_restored_endpoint(service: Service) -> None:
+    await service.create()
+    _, [line] = await exported(service)
+    async with running_service() as other:
+        other.restart_with(f"{other.encryption_key},{service.encryption_key}")
+        other.learn(disabled(1))
+        assert await restore(other, line) == [done("create", 1)]
+        assert (await request(other, "GET", f"{PATH}/1"))[1]["state"] == "active"
+        other.learn(disabled(1, endpoint_version=2))
+        assert (await request(other, "GET", f"{PATH}/1"))[1]["state"] == "disabled"
 
 
 async def test_an_id_that_another_endpoint_has_or_had_is_not_taken(service: Service) -> None:
