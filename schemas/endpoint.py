@@ -86,7 +86,9 @@ class EndpointRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     version: Int64Value = 1
     """Rises by one with every change."""
     activated_version: Int64Value = 1
-    """The version that last activated it (create, active: true, a new target_url): earlier health facts do not apply."""
+    """The version that last activated it (create, active: true if it was not active, a new target_url): earlier health facts do not
+    apply.
+    """
     drops: tuple[HeldDrop, ...] = ()
     """The last drop of each partition of webhooks.held."""
     disabled_at: Time | None = None

@@ -82,7 +82,9 @@ async def update_endpoint(
             for name, now in (("target_url", record.target_url), ("verification", record.verification))
         ):
             values |= UNVERIFIED
-        if values.get("active") or values.get("target_url", record.target_url) != record.target_url:
+        # Clients send back the active: true that they have read. A failing endpoint must not seem healthy because of that.
+        is_started = bool(values.get("active")) and not find_endpoint(api, endpoint_id).active
+        if is_started or values.get("target_url", record.target_url) != record.target_url:
             # Its past failures no longer count, not even as a reason to disable it.
             values["activated_version"] = record.version + 1
         return changed(api, record, values | {"change": "update", "changed_by": actor}) if values else None

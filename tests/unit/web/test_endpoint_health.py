@@ -60,6 +60,23 @@ async def test_other_changes_do_not(service: Service, fields: dict[str, Any]) ->
     assert service.kafka.changes[-1].activated_version == 1
 
 
+async def test_an_active_endpoint_that_is_sent_back_as_it_was_read_keeps_failing(service: Service) -> None:
+    identifier = await service.create()
+    at: dict[str, Any] = {"endpoint_id": identifier, "endpoint_version": 1, "at": NOW}
+    service.learn(
+        HealthRecord(fact=HealthFact.FAILING, since=NOW, **at),
+        HealthRecord(fact=HealthFact.CIRCUIT, circuit="open", until=NOW + timedelta(seconds=5), **at),
+    )
+    read = await shown(service, identifier)
+
+    _, endpoint = await request(service, "PUT", f"{PATH}/{identifier}", **wrapped(**read | {"description": "new"}))
+
+    assert (endpoint["state"], endpoint["description"]) == ("active", "new")
+    assert (endpoint["failing_since"], endpoint["circuit"]) == ("2026-03-02T15:04:00.512Z", "open")
+    assert endpoint["will_be_disabled_at"] == read["will_be_disabled_at"]
+    assert service.kafka.changes[-1].activated_version == 1
+
+
 async def test_a_new_target_url_does_not_start_what_its_owner_paused(service: Service) -> None:
     identifier = await service.create(active=False)
 
