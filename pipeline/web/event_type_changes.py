@@ -44,8 +44,9 @@ async def create_event_type(api: EventTypeServices, entry: dict[str, Any], actor
         ApiError: 409, the name is taken, there are too many, or its topic is missing and cannot be created; 503.
     """
     require_new(api, entry)
+    revision = api.catalogue.next_revision(entry["name"])
     notes = await _provide_topic(api, entry["topic"])
-    await _write(api, entry["name"], entry, "create", actor)
+    await _write(api, entry["name"], entry, "create", actor, revision)
     return notes
 
 
@@ -84,8 +85,9 @@ async def update_event_type(
     if (breaking := [one for one in found if one.breaks]) and not allow_breaking:
         reasons = " ".join(f"{one.path or one.event_type}: {one.message}" for one in breaking[:_MAX_NAMED])
         raise ApiError(409, f"The change breaks producers or receivers. {reasons} Give it a new version, or set allow_breaking.")
+    revision = api.catalogue.next_revision(name)
     of_topic = await _provide_topic(api, entry["topic"])
-    await _write(api, name, entry, "update", actor)
+    await _write(api, name, entry, "update", actor, revision)
     return found, of_topic
 
 
@@ -99,7 +101,7 @@ async def remove_event_type(api: EventTypeServices, name: str, actor: str) -> No
     if subscribed := [endpoint.id for endpoint in api.registry.all() if name in endpoint.events]:
         ids = ", ".join(map(str, subscribed[:_MAX_NAMED])) + (" and others" if len(subscribed) > _MAX_NAMED else "")
         raise ApiError(409, f"Endpoints subscribe to {name}: {ids}. Remove it from their events first.")
-    await _write(api, name, None, "remove", actor)
+    await _write(api, name, None, "remove", actor, api.catalogue.next_revision(name))
 
 
 def require_event_types(api: EventTypeServices) -> None:
@@ -159,12 +161,13 @@ async def _provide_topic(api: EventTypeServices, topic: str) -> Sequence[str]:
         raise ApiError(503, _NO_TOPIC_YET) from None
 
 
-async def _write(api: EventTypeServices, name: str, entry: dict[str, Any] | None, change: str, actor: str) -> None:
+async def _write(api: EventTypeServices, name: str, entry: dict[str, Any] | None, change: str, actor: str, revision: int) -> None:
+    """Write a change. ``revision`` is from when the change was checked: if there is another one since, the answer is 409."""
     now, former = api.clock(), api.catalogue.get(name)
     record = EventTypeRecord(
         name=name,
         entry=entry,
-        revision=api.catalogue.next_revision(name),
+        revision=revision,
         created_at=former.created_at if former is not None else now,
         updated_at=now,
         change=change,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from pipeline.broker.errors import TopicError, UnavailableError
 from pipeline.broker.memory.broker import MemoryTopicAdmin
+from pipeline.endpoints.source_topics import SourceTopics
 from schemas.audit import AuditAction, AuditEntry
 from schemas.codec import from_json, to_json
 from schemas.event import EventType
@@ -178,6 +180,29 @@ async def test_of_a_topic_that_was_there_already_it_is_said_what_follows(service
     status, made = await request(service, "POST", PATH, **given(topic=REFUNDS))
     assert status == 201
     assert "existed already. Fan-outs read it from its beginning" in made["changes"][1]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_a_change_while_a_topic_is_created_is_not_overwritten(
+    service: Service, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    path = PATH if method == "POST" else f"{PATH}/refund_issued"
+    if method == "PUT":
+        await request(service, "POST", PATH, **given())
+    provide = SourceTopics.provide
+
+    async def slowly(topics: SourceTopics, topic: str, *, is_read: bool) -> Sequence[str]:
+        monkeypatch.setattr(SourceTopics, "provide", provide)
+        assert (await request(service, method, path, **given(description="Theirs.")))[0] in (200, 201)
+        return await provide(topics, topic, is_read=is_read)
+
+    monkeypatch.setattr(SourceTopics, "provide", slowly)
+    status, answer = await request(service, method, path, **given(topic=REFUNDS, allow_breaking=True))
+
+    assert status == 409
+    assert "your change was not made" in answer["error"]
+    entry = (await request(service, "GET", f"{PATH}/refund_issued"))[1]["entry"]
+    assert (entry["description"], entry["topic"]) == ("Theirs.", "oms.orders")
 
 
 async def test_a_topic_that_cannot_be_made_is_refused_with_what_to_do(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
