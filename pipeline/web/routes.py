@@ -91,8 +91,9 @@ class Route:
 
     def definitions(self) -> Iterable[web.RouteDef]:
         """The definitions for the router, with and without a slash at the end. GET routes answer HEAD too."""
-        # ``preview`` is not an id: with a wrong method it is answered with 405, not with 404.
-        path = self.path.replace("{id}", "{id:(?!preview/?$)[^/]+}")
+        # ``preview`` is not an id: with a wrong method it is answered with 405, not with 404. But an event type may have this name.
+        is_name = self.path.startswith("/webhook/event_types/")
+        path = self.path if is_name else self.path.replace("{id}", "{id:(?!preview/?$)[^/]+}")
         for each in (path, path + SLASH):
             if self.method == "GET":
                 yield web.get(each, self.handler)

@@ -121,6 +121,13 @@ async def test_names_that_are_taken_and_those_that_are_not_ours(service: Service
     assert (await request(service, "PUT", f"{PATH}/refund_issued", **given(name="other")))[0] == 422
 
 
+async def test_a_type_may_have_the_name_of_another_path(service: Service) -> None:
+    assert (await request(service, "POST", PATH, **given(name="preview")))[0] == 201
+    assert (await request(service, "GET", f"{PATH}/preview"))[1]["entry"]["name"] == "preview"
+    assert (await request(service, "PUT", f"{PATH}/preview", **given(name="preview", description="Other.")))[0] == 200
+    assert (await request(service, "DELETE", f"{PATH}/preview/"))[0] == 204
+
+
 async def test_while_kafka_is_away_it_is_said(service: Service) -> None:
     service.kafka.is_down = True
     assert (await request(service, "POST", PATH, **given()))[0] == 503
@@ -175,13 +182,6 @@ async def test_a_topic_that_is_missing_is_made_before_the_type_is_written_down(s
     assert (status, changed["changes"]) == (200, []), "it is there, and fan-outs read it"
 
 
-async def test_of_a_topic_that_was_there_already_it_is_said_what_follows(service: Service) -> None:
-    service.topics.cluster.create(REFUNDS)
-    status, made = await request(service, "POST", PATH, **given(topic=REFUNDS))
-    assert status == 201
-    assert "existed already. Fan-outs read it from its beginning" in made["changes"][1]
-
-
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 async def test_a_change_while_a_topic_is_created_is_not_overwritten(
     service: Service, monkeypatch: pytest.MonkeyPatch, method: str
@@ -203,6 +203,13 @@ async def test_a_change_while_a_topic_is_created_is_not_overwritten(
     assert "your change was not made" in answer["error"]
     entry = (await request(service, "GET", f"{PATH}/refund_issued"))[1]["entry"]
     assert (entry["description"], entry["topic"]) == ("Theirs.", "oms.orders")
+
+
+async def test_of_a_topic_that_was_there_already_it_is_said_what_follows(service: Service) -> None:
+    service.topics.cluster.create(REFUNDS)
+    status, made = await request(service, "POST", PATH, **given(topic=REFUNDS))
+    assert status == 201
+    assert "existed already. Fan-outs read it from its beginning" in made["changes"][1]
 
 
 async def test_a_topic_that_cannot_be_made_is_refused_with_what_to_do(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
