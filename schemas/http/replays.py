@@ -43,7 +43,9 @@ class ReplayInput(StrictInput):
     )
     since: AwareDatetime = Field(default=_NEVER, description="Events that were received at this time or later ...")
     until: AwareDatetime = Field(default=_NEVER, description="... and before this time.")
-    event_names: tuple[EventName, ...] = Field(default=(), description="Of these types. If omitted: of all.")
+    event_names: tuple[EventName, ...] = Field(
+        default=(), description="Of these types. If omitted: of all, also of types that were removed."
+    )
     order_numbers: tuple[str, ...] = Field(
         default=(),
         description="Of these orders. If omitted: of all.",

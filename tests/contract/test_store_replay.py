@@ -77,6 +77,13 @@ async def test_by_time_type_and_order(filled: Store) -> None:
     assert await NotificationHistory(filled.connections).count(replace(WANTED, endpoint_ids=(77,))) == (0, 0)
 
 
+async def test_all_types_are_all_that_there_ever_were(filled: Store) -> None:
+    removed = dispatch(8, event=meta(8, event_name="refund_issued"))
+    await filled.writer.append(Table.EVENTS, 0, [event_row(RowPosition(0, 8), removed, body(8))])
+    assert [one.event.id for one in await pages(filled, WANTED, 5)] == ["evt_1", "evt_2", "evt_3", "evt_8"]
+    assert await NotificationHistory(filled.connections).count(WANTED) == (4, 4)
+
+
 async def test_an_erased_event_has_no_body(filled: Store) -> None:
     events = storage_table("events", filled.settings.clickhouse_cluster)
     await filled.command(f"ALTER TABLE {events} UPDATE request_body = '' WHERE event_id = 'evt_1' SETTINGS mutations_sync = 2")

@@ -23,7 +23,7 @@ from pipeline.store.search.bodies import SentEvent, sent_events
 from pipeline.store.search.conditions import milliseconds
 from pipeline.store.search.find import Finder
 from schemas.delivery import Trigger
-from schemas.event import EventMeta, EventType
+from schemas.event import EventMeta
 
 _FAILED: Final = Condition("state", Predicate.EQ, ("failed",))
 _REFERENCES: Final = ("order_number", "shipment_numbers", "subscription_id", "stock_item_id", "skus")
@@ -88,8 +88,8 @@ class ReplayPosition(NamedTuple):
 class ReplayRequest:
     """Which events, to which endpoints, received from ``since`` (inclusive) to ``until`` (exclusive).
 
-    ``event_names``: the caller names them; without any, nothing but the built-in types is replayed. Without ``order_numbers``, every
-    order is.
+    Without ``event_names``, events of every type are replayed, including types that have been removed since. Without
+    ``order_numbers``, those of every order are.
 
     ``matched_only``: an endpoint gets the events that it matched when they were received; otherwise it gets all of them.
     """
@@ -224,12 +224,10 @@ async def _delivered(reader: Reader, events: Sequence[tuple[str, datetime]]) -> 
 
 def _where(wanted: ReplayRequest, parameters: BoundValues) -> str:
     since, until = parameters.time(milliseconds(wanted.since)), parameters.time(milliseconds(wanted.until))
-    # Operational events and test deliveries are not events of the OMS.
-    names = wanted.event_names or tuple(event.value for event in EventType)
-    tests = [
-        f"received_at >= {since} AND received_at < {until} AND source_topic != 'test'",
-        f"event_name IN {parameters.add(list(names), 'Array(String)')}",
-    ]
+    # Test deliveries and operational events are not events of the OMS. Only names of operational events have a dot.
+    tests = [f"received_at >= {since} AND received_at < {until} AND source_topic != 'test' AND position(event_name, '.') = 0"]
+    if wanted.event_names:
+        tests.append(f"event_name IN {parameters.add(list(wanted.event_names), 'Array(String)')}")
     if wanted.order_numbers:
         tests.append(f"order_number IN {parameters.add(list(wanted.order_numbers), 'Array(String)')}")
     if wanted.matched_only:

@@ -181,7 +181,7 @@ def replay_routes(api: ResendServices) -> Iterable[Route]:
         given = parse_wrapped(
             await read_body(request), "replay", ReplayInput, hint=_WRAPPER, required=_REQUIRED, types=api.events.types
         )
-        events, notifications = await api.resender.count_replay(_wanted(api, given))
+        events, notifications = await api.resender.count_replay(_wanted(given))
         return answer(ReplayPreview(events=events, notifications=notifications))
 
     async def step(request: web.Request) -> web.Response:
@@ -189,7 +189,7 @@ def replay_routes(api: ResendServices) -> Iterable[Route]:
             await read_body(request), "replay", ReplayStep, hint=_WRAPPER, required=(*_REQUIRED, "run"), types=api.events.types
         )
         who, after = api.audit.actor(request), _place(given.after)
-        done = await api.resender.replay(who, _wanted(api, given), after, given.limit, None if given.skip else given.run)
+        done = await api.resender.replay(who, _wanted(given), after, given.limit, None if given.skip else given.run)
         next_place = None if done.end is None else f"{done.end.received_ms}.{done.end.event_id}"
         return answer(ReplayAnswer(events=done.events, sent=done.sent, skipped=done.skipped, next=next_place))
 
@@ -220,12 +220,12 @@ def replay_routes(api: ResendServices) -> Iterable[Route]:
     ]
 
 
-def _wanted(api: ResendServices, given: ReplayInput) -> ReplayRequest:
+def _wanted(given: ReplayInput) -> ReplayRequest:
     return ReplayRequest(
         since=given.since,
         until=given.until,
         endpoint_ids=given.endpoint_ids,
-        event_names=given.event_names or api.events.types.names,
+        event_names=given.event_names,
         order_numbers=given.order_numbers,
         matched_only=given.matched_only,
     )
