@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from pipeline.broker.errors import PublishError
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import Service
 
@@ -49,6 +50,31 @@ async def test_forms_and_compressed_bodies_are_refused_with_the_reason(service: 
     # curl calls JSON a form unless it is told otherwise.
     async with service.client.post(path, data=BODY, headers=form) as response:
         assert response.status == 201
+
+
+@pytest.mark.parametrize(
+    ("topic", "method", "path", "body"),
+    [
+        ("webhooks.endpoints", "POST", "endpoints", {"endpoint": FIELDS}),
+        ("webhooks.endpoints", "PATCH", "endpoints/1", {"endpoint": {"active": False}}),
+        ("webhooks.endpoints", "DELETE", "endpoints/1", None),
+        ("webhooks.api-keys", "POST", "keys", {"key": {"name": "a", "role": "viewer"}}),
+        ("webhooks.audit", "POST", "keys", {"key": {"name": "a", "role": "viewer"}}),
+        ("webhooks.audit", "POST", "endpoints/1/test", None),
+        ("webhooks.audit", "GET", "attempts?q[request_body_cont]=ada", None),
+    ],
+)
+async def test_what_kafka_refuses_is_said(service: Service, topic: str, method: str, path: str, body: object) -> None:
+    await service.create("http://127.0.0.1/another")
+    service.kafka.errors[topic] = PublishError(f"Kafka does not accept a record for {topic}: no permission")
+    async with service.client.request(method, f"/api/webhook/{path}", json=body) as response:
+        answer = await response.json()
+    assert (response.status, answer["error"]) == (
+        503,
+        f"Kafka does not accept a record for {topic}: no permission. This was not carried out, and trying again does not help until "
+        "that is corrected.",
+    )
+    assert service.sender.requests == []
 
 
 async def test_answers_are_compressed_and_not_sent_twice(service: Service) -> None:
