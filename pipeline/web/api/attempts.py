@@ -39,7 +39,7 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
 
     async def index(request: web.Request) -> web.Response:
-        query = await asked(api, request)
+        query = await asked(api, request, has_pages=True)
         async with searching(api):
             page = await api.search.attempts(query)
         return answer(
@@ -141,15 +141,19 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
     ]
 
 
-async def asked(api: AttemptServices, request: web.Request, now: datetime | None = None) -> AttemptQuery:
+async def asked(
+    api: AttemptServices, request: web.Request, now: datetime | None = None, *, has_pages: bool = False
+) -> AttemptQuery:
     """The search in the query string, if the caller may run it. Searches in bodies are recorded in the audit log.
 
-    ``now`` is the current time in the zone in which days are counted. Default: UTC.
+    ``now`` is the current time in the zone in which days are counted. Default: UTC. ``has_pages``: whether the route has pages. Without
+    pages, ``after`` has no effect, and is reported as any other unknown parameter.
 
     Raises:
         ApiError: 403, it needs another role; 422, ``strict`` is true and something was ignored.
     """
-    query = parse_query(request.query.items(), now or api.clock())
+    pairs = ((key, value) for key, value in request.query.items() if has_pages or key.strip() != AFTER.name)
+    query = parse_query(pairs, now or api.clock())
     refuse_ignored(request, query.ignored, query.blank)
     await check_body_search(api, request, query)
     return query

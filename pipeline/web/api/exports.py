@@ -72,7 +72,7 @@ async def export(
     Raises:
         ApiError: 403, 422 or 503, before anything was sent.
     """
-    query = await asked(api, request, now)
+    query = await asked(api, request, now, has_pages=True)
     with_bodies = is_true(request, "bodies")
     if with_bodies:
         if not principal_of(request).role.covers(Access.OPERATOR):

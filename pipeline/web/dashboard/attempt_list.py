@@ -58,7 +58,7 @@ def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             return renderer.redirect(request, f"{ATTEMPTS}?{urlencode([*filters.pairs, *filters.unknown])}")
         link = f"{own_address(request)}{ATTEMPTS}" + (f"?{filters.query()}" if filters.pairs else "")
         try:
-            query = await asked(renderer.api, request, local(renderer.api.clock()))
+            query = await asked(renderer.api, request, local(renderer.api.clock()), has_pages=True)
             if _is_one_look(request, query):
                 found, counted = await _found_and_counted(renderer.api, request, query, filters)
             else:

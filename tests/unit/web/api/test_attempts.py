@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from pipeline.core.search import Condition, Predicate, Sort
+from pipeline.core.search import Condition, Predicate, Sort, beginning
 from pipeline.store.errors import StoreBudgetError, StoreBusyError, StoreRejectedError, StoreUnavailableError
 from pipeline.store.search.queries import AttemptDetail
 from tests.unit.web.attempt_rows import attempt_row
@@ -208,14 +208,25 @@ async def test_figures_of_what_a_search_finds(service: Service) -> None:
         ("q[request_body_cont]=" + "x" * 1_000_000, "1,000,000 characters"),
         ("&".join(f"q[sku_eq_any][]={n}" for n in range(10_000)), "at most 2,000 filters"),
         ("q" + "[g][0]" * 50 + "[id_eq]=1", "nested too deeply"),
-        ("after=x", "not a cursor"),
     ],
-    ids=["long", "many", "deep", "cursor"],
+    ids=["long", "many", "deep"],
 )
 async def test_what_is_beyond_a_bound_is_refused_in_words(service: Service, path: str, query: str, reason: str) -> None:
     async with service.client.get(URL(f"{path}?{query}", encoded=True)) as response:
         body = await response.json()
     assert (response.status, reason in body["errors"]["q"][0]) == (422, True)
+
+
+async def test_after_is_for_pages_only(service: Service) -> None:
+    cursor = beginning().encode()
+    assert (await get(service, params={"after": "x"}))[0] == 422
+    assert (await get(service, params={"after": cursor}))[1]["ignored_filters"] == []
+    assert service.attempts.queries[-1].after == beginning()
+    for path in ("facets", "histogram"):
+        for text in (cursor, "x"):
+            status, body = await get(service, f"{PATH}/{path}", params={"after": text})
+            assert (status, [note.partition(":")[0] for note in body["ignored_filters"]]) == (200, ["after"])
+            assert service.attempts.queries[-1].after is None, "what is reported as ignored has no effect"
 
 
 async def test_a_url_that_is_longer_than_any_search_is_no_server_error(service: Service) -> None:
