@@ -20,7 +20,7 @@ from pipeline.core.search.query_keys import is_filter_key
 from pipeline.web.auth import declared
 from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.request_values import FALSY, IGNORED, IS_STRICT, TRUTHY, read_body
-from pipeline.web.routes import STRICT, Parameter, Route
+from pipeline.web.routes import IF_MATCH, STRICT, Parameter, Route
 
 _MOST: Final = 50
 """The most findings to report for one request."""
@@ -60,6 +60,8 @@ def check_parameters(routes: Mapping[tuple[str, str], Route]) -> Middleware:
         found = findings((*route.parameters, STRICT), request.query.items())
         if route.body is None and (await read_body(request)).strip() not in _NOTHING:
             found.append(ParameterProblem(_BODY, "this request has no body; its parameters belong in the query string"))
+        if route.method != "GET" and hdrs.IF_MATCH in request.headers and IF_MATCH not in route.parameters:
+            found.append(ParameterProblem(hdrs.IF_MATCH, "it has no effect here; only changes of one endpoint support it"))
         settle(request, found, acts=route.acts)
         response = await handler(request)
         return _telling(response, request.get(IGNORED, []), has_document=isinstance(route.answers.get(200), str))

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.web.api.table import api_routes
 from pipeline.web.declared_parameters import findings
-from pipeline.web.routes import FILTERS, PAGE, STRICT, Parameter, Route
+from pipeline.web.routes import FILTERS, IF_MATCH, PAGE, STRICT, Parameter, Route
 from pipeline.web.services import Api
 from schemas.codec import from_header
 from schemas.delivery import DELIVERY_HEADER, DeliveryRecord
@@ -59,6 +59,15 @@ async def test_what_acts_refuses_a_parameter_that_it_does_not_know(service: Serv
     for name in UNKNOWN:
         status, body = await ask(service, route, urlencode({name: "R100"}))
         assert (status, list(body["errors"])) == (422, [name or "''"]), name
+    assert (service.kafka.records, service.attempts.queries) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ACTING if route.method != "GET" and IF_MATCH not in route.parameters], ids=name_of
+)
+async def test_a_condition_that_would_not_be_checked_is_refused(service: Service, route: Route) -> None:
+    status, body = await ask(service, route, "", headers={"If-Match": 'W/"0123456789abcdef01234567"'})
+    assert (status, list(body["errors"])) == (422, ["If-Match"])
     assert (service.kafka.records, service.attempts.queries) == ([], [])
 
 
