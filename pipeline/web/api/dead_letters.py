@@ -130,7 +130,7 @@ async def dead_letter_page(
         ApiError: 422, ``strict`` is true and something was ignored; 503, ClickHouse does not answer.
     """
     given: dict[str, str] = {}
-    ignored, blank = [], []
+    ignored, blank, matches_nothing = [], [], False
     for key, value in request.query.items():
         name = key.strip()
         if not is_filter_key(key):
@@ -141,6 +141,7 @@ async def dead_letter_page(
             blank.append(name)
         elif name == _REPAIRED and value.strip() not in TRUTHY | FALSY:
             ignored.append(f"{name}: it is true or false, not {shown(value.strip())}")
+            matches_nothing = default is None
         else:
             if name in given:
                 ignored.append(f"{name}: it takes one value, {shown(given[name])} was left out")
@@ -150,8 +151,11 @@ async def dead_letter_page(
     chosen = given.get(_REPAIRED)
     repaired = default if chosen is None else chosen in TRUTHY
     page, size = page_and_size(request)
-    async with searching(api):
-        found = await api.reports.dead_letters(page, size, **values, repaired=repaired)
+    if matches_nothing:  # as in a search: a typing mistake must not show everything
+        found: ResultPage[DeadLetterSummary] = ResultPage((), 0, page, size)
+    else:
+        async with searching(api):
+            found = await api.reports.dead_letters(page, size, **values, repaired=repaired)
     shown_values = {name: value or "" for name, value in values.items()}
     return found, shown_values | {"repaired": "" if repaired is None else str(repaired).lower()}, ignored
 

@@ -117,6 +117,13 @@ async def test_dead_letters_are_listed_without_their_bytes(service: Service) -> 
     assert service.kafka.audits == []
 
 
+async def test_a_value_that_is_neither_true_nor_false_finds_no_dead_letter(service: Service) -> None:
+    service.reports.letters = [letter(5, b"R1", b"{secret")]
+    status, body = await request(service, "GET", LETTERS, params={"q[repaired_eq]": "maybe"})
+    assert (status, body["dead_letters"], body["total_count"]) == (200, [], 0)
+    assert body["ignored_filters"] == ["q[repaired_eq]: it is true or false, not maybe"]
+
+
 async def test_the_bytes_of_a_dead_letter_and_who_saw_them(service: Service) -> None:
     service.reports.letters = [letter(5, None, b"\xff"), letter(6, b"R1", None)]
     status, body = await request(service, "GET", f"{LETTERS}/5")
