@@ -142,6 +142,9 @@ async def test_a_count_of_texts_stops_where_it_would_be_long(store: Store) -> No
     assert (counted.total_count, counted.is_exact) == (1500, True)
     texts = await store.search.attempts(parse_query([("q[response_body_cont]", "grüße")]))
     assert (texts.total_count, texts.is_exact, texts.pages) == (1000, False, 40)
+    for page, pages in ((39, 40), (40, 41), (41, 42)):
+        beyond = await store.search.attempts(parse_query([("q[response_body_cont]", "grüße"), ("page", str(page))]))
+        assert (beyond.is_exact, beyond.pages) == (False, pages), "who reads page after page does not stop at the count"
     last = await store.search.attempts(parse_query([("q[response_body_cont]", "grüße"), ("page", "60")]))
     assert ([row.id for row in last.items], last.total_count, last.is_exact) == (
         [attempt_id(0, number) for number in range(24, -1, -1)],

@@ -87,6 +87,8 @@ class Finder:
             total, is_exact = skipped + len(rows) + 1, False
         else:
             total, is_exact = await self._count(known)
+            if not is_exact:  # where counting stopped; this page may be behind that
+                total = max(total, skipped + len(found))
         return FoundAttempts(rows, total, is_exact, None if is_end else self._cursor(query, rows))
 
     async def scope(
