@@ -40,6 +40,8 @@ out = Output()
 
 _LOOK_SECONDS = 1.0
 """Time between two checks of a run's progress."""
+_UNKNOWN_SECONDS = 60.0
+"""How long a run may be unknown to other API processes: they learn of it from ClickHouse."""
 
 
 class Format(StrEnum):
@@ -248,9 +250,14 @@ def resend_failed(
             out.print("Nothing was sent.")
             return
         run = client.call("POST", "resends", params=params)
+        started = time.monotonic()
         while run["state"] in ("running", "cancelling"):
             time.sleep(_LOOK_SECONDS)
-            run = client.call("GET", f"resends/{run['id']}")
+            try:
+                run = client.call("GET", f"resends/{run['id']}")
+            except ApiCallError as error:
+                if error.status != 404 or time.monotonic() - started > _UNKNOWN_SECONDS:
+                    raise
     told = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {run['delivered']:,} were delivered already, "
     out.print(
         f"{told}{run['skipped']:,} could not be resent. {run['problem']}".rstrip(), markup=False, highlight=False, soft_wrap=True
