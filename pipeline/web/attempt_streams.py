@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from pipeline.core.search import AttemptQuery, Combinator, Condition, Predicate, beginning
+from pipeline.core.search import AttemptQuery, Combinator, Condition, Filter, Predicate, beginning
 from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger
 from pipeline.store.search.queries import AttemptPage, AttemptRow
@@ -80,7 +80,7 @@ class AttemptStreams:
         Raises:
             ApiError: 503, there are too many listeners or searches, or the process is stopping.
         """
-        query = _watched(query)
+        query = _watched(query, clock())
         watch = self._watches.get(query)
         if self._is_stopped or self.listeners >= self._most_listeners:
             raise ApiError(
@@ -131,9 +131,19 @@ class AttemptStreams:
             await asyncio.sleep(pause)
 
 
-def _watched(query: AttemptQuery) -> AttemptQuery:
-    """What an attempt must match, and nothing else: searches that differ only in order or page share one poll."""
-    return AttemptQuery(conditions=query.required)
+def _watched(query: AttemptQuery, now: datetime) -> AttemptQuery:
+    """What a new attempt must match, and nothing else: searches that differ only in order, page or beginning share one poll.
+
+    Otherwise ``created_at_gteq=-24h`` would be another search for each listener.
+    """
+    return AttemptQuery(conditions=tuple(one for one in query.required if not _is_met(one, now - _LOOK_BACK)))
+
+
+def _is_met(one: Filter, since: datetime) -> bool:
+    """Whether all attempts since a time were made after the beginning that a filter asks for."""
+    if not isinstance(one, Condition) or one.attribute != "created_at" or one.predicate not in (Predicate.GT, Predicate.GTEQ):
+        return False
+    return all(isinstance(value, datetime) and value < since for value in one.values)
 
 
 def _now(watch: _Watch, now: datetime) -> AttemptQuery:

@@ -69,6 +69,27 @@ async def test_equal_searches_share_a_look_whatever_their_order_and_page(store: 
             assert len(store.looks) == 2
 
 
+@pytest.mark.parametrize("predicate", [Predicate.GT, Predicate.GTEQ])
+async def test_searches_since_different_times_share_a_look_but_not_those_until_a_time(store: Store, predicate: Predicate) -> None:
+    streams = AttemptStreams(poll_seconds=3600)
+
+    def since(hours: float, how: Predicate = predicate) -> AttemptQuery:
+        return AttemptQuery(conditions=(*FAILED.conditions, Condition("created_at", how, (NOW - timedelta(hours=hours),))))
+
+    async with (
+        streams.listen(FAILED, store.look, lambda: NOW),
+        streams.listen(since(24), store.look, lambda: NOW),
+        streams.listen(since(0.5), store.look, lambda: NOW),
+    ):
+        await asyncio.sleep(0.01)
+        assert (len(store.looks), streams.listeners) == (1, 3)
+        for other in (since(-1), since(0), since(24, Predicate.LT)):  # these leave attempts out
+            looks = len(store.looks)
+            async with streams.listen(other, store.look, lambda: NOW):
+                await asyncio.sleep(0.01)
+                assert len(store.looks) == looks + 1
+
+
 async def test_who_comes_later_is_told_of_the_last_seconds(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=3600)
     store.rows = [attempt_row(id=1, created_at=NOW - timedelta(minutes=1)), attempt_row(id=2, created_at=NOW)]
