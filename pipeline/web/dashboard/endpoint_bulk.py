@@ -86,10 +86,14 @@ def _chosen(renderer: PageRenderer, form: MultiDictProxy[str]) -> list[Endpoint]
 
 
 def _is_changed(action: str, endpoint: Endpoint) -> bool:
-    """Whether the action changes the endpoint. A disabled one can be resumed, but not paused: it already receives nothing."""
+    """Whether the action changes the endpoint. A disabled one can be resumed, but not paused: it already receives nothing.
+
+    One that is only unverified can be paused, but not resumed: a verification is the only thing that it needs.
+    """
     if action == "disable":
         return endpoint.record.disabled_at is None
-    return endpoint.active is (action == "pause")
+    is_stopped = not endpoint.record.active or endpoint.disabled is not None
+    return is_stopped is (action == "resume")
 
 
 def _planned(renderer: PageRenderer, action: str, chosen: Sequence[Endpoint]) -> BulkChange:
@@ -120,7 +124,7 @@ def _effects(action: str, changed: int, left: int, held: int, hold: timedelta) -
     elif changed:
         sentences = ["Nothing is held for them. They receive new events from now on."]
     if left:
-        state = {"pause": "paused or disabled", "resume": "active", "disable": "disabled"}[action]
+        state = {"pause": "paused or disabled", "resume": "active or unverified", "disable": "disabled"}[action]
         is_so, them = ("is", "it") if left == 1 else ("are", "them")
         sentences.append(f"{left:,} of the selected endpoints {is_so} already {state}, so nothing changes for {them}.")
     return sentences

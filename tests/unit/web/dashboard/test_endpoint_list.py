@@ -11,6 +11,7 @@ from pipeline.store.reports.endpoint_days import EndpointDay, LastFailure
 from schemas.api_key import Access
 from schemas.event import EventType
 from schemas.health import HealthFact, HealthRecord
+from tests.unit.delivery.delivery_case import answer
 from tests.unit.web.dashboard.visitor import Seen, Visitor
 from tests.unit.web.service import NOW, Service
 
@@ -154,6 +155,21 @@ async def test_several_are_paused_and_resumed(service: Service, admin: Visitor) 
         "Select endpoints in the list first"
         in (await admin.post(f"{LIST}/several/change", [("csrf", csrf(asked)), ("do", "pause")])).text
     )
+
+
+async def test_what_is_unverified_is_paused_with_others_but_not_resumed(service: Service, admin: Visitor) -> None:
+    service.sender.exchange = answer(405)
+    unverified = await service.create(verification="signed_event")
+    await admin.go(LIST)
+    asked = await admin.send(f"{LIST}/several/change", {"ids": [str(unverified)], "do": "resume"})
+    assert "Nothing to do" in asked.text
+    assert "1 of the selected endpoints is already active or unverified" in asked.text
+
+    await admin.go(LIST)
+    asked = await admin.send(f"{LIST}/several/change", {"ids": [str(unverified)], "do": "pause"})
+    assert "Pause 1 endpoint?" in asked.text
+    assert "1 endpoint is paused." in (await admin.send(f"{LIST}/several/change")).text
+    assert [state_of(one) for one in service.kafka.registry.all()] == ["paused"]
 
 
 async def test_several_are_disabled(service: Service, admin: Visitor) -> None:
