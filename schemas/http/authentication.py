@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from schemas.authentication import AuthenticationType, ClientAuthMethod
 
-_KEPT: Final = " Never shown. If omitted, the existing one is kept, unless the request changes who receives it."
+_KEPT: Final = " Never shown. If omitted, the existing one is kept, even with a new target_url."
 
 
 class _Authentication(BaseModel):
