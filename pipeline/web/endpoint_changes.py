@@ -22,7 +22,6 @@ log = logger(__name__)
 
 GRACE: Final = timedelta(hours=24)
 """How long the previous secret signs too, after a rotation (design, section 5)."""
-"""The fields of an endpoint that has not been asked whether it wants webhooks."""
 
 
 async def create_endpoint(api: EndpointServices, given: EndpointInput, actor: str) -> tuple[Endpoint, str | None]:
