@@ -206,6 +206,7 @@ _COMING: Final = {
     DeliveryStatus.ON_HOLD: "on hold: endpoint is down",
     DeliveryStatus.PAUSED: "held until it is resumed",
     DeliveryStatus.DISABLED: "held until it is resumed",
+    DeliveryStatus.UNVERIFIED: "held until it is verified",
     DeliveryStatus.GAVE_UP: "no retry is left",
 }
 _COMING_OF_SOME: Final = _COMING | {

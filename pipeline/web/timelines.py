@@ -162,8 +162,8 @@ class EndpointTimeline:
 
 _SEVERITY: Final = (
     *(DeliveryStatus.DELIVERED, DeliveryStatus.ON_ITS_WAY, DeliveryStatus.WILL_RETRY, DeliveryStatus.PAUSED),
-    *(DeliveryStatus.DELETED, DeliveryStatus.LATE, DeliveryStatus.ON_HOLD, DeliveryStatus.DISABLED, DeliveryStatus.UNUSABLE),
-    *(DeliveryStatus.DROPPED, DeliveryStatus.EXPIRED, DeliveryStatus.GAVE_UP),
+    *(DeliveryStatus.DELETED, DeliveryStatus.LATE, DeliveryStatus.ON_HOLD, DeliveryStatus.UNVERIFIED, DeliveryStatus.DISABLED),
+    *(DeliveryStatus.UNUSABLE, DeliveryStatus.DROPPED, DeliveryStatus.EXPIRED, DeliveryStatus.GAVE_UP),
 )
 
 

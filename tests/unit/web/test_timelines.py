@@ -52,6 +52,7 @@ def timeline(*rows: dict[str, Any], endpoint: EndpointState | None = ERP, minute
 
 PAUSED = replace(ERP, state="paused", held_count=12)
 DISABLED = replace(ERP, state="disabled", disabled_at=NOW - timedelta(hours=2))
+UNVERIFIED = replace(ERP, state="unverified", held_count=3)
 DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes=6))
 
 
@@ -67,6 +68,8 @@ DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes
         ((LATE,), ERP, DeliveryStatus.LATE, "answered 503; it was due 24 min ago"),
         ((LATE,), PAUSED, DeliveryStatus.PAUSED, "answered 503; due since 14:40"),
         ((LATE,), DISABLED, DeliveryStatus.DISABLED, "answered 503; due since 14:40"),
+        ((LATE,), UNVERIFIED, DeliveryStatus.UNVERIFIED, "answered 503; due since 14:40"),
+        ((), UNVERIFIED, DeliveryStatus.UNVERIFIED, "not sent yet"),
         ((LATE,), None, DeliveryStatus.DELETED, "answered 503"),
         ((LATE,), replace(ERP, problem="No key."), DeliveryStatus.UNUSABLE, "answered 503; due since 14:40"),
         ((), PAUSED, DeliveryStatus.PAUSED, "not sent yet"),
@@ -92,6 +95,7 @@ def test_where_a_notification_is_now(
     [part] = timeline(*made, endpoint=endpoint).endpoints
     [delivery] = part.deliveries
     assert (delivery.status, plain(note(delivery)), len(delivery.attempts)) == (status, said, len(made))
+    assert part.status is status, "every status has a place among the others"
     assert (delivery.last is None) == (not made)
 
 
@@ -111,6 +115,11 @@ def test_what_has_just_come_is_on_its_way() -> None:
         ((EXHAUSTED,), ERP, "1 of 3 not delivered, because it answered 503 at 15:05; no retry is left."),
         ((LATE,), PAUSED, "1 of 3 not delivered, because it is paused (12 held for it in total); held until it is resumed."),
         ((LATE,), DISABLED, "1 of 3 not delivered, because it has been disabled since 13:04; held until it is resumed."),
+        (
+            (LATE,),
+            UNVERIFIED,
+            "1 of 3 not delivered, because it is not verified (3 held for it in total); held until it is verified.",
+        ),
         ((LATE,), None, "1 of 3 not delivered, because the endpoint was deleted."),
         ((DISCARDED,), ERP, "1 of 3 not delivered, because it was no longer to be sent."),
         (({"outcome": "expired"},), ERP, "1 of 3 not delivered, because it was paused or disabled for too long."),
