@@ -132,7 +132,8 @@ def _listed(names: Sequence[str], rest: str) -> str:
 def _reason(part: EndpointTimeline, missing: Sequence[EndpointDelivery]) -> Sentence:
     """Why it was not delivered: the endpoint gets nothing at the moment, or the last attempt failed."""
     failed = [one.last for one in missing if one.last is not None]
-    if kept_back := _kept_back(part.endpoint):
+    # What gave up before the endpoint was paused is not missing because of the pause.
+    if (part.waiting or part.endpoint.state == "deleted") and (kept_back := _kept_back(part.endpoint)):
         return kept_back
     if failed:
         return _failure(max(failed, key=lambda one: (one.created_at, one.id)), part.endpoint.failing_since)

@@ -98,6 +98,11 @@ class EndpointState:
     held_count: int = 0
     problem: str | None = None
 
+    @property
+    def is_active(self) -> bool:
+        """Whether anything can be sent to it."""
+        return self.state == "active" and self.problem is None
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointDelivery:
@@ -118,12 +123,6 @@ class EndpointDelivery:
         if self.status is DeliveryStatus.DELIVERED or self.status.is_over:
             return None
         return self.last.next_attempt_at if self.last else self.event.received_at
-
-    @property
-    def can_be_resent(self) -> bool:
-        """Whether a resend includes it: it failed, and the endpoint accepts deliveries."""
-        is_kept_back = self.status in (*_STATES.values(), DeliveryStatus.UNUSABLE)
-        return self.status.is_missing and bool(self.attempts) and not is_kept_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +149,14 @@ class EndpointTimeline:
         return tuple(one for one in self.deliveries if one.status.is_missing)
 
     @property
+    def waiting(self) -> tuple[EndpointDelivery, ...]:
+        """What it did not get, and is still to be sent. The rest of what it did not get is only sent if somebody resends it."""
+        return tuple(one for one in self.missing if not one.status.is_over)
+
+    @property
     def resendable(self) -> int:
-        """How many notifications a resend would send."""
-        return sum(one.can_be_resent for one in self.deliveries)
+        """How many notifications a resend would send: those with a failed attempt, if the endpoint accepts deliveries."""
+        return sum(bool(one.attempts) for one in self.missing) if self.endpoint.is_active else 0
 
     @property
     def status(self) -> DeliveryStatus:
@@ -190,9 +194,14 @@ class Timeline:
         return tuple(one for one in self.endpoints if one.missing)
 
     @property
+    def resent_to(self) -> tuple[int, ...]:
+        """The endpoints that a resend of all would involve."""
+        return tuple(one.endpoint.id for one in self.endpoints if one.resendable)
+
+    @property
     def has_several_to_resend(self) -> bool:
         """Whether a resend of all would involve more than one endpoint."""
-        return sum(bool(one.resendable) for one in self.endpoints) > 1
+        return len(self.resent_to) > 1
 
     @property
     def resendable(self) -> int:

@@ -60,9 +60,14 @@ class TimelineKind:
         """Whether a number is possible. The id of a stock item is a whole number."""
         return self.about is not TimelineSubject.STOCK_ITEM or digits(number) is not None
 
-    def search(self, number: str, **more: str) -> str:
-        """The query string that finds its attempts."""
-        return urlencode([(f"q[{self.about.value}_eq]", number), *((f"q[{key}_eq]", value) for key, value in more.items())])
+    def filters(self, number: str, endpoints: Sequence[int | str] = ()) -> Sequence[tuple[str, str]]:
+        """The filters that find its attempts, at all endpoints or at these."""
+        at = "q[endpoint_id_eq]" if len(endpoints) == 1 else "q[endpoint_id_in][]"
+        return [(f"q[{self.about.value}_eq]", number), *((at, str(one)) for one in endpoints)]
+
+    def search(self, number: str, endpoints: Sequence[int | str] = ()) -> str:
+        """The query string of :meth:`filters`."""
+        return urlencode(self.filters(number, endpoints))
 
 
 KINDS: Final = (
@@ -149,13 +154,17 @@ class _Handlers:
         return self._renderer.show(request, "timeline.html", view=view)
 
     async def resend(self, request: web.Request) -> web.Response:
-        """Resend the failed notifications that were not delivered since, to one endpoint or to all."""
+        """Resend the failed notifications that were not delivered since, to one endpoint, to several, or to all."""
         api, kind, number = self._renderer.api, self._kind, self._number(request)
-        endpoint = form_of(request).get(_ENDPOINT, "").strip()
-        search = [(f"q[{kind.about.value}_eq]", number), *([("q[endpoint_id_eq]", endpoint)] if endpoint else [])]
+        require_endpoints(api.registry)
+        endpoints = [one.strip() for one in form_of(request).getall(_ENDPOINT, []) if one.strip()]
+        only = digits(endpoints[0]) if len(endpoints) == 1 else None
         back = partial(self._renderer.redirect, request, kind.path(number))
         try:
-            run = await api.runs.start(api.audit.actor(request), parse_query(search, api.clock()))
+            if only is not None:
+                api.resender.addressee(only)  # it may have been paused since the page was loaded
+            query = parse_query(kind.filters(number, endpoints), api.clock())
+            run = await api.runs.start(api.audit.actor(request), query)
         except InvalidError as error:
             return back(Notice("bad", " ".join(error.sentences)))
         except ApiError as error:
@@ -165,8 +174,7 @@ class _Handlers:
         count = run.progress.total
         if not count:
             return back(Notice("good", "There is nothing to resend. All failed notifications have been delivered since."))
-        endpoint_id = digits(endpoint)
-        known = None if endpoint_id is None else api.registry.get(endpoint_id)
+        known = None if only is None else api.registry.get(only)
         to = f" to {name_of(known).name}" if known is not None else ""
         text = f"{count:,} notification{' is' if count == 1 else 's are'} being resent{to}. Reload this page to see the result."
         return back(Notice("good", text, href=f"{PREFIX}/resends/{run.id}", label="Show the progress"))

@@ -141,6 +141,13 @@ def test_an_endpoint_in_a_sentence(made: tuple[dict[str, Any], ...], endpoint: E
     assert plain(sentence(part)) == said
 
 
+@pytest.mark.parametrize("endpoint", [PAUSED, DISABLED, UNVERIFIED, replace(ERP, problem="No key.")])
+def test_what_gave_up_is_not_held_for_an_endpoint_that_was_stopped_since(endpoint: EndpointState) -> None:
+    [part] = timeline(EXHAUSTED, endpoint=endpoint).endpoints
+    assert plain(sentence(part)) == "1 of 1 not delivered, because it answered 503 at 15:05; no retry is left."
+    assert (part.waiting, part.resendable) == ((), 0), "a resend would be refused"
+
+
 def test_what_was_never_sent_to_an_endpoint_that_is_down_has_a_reason() -> None:
     record = TimelineRecords((event(1, 7),), (), is_complete=True)
     [part] = build_timeline(record, {7: DOWN}, NOW + timedelta(minutes=30)).endpoints

@@ -132,6 +132,30 @@ async def test_all_that_failed_at_several_endpoints(troubled: Service, admin: Vi
     assert [form.action for form in seen.forms if "resend" in form.action] == []
 
 
+async def test_all_are_resent_except_to_an_endpoint_that_accepts_nothing(troubled: Service, admin: Visitor) -> None:
+    paused = await troubled.create("http://127.0.0.1/paused", description="Paused", active=False)
+    rows = tuple(
+        attempt_row(id=10 + one, event_id="evt_1", endpoint_id=one, outcome="exhausted", next_attempt_at=None)
+        for one in (1, 3, paused)
+    )
+    troubled.attempts.record = TimelineRecords(troubled.attempts.record.events[:1], rows, is_complete=True)
+    seen = await admin.go("/webhooks/orders/R%2F1")
+    assert "Resend all 2 that failed" in seen.text
+    for part in ("resume the endpoint . Then resend what it did not get.", "no retry is left"):
+        assert part in seen.text, part
+    assert "held deliveries are then sent" not in seen.text, "nothing is held"
+    resend_all = [form for form in seen.forms if ("endpoint", "3") in form.fields and ("endpoint", "1") in form.fields]
+    await admin.post(resend_all[0].action, resend_all[0].fields)
+    [query] = troubled.attempts.queries
+    assert Condition("endpoint_id", Predicate.IN, (3, 1)) in query.conditions
+
+    # A page that is older than the pause.
+    form = [("csrf", dict(seen.form("/webhooks/logout").fields)["csrf"]), ("endpoint", str(paused))]
+    seen = await admin.post("/webhooks/orders/R%2F1/resend", form)
+    assert f"Endpoint {paused} is paused. Resume it first." in seen.text
+    assert "being resent" not in seen.text
+
+
 async def test_what_is_true_now_and_not_what_was_planned(troubled: Service, admin: Visitor) -> None:
     late = attempt_row(id=11, event_id="evt_1", endpoint_id=1, next_attempt_at=NOW - timedelta(minutes=24))
     troubled.attempts.record = TimelineRecords(troubled.attempts.record.events[:1], (late,), is_complete=True)
