@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from pipeline.core.exchange import Failure
@@ -25,6 +25,8 @@ class Moment:
 
 Sentence = Sequence[str | Moment]
 
+_SAME_FAILURE: Final = timedelta(minutes=1)
+"""An endpoint counts as failing when its first failed attempt has ended. This is the most that an attempt takes."""
 _NAMED: Final = 3
 """The most endpoints that the headline names."""
 _FAILURES: Final[dict[str, tuple[str, str]]] = {
@@ -160,7 +162,8 @@ def _failure(last: AttemptRow, failing_since: datetime | None) -> Sentence:
         return ("it was paused or disabled for too long",)
     if last.outcome == "discarded":
         return ("it was no longer to be sent",)
-    if failing_since is not None:
+    # An attempt that failed before the endpoint last recovered does not say how it fails now.
+    if failing_since is not None and failing_since - last.created_at <= _SAME_FAILURE:
         return (f"it {_words(last)[0]} since ", Moment(failing_since))
     return (f"it {_words(last)[1]} at ", Moment(last.created_at))
 

@@ -154,6 +154,15 @@ def test_what_was_never_sent_to_an_endpoint_that_is_down_has_a_reason() -> None:
     assert plain(sentence(part)) == "1 of 1 not delivered, because it has been failing since 12:58; on hold: endpoint is down."
 
 
+def test_a_failure_before_the_last_recovery_is_not_how_it_fails_now() -> None:
+    yesterday = EXHAUSTED | {"http_status_code": 404, "created_at": NOW - timedelta(days=1)}
+    [part] = timeline(yesterday, endpoint=DOWN).endpoints
+    assert plain(sentence(part)) == "1 of 1 not delivered, because it answered 404 at 1 Mar, 15:04; no retry is left."
+    first = EXHAUSTED | {"created_at": NOW - timedelta(hours=2, minutes=6, seconds=30)}
+    [part] = timeline(first, endpoint=DOWN).endpoints
+    assert plain(sentence(part)) == "1 of 1 not delivered, because it has answered 503 since 12:58; no retry is left."
+
+
 def test_several_reasons_are_counted() -> None:
     record = TimelineRecords(
         tuple(event(one, 7) for one in (1, 2, 3)),
