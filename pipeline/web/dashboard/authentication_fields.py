@@ -61,6 +61,16 @@ def sent_form(form: MultiDictProxy[str], stored: EndpointRecord | None) -> Authe
     return AuthenticationForm(kind, {name: form.get(_FIELD.format(name), "") for name in names}, kept)
 
 
+def authentication_of_others(typed: AuthenticationForm, now: AuthenticationForm) -> dict[str, str]:
+    """The current authentication in words, if what was typed differs from it. Secrets are not compared: an empty field keeps them."""
+    kind = AuthenticationType(now.type)
+    members = [name for name in _MEMBERS.get(kind, ()) if name not in _SECRETS]
+    if typed.type == now.type and all(typed.value(name).split() == now.value(name).split() for name in members):
+        return {}
+    values = [f"{name.replace('_', ' ')}: {now.value(name)}" for name in members if now.value(name)]
+    return {"authentication": "; ".join([dict(AUTHENTICATION_CHOICES)[kind], *values])}
+
+
 def given_authentication(form: MultiDictProxy[str]) -> dict[str, Any] | None:
     """The field ``authentication`` in the API's format. None if the form does not set it."""
     kind = form.get("authentication")

@@ -14,9 +14,9 @@ from pipeline.core.filters.stored import texts_of
 from pipeline.core.retry_policies import RetryPolicies
 from pipeline.web.api.wrapped_input import validated
 from pipeline.web.dashboard.authentication_fields import (
-    AUTHENTICATION_CHOICES,
     AUTHENTICATION_FIELDS,
     AuthenticationForm,
+    authentication_of_others,
     given_authentication,
     sent_form,
     shown_form,
@@ -29,12 +29,12 @@ from pipeline.web.dashboard.signature_fields import (
     given_signatures,
     sent_signature_form,
     shown_signature_form,
+    signatures_of_others,
 )
 from pipeline.web.dashboard.text_filters import words
 from pipeline.web.errors import InvalidError
 from pipeline.web.filter_check import CompilableEndpointInput
 from pipeline.web.request_values import digits
-from schemas.authentication import AuthenticationType
 from schemas.endpoint import EndpointRecord
 from schemas.event_type_versions import pins_of, text_of
 from schemas.event_types import EventTypes
@@ -141,10 +141,9 @@ def beside(typed: EndpointForm, current: EndpointRecord) -> EndpointForm:
         others["event_type_versions"] = now.event_type_versions or "(none)"
     if _squeezed(typed.filters) != _squeezed(now.filters):
         others["filters"] = now.filters or "(none)"
-    if typed.authentication.type != now.authentication.type:
-        others["authentication"] = dict(AUTHENTICATION_CHOICES)[AuthenticationType(now.authentication.type)]
-    authentication = replace(typed.authentication, stored=now.authentication.type)
-    return replace(typed, version=now.version, has_token=now.has_token, authentication=authentication, others=others)
+    others |= authentication_of_others(typed.authentication, now.authentication)
+    others |= signatures_of_others(typed.signatures, now.signatures)
+    return replace(typed, version=now.version, others=others)
 
 
 def _squeezed(filters: str) -> str:

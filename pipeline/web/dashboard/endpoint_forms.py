@@ -135,7 +135,8 @@ class _Handlers:
             if error.status != HTTPStatus.PRECONDITION_FAILED:
                 raise
             current = find_endpoint(api, endpoint.id)
-            return self._form(request, beside(sent(form, {}), current.record), current, status=error.status)
+            typed = beside(sent(form, {}, current.record), current.record)
+            return self._form(request, typed, current, status=error.status)
         if endpoint.is_unverified and not endpoint.record.verification_problem:
             endpoint = await verify_when_asked(api, endpoint, principal_of(request).actor)
         return self._back(request, endpoint, Notice("good", "The changes are saved."), *self._warnings(endpoint))

@@ -43,6 +43,18 @@ def sent_signature_form(form: MultiDictProxy[str], stored: EndpointRecord | None
     return SignatureForm("v1a" in form, name, encoding, prefix, kept.has_secret)
 
 
+def signatures_of_others(typed: SignatureForm, now: SignatureForm) -> dict[str, str]:
+    """The current signatures in words, if what was typed differs from them. Secrets are not compared."""
+    others: dict[str, str] = {}
+    if typed.has_v1a != now.has_v1a:
+        others["v1a_signature"] = "on; if you save without it, its key pair is deleted permanently" if now.has_v1a else "off"
+    ours, theirs = ((one.name.strip().lower(), one.encoding, one.prefix.strip()) for one in (typed, now))
+    if ours != theirs and (ours[0] or theirs[0]):
+        prefix = f", prefix {now.prefix}" if now.prefix else ""
+        others["second_signature_header"] = f"{now.name} in {now.encoding}{prefix}" if now.name else "(none)"
+    return others
+
+
 def given_certificate(form: MultiDictProxy[str]) -> dict[str, Any]:
     """The field ``client_certificate`` in the API's format. Empty if the form does not set it."""
     if "remove_certificate" in form:

@@ -218,6 +218,41 @@ async def test_an_edit_does_not_undo_what_somebody_else_did(service: Service, ad
     assert (seen.status, service.kafka.changes[-1].description) == (200, "mine")
 
 
+@pytest.mark.parametrize(
+    ("theirs", "shown"),
+    [
+        ({"v1a": "on"}, "V1a signature is now on; if you save without it, its key pair is deleted permanently"),
+        (
+            {"signature_name": "X-Signature", "signature_prefix": "sha256=", "signature_secret": "hunter2-secret"},
+            "Second signature header is now x-signature in hex, prefix sha256=",
+        ),
+        (
+            {"authentication": "basic", "auth_username": "grace", "auth_password": "hunter2-word"},
+            "Authentication is now HTTP Basic: user name and password; username: grace",
+        ),
+    ],
+)
+async def test_an_edit_names_signatures_and_authentication_that_it_would_undo(
+    service: Service, admin: Visitor, theirs: dict[str, str], shown: str
+) -> None:
+    page = await register(admin, authentication="basic", auth_username="ada", auth_password="hunter2-word")
+    mine = await admin.go(f"{page}/edit")
+    await admin.send(f"{page}/edit", theirs)
+    admin.seen = mine
+    seen = await admin.send(f"{page}/edit")
+
+    assert seen.status == 412
+    assert shown in seen.text
+    assert seen.text.count("is now") == 1, "only what differs"
+    assert "hunter2" not in seen.html
+    # Who starts over has what the other one wrote.
+    await admin.go(f"{page}/edit")
+    record = service.kafka.changes[-1]
+    await admin.send(f"{page}/edit", {"description": "mine"})
+    kept = service.kafka.changes[-1]
+    assert (kept.key_pairs, kept.signature_header) == (record.key_pairs, record.signature_header)
+
+
 async def test_an_edit_with_a_mistake_is_not_saved(service: Service, admin: Visitor) -> None:
     page = await register(admin)
     await admin.go(f"{page}/edit")
