@@ -129,10 +129,17 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
 
     # Changed and paused.
     await page.get_by_role("link", name="Edit").click()
-    await page.get_by_label("Description").fill("Changed in a browser")
+    await page.get_by_label("Description").fill("Changed in a browser\nby Ada")
     await admin.look("endpoint-edit")
     await page.get_by_role("button", name="Save changes").click()
-    await expect(page.get_by_text("Changed in a browser")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Changed in a browser")).to_be_visible()
+    # The next edit keeps its lines.
+    await page.get_by_role("link", name="Edit").click()
+    await page.get_by_role("button", name="Save changes").click()
+    await expect(page.get_by_text("The changes are saved.")).to_be_visible()
+    await page.get_by_role("link", name="Edit").click()
+    await expect(page.get_by_label("Description")).to_have_value("Changed in a browser\nby Ada")
+    await page.get_by_role("link", name="Cancel").click()
     await page.get_by_role("link", name="Pause").click()
     await admin.look("endpoint-pause")
     await page.get_by_role("button", name="Pause the endpoint").click()

@@ -107,7 +107,7 @@ def sent(form: MultiDictProxy[str], errors: Mapping[str, Sequence[str]], stored:
     return EndpointForm(
         target_url=form.get("target_url", ""),
         events=form.getall("events", []),
-        description=form.get("description", ""),
+        description=form.get("description", "").replace("\r\n", "\n"),
         max_per_second=form.get("max_per_second", ""),
         retry_policy=form.get("retry_policy", STANDARD),
         retry_delays=form.get("retry_delays", ""),

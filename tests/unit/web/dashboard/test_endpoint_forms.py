@@ -191,6 +191,17 @@ async def test_edit(service: Service, admin: Visitor) -> None:
     assert service.vault.open(record.sealed_token or "") == "secret-token"
 
 
+async def test_an_edit_keeps_the_lines_of_a_description(service: Service, admin: Visitor) -> None:
+    page = await register(admin, description="ERP\r\nOwned by Ada")
+    await admin.go(f"{page}/edit")
+    seen = await admin.send(f"{page}/edit", {"max_per_second": "5"})
+    assert service.kafka.changes[-1].description == "ERP\nOwned by Ada"
+    assert "<h1>ERP</h1>" in seen.html
+    await admin.go(f"{page}/edit")
+    seen = await admin.send(f"{page}/edit", {"version": "1", "description": "ERP\r\nOwned by Ada"})
+    assert (seen.status, "Description is now" in seen.text) == (412, False), "browsers send CR LF"
+
+
 async def test_a_token_can_be_removed(service: Service, admin: Visitor) -> None:
     page = await register(admin, token="secret-token")
     await admin.go(f"{page}/edit")

@@ -47,7 +47,10 @@ class _Reader(HTMLParser):
         elif tag == "option" and "selected" in values:
             self.forms[-1].fields.append((self._select, values["value"]))
         elif tag in ("input", "button") and "name" in values and self._is_sent(values):
-            self.forms[-1].fields.append((values["name"], values.get("value", "on")))
+            value = values.get("value", "on")
+            if tag == "input" and values.get("type") not in ("hidden", "checkbox", "radio"):
+                value = value.replace("\r", "").replace("\n", "")  # as browsers do
+            self.forms[-1].fields.append((values["name"], value))
 
     def _is_sent(self, values: Mapping[str, str]) -> bool:
         return values.get("type") not in ("checkbox", "radio") or "checked" in values
