@@ -146,6 +146,11 @@ class Registry:
             return HeldSummary()
         return self.health.held(endpoint.id, endpoint.record.drops)
 
+    def waiting(self, endpoint: Endpoint) -> int:
+        """How many deliveries are sent when the endpoint is active again: held ones, and those that wait in order."""
+        in_order = self.health.ordered(endpoint.id).count if self.health is not None else 0
+        return self.held(endpoint).count + in_order
+
     @property
     def has_ordered(self) -> bool:
         """Whether any endpoint gets its events in order."""

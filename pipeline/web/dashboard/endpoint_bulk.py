@@ -88,7 +88,7 @@ def _chosen(renderer: PageRenderer, form: MultiDictProxy[str]) -> list[Endpoint]
 def _is_changed(action: str, endpoint: Endpoint) -> bool:
     """Whether the action changes the endpoint. A disabled one can be resumed, but not paused: it already receives nothing.
 
-    One that is only unverified can be paused, but not resumed: a verification is the only thing that it needs.
+    One that is not verified receives nothing either, but it can be paused: otherwise, it would receive webhooks once it is verified.
     """
     if action == "disable":
         return endpoint.record.disabled_at is None
@@ -98,16 +98,24 @@ def _is_changed(action: str, endpoint: Endpoint) -> bool:
 
 def _planned(renderer: PageRenderer, action: str, chosen: Sequence[Endpoint]) -> BulkChange:
     api, names = renderer.api, endpoint_names(chosen)
-    changed = [(names[one.id], api.registry.held(one).count) for one in chosen if _is_changed(action, one)]
-    held = sum(count for _, count in changed)
+    is_resume = action == "resume"
+    affected = [one for one in chosen if _is_changed(action, one)]
+    unverified = sum(one.is_unverified for one in affected) if is_resume else 0
+    counts = {one.id: api.registry.waiting(one) if is_resume else api.registry.held(one).count for one in affected}
+    changed = [(names[one.id], counts[one.id]) for one in affected]
+    held = sum(counts[one.id] for one in affected if not (is_resume and one.is_unverified))
     verb, count = action.capitalize(), len(changed)
     what = f"{count:,} endpoint{'' if count == 1 else 's'}"
     title = f"{verb} {what}?" if changed else "Nothing to do"
-    return BulkChange(action, title, f"{verb} {what}", _effects(action, count, len(chosen) - count, held, api.hold), changed)
+    sentences = _effects(action, count, len(chosen) - count, held, unverified, api.hold)
+    return BulkChange(action, title, f"{verb} {what}", sentences, changed)
 
 
-def _effects(action: str, changed: int, left: int, held: int, hold: timedelta) -> Sequence[str]:
-    """What the action does to endpoints for which ``held`` deliveries are held. It does not change ``left`` other ones."""
+def _effects(action: str, changed: int, left: int, held: int, unverified: int, hold: timedelta) -> Sequence[str]:
+    """What the action does to endpoints for which ``held`` deliveries are held. It does not change ``left`` other ones.
+
+    Of those that are resumed, ``unverified`` stay without deliveries.
+    """
     sentences: list[str] = []
     if changed and action in ("pause", "disable"):
         listed = "" if action == "pause" else " Lists show them as disabled, and by whom."
@@ -121,12 +129,17 @@ def _effects(action: str, changed: int, left: int, held: int, hold: timedelta) -
             sentences.append(f"{held:,} {'delivery is' if held == 1 else 'deliveries are'} already held for them.")
     elif held:
         sentences = [f"{held:,} {'held delivery is' if held == 1 else 'held deliveries are'} sent immediately."]
-    elif changed:
+    elif changed > unverified:
         sentences = ["Nothing is held for them. They receive new events from now on."]
+    if unverified:
+        is_so, until = ("is", "until it is") if unverified == 1 else ("are", "until they are")
+        sentences.append(f"{unverified:,} of them {is_so} not verified: nothing is sent {until}.")
     if left:
-        state = {"pause": "paused or disabled", "resume": "active or unverified", "disable": "disabled"}[action]
+        state = {"pause": "already paused or disabled", "resume": "neither paused nor disabled", "disable": "already disabled"}[
+            action
+        ]
         is_so, them = ("is", "it") if left == 1 else ("are", "them")
-        sentences.append(f"{left:,} of the selected endpoints {is_so} already {state}, so nothing changes for {them}.")
+        sentences.append(f"{left:,} of the selected endpoints {is_so} {state}, so nothing changes for {them}.")
     return sentences
 
 

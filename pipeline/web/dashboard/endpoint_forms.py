@@ -176,9 +176,14 @@ class _Handlers:
         return self._back(request, endpoint, Notice("good", paused))
 
     async def resume(self, request: web.Request) -> web.Response:
-        held = self._renderer.api.registry.held(find_endpoint(self._renderer.api, path_id(request))).count
+        waiting = self._renderer.api.registry.waiting(find_endpoint(self._renderer.api, path_id(request)))
         endpoint = await self._change(request, {"active": True})
-        waited = f" {_deliveries(held, 'held delivery is', 'held deliveries are')} sent now." if held else ""
+        if endpoint.is_unverified:
+            text = "The endpoint is no longer paused or disabled. It receives nothing until it is verified."
+            return self._back(request, endpoint, Notice("warning", text))
+        if endpoint.problem is not None:
+            return self._back(request, endpoint, Notice("warning", "The endpoint is resumed, but nothing can be sent to it."))
+        waited = f" {_deliveries(waiting, 'held delivery is', 'held deliveries are')} sent now." if waiting else ""
         return self._back(request, endpoint, Notice("good", f"The endpoint receives webhooks again.{waited}"))
 
     async def verify(self, request: web.Request) -> web.Response:

@@ -12,6 +12,7 @@ from schemas.api_key import Access
 from schemas.event import EventType
 from schemas.health import HealthFact, HealthRecord
 from tests.unit.delivery.delivery_case import answer
+from tests.unit.sample_events import held_fact
 from tests.unit.web.dashboard.visitor import Seen, Visitor
 from tests.unit.web.service import NOW, Service
 
@@ -157,19 +158,57 @@ async def test_several_are_paused_and_resumed(service: Service, admin: Visitor) 
     )
 
 
-async def test_what_is_unverified_is_paused_with_others_but_not_resumed(service: Service, admin: Visitor) -> None:
-    service.sender.exchange = answer(405)
-    unverified = await service.create(verification="signed_event")
+async def test_what_is_not_verified_can_be_paused_and_is_not_said_to_receive(service: Service, admin: Visitor) -> None:
+    service.sender.exchange = answer(404)
+    asked = await service.create("http://127.0.0.1/asked", verification="signed_event")
+    service.learn(held_fact(asked, 3))
     await admin.go(LIST)
-    asked = await admin.send(f"{LIST}/several/change", {"ids": [str(unverified)], "do": "resume"})
-    assert "Nothing to do" in asked.text
-    assert "1 of the selected endpoints is already active or unverified" in asked.text
-
+    seen = await admin.send(f"{LIST}/several/change", {"ids": [str(asked)], "do": "resume"})
+    assert "1 of the selected endpoints is neither paused nor disabled, so nothing changes for it." in seen.text
     await admin.go(LIST)
-    asked = await admin.send(f"{LIST}/several/change", {"ids": [str(unverified)], "do": "pause"})
-    assert "Pause 1 endpoint?" in asked.text
+    seen = await admin.send(f"{LIST}/several/change", {"ids": [str(asked)], "do": "pause"})
+    assert "Pause 1 endpoint?" in seen.text
     assert "1 endpoint is paused." in (await admin.send(f"{LIST}/several/change")).text
-    assert [state_of(one) for one in service.kafka.registry.all()] == ["paused"]
+    assert {one.id: state_of(one) for one in service.kafka.registry.all()} == {asked: "paused"}
+
+    seen = await admin.send(f"{LIST}/several/change", {"ids": [str(asked)], "do": "resume"})
+    assert "1 of them is not verified: nothing is sent until it is." in seen.text
+    for part in ("sent immediately", "They receive new events"):
+        assert part not in seen.text, part
+    await admin.go(f"{LIST}/{asked}")
+    seen = await admin.send(f"{LIST}/{asked}/resume")
+    assert "It receives nothing until it is verified." in seen.text
+    assert "receives webhooks again" not in seen.text
+
+
+async def test_what_waits_in_order_goes_out_on_resume(service: Service, admin: Visitor) -> None:
+    ordered = await service.create("http://127.0.0.1/ordered", ordered=True)
+    await admin.go(LIST)
+    await admin.send(f"{LIST}/several/change", {"ids": [str(ordered)], "do": "pause"})
+    await admin.send(f"{LIST}/several/change")
+    service.learn(
+        HealthRecord(
+            endpoint_id=ordered,
+            endpoint_version=1,
+            fact=HealthFact.ORDERED,
+            at=NOW,
+            since=NOW - timedelta(hours=1),
+            partition=0,
+            held=5,
+            count=2,
+            event_id="evt-1",
+            detail="oms.orders/0/R1",
+            reason="endpoint_not_active",
+        )
+    )
+    seen = await admin.go(f"{LIST}/{ordered}")
+    assert "5 deliveries wait in order." in seen.text
+    assert "Nothing is held now" not in seen.text
+    await admin.go(LIST)
+    seen = await admin.send(f"{LIST}/several/change", {"ids": [str(ordered)], "do": "resume"})
+    assert "5 held deliveries are sent immediately." in seen.text
+    await admin.go(f"{LIST}/{ordered}")
+    assert "5 held deliveries are sent now." in (await admin.send(f"{LIST}/{ordered}/resume")).text
 
 
 async def test_several_are_disabled(service: Service, admin: Visitor) -> None:
