@@ -13,9 +13,11 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlencode
 
+from pipeline.core.search.attributes import ATTRIBUTES, Kind
 from pipeline.core.search.predicates import split_name
 from pipeline.core.search.problems import NotUsableError
 from pipeline.core.search.query_keys import is_filter_key
+from pipeline.core.search.times import read_time
 from pipeline.web.dashboard.text_filters import iso
 from pipeline.web.dashboard.time_zone import from_local
 
@@ -69,6 +71,7 @@ _WORDS: Final[Mapping[str, str]] = {
 }
 _SIMPLE: Final = re.compile(r"q\[([^\[\]]+)\](?:\[\])?")
 _NESTED: Final = re.compile(r"(q\[[^\[\]]*\](?:\[[^\[\]]*\])?)\[")
+_NAMES: Final = re.compile(r"\[([^\[\]]+)\]")
 _MAX_LABEL: Final = 160
 _OF_A_FIELD: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?", re.ASCII)
 
@@ -144,6 +147,29 @@ def _in_utc(value: str) -> str:
         return iso(from_local(datetime.fromisoformat(value.strip())))
     except (ValueError, OverflowError):
         return value
+
+
+def at_this_time(pairs: Pairs, now: datetime) -> Pairs:
+    """A search with relative times (``yesterday``, ``-24h``) as they are now, so that it means the same after midnight."""
+    return [(key, _at_this_time(value, now) if _is_of_time(key) else value) for key, value in pairs]
+
+
+def _at_this_time(value: str, now: datetime) -> str:
+    try:
+        return read_time(value, now).text
+    except NotUsableError:
+        return value
+
+
+def _is_of_time(key: str) -> bool:
+    """Whether a condition compares times."""
+    for name in _NAMES.findall(key):
+        try:
+            attributes = split_name(name).attributes
+        except NotUsableError:
+            continue
+        return all(ATTRIBUTES[one] is Kind.TIME for one in attributes)
+    return False
 
 
 def has_blanks(given: Iterable[tuple[str, str]]) -> bool:

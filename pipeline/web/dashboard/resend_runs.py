@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -12,7 +13,7 @@ from pipeline.store.reports.notification_history import FailedNotifications
 from pipeline.web.api.attempts import asked
 from pipeline.web.api.resending import run_id
 from pipeline.web.dashboard.attempt_list import ATTEMPTS
-from pipeline.web.dashboard.filter_chips import FilterForm, read_filters
+from pipeline.web.dashboard.filter_chips import FilterForm, at_this_time, read_filters
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
@@ -32,6 +33,8 @@ class Preview:
     """The notifications to send. ``obstacles`` say why they cannot be sent."""
 
     filters: FilterForm
+    confirmed: str
+    """The query string of the search, with its times as they were for this page."""
     found: FailedNotifications
     seconds: int
     """The minimum duration."""
@@ -46,7 +49,8 @@ def resend_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
     async def new(request: web.Request) -> web.Response:
-        query = await asked(renderer.api, request, local(renderer.api.clock()))
+        now = local(renderer.api.clock())
+        query = await asked(renderer.api, request, now)
         found = await renderer.api.runs.preview(query)
         obstacles = [
             f"A filter is not valid, and without it more would be sent than you want: {one}"
@@ -55,8 +59,10 @@ def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
         obstacles += resend_objections(query)
         if not found.is_all:
             obstacles.append(f"More than {MAX_RESENT:,} notifications failed. Narrow the filters, for example by time.")
+        filters = read_filters(request.query.items())
         view = Preview(
-            filters=read_filters(request.query.items()),
+            filters=filters,
+            confirmed=urlencode(at_this_time(filters.pairs, now)),
             found=found,
             seconds=round(len(found.notifications) * renderer.api.runs.pause_seconds),
             endpoints={one.id: one.name for one in endpoint_names(renderer.api.registry.all()).values()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
@@ -40,6 +41,20 @@ async def test_from_the_preview_to_the_end(failing: Service, admin: Visitor) -> 
     assert "Stop it" not in seen.text
     assert len(failing.kafka.to("webhooks.delay.0s")) == 2
     assert f'href="{RESENDS}/{run}"' in (await admin.go(RESENDS)).html
+
+
+async def test_what_was_confirmed_before_midnight_is_sent_after_it(failing: Service, admin: Visitor) -> None:
+    query = {"q[created_at_gteq]": "yesterday", "q[created_at_lteq]": "yesterday", "q[request_body_cont]": "today"}
+    seen = await admin.go(f"{RESENDS}/new?{urlencode(query)}")
+    [form] = [form for form in seen.forms if form.action.startswith(f"{RESENDS}?")]
+    sent = dict(parse_qsl(form.action.partition("?")[2]))
+    assert sent == query | {"q[created_at_gteq]": "2026-03-01", "q[created_at_lteq]": "2026-03-01"}
+    assert urlencode({"q[created_at_gteq]": "yesterday"}) in seen.html, "the way back leads to the same search"
+    failing.now[0] += timedelta(hours=9)
+    assert (await admin.send(form.action)).path.startswith(f"{RESENDS}/")
+    shown, started = failing.attempts.queries
+    assert started.conditions == shown.conditions
+    await ended(failing)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.search import parse_query
-from pipeline.web.dashboard.filter_chips import has_blanks, read_filters
+from pipeline.web.dashboard.filter_chips import at_this_time, has_blanks, read_filters
 from pipeline.web.dashboard.highlight import HighlightedText, excerpt, marked, needles
 from pipeline.web.dashboard.json_format import pretty
 
@@ -163,3 +165,18 @@ def test_what_a_search_found_is_marked_as_it_is_written(text: str, wanted: str, 
     assert [piece.text for piece in pieces if piece.is_match] == marks
     assert "".join(piece.text for piece in pieces) == text
     assert [piece.text for piece in excerpt(text, [wanted]) if piece.is_match] == marks[:1]
+
+
+def test_relative_times_are_fixed_and_nothing_else() -> None:
+    now = datetime(2026, 3, 2, 0, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    fixed = at_this_time(
+        pairs(
+            "q[created_at_gteq]=yesterday&q[created_at_lt]=-30m&q[g][0][created_at_gt_any][]=today&q[error_eq]=today"
+            "&q[created_at_eq]=nonsense&q[s]=created_at desc&q[m]=or&per_page=5"
+        ),
+        now,
+    )
+    assert fixed == pairs(
+        "q[created_at_gteq]=2026-03-01&q[created_at_lt]=2026-03-01T23:00:00Z&q[g][0][created_at_gt_any][]=2026-03-02"
+        "&q[error_eq]=today&q[created_at_eq]=nonsense&q[s]=created_at desc&q[m]=or&per_page=5"
+    )
