@@ -55,6 +55,16 @@ FIELDS: Final = (
     *CERTIFICATE_FIELDS,
 )
 """The fields that an endpoint's form sends."""
+_SECRETS: Final[Mapping[str, str]] = {
+    "token": "Token",
+    "auth_password": "Password",
+    "auth_key": "API key",
+    "auth_client_secret": "Client secret",
+    "signature_secret": "Key of the second signature",
+    "certificate": "Certificate",
+    "private_key": "Private key",
+}
+"""The fields that are never sent back to a page, and their labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,8 @@ class EndpointForm:
     authentication: AuthenticationForm = field(default_factory=AuthenticationForm)
     signatures: SignatureForm = field(default_factory=SignatureForm)
     errors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    again: Sequence[str] = ()
+    """The labels of secrets that were typed. They are not sent back to the page, so they must be typed again."""
     others: Mapping[str, str] = field(default_factory=dict)
     """The current values of the fields that somebody else has changed, as text."""
 
@@ -121,6 +133,7 @@ def sent(form: MultiDictProxy[str], errors: Mapping[str, Sequence[str]], stored:
         authentication=sent_form(form, stored),
         signatures=sent_signature_form(form, stored),
         errors=errors,
+        again=[label for name, label in _SECRETS.items() if form.get(name, "").strip()],
     )
 
 

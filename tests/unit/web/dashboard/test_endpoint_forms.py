@@ -402,3 +402,15 @@ async def test_the_form_has_a_preview_that_saves_nothing(service: Service, admin
 
     seen = await admin.post("/webhooks/endpoints/new/preview", [*fields, ("filters", "data.total >")])
     assert (seen.status, "column 13: the expression ends too early." in seen.text) == (422, True)
+
+
+async def test_a_secret_that_was_typed_before_a_preview_is_asked_for_again(service: Service, admin: Visitor) -> None:
+    await admin.go(NEW)
+    secrets = {"token": "hunter2-token", "signature_name": "X-Signature", "signature_secret": "hunter2-secret"}
+    fields = dict(admin.seen.form(LIST).fields if admin.seen else ()) | FIELDS | secrets
+    pairs = [(name, one) for name, given in fields.items() for one in ([given] if isinstance(given, str) else given)]
+    seen = await admin.post(f"{NEW}/preview", pairs)
+    assert "Enter them again before you save: Token, Key of the second signature." in seen.text
+    assert "hunter2" not in seen.html
+    seen = await admin.send(LIST, {"target_url": "nonsense"})
+    assert "Enter them again" not in seen.text, "nothing was typed this time"
