@@ -20,7 +20,7 @@ from schemas.http.attempts import AttemptAnswer
 
 AttemptT = TypeVar("AttemptT", AttemptRow, AttemptAnswer)
 
-_GRACE: Final = timedelta(minutes=1)
+GRACE: Final = timedelta(minutes=1)
 """How late an attempt, or its record, may be before it counts as overdue."""
 
 
@@ -284,7 +284,7 @@ def _of_active(event: TimelineEvent, last: AttemptRow | None, now: datetime, *, 
         return DeliveryStatus.WILL_RETRY
     if is_down:
         return DeliveryStatus.ON_HOLD
-    if due_at is not None and now - due_at > _GRACE:
+    if due_at is not None and now - due_at > GRACE:
         return DeliveryStatus.LATE
     return DeliveryStatus.WILL_RETRY if last is not None else DeliveryStatus.ON_ITS_WAY
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from pipeline.core.circuit import CircuitState
-from pipeline.web.timelines import deciding
+from pipeline.web.timelines import GRACE, deciding
 from schemas.http.attempts import AttemptAnswer
 from schemas.http.endpoints import EndpointAnswer
 
@@ -75,9 +75,14 @@ def _waiting(last: AttemptAnswer, endpoint: EndpointAnswer | None, now: datetime
         return NotificationStatus(
             kind, "On hold", how=f"The endpoint is {endpoint.state}. The retry will be sent when it is {end}."
         )
-    due = last.next_attempt_at
+    return _waiting_for_active(last.next_attempt_at, endpoint, now)
+
+
+def _waiting_for_active(due: datetime | None, endpoint: EndpointAnswer, now: datetime) -> NotificationStatus:
     if due is not None and due > now:
         return NotificationStatus("warning", "Will retry", due, "Not delivered so far.")
     if endpoint.circuit != CircuitState.CLOSED:
         return NotificationStatus("bad", "On hold", how="The endpoint is down. The retry will be sent when it answers again.")
-    return NotificationStatus("warning", "Retrying now", how="Not delivered so far. The result will appear here in a moment.")
+    if due is None or now - due <= GRACE:
+        return NotificationStatus("warning", "Retrying now", how="Not delivered so far. The result will appear here in a moment.")
+    return NotificationStatus("bad", "Overdue: its retry was due", due, "No further attempt is on record.")
