@@ -160,6 +160,10 @@ class Registry:
         """Every endpoint that is not deleted, by id."""
         return sorted(self._endpoints.values(), key=lambda endpoint: endpoint.id)
 
+    def receivers(self) -> list[Endpoint]:
+        """As :meth:`all`, with the built-in receiver. Attempts at any other endpoint are at one that was deleted."""
+        return [*([self.operational] if self.operational is not None else []), *self.all()]
+
     def by_url(self, target_url: str) -> Endpoint | None:
         """The endpoint with this target_url. There is never more than one."""
         endpoint_id = self._ids_by_url.get(target_url)

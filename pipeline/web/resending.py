@@ -33,6 +33,7 @@ from schemas.codec import InvalidRecordError, from_header, to_header
 from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DeadLetter, DeliveryRecord, Trigger
 from schemas.event import EventMeta
 from schemas.event_reader import EventReader
+from schemas.operational import OPERATIONAL_ENDPOINT_ID
 from schemas.producer_forms import is_missing_key
 from schemas.topics import Topics, delay_label
 
@@ -150,6 +151,8 @@ class Resender:
             ApiError: 409, nothing can be sent to it.
         """
         endpoint = self.registry.get(endpoint_id)
+        if endpoint_id == OPERATIONAL_ENDPOINT_ID:
+            raise ApiError(409, "This is an operational event. Operational events cannot be resent.")
         if endpoint is None:
             raise ApiError(409, f"Endpoint {endpoint_id} was deleted, so nothing can be sent to it.")
         if endpoint.is_unverified:

@@ -118,7 +118,7 @@ def _view(
         summary=counted.found,
         no_summary=counted.problem,
         histogram=drawn(counted.found.histogram, filters) if counted.found else None,
-        endpoints=endpoint_names(api.registry.all()),
+        endpoints=endpoint_names(api.registry.receivers()),
         ignored=ignored,
         problems=problems,
         event_names=api.events.types.names,

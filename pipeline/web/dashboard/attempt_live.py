@@ -47,7 +47,7 @@ def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             return await stream_attempts(renderer.api, request, query, form)
         page = await search_attempts(renderer.api, replace(query, sorts=(), page=1, per_page=_SHOWN, after=beginning()))
         filters = read_filters(request.query.items())
-        names = endpoint_names(renderer.api.registry.all())
+        names = endpoint_names(renderer.api.registry.receivers())
         view = AttemptListView(filters, None, None, None, None, names, query.ignored, (), renderer.api.events.types.names)
         search = filters.query()
         live = f"{ATTEMPTS}/live" + (f"?{search}" if search else "")
@@ -68,5 +68,5 @@ def _may_listen(renderer: PageRenderer, request: web.Request) -> bool:
 
 def _rows(renderer: PageRenderer, request: web.Request, attempts: Iterable[AttemptRow]) -> str:
     """Rows of the table, newest first."""
-    names = endpoint_names(renderer.api.registry.all())
+    names = endpoint_names(renderer.api.registry.receivers())
     return renderer.show(request, "attempt_rows_live.html", rows=list(attempts)[::-1], names=names).text or ""

@@ -74,7 +74,9 @@ class AttemptView:
     compared: ComparedAnswers | None
     endpoint_name: str
     is_known: bool
-    """Whether the endpoint is still registered."""
+    """Whether the endpoint is registered, so that it has a page, and the notification can be resent."""
+    is_deleted: bool
+    """Whether the endpoint no longer exists. The receiver of operational events exists, but is not registered."""
     resent: tuple[str, datetime] | None
     """Who last resent it, and when."""
 
@@ -96,7 +98,8 @@ class _Handlers:
     async def show(self, request: web.Request) -> web.Response:
         attempt = await attempt_in_full(self._renderer.api, request)
         wanted = request.query.get("find", "").strip()[:_MAX_FIND]
-        endpoint = self._renderer.api.registry.get(attempt.endpoint_id)
+        registry = self._renderer.api.registry
+        endpoint = registry.receiver(attempt.endpoint_id)
         name = endpoint_name(endpoint.record.description if endpoint else "", attempt.target_url)
         is_text = attempt.response_body_encoding == "text"
         view = AttemptView(
@@ -111,7 +114,8 @@ class _Handlers:
             timeline=timeline(attempt),
             compared=await self._compared(request, attempt),
             endpoint_name=name,
-            is_known=endpoint is not None,
+            is_known=registry.get(attempt.endpoint_id) is not None,
+            is_deleted=endpoint is None,
             resent=await self._resent(attempt),
         )
         return self._renderer.show(request, "attempt.html", view=view, ordinal=ordinal)
@@ -178,7 +182,7 @@ class _Handlers:
 
     def _status(self, attempt: AttemptDetailAnswer) -> NotificationStatus:
         api = self._renderer.api
-        endpoint = api.registry.get(attempt.endpoint_id)
+        endpoint = api.registry.receiver(attempt.endpoint_id)
         known = EndpointAnswer(**endpoint_values(api, endpoint)) if endpoint is not None else None
         return notification_status(timeline(attempt), known, api.clock())
 

@@ -9,8 +9,12 @@ from datetime import timedelta
 from urllib.parse import parse_qsl, unquote
 
 import pytest
+from pydantic import SecretStr
 
 from pipeline.core.search import Condition, Cursor, Predicate, Sort
+from pipeline.core.signing import new_secret
+from pipeline.endpoints.operational_endpoint import operational_endpoint
+from pipeline.ops.settings import Settings
 from pipeline.store.errors import NARROW, StoreBudgetError, StoreBusyError, StoreUnavailableError
 from pipeline.store.search.aggregates import AggregateBar, Facets, Histogram
 from pipeline.store.search.summary import SearchSummary
@@ -105,6 +109,29 @@ async def test_an_endpoint_is_called_by_its_name(service: Service, admin: Visito
     assert "Endpoint: The ERP " in seen.text
     for part in ("The ERP", "127.0.0.1/a/long/path", "reads/either", "x/99 (deleted)"):
         assert part in seen.text.partition("Took")[2], part
+
+
+async def test_the_receiver_of_operational_events_was_not_deleted(service: Service, admin: Visitor) -> None:
+    secret = SecretStr(new_secret())
+    settings = Settings(_env_file=None, operational_url="https://ops.example.com/", operational_secret=secret)
+    service.kafka.registry.operational = operational_endpoint(settings)
+    due = NOW + timedelta(minutes=5)
+    of_it = {
+        "endpoint_id": 0,
+        "event_name": "endpoint.disabled",
+        "target_url": "https://ops.example.com/",
+        "next_attempt_at": due,
+    }
+    service.attempts.rows = (attempt_row(**of_it),)
+    found = detail(endpoint_id=0)
+    service.attempts.details[11] = replace(found, attempt=attempt_row(**of_it))
+    for page in (SEARCH, f"{SEARCH}/11"):
+        seen = await admin.go(page)
+        assert ("Operational events (setting operational_url)" in seen.text, "deleted" in seen.text) == (True, False), page
+    assert "Will retry in 5 min" in seen.text
+    assert ("/endpoints/0" in seen.html, "/attempts/11/resend" in seen.html) == (False, False)
+    async with service.client.post("/api/webhook/attempts/11/resend") as response:
+        assert (response.status, "Operational events cannot be resent." in await response.text()) == (409, True)
 
 
 async def test_what_was_to_be_retried_by_now_is_not_said_to_be_retried_later(service: Service, admin: Visitor) -> None:
