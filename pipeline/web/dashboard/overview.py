@@ -56,7 +56,7 @@ def overview_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             hour=hour.found,
             chart=_chart(hour.found.minutes) if hour.found is not None else None,
             waiting_at=_waiting_at(hour.found, endpoints),
-            problem=hour.problem or days.problem,
+            problem=hour.problem or days.problem or letters.problem,
             troubled=[row for row in rows if is_troubled(row.endpoint)],
             busiest=sorted(rows, key=_attempts, reverse=True)[:_SHOWN],
             count=len(rows),
@@ -75,8 +75,11 @@ def overview_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 def is_troubled(endpoint: EndpointAnswer) -> bool:
-    """Whether an endpoint needs attention: it fails, is on hold, or was disabled for its failures. A pause is intentional."""
-    if endpoint.problem is not None:
+    """Whether an endpoint needs attention: it fails, is on hold, or was disabled for its failures. A pause is intentional.
+
+    So does one that is not verified: what is held for it expires, and nobody has decided that.
+    """
+    if endpoint.problem is not None or endpoint.state == "unverified":
         return True
     if endpoint.state == "active":
         return endpoint.failing_since is not None or endpoint.circuit != CircuitState.CLOSED

@@ -7,11 +7,15 @@ from datetime import timedelta
 from html import unescape
 from urllib.parse import parse_qsl, urlsplit
 
+import pytest
+
 from pipeline.core.circuit import CircuitState
-from pipeline.store.errors import StoreUnavailableError
+from pipeline.store.errors import StoreBudgetError, StoreUnavailableError
 from pipeline.store.reports.endpoint_days import EndpointDay
 from pipeline.store.reports.pipeline_overview import MINUTES, OverviewMinute, PipelineOverview, WaitingDelivery
 from schemas.health import HealthFact, HealthRecord
+from tests.unit.delivery.delivery_case import answer
+from tests.unit.sample_events import held_fact
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import NOW, Service
 
@@ -89,6 +93,28 @@ async def test_when_all_is_well_it_says_so(admin: Visitor) -> None:
     seen = await admin.go(HOME)
     assert "Nothing. All active endpoints acknowledge their notifications, and all events could be used." in seen.text
     assert "No endpoint is registered yet." in seen.text
+
+
+async def test_an_endpoint_that_is_not_verified_needs_attention(service: Service, admin: Visitor) -> None:
+    service.sender.exchange = answer(404)
+    asked = await service.create("http://127.0.0.1/asked", verification="signed_event")
+    service.learn(held_fact(asked, 3))
+    seen = await admin.go(HOME)
+    needs = seen.text.partition("Needs attention")[2].partition("The last hour")[0]
+    for part in ("127.0.0.1/asked", "404", "3 held.", "unverified"):
+        assert part in needs, part
+    assert "Nothing. All active endpoints" not in seen.text
+
+
+async def test_dead_letters_that_cannot_be_counted_are_not_said_to_be_none(
+    service: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def count() -> int:
+        raise StoreBudgetError("The count needs too much.")
+
+    monkeypatch.setattr(service.reports, "count_unrepaired_dead_letters", count)
+    seen = await admin.go(HOME)
+    assert ("all events could be used" in seen.text, "The count needs too much." in seen.text) == (False, True)
 
 
 async def test_faults_of_the_process_are_shown_while_they_last(service: Service, admin: Visitor) -> None:
