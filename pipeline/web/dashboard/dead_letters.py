@@ -19,7 +19,7 @@ from pipeline.web.dashboard.json_format import pretty
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
-from pipeline.web.dashboard.text_filters import words
+from pipeline.web.dashboard.text_filters import iso, words
 from pipeline.web.dashboard.visible_text import visible_in_json
 from pipeline.web.errors import ApiError, InvalidError, not_found
 from pipeline.web.request_values import path_id
@@ -32,7 +32,9 @@ from schemas.http.dead_letters import BytesAnswer, BytesInput, RepairInput
 
 LIST: Final = f"{PREFIX}/dead-letters"
 _TEXT: Final = "text"
-_FIELDS: Final = ("key", "key_encoding", "value", "value_encoding")
+_REPAIRED: Final = "repaired"
+_FIELDS: Final = ("key", "key_encoding", "value", "value_encoding", _REPAIRED)
+"""``repaired``: when the dead letter was repaired, as far as the page knew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class DeadLetterView:
     repaired_by: str
     is_refused: bool = False
     """Whether publishing it was refused."""
+    is_overtaken: bool = False
+    """Whether publishing it was refused because somebody else had published it since the page was loaded."""
 
 
 def dead_letter_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
@@ -128,6 +132,10 @@ class _Handlers:
     async def publish_again(self, request: web.Request) -> web.Response:
         api, identifier, given = self._renderer.api, path_id(request), _given(request)
         here = f"{LIST}/{identifier}"
+        if await self._is_overtaken(request):
+            letter = await dead_letter_in_full(api, request)
+            view = replace(self._view(letter, given, self._as_it_came(letter)), is_overtaken=True)
+            return self._renderer.show(request, "dead_letter.html", 409, view=view)
         try:
             done = await api.resender.republish(api.audit.actor(request), identifier, repair_of(given) if given else Repair())
         except InvalidError as error:
@@ -139,6 +147,16 @@ class _Handlers:
         text = f"Published to {done.position.topic} again."
         attempts = f"{PREFIX}/attempts?{urlencode({'q[event_id_eq]': done.event.id})}"
         return self._renderer.redirect(request, here, Notice("good", text, href=attempts, label="Its attempts"))
+
+    async def _is_overtaken(self, request: web.Request) -> bool:
+        """Whether it was repaired since the page was loaded. If both publish it, each endpoint gets the event twice."""
+        known = form_of(request).get(_REPAIRED)
+        if known is None:  # the page was loaded before an upgrade
+            return False
+        async with searching(self._renderer.api):
+            letter = await self._renderer.api.reports.dead_letter(path_id(request))
+        done = letter.summary.repaired if letter is not None else None
+        return done is not None and iso(done.at) != known
 
     async def _refused(self, request: web.Request, error: InvalidError, given: RepairInput | None) -> web.Response:
         letter = await dead_letter_in_full(self._renderer.api, request)

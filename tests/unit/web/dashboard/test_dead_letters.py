@@ -96,6 +96,22 @@ async def test_who_repaired_it_is_told_and_it_leaves_the_list(service: Service, 
     assert {entry.actor_name for entry in service.kafka.audits if entry.action is AuditAction.REPUBLISH} == {"Ada Lovelace"}
 
 
+async def test_two_who_repair_it_do_not_both_publish_it(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter()]
+    mine = await admin.go(f"{LIST}/7")
+    fields = [("key", "R1"), ("value", EVENT.decode()), ("repaired", "")]
+    await admin.post(AGAIN, [("csrf", token(admin)), *fields])
+    admin.seen = mine
+    seen = await admin.post(AGAIN, [("csrf", token(admin)), *fields, ("key_encoding", "text")])
+    assert (seen.status, "published it again while you had this page open" in seen.text) == (409, True)
+    assert "evt-1" in dict(seen.forms[2].fields)["value"], "what was typed is kept"
+    assert len(service.kafka.to("oms.orders")) == 1
+    # Who knows of it may publish it once more.
+    known = dict(seen.forms[2].fields)["repaired"]
+    seen = await admin.post(AGAIN, [("csrf", token(admin)), *fields[:2], ("repaired", known)])
+    assert (seen.status, len(service.kafka.to("oms.orders"))) == (200, 2)
+
+
 async def test_what_kafka_did_not_take_stays_in_the_list(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter()]
     await admin.go(f"{LIST}/7")
