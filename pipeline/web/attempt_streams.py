@@ -34,7 +34,10 @@ _SLOWER: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class StreamNews:
-    """A message to a listener: attempts, oldest first, or why there are none at the moment. ``is_over``: it is the last message."""
+    """A message to a listener: attempts, oldest first, or why there are none at the moment. ``is_over``: it is the last message.
+
+    After a problem, a message without attempts says that it has ended.
+    """
 
     attempts: tuple[AttemptRow, ...] = ()
     problem: str = ""
@@ -115,20 +118,22 @@ class AttemptStreams:
             await _ended(watch)
 
     async def _follow(self, watch: _Watch, look: Look, clock: Clock) -> None:
+        has_failed = False
         while True:
-            pause = self._pause
             try:
                 news = _news(watch, (await look(_now(watch, clock()))).items, clock())
-                if news:
-                    _tell(watch, StreamNews(news))
             except ApiError as error:
                 _tell(watch, StreamNews(problem=str(error)))
-                pause *= _SLOWER
+                has_failed = True
             except Exception:
                 log.exception("the search for new attempts failed")
                 _tell(watch, StreamNews(problem="New attempts cannot be read at the moment. The log of the API says why."))
-                pause *= _SLOWER
-            await asyncio.sleep(pause)
+                has_failed = True
+            else:
+                if news or has_failed:
+                    _tell(watch, StreamNews(news))
+                has_failed = False
+            await asyncio.sleep(self._pause * (_SLOWER if has_failed else 1))
 
 
 def _watched(query: AttemptQuery, now: datetime) -> AttemptQuery:

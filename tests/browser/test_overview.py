@@ -34,6 +34,12 @@ async def test_it_is_live(shop: Shop, admin: Tab) -> None:
     figure = admin.page.locator(".figure").filter(has_text="Events in").locator(".value")
     await expect(figure).not_to_have_text(f"{before:,}", timeout=60_000)
     assert await events_in(admin) > before
+    # What has the keyboard focus is not replaced, and the page does not call itself live meanwhile.
+    link = admin.page.locator("[data-live] a").first
+    await link.focus()
+    await expect(admin.page.get_by_text("Not updated while a link or button in it has the focus")).to_be_visible(timeout=15_000)
+    await link.blur()
+    await expect(admin.page.get_by_text("Live", exact=True)).to_be_visible(timeout=15_000)
 
 
 async def test_without_javascript_it_is_there_after_a_reload(shop: Shop, browser: Browser) -> None:

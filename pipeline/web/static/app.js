@@ -63,7 +63,9 @@ for (const part of document.querySelectorAll("[data-live]")) {
   const state = document.querySelector("[data-live-state]");
   const say = (text) => { if (state && state.textContent !== text) state.textContent = text; };
   const refresh = async () => {
-    if (!document.hidden && !part.contains(document.activeElement)) {
+    if (part.contains(document.activeElement)) {
+      say("Not updated while a link or button in it has the focus");
+    } else if (!document.hidden) {
       try {
         const answer = await fetch(part.dataset.live, { headers: { Accept: "text/html" }, redirect: "manual" });
         if (answer.type === "opaqueredirect" || answer.status === 403) {

@@ -30,6 +30,8 @@ for (const body of document.querySelectorAll("[data-live-rows]")) {
       const parsed = document.createElement("template");
       parsed.innerHTML = `<table><tbody>${event.data}</tbody></table>`;
       const rows = [...parsed.content.querySelectorAll("tr[data-attempt]")];
+      say(isPaused ? "Paused" : "Live"); // a problem has ended
+      if (!rows.length) return;
       if (!isPaused) { show(rows); return; }
       waiting = [...rows, ...waiting].slice(0, most);
       button.textContent = `Resume, ${waiting.length} new`;

@@ -135,6 +135,19 @@ async def test_what_goes_wrong_is_told_and_it_goes_on(store: Store, error: Excep
             assert news.problem
 
 
+async def test_the_end_of_a_problem_is_told_even_if_there_is_nothing_new(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=0.001)
+    store.error = ApiError(503, "ClickHouse is away.")
+    async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
+        assert (await told(listener)).problem
+        store.error = None
+        while (news := await told(listener)).problem:
+            pass
+        assert news == StreamNews()
+        store.rows = [attempt_row(id=1, created_at=NOW)]
+        assert [row.id for row in (await told(listener)).attempts] == [1], "once is enough"
+
+
 async def test_the_end_is_told_at_once(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=3600)
     async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
