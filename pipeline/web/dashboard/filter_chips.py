@@ -73,7 +73,7 @@ _SIMPLE: Final = re.compile(r"q\[([^\[\]]+)\](?:\[\])?")
 _NESTED: Final = re.compile(r"(q\[[^\[\]]*\](?:\[[^\[\]]*\])?)\[")
 _NAMES: Final = re.compile(r"\[([^\[\]]+)\]")
 _MAX_LABEL: Final = 160
-_OF_A_FIELD: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?", re.ASCII)
+_OF_A_FIELD: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def read_filters(given: Iterable[tuple[str, str]]) -> FilterForm:
 
 
 def in_utc(given: Iterable[tuple[str, str]]) -> Pairs:
-    """A query string with times in UTC. A browser's field sends local times, without an offset."""
+    """A query string with times in UTC. A browser's field sends local times without an offset, and people type them like that."""
     times = (FIELDS["since"], FIELDS["until"])
     return [(key, _in_utc(value) if key in times else value) for key, value in given]
 

@@ -91,7 +91,11 @@ def field_time(text: str) -> str | None:
     if not text:
         return ""
     time = time_of(text)
-    return None if time is None else f"{local(time):%Y-%m-%dT%H:%M:%S}".removesuffix(":00")
+    if time is None:
+        return None
+    # Links to an interval end in .999. Without its milliseconds, the form would leave out attempts of its last second.
+    there = local(time).replace(tzinfo=None)
+    return there.isoformat(timespec="milliseconds" if there.microsecond else "seconds").removesuffix(":00")
 
 
 def iso(time: datetime) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 import pytest
 from pydantic import SecretStr
+from yarl import URL
 
 from pipeline.core.search import Condition, Cursor, Predicate, Sort
 from pipeline.core.signing import new_secret
@@ -164,6 +165,18 @@ async def test_the_form_holds_what_is_searched_for_and_chips_the_rest(searched: 
     href = without.partition('<a href="?')[2].partition('"')[0].replace("&amp;", "&")
     assert "sku" not in unquote(href)
     assert "q[order_number_eq]=R1" in unquote(href)
+
+
+async def test_times_that_are_typed_are_the_same_for_everybody(searched: Service, admin: Visitor) -> None:
+    admin.browser.cookie_jar.update_cookies({"oms_webhooks_time_zone": "Europe/Berlin"}, URL(f"{searched.url}/webhooks/"))
+    seen = await admin.go(f"{SEARCH}?q[created_at_gteq]=2026-03-02 14:00&q[created_at_lteq]=2026-03-02T15:59:59.999")
+    assert dict(parse_qsl(seen.path.partition("?")[2])) == {
+        "q[created_at_gteq]": "2026-03-02T13:00:00.000Z",
+        "q[created_at_lteq]": "2026-03-02T14:59:59.999Z",
+    }
+    # The form sends what the link says, to the millisecond.
+    assert dict(seen.form(SEARCH).fields)["q[created_at_gteq]"] == "2026-03-02T14:00"
+    assert dict(seen.form(SEARCH).fields)["q[created_at_lteq]"] == "2026-03-02T15:59:59.999"
 
 
 async def test_empty_fields_are_left_out_of_the_link(searched: Service, admin: Visitor) -> None:
