@@ -32,7 +32,8 @@ _PLAIN: Final = (
 class TextProblem:
     """A problem in a sentence. ``line`` and ``column`` (from 1) say where; None if it has no place.
 
-    ``before``, ``at`` and ``after`` are the line's text around the place; ``start`` and ``end`` are the place in the whole text.
+    ``before``, ``at`` and ``after`` are the line's text around the place; ``start`` and ``end`` are the place in the whole text,
+    counted as browsers do: an emoji counts as two.
     """
 
     sentence: str
@@ -137,9 +138,14 @@ def _at(text: str, start: int, sentence: str, end: int = 0) -> TextProblem:
         before=text[max(begin, start - _BESIDE) : start],
         at=text[start:end],
         after=text[end : min(stop, end + _BESIDE)],
-        start=start,
-        end=end,
+        start=_in_browsers(text, start),
+        end=_in_browsers(text, end),
     )
+
+
+def _in_browsers(text: str, place: int) -> int:
+    """A place in UTF-16 code units."""
+    return len(text[:place].encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _plain(message: str) -> str:

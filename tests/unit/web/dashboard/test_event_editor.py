@@ -44,6 +44,14 @@ def test_a_comma_too_many_is_told_where_it_is() -> None:
     assert (line, column) in ((1, 15), (1, 16)), "releases of Python differ"
 
 
+def test_places_are_counted_as_in_browsers() -> None:
+    text = '{"note": "\N{PARTY POPPER}", "id" 1}'
+    [one] = event_problems(text, lambda value: decode_event(value, max_bytes=MAX_EVENT_BYTES_LIMIT))
+    in_utf_16 = text.encode("utf-16-le")
+    assert in_utf_16[one.start * 2 : one.end * 2].decode("utf-16-le") == one.at == "1"
+    assert (one.line, one.column) == (1, 19), "people count characters"
+
+
 def test_members_are_told_at_their_places() -> None:
     event = json.loads(EVENT)
     event["occurred_at"] = "yesterday"
