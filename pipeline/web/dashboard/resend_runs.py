@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from pipeline.endpoints.registry import state_of
 from pipeline.store.reports.notification_history import FailedNotifications
 from pipeline.web.api.attempts import asked
 from pipeline.web.api.resending import run_id
@@ -23,7 +24,9 @@ from pipeline.web.errors import ApiError, InvalidError, not_found
 from pipeline.web.request_values import IGNORED
 from pipeline.web.resend_runs import MAX_RESENT, ResendRun, resend_objections
 from pipeline.web.routes import FILTERS, PAGE
+from pipeline.web.services import Api
 from schemas.api_key import Access
+from schemas.operational import OPERATIONAL_ENDPOINT_ID
 
 RESENDS: Final = f"{PREFIX}/resends"
 
@@ -39,7 +42,14 @@ class Preview:
     seconds: int
     """The minimum duration."""
     endpoints: Mapping[int, str]
+    left_out: Mapping[int, str]
+    """Why nothing is sent to an endpoint now, by its id."""
     obstacles: Sequence[str]
+
+    @property
+    def sent(self) -> int:
+        """How many notifications are sent if nothing changes."""
+        return sum(count for endpoint_id, count in self.found.by_endpoint.items() if endpoint_id not in self.left_out)
 
 
 def resend_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
@@ -65,7 +75,8 @@ def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
             confirmed=urlencode(at_this_time(filters.pairs, now)),
             found=found,
             seconds=round(len(found.notifications) * renderer.api.runs.pause_seconds),
-            endpoints={one.id: one.name for one in endpoint_names(renderer.api.registry.all()).values()},
+            endpoints={one.id: one.name for one in endpoint_names(renderer.api.registry.receivers()).values()},
+            left_out=_left_out(renderer.api, found.by_endpoint),
             obstacles=obstacles,
         )
         return renderer.show(request, "resend_new.html", view=view)
@@ -86,6 +97,19 @@ def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
         DashboardPage("GET", "/resends/new", new, Access.OPERATOR, (FILTERS, *PAGE)),
         DashboardPage("POST", "/resends", start, Access.OPERATOR, (FILTERS, *PAGE)),
     ]
+
+
+def _left_out(api: Api, ids: Iterable[int]) -> Mapping[int, str]:
+    found: dict[int, str] = {}
+    for one in ids:
+        endpoint = api.registry.receiver(one)
+        if endpoint is None:
+            found[one] = "deleted"
+        elif one == OPERATIONAL_ENDPOINT_ID:
+            found[one] = "operational events"
+        elif not endpoint.active:
+            found[one] = state_of(endpoint)
+    return found
 
 
 def _watching(renderer: PageRenderer) -> Iterable[DashboardPage]:

@@ -57,6 +57,18 @@ async def test_what_was_confirmed_before_midnight_is_sent_after_it(failing: Serv
     await ended(failing)
 
 
+async def test_what_is_left_out_is_not_counted(failing: Service, admin: Visitor) -> None:
+    paused = await failing.create("http://127.0.0.1/paused", active=False)
+    failing.attempts.rows += tuple(attempt_row(id=10 + one, event_id="evt_1", endpoint_id=one) for one in (paused, 99))
+    seen = await admin.go(f"{RESENDS}/new?q[event_name_eq]=order_completed")
+    for part in ("Resend 2 notifications?", "127.0.0.1/paused (paused: left out) 1", "99 (deleted: left out) 1"):
+        assert part in seen.text, part
+    failing.attempts.rows = failing.attempts.rows[2:]
+    seen = await admin.go(f"{RESENDS}/new?q[event_name_eq]=order_completed")
+    assert "Nothing to resend 2 failed attempts" in seen.text
+    assert [form.action for form in seen.forms if form.action.startswith(f"{RESENDS}?")] == []
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [
