@@ -12,7 +12,7 @@ from multidict import MultiDictProxy
 from pipeline.web.auth import PRINCIPAL, declared, require_role
 from pipeline.web.dashboard.carried_forms import CarriedForm, carried, sealed
 from pipeline.web.dashboard.csrf import is_token
-from pipeline.web.dashboard.page import DashboardPage
+from pipeline.web.dashboard.page import LOGOUT, DashboardPage
 from pipeline.web.dashboard.page_renderer import SESSION, PageRenderer
 from pipeline.web.errors import ApiError
 
@@ -55,8 +55,8 @@ def auth_middleware(renderer: PageRenderer, pages: Mapping[tuple[str, str], Dash
 
 
 async def _after_login(renderer: PageRenderer, request: web.Request) -> web.Response:
-    """Redirect to the login, and keep the form that was sent."""
-    if request.method != "POST":
+    """Redirect to the login, and keep the form that was sent. Who logs out without a session is logged out already."""
+    if request.method != "POST" or request.path == LOGOUT:
         return renderer.to_login(request)
     try:
         kept = _kept(renderer, request, await _form(request))

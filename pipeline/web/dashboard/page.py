@@ -18,6 +18,7 @@ from schemas.api_key import Access
 
 PREFIX: Final = "/webhooks"
 LOGIN: Final = f"{PREFIX}/login"
+LOGOUT: Final = f"{PREFIX}/logout"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ for (const form of document.querySelectorAll("form[data-check]")) {
   const text = form.querySelector("textarea");
   const problems = form.querySelector("[data-problems]");
   const pause = 400;
+  const unknown = "The text could not be checked. It is checked again when it is sent.";
   let timer = 0;
   let asked = null;
 
@@ -15,11 +16,11 @@ for (const form of document.querySelectorAll("form[data-check]")) {
     fields.set("part", "1");
     try {
       const answer = await fetch(form.dataset.check, { method: "POST", body: fields, redirect: "manual", signal: asked.signal });
-      if (!answer.ok) return;
+      if (!answer.ok) { problems.textContent = unknown; return; }
       problems.innerHTML = await answer.text();
       text.toggleAttribute("aria-invalid", problems.querySelector("[data-start]") !== null);
-    } catch {
-      // The text is checked again when it is sent.
+    } catch (error) {
+      if (error.name !== "AbortError") problems.textContent = unknown; // AbortError: a newer text is being checked
     }
   };
   form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(check, pause); });

@@ -104,3 +104,12 @@ async def test_a_page_that_is_older_than_the_login_asks_before_it_sends(service:
     assert (seen.status, "has not been processed yet" in seen.text, len(service.kafka.changes)) == (200, True, 0)
     await admin.send("/webhooks/endpoints")
     assert service.kafka.changes[-1].target_url == "http://127.0.0.1/typed"
+
+
+async def test_who_logs_out_after_the_end_of_the_session_is_logged_out(service: Service, visitor: Visitor) -> None:
+    seen = await visitor.log_in()
+    service.now[0] += timedelta(hours=13)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    data = urlencode(seen.form("/webhooks/logout").fields)
+    seen = await visitor.go("/webhooks/logout", "POST", data=data, headers=form | OURS)
+    assert (seen.path, seen.status, "input is kept" in seen.text) == ("/webhooks/login", 200, False)
