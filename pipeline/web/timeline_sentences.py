@@ -207,6 +207,7 @@ def _coming_of(status: DeliveryStatus, found: Sequence[EndpointDelivery], *, is_
 
 
 _COMING: Final = {
+    DeliveryStatus.BEHIND: "held back until an earlier event is delivered",
     DeliveryStatus.ON_HOLD: "on hold: endpoint is down",
     DeliveryStatus.PAUSED: "held until it is resumed",
     DeliveryStatus.DISABLED: "held until it is resumed",

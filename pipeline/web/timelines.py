@@ -9,13 +9,14 @@ from __future__ import annotations
 import enum
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from pipeline.store.reports.timeline import EventRow, TimelineRecords
 from pipeline.store.search.attempt_rows import AttemptRow
 from pipeline.web.endpoint_names import endpoint_name
+from schemas.event_key import record_key
 from schemas.http.attempts import AttemptAnswer
 
 AttemptT = TypeVar("AttemptT", AttemptRow, AttemptAnswer)
@@ -32,6 +33,8 @@ class DeliveryStatus(enum.StrEnum):
     WILL_RETRY = "will retry"
     LATE = "overdue"
     """It should have been sent by now, and no reason is known why it was not."""
+    BEHIND = "waits for an earlier event"
+    """The endpoint gets its events in order, and an earlier one with the same key is still to be delivered."""
     ON_HOLD = "on hold: endpoint is down"
     PAUSED = "paused"
     DISABLED = "on hold: endpoint is disabled"
@@ -64,7 +67,7 @@ class DeliveryStatus(enum.StrEnum):
             return "good"
         if self in (DeliveryStatus.ON_ITS_WAY, DeliveryStatus.PAUSED, DeliveryStatus.DELETED):
             return ""
-        return "warning" if self is DeliveryStatus.WILL_RETRY else "bad"
+        return "warning" if self in (DeliveryStatus.WILL_RETRY, DeliveryStatus.BEHIND) else "bad"
 
 
 _OVER: Final = frozenset({DeliveryStatus.GAVE_UP, DeliveryStatus.DROPPED, DeliveryStatus.EXPIRED, DeliveryStatus.DELETED})
@@ -97,6 +100,8 @@ class EndpointState:
     disabled_at: datetime | None = None
     held_count: int = 0
     problem: str | None = None
+    is_ordered: bool = False
+    """Whether it gets the events of one key one after the other."""
 
     @property
     def is_active(self) -> bool:
@@ -134,6 +139,8 @@ class TimelineEvent:
     created_at: datetime
     received_at: datetime | None
     shipment_numbers: tuple[str, ...]
+    key: str = ""
+    """The key of its record in Kafka, if it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +172,15 @@ class EndpointTimeline:
 
 
 _SEVERITY: Final = (
-    *(DeliveryStatus.DELIVERED, DeliveryStatus.ON_ITS_WAY, DeliveryStatus.WILL_RETRY, DeliveryStatus.PAUSED),
-    *(DeliveryStatus.DELETED, DeliveryStatus.LATE, DeliveryStatus.ON_HOLD, DeliveryStatus.UNVERIFIED, DeliveryStatus.DISABLED),
+    *(DeliveryStatus.DELIVERED, DeliveryStatus.ON_ITS_WAY, DeliveryStatus.BEHIND, DeliveryStatus.WILL_RETRY),
+    *(
+        DeliveryStatus.PAUSED,
+        DeliveryStatus.DELETED,
+        DeliveryStatus.LATE,
+        DeliveryStatus.ON_HOLD,
+        DeliveryStatus.UNVERIFIED,
+        DeliveryStatus.DISABLED,
+    ),
     *(DeliveryStatus.UNUSABLE, DeliveryStatus.DROPPED, DeliveryStatus.EXPIRED, DeliveryStatus.GAVE_UP),
 )
 
@@ -248,8 +262,24 @@ def _place(part: EndpointTimeline) -> tuple[bool, int, str, int]:
 
 
 def _endpoint_timeline(endpoint_id: int, state: EndpointState | None, found: Sequence[EndpointDelivery]) -> EndpointTimeline:
+    if state is not None and state.is_ordered:
+        found = _behind(found)
     in_order = tuple(sorted(found, key=lambda one: (one.event.created_at, one.event.event_id)))
     return EndpointTimeline(state or _deleted(endpoint_id, [row for one in found for row in one.attempts]), in_order)
+
+
+def _behind(deliveries: Sequence[EndpointDelivery]) -> Sequence[EndpointDelivery]:
+    """The deliveries of an endpoint that gets its events in order. What comes after one that waits is not overdue."""
+    waiting: set[str] = set()
+    found = []
+    for one in sorted(deliveries, key=lambda one: one.event.received_at or one.event.created_at):
+        if one.status is DeliveryStatus.LATE and not one.attempts and one.event.key in waiting:
+            found.append(replace(one, status=DeliveryStatus.BEHIND))
+            continue
+        if one.event.key and one.status.is_missing and not one.status.is_over:
+            waiting.add(one.event.key)
+        found.append(one)
+    return found
 
 
 def _deleted(endpoint_id: int, attempts: Sequence[AttemptRow]) -> EndpointState:
@@ -259,7 +289,8 @@ def _deleted(endpoint_id: int, attempts: Sequence[AttemptRow]) -> EndpointState:
 
 
 def _event(row: EventRow) -> TimelineEvent:
-    return TimelineEvent(row.event_id, row.event_name, row.created_at, row.received_at, row.shipment_numbers)
+    key = record_key(row.event_key)
+    return TimelineEvent(row.event_id, row.event_name, row.created_at, row.received_at, row.shipment_numbers, key)
 
 
 def _event_of(attempt: AttemptRow) -> TimelineEvent:

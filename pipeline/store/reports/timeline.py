@@ -50,6 +50,8 @@ class EventRow:
     endpoint_ids: tuple[int, ...]
     stock_item_id: int | None = None
     skus: tuple[str, ...] = ()
+    event_key: str = ""
+    """Empty if it has none, or was recorded before keys were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ _ALL_TIME: Final = TimeWindow(0, 0, open_start=True, open_end=True)
 _SETTINGS: Final = {**IN_ORDER, **INDEX_FIRST}
 _EVENT_COLUMNS: Final = (
     *("event_id", "event_name", "created_at", "received_at", "order_number", "shipment_numbers", "subscription_id"),
-    *("endpoint_ids", "stock_item_id", "skus"),
+    *("endpoint_ids", "stock_item_id", "skus", "event_key"),
 )
 
 

@@ -214,6 +214,7 @@ def _endpoint_state(api: Api, endpoint: Endpoint) -> EndpointState:
         disabled_at=endpoint.record.disabled_at or (endpoint.disabled.at if endpoint.disabled is not None else None),
         held_count=api.registry.held(endpoint).count,
         problem=endpoint.problem,
+        is_ordered=record.ordered,
     )
 
 

@@ -163,6 +163,27 @@ def test_a_failure_before_the_last_recovery_is_not_how_it_fails_now() -> None:
     assert plain(sentence(part)) == "1 of 1 not delivered, because it has answered 503 since 12:58; no retry is left."
 
 
+def test_what_waits_for_its_turn_is_not_overdue() -> None:
+    keyed = [
+        replace(event(one, 7, minutes=30), event_key=f"oms.orders/0/{key}") for one, key in ((1, "R1"), (2, "R1"), (3, "H1"))
+    ]
+    record = TimelineRecords(tuple(keyed), attempts(REPEATED), is_complete=True)
+    for endpoint, status in ((replace(ERP, is_ordered=True), DeliveryStatus.BEHIND), (ERP, DeliveryStatus.LATE)):
+        [part] = build_timeline(record, {7: endpoint}, NOW).endpoints
+        assert [one.status for one in part.deliveries] == [DeliveryStatus.WILL_RETRY, status, DeliveryStatus.LATE]
+    waiting = TimelineRecords(tuple(keyed[:2]), attempts(REPEATED), is_complete=True)
+    [part] = build_timeline(waiting, {7: replace(ERP, is_ordered=True)}, NOW).endpoints
+    assert plain(sentence(part)) == (
+        "2 of 2 not delivered, because it answered 503 at 15:05; 1 to be retried, next in 4 min; "
+        "1 held back until an earlier event is delivered."
+    )
+    assert (plain(note(part.deliveries[1])), part.status, part.resendable) == ("not sent yet", DeliveryStatus.WILL_RETRY, 1)
+    # Once the earlier one has ended, nothing holds it back.
+    ended = TimelineRecords(tuple(keyed[:2]), attempts(EXHAUSTED), is_complete=True)
+    [part] = build_timeline(ended, {7: replace(ERP, is_ordered=True)}, NOW).endpoints
+    assert part.deliveries[1].status is DeliveryStatus.LATE
+
+
 def test_several_reasons_are_counted() -> None:
     record = TimelineRecords(
         tuple(event(one, 7) for one in (1, 2, 3)),
