@@ -118,7 +118,8 @@ def _all_is_well(timeline: Timeline, count: int) -> str:
         rest = f"; {count - waiting:,} delivered." if count > waiting else "."
         return f"{waiting:,} notification{' is' if waiting == 1 else 's are'} on {'its' if waiting == 1 else 'their'} way{rest}"
     receivers = timeline.endpoints[0].endpoint.name if len(timeline.endpoints) == 1 else f"{len(timeline.endpoints):,} endpoints"
-    return f"Everything was delivered: {count:,} notification{'' if count == 1 else 's'} to {receivers}."
+    everything = "Everything" if timeline.is_complete else "Everything that is shown here"
+    return f"{everything} was delivered: {count:,} notification{'' if count == 1 else 's'} to {receivers}."
 
 
 def _counted(count: int, noun: str, middle: str, one: str, many: str) -> str:

@@ -205,6 +205,20 @@ async def test_a_record_is_bounded(store: Store, monkeypatch: Any) -> None:
     assert not found.is_complete
 
 
+async def test_an_event_whose_attempts_are_cut_off_is_left_out(store: Store, monkeypatch: Any) -> None:
+    monkeypatch.setattr("pipeline.store.reports.timeline.MAX_ATTEMPTS", 2)
+    events = [event_row(RowPosition(0, n), dispatch(n, event=of_order(n)), body(n)) for n in range(1, 4)]
+    await store_events(store, events)
+    await store_attempts(store, *(attempt(n, event=of_order(n)) for n in range(1, 4)))
+    found = await store.search.record_of(TimelineSubject.ORDER, "R1")
+    # The first one was delivered, and the second may have been sent to others before.
+    assert [one.event_id for one in found.events] == [one.event_id for one in found.attempts] == ["evt_3"]
+    assert not found.is_complete
+    monkeypatch.setattr("pipeline.store.reports.timeline.MAX_ATTEMPTS", 3)
+    found = await store.search.record_of(TimelineSubject.ORDER, "R1")
+    assert (len(found.events), len(found.attempts), found.is_complete) == (3, 3, True)
+
+
 async def test_the_newest_events_of_a_stock_item_are_found_window_by_window(store: Store, monkeypatch: Any) -> None:
     monkeypatch.setattr(
         "pipeline.store.reports.timeline.width_of_rows", lambda whole, rows: 6_000

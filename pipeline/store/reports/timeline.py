@@ -85,11 +85,10 @@ async def record_of(reader: Reader, about: TimelineSubject, value: str) -> Timel
         attempts = await _attempts(reader, condition, _since(events, most))
     if (since := _since(events, most)) is not None:
         attempts = [one for one in attempts if one.created_at >= since]
-    return TimelineRecords(
-        _once(events[:most]),
-        tuple(attempts[:MAX_ATTEMPTS]),
-        is_complete=len(events) <= most and len(attempts) <= MAX_ATTEMPTS,
-    )
+    is_complete, shown = len(events) <= most and len(attempts) <= MAX_ATTEMPTS, events[:most]
+    if len(attempts) > MAX_ATTEMPTS:
+        shown, attempts = _with_all_attempts(shown, attempts[:MAX_ATTEMPTS])
+    return TimelineRecords(_once(shown), tuple(attempts), is_complete)
 
 
 async def _newest_events(reader: Reader, condition: Condition, most: int) -> list[EventRow]:
@@ -130,6 +129,17 @@ async def _attempts(reader: Reader, condition: Condition, since: datetime | None
 def _since(events: Sequence[EventRow], most: int) -> datetime | None:
     """When the oldest of the ``most`` shown events was received, if there are older ones."""
     return events[most - 1].received_at if len(events) > most else None
+
+
+def _with_all_attempts(events: list[EventRow], attempts: list[AttemptRow]) -> tuple[list[EventRow], list[AttemptRow]]:
+    """The events that have no other attempts than these newest ones. An older event would look as if it had not been sent.
+
+    If one event alone has more attempts than are shown, nothing is left out.
+    """
+    oldest = attempts[-1].created_at
+    left_out = {one.event_id for one in events if one.received_at <= oldest}
+    kept = [one for one in events if one.event_id not in left_out]
+    return (kept, [one for one in attempts if one.event_id not in left_out]) if kept else (events, attempts)
 
 
 def _event(row: Sequence[Any]) -> EventRow:

@@ -263,6 +263,11 @@ def test_the_first_sentence(missing: tuple[int, ...], said: str) -> None:
     assert plain(headline(_told(*missing))) == said
 
 
+def test_the_first_sentence_about_a_part_of_the_events() -> None:
+    told = replace(timeline(DELIVERED), is_complete=False)
+    assert plain(headline(told)) == "Everything that is shown here was delivered: 1 notification to ERP."
+
+
 def test_the_first_sentence_where_nobody_listens_and_where_there_was_one() -> None:
     nobody = build_timeline(TimelineRecords((event(1), event(2)), (), is_complete=True), {}, NOW)
     assert plain(headline(nobody)) == "2 events came, and no endpoint was subscribed to any of them."
