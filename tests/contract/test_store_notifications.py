@@ -64,6 +64,20 @@ async def test_several_failures_of_an_event_at_an_endpoint_are_one_notification(
     assert (await NotificationHistory(store.connections).failed(query(created_at_gt="2030-01-01"), 10)).notifications == ()
 
 
+async def test_what_was_dropped_in_the_end_is_counted(store: Store) -> None:
+    dropped = FAILED | {"outcome": Outcome.DISCARDED}
+    await store_attempts(
+        store,
+        attempt(1, **FAILED),
+        attempt(2, event=meta(1), attempt=2, **dropped),
+        attempt(3, **FAILED | {"outcome": Outcome.EXPIRED}),
+        attempt(4, **dropped),
+        attempt(5, event=meta(4), trigger=Trigger.RESEND, **FAILED),  # attempted since
+    )
+    found = await NotificationHistory(store.connections).failed(parse_query([]), 10)
+    assert (len(found.notifications), found.not_made) == (3, 2)
+
+
 async def test_what_was_acknowledged_is_left_out_and_so_are_tests(store: Store) -> None:
     await store_attempts(
         store,

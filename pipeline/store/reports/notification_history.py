@@ -18,7 +18,7 @@ from pipeline.core.search import AttemptQuery, Combinator, Condition, Predicate
 from pipeline.store.bound_values import BoundValues
 from pipeline.store.connection import Connections
 from pipeline.store.reader import QueryBudget, Reader, columns, sql
-from pipeline.store.rows import UNKNOWN_TIME
+from pipeline.store.rows import NOT_MADE, UNKNOWN_TIME
 from pipeline.store.search.bodies import SentEvent, sent_events
 from pipeline.store.search.conditions import milliseconds
 from pipeline.store.search.find import Finder
@@ -59,11 +59,15 @@ class FailedNotification:
 
 @dataclass(frozen=True, slots=True)
 class FailedNotifications:
-    """The failed notifications of a search, oldest first, and the number of failed attempts. ``is_all``: none are left out."""
+    """The failed notifications of a search, oldest first, and the number of failed attempts. ``is_all``: none are left out.
+
+    ``not_made``: how many of the notifications were dropped in the end, or waited too long.
+    """
 
     notifications: tuple[FailedNotification, ...]
     attempts: int
     is_all: bool
+    not_made: int = 0
 
     @property
     def by_endpoint(self) -> dict[int, int]:
@@ -119,7 +123,7 @@ class NotificationHistory:
         scope = await Finder(reader).scope(only_failed, parameters)
         if scope is None:
             return FailedNotifications((), 0, is_all=True)
-        last = "argMax(id, (created_at, id)), max(created_at) AS failed_at, count()"
+        last = f"argMax(id, (created_at, id)), max(created_at) AS failed_at, count(), argMax({NOT_MADE}, (created_at, id))"
         grouped = f"GROUP BY event_id, endpoint_id ORDER BY failed_at, event_id, endpoint_id LIMIT {most + 1:d}"
         found = f"{scope[1]} AND trigger != 'test'"
         acknowledged = (
@@ -132,7 +136,10 @@ class NotificationHistory:
         rows = await reader.rows(statement, parameters.values)
         kept = rows[:most]
         return FailedNotifications(
-            tuple(FailedNotification(*row[:4]) for row in kept), sum(int(row[4]) for row in kept), is_all=len(rows) == len(kept)
+            tuple(FailedNotification(*row[:4]) for row in kept),
+            sum(int(row[4]) for row in kept),
+            is_all=len(rows) == len(kept),
+            not_made=sum(bool(row[5]) for row in kept),
         )
 
     async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, PastNotification]:

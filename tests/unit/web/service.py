@@ -387,7 +387,9 @@ class Past(NotificationHistory):
             (row.event_id, row.endpoint_id): FailedNotification(row.event_id, row.endpoint_id, row.id, row.created_at)
             for row in rows
         }
-        return FailedNotifications(tuple(kept.values())[:most], len(rows), is_all=len(kept) <= most)
+        last = {(row.event_id, row.endpoint_id): row.outcome for row in rows}
+        not_made = sum(one in ("discarded", "expired") for one in last.values())
+        return FailedNotifications(tuple(kept.values())[:most], len(rows), is_all=len(kept) <= most, not_made=not_made)
 
     async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, PastNotification]:
         await self.attempts._answer()

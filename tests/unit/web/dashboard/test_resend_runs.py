@@ -43,6 +43,12 @@ async def test_from_the_preview_to_the_end(failing: Service, admin: Visitor) -> 
     assert f'href="{RESENDS}/{run}"' in (await admin.go(RESENDS)).html
 
 
+async def test_what_somebody_dropped_is_named(failing: Service, admin: Visitor) -> None:
+    failing.attempts.rows += (attempt_row(id=13, event_id="evt_3", endpoint_id=1, outcome="discarded"),)
+    seen = await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
+    assert "1 of them was not attempted in the end: somebody dropped it, or it waited too long." in seen.text
+
+
 async def test_what_was_confirmed_before_midnight_is_sent_after_it(failing: Service, admin: Visitor) -> None:
     query = {"q[created_at_gteq]": "yesterday", "q[created_at_lteq]": "yesterday", "q[request_body_cont]": "today"}
     seen = await admin.go(f"{RESENDS}/new?{urlencode(query)}")
@@ -61,6 +67,7 @@ async def test_what_is_left_out_is_not_counted(failing: Service, admin: Visitor)
     paused = await failing.create("http://127.0.0.1/paused", active=False)
     failing.attempts.rows += tuple(attempt_row(id=10 + one, event_id="evt_1", endpoint_id=one) for one in (paused, 99))
     seen = await admin.go(f"{RESENDS}/new?q[event_name_eq]=order_completed")
+    assert "not attempted in the end" not in seen.text
     for part in ("Resend 2 notifications?", "127.0.0.1/paused (paused: left out) 1", "99 (deleted: left out) 1"):
         assert part in seen.text, part
     failing.attempts.rows = failing.attempts.rows[2:]
