@@ -37,6 +37,11 @@ MAX_RESENT: Final = 100_000
 """The most notifications that one run sends."""
 _BATCH: Final = 50
 _REMEMBERED: Final = 20
+_LOOKS: Final = 10
+_NO_RUN: Final = (
+    "No such run is on record. If it was started in the last seconds, look again before you start another one, which would send the "
+    "same notifications."
+)
 _SILENT_AFTER: Final = timedelta(seconds=60)
 """A run that has written no record for this long counts as dead. A batch takes about a second."""
 
@@ -55,10 +60,11 @@ class ResendRun:
 class ResendRuns:
     """The runs of this process, one at a time to bound the rate, and the runs of other processes, from the audit log."""
 
-    def __init__(self, resender: Resender, per_second: float = 50.0) -> None:
-        """``per_second`` is the maximum rate of resends."""
+    def __init__(self, resender: Resender, per_second: float = 50.0, record_seconds: float = 5.0) -> None:
+        """``per_second`` is the maximum rate of resends. ``record_seconds``: how long it may take until a start is on record."""
         self.resender = resender
         self.pause_seconds = 1 / per_second
+        self._record_seconds = record_seconds
         self._beginning = asyncio.Lock()
         """Held from the check that no run is in progress until the new run has started."""
         self._known: OrderedDict[str, RunInProcess] = OrderedDict()
@@ -117,8 +123,6 @@ class ResendRuns:
             ApiError: 404, there is no such run; 409, it has ended; 503, Kafka or ClickHouse does not answer.
         """
         run = await self.find(run_id)
-        if run is None:
-            raise ApiError(404, "There is no such run.")
         if run.progress.state.is_over:
             raise ApiError(409, f"This run has ended: {run.progress.state.value}.")
         asked = replace(run, progress=structs.replace(run.progress, state=RunState.CANCELLING))
@@ -127,11 +131,20 @@ class ResendRuns:
             work.is_cancelled = True
         return asked
 
-    async def find(self, run_id: str) -> ResendRun | None:
-        """A run of any process."""
-        if work := self._known.get(run_id):
-            return work.seen
-        return next(iter(await self.last(run_id)), None)
+    async def find(self, run_id: str) -> ResendRun:
+        """A run of any process. Waits a while for one that is not on record yet: the next request after its start may come here.
+
+        Raises:
+            ApiError: 404, there is no such run; 503, ClickHouse does not answer.
+        """
+        for look in range(_LOOKS):
+            if work := self._known.get(run_id):
+                return work.seen
+            if found := await self.last(run_id):
+                return found[0]
+            if look < _LOOKS - 1:
+                await asyncio.sleep(self._record_seconds / _LOOKS)
+        raise ApiError(404, _NO_RUN)
 
     async def last(self, run_id: str | None = None) -> list[ResendRun]:
         """The last runs of all processes, newest first, or only the one with this id."""

@@ -90,10 +90,7 @@ def resend_run_routes(api: ResendServices) -> Iterable[Route]:
         return answer(ResendRunsAnswer(runs=[_shown(run) for run in await api.runs.last()]))
 
     async def show(request: web.Request) -> web.Response:
-        run = await api.runs.find(run_id(request))
-        if run is None:
-            raise not_found()
-        return answer(_shown(run))
+        return answer(_shown(await api.runs.find(run_id(request))))
 
     async def cancel(request: web.Request) -> web.Response:
         return answer(_shown(await api.runs.cancel(api.audit.actor(request), run_id(request))), 202)

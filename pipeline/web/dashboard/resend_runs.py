@@ -20,7 +20,7 @@ from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.time_zone import local
 from pipeline.web.endpoint_names import endpoint_names
-from pipeline.web.errors import ApiError, InvalidError, not_found
+from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.request_values import IGNORED
 from pipeline.web.resend_runs import MAX_RESENT, ResendRun, resend_objections
 from pipeline.web.routes import FILTERS, PAGE
@@ -133,10 +133,7 @@ def _watching(renderer: PageRenderer) -> Iterable[DashboardPage]:
         return renderer.redirect(request, f"{RESENDS}/{identifier}")
 
     async def _run(request: web.Request) -> ResendRun:
-        run = await renderer.api.runs.find(run_id(request))
-        if run is None:
-            raise not_found()
-        return run
+        return await renderer.api.runs.find(run_id(request))
 
     return [
         DashboardPage("GET", "/resends", index, Access.OPERATOR),

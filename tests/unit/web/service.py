@@ -572,7 +572,7 @@ async def running_service(
         history=history,
         audit=audit,
         resender=resender,
-        runs=ResendRuns(resender, per_second=10_000),
+        runs=ResendRuns(resender, per_second=10_000, record_seconds=0.2),
         events=events,
         catalogue=catalogue,
         source_topics=SourceTopics(topics),

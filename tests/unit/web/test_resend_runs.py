@@ -265,3 +265,12 @@ async def test_only_so_many_runs_are_remembered(failing: Service) -> None:
         runs.begin(one)
         await ended(failing)
     assert list(runs._known) == [one.seen.id for one in work[10:]]
+
+
+async def test_a_run_that_another_process_has_just_started_is_waited_for(failing: Service) -> None:
+    run = "00000000000000bb"
+    asyncio.get_running_loop().call_later(0.05, failing.kafka.tell, run_entry(run))
+    status, shown = await request(failing, "GET", f"{RESENDS}/{run}")
+    assert (status, shown["id"]) == (200, run)
+    status, answer = await request(failing, "GET", f"{RESENDS}/00000000000000cc")
+    assert (status, "look again before you start another one" in answer["error"]) == (404, True)
