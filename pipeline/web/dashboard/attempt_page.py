@@ -35,6 +35,7 @@ from schemas.http.endpoints import EndpointAnswer
 
 _MAX_FIND: Final = 20_000
 _FIND: Final = Parameter("find", "Text to mark in the request's body.")
+_NOT_RECORDED: Final = "There is no attempt {} on record. If it was made in the last seconds, for example as a test, it is not recorded yet: reload the page."
 _COMPARE: Final = Parameter("compare", "Another attempt of the notification, to compare its answer.", {"type": "integer"})
 
 
@@ -96,7 +97,13 @@ class _Handlers:
         self._renderer = renderer
 
     async def show(self, request: web.Request) -> web.Response:
-        attempt = await attempt_in_full(self._renderer.api, request)
+        identifier = path_id(request)
+        try:
+            attempt = await attempt_in_full(self._renderer.api, request)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            raise ApiError(404, _NOT_RECORDED.format(identifier)) from None
         wanted = request.query.get("find", "").strip()[:_MAX_FIND]
         registry = self._renderer.api.registry
         endpoint = registry.receiver(attempt.endpoint_id)

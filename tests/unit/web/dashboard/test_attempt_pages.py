@@ -344,7 +344,8 @@ async def test_an_attempt_in_full(service: Service, admin: Visitor) -> None:
     assert f'href="{SEARCH}?q%5Bsku_eq%5D=SKU-1"' in seen.html
     assert seen.html.index("Will retry</strong>") < seen.html.index(">Answer</h2>") < seen.html.index(">Request</h2>")
     assert [entry.action for entry in service.kafka.audits] == [AuditAction.VIEW_BODY]
-    assert (await admin.go(f"{SEARCH}/99")).status == 404
+    seen = await admin.go(f"{SEARCH}/99")
+    assert (seen.status, "it is not recorded yet: reload the page" in seen.text) == (404, True)
 
 
 async def test_an_attempt_knows_what_became_of_the_notification(service: Service, admin: Visitor) -> None:
