@@ -28,10 +28,12 @@ from consumers.cli.embedded import EmbeddedServices, KafkaKind, embedded_service
 from consumers.cli.runtime_files import leave_note, note_of
 from consumers.cli.traffic import simulate
 from consumers.run import ALL_ROLES, running
+from pipeline.devtools.local_process import BrokerStartError
 from pipeline.devtools.receiver import Behaviour, Received, Receiver
 from pipeline.devtools.simulator import SimulatedEvent
 from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
+from pipeline.ops.settings_sources import place_of
 from schemas.event import EventType
 from schemas.topics import parse_delay
 
@@ -141,6 +143,7 @@ def run_demo(out: Console, *, kafka: KafkaKind | None, seconds: float | None, ra
         allowed_networks=networks,
         drain_seconds=_DRAIN_SECONDS,
     )
+    _refuse_configured_kafka(base)
     base = base.model_copy(update={"http_port": _free(base.http_port)})
     out.print("Starting the broker ...")
     with embedded_services(base, kafka) as here:
@@ -152,6 +155,20 @@ def run_demo(out: Console, *, kafka: KafkaKind | None, seconds: float | None, ra
             return uvloop.run(_demo(out, EmbeddedServices(settings, here.broker), seconds, rate))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None  # Ctrl-C during the start, or pressed twice
+
+
+def _refuse_configured_kafka(settings: Settings) -> None:
+    """Invented orders must not reach real endpoints, and the demo's roles must not join the groups of real ones.
+
+    Raises:
+        BrokerStartError: the settings name a Kafka.
+    """
+    if settings.kafka_bootstrap_servers:
+        raise BrokerStartError(
+            f"The demo starts its own broker, but {place_of('kafka_bootstrap_servers')} names the Kafka at "
+            f"{settings.kafka_bootstrap_servers}. Invented orders would be delivered to the endpoints there. Remove that setting for the "
+            "demo. To publish invented orders there anyway: oms-webhooks simulate"
+        )
 
 
 def _fresh_names() -> dict[str, object]:

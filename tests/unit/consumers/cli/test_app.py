@@ -99,13 +99,31 @@ def test_all_roles_in_one_process_warn_of_names_too(monkeypatch: pytest.MonkeyPa
     assert error == "Error: There is no broker to start"
 
 
-@pytest.mark.parametrize("command", ["all --kafka apache", "demo --kafka embedded"])
 def test_a_broker_that_would_not_be_started_is_no_reason_to_use_another_kafka(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "kafka.example.com:9092")
-    assert run_main(monkeypatch, *command.split()) == 1
+    assert run_main(monkeypatch, "all", "--kafka", "apache") == 1
     assert "No broker is started, because the Kafka at kafka.example.com:9092 is configured." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["demo", "demo --kafka embedded"])
+@pytest.mark.parametrize("place", ["OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS in .env"])
+def test_the_demo_publishes_to_no_kafka_that_is_configured(
+    command: str, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would publish invented orders in production, in a shell that is set up for production."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("it was started")
+
+    monkeypatch.setattr("consumers.cli.demo.embedded_services", refuse)
+    if place.endswith(".env"):
+        Path(".env").write_text("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS=kafka.example.com:9092\n", encoding="utf-8")
+    else:
+        monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "kafka.example.com:9092")
+    assert run_main(monkeypatch, *command.split()) == 1
+    assert f"The demo starts its own broker, but {place} names the Kafka at kafka.example.com:9092." in capsys.readouterr().err
 
 
 def test_what_a_command_logs_is_no_part_of_what_it_prints(
