@@ -24,6 +24,7 @@ from rich.text import Text
 
 from consumers.cli import tables
 from consumers.cli.api_client import ApiCallError, ApiClient
+from consumers.cli.console import visible
 from consumers.cli.embedded import EmbeddedServices, KafkaKind, embedded_services
 from consumers.cli.runtime_files import leave_note, note_of
 from consumers.cli.traffic import simulate
@@ -58,6 +59,7 @@ _NEXT = """What to try next:
   oms-webhooks all       your own endpoints: see "Five minutes" in README.md
   oms-webhooks --help    all commands"""
 _SHIPMENT_EVENTS = (EventType.SHIPMENT_SHIPPED, EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED)
+_STOCK_EVENTS: Final = (EventType.STOCK_ITEM_BACK_IN_STOCK, EventType.STOCK_ITEM_OUT_OF_STOCK)
 _EVERYTHING: Final = "erp"
 """The endpoint that gets every event."""
 _SUBSCRIPTIONS: Final[dict[str, tuple[EventType, ...]]] = {_EVERYTHING: tuple(EventType), "mailer": _SHIPMENT_EVENTS}
@@ -349,13 +351,21 @@ def _search(client: ApiClient, path: str, query: list[tuple[str, str]]) -> dict[
 
 
 def _tell(out: Console, name: str, got: Received) -> None:
-    event = json.loads(got.body)
-    data = event["data"]
-    about = data.get("number") or f"stock item {data['id']}"
+    event_name, about = _named(got.body)
     style = "green" if got.outcome == "acknowledged" else "red"
     retry = f" (try {got.attempt})" if got.attempt > 1 else ""
-    line = f"{datetime.now(UTC).astimezone():%H:%M:%S}  {event['event_name']:32} {about:15} -> {name:6} "
+    line = visible(f"{datetime.now(UTC).astimezone():%H:%M:%S}  {event_name:32} {about:15} -> {name:6} ")
     out.print(Text.assemble(line, (f"{got.status or 'no answer'}{retry}", style)), soft_wrap=True)
+
+
+def _named(body: bytes) -> tuple[str, str]:
+    """The name of an event, and what it is about. The body may be anything: people verify endpoints, and subscribe to other events."""
+    try:
+        event = json.loads(body)
+        name, data = str(event["event_name"]), event["data"]
+        return name, str(data.get("number") or (f"stock item {data['id']}" if name in _STOCK_EVENTS else ""))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "(not an event)", ""
 
 
 def _conclude(out: Console, summary: DemoSummary) -> int:

@@ -30,6 +30,26 @@ def test_an_attempt_is_one_line_of_a_terminal(event: EventType, name: str) -> No
     assert line.endswith(f"CHORD-000111222 -> {name:6} 500 (try 6)")
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        # What "endpoints verify" sends: its answer was 500, because this line could not be written.
+        (b'{"event_name":"webhook.verify","data":{"endpoint_id":1,"target_url":"http://127.0.0.1/"}}', "webhook.verify"),
+        (b'{"event_name":"endpoint.failing","data":{"id":7}}', "endpoint.failing"),
+        (b'{"event_name":"refund_issued","data":{"number":5}}', "refund_issued                    5"),
+        (b'{"event_name":"refund_issued","data":[]}', "(not an event)"),
+        (b"hello", "(not an event)"),
+        (b"\xff", "(not an event)"),
+        (b"", "(not an event)"),
+    ],
+)
+def test_whatever_a_receiver_gets_is_one_line(body: bytes, told: str) -> None:
+    written = io.StringIO()
+    _tell(Console(file=written, width=200), "erp", Received("/", "", 1, "acknowledged", 204, "", 0.0, {}, body))
+    [line] = written.getvalue().splitlines()
+    assert line[10:].split("->")[0].rstrip() == told
+
+
 SETTLED = DemoSummary(
     events=10,
     wanted=14,
