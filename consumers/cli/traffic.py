@@ -67,14 +67,22 @@ async def simulate(
     count: int | None = None,
     on_event: Callable[[SimulatedEvent], None] | None = None,
 ) -> int:
-    """Publish the events of a simulated OMS, ``rate`` per second. Returns how many Kafka acknowledged."""
+    """Publish the events of a simulated OMS, ``rate`` per second. Returns how many Kafka acknowledged.
+
+    Raises:
+        PublishError: Kafka refused one. No more are published.
+    """
     producer = Producer(open_broker(settings), settings.topics.sources)
     await producer.start()
     shop, started, published = Shop(seed), time.monotonic(), 0
     added, chance = list(settings.event_types.configured.values()), random.Random(seed)  # noqa: S311 - repeatable
-    pending: set[asyncio.Future[Position]] = set()
+    unsettled = _Unsettled()
     try:
-        while (seconds is None or time.monotonic() - started < seconds) and (count is None or published < count):
+        while (
+            (seconds is None or time.monotonic() - started < seconds)
+            and (count is None or published < count)
+            and unsettled.refusal is None
+        ):
             event = shop.next_event(datetime.now(UTC))
             topic = getattr(settings.topics, event.topic_kind)
             records = [(topic, event.key, event.value)]
@@ -88,18 +96,38 @@ async def simulate(
                 more = sample_record(kind, f"evt_{chance.getrandbits(128):032x}", event.key, event.occurred_at)
                 records.append((settings.topics.prefix + kind.topic, more.key, more.value))
             for target, key, value in records:
-                sent = producer.send(target, key=key.encode(), value=value)
-                pending.add(sent)
-                sent.add_done_callback(pending.discard)
+                unsettled.add(producer.send(target, key=key.encode(), value=value))
             published += len(records)
             if on_event is not None:
                 on_event(event)
-            if len(pending) >= _MAX_UNACKNOWLEDGED:
-                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            await unsettled.until_below(_MAX_UNACKNOWLEDGED)
             # Behind schedule: continue immediately, but let other tasks run.
             await asyncio.sleep(max(0.0, started + published / rate - time.monotonic()))
     finally:
-        if pending:
-            await asyncio.gather(*pending)
+        await unsettled.until_below(1)
         await producer.close()
+    if unsettled.refusal is not None:
+        raise unsettled.refusal
     return published
+
+
+class _Unsettled:
+    """Records that Kafka has neither acknowledged nor refused yet."""
+
+    def __init__(self) -> None:
+        self.refusal: BaseException | None = None
+        """Why Kafka refused the first one that it refused."""
+        self._sent: set[asyncio.Future[Position]] = set()
+
+    def add(self, sent: asyncio.Future[Position]) -> None:
+        self._sent.add(sent)
+        sent.add_done_callback(self._settle)
+
+    async def until_below(self, limit: int) -> None:
+        while len(self._sent) >= limit:
+            await asyncio.wait(self._sent, return_when=asyncio.FIRST_COMPLETED)
+
+    def _settle(self, sent: asyncio.Future[Position]) -> None:
+        self._sent.discard(sent)
+        if not sent.cancelled() and self.refusal is None:
+            self.refusal = sent.exception()

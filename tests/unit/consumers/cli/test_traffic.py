@@ -1,0 +1,58 @@
+"""``oms-webhooks simulate`` counts only what Kafka has."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from consumers.cli import traffic
+from pipeline.broker.errors import PublishError
+from pipeline.ops.settings import Settings
+from tests.unit.fake_kafka import FakeProducer
+
+SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg,unused-ignore]
+
+
+class Kafka(FakeProducer):
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
+    kafka = Kafka()
+    monkeypatch.setattr(traffic, "open_broker", lambda _: None)
+    monkeypatch.setattr(traffic, "Producer", lambda *_: kafka)
+    return kafka
+
+
+async def test_what_kafka_acknowledges_is_counted(kafka: Kafka) -> None:
+    assert await traffic.simulate(SETTINGS, rate=10_000, seed=1, count=20) == len(kafka.sent) == 20
+
+
+async def test_a_record_that_kafka_refuses_is_not_counted_as_published(kafka: Kafka) -> None:
+    """Without the right to write, it used to say "Published 20 events." and to exit with 0."""
+    kafka.errors[SETTINGS.topics.orders] = PublishError("Kafka refuses it: no permission.")
+    with pytest.raises(PublishError, match="no permission"):
+        await traffic.simulate(SETTINGS, rate=10_000, seed=1, count=20)
+
+
+async def test_a_refusal_that_comes_last_counts_too(kafka: Kafka) -> None:
+    kafka.hold = True
+    all_sent = asyncio.Event()
+
+    def note(_: object) -> None:
+        if len(kafka.sent) == 3:
+            all_sent.set()
+
+    publishing = asyncio.create_task(traffic.simulate(SETTINGS, rate=10_000, seed=1, count=3, on_event=note))
+    await all_sent.wait()
+    for sent in kafka.sent[:2]:
+        sent.acknowledge()
+    kafka.sent[2].acknowledged.set_exception(PublishError("Kafka refuses it."))
+    with pytest.raises(PublishError):
+        await publishing
