@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from pipeline.broker.api import Position
+from pipeline.broker.errors import PublishError
 from pipeline.broker.factory import open_broker
 from pipeline.broker.producer import Producer
 from pipeline.devtools.sample_records import sample_record
@@ -42,6 +43,7 @@ async def publish(settings: Settings, values: Sequence[bytes]) -> list[Position]
 
     Raises:
         InvalidRecordError: an event would become a dead letter. Nothing was written.
+        PublishError: Kafka refused an event. It says how many others were written.
     """
     events = settings.event_reader
     metas = [decode_event(value, max_bytes=settings.max_event_bytes, configured=events.types.configured).meta for value in values]
@@ -53,9 +55,14 @@ async def publish(settings: Settings, values: Sequence[bytes]) -> list[Position]
             producer.send(topic, key=record_key(meta), value=value)
             for topic, meta, value in zip(targets, metas, values, strict=True)
         ]
-        return await asyncio.gather(*sent)
+        results = await asyncio.gather(*sent, return_exceptions=True)
     finally:
         await producer.close()
+    refused = [result for result in results if isinstance(result, BaseException)]
+    if refused:
+        told = f"{refused[0]}. {len(results) - len(refused):,} of {len(results):,} events were published."
+        raise PublishError(told) from refused[0]
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 async def simulate(

@@ -1,4 +1,4 @@
-"""``oms-webhooks simulate`` counts only what Kafka has."""
+"""``oms-webhooks simulate`` and ``publish`` count only what Kafka has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 from consumers.cli import traffic
 from pipeline.broker.errors import PublishError
 from pipeline.ops.settings import Settings
+from schemas.event import EventType
 from tests.unit.fake_kafka import FakeProducer
+from tests.unit.sample_events import event_of
 
 SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg,unused-ignore]
 
@@ -56,3 +58,11 @@ async def test_a_refusal_that_comes_last_counts_too(kafka: Kafka) -> None:
     kafka.sent[2].acknowledged.set_exception(PublishError("Kafka refuses it."))
     with pytest.raises(PublishError):
         await publishing
+
+
+async def test_what_is_published_beside_a_refused_event_is_told(kafka: Kafka) -> None:
+    events = [event_of(EventType.ORDER_COMPLETED), event_of(EventType.SHIPMENT_SHIPPED), event_of(EventType.ORDER_CANCELLED)]
+    assert len(await traffic.publish(SETTINGS, events)) == 3
+    kafka.errors[SETTINGS.topics.shipments] = PublishError("Kafka does not accept a record for oms.shipments: no permission")
+    with pytest.raises(PublishError, match=r"^Kafka does not accept .*: no permission\. 2 of 3 events were published\.$"):
+        await traffic.publish(SETTINGS, events)
