@@ -29,6 +29,8 @@ out = Console()
 err = Console(stderr=True)
 
 _STEP_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 0.2
+"""How soon a pause notices Ctrl-C."""
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "run": (str,),
     "replay": (dict,),
@@ -253,7 +255,13 @@ def _carry_out(client: ApiClient, progressed: Progressed, rate: float) -> None:
             _advance(progressed, step)
             progressed.save()
             progress.update(task, completed=progressed.sent)
-            time.sleep(max(0.0, begun + (progressed.sent - before) / rate - time.monotonic()))
+            _pause(begun + (progressed.sent - before) / rate, is_interrupted)
+
+
+def _pause(until: float, is_interrupted: Callable[[], bool]) -> None:
+    """Sleep, but not after Ctrl-C: its handler does not shorten a sleep."""
+    while not is_interrupted() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_SECONDS))
 
 
 def _step(client: ApiClient, progressed: Progressed, *, skip: bool = False) -> dict[str, Any]:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from consumers.cli import replay as module
+from consumers.cli.api_client import ApiClient
+from consumers.cli.replay import Progressed, _carry_out
 from pipeline.store.errors import StoreUnavailableError
 from tests.unit.consumers.commands import Command
 from tests.unit.web.api.test_replays import deliveries, past, place
@@ -159,3 +167,20 @@ async def test_how_far_it_has_come_must_be_kept(filled: Service, run: Command, t
     broken = await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
     assert "nothing more is sent" in str(broken.exception)
     assert (sent(filled), json.loads(state.read_text())["in_flight"]) == (ALL[:20], True), "the step that was sent is in doubt"
+
+
+def test_ctrl_c_ends_the_pause_after_a_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """At 0.1 a second, the pause after a step of 20 is 200 s."""
+    interrupt = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+
+    def step(*_: object) -> dict[str, Any]:
+        interrupt.start()
+        return {"events": 20, "sent": 20, "skipped": 0, "next": "1.evt"}
+
+    monkeypatch.setattr(module, "_step", step)
+    progressed = Progressed("0123abcd", {}, 45, path=tmp_path / "state.json")
+    begun = time.monotonic()
+    _carry_out(cast("ApiClient", None), progressed, 0.1)
+    interrupt.join()
+    assert time.monotonic() - begun < 5
+    assert (progressed.sent, progressed.is_done) == (20, False)
