@@ -95,15 +95,16 @@ class ApiClient:
                 "an example. Copy the key again (--api-key or OMS_WEBHOOKS_API_KEY)."
             )
             raise ApiCallError(message)
-        root = root_of(checked_url(url))
+        self.root: Final = root_of(checked_url(url))
+        """The URL of the pipeline."""
         try:
             self._client = httpx.Client(
-                base_url=f"{root}{API_PATH}/",
+                base_url=f"{self.root}{API_PATH}/",
                 headers={"Authorization": f"Bearer {api_key}"},
                 trust_env=False,
             )
         except httpx.InvalidURL:
-            raise ApiCallError(f"{root!r} is not a URL of the API. Use one such as http://127.0.0.1:8080.") from None
+            raise ApiCallError(f"{self.root!r} is not a URL of the API. Use one such as http://127.0.0.1:8080.") from None
 
     def __enter__(self) -> ApiClient:
         return self

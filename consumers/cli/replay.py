@@ -32,7 +32,7 @@ _STEP_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.2
 """How soon a pause notices Ctrl-C."""
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
-    "run": (str,),
+    **dict.fromkeys(("run", "api"), (str,)),
     "replay": (dict,),
     **dict.fromkeys(("total", "events", "sent", "skipped"), (int,)),
     **dict.fromkeys(("in_flight", "is_done"), (bool,)),
@@ -58,6 +58,8 @@ class Progressed:
     run: str
     replay: dict[str, Any]
     total: int
+    api: str = ""
+    """The URL of the pipeline that it was started with; empty in files of earlier releases."""
     after: str | None = None
     events: int = 0
     sent: int = 0
@@ -179,6 +181,8 @@ def replay(events: ReplayedEvents, how: ReplayOptions, api: ApiAddress) -> None:
     with client_for(api.url, api.api_key) as client:
         if how.resume is not None:
             progressed = _read(how.resume)
+            if api.url is None:
+                _refuse_another_pipeline(client, progressed)
             _settle_doubt(client, progressed, how.in_doubt)
         else:
             wanted = events.wanted()
@@ -188,7 +192,8 @@ def replay(events: ReplayedEvents, how: ReplayOptions, api: ApiAddress) -> None:
                 out.print("Nothing was sent. To send them, add --yes.")
                 return
             run = secrets.token_hex(4)
-            progressed = Progressed(run, wanted, found["notifications"], path=how.state or Path(f"replay-{run}.json"))
+            path = how.state or Path(f"replay-{run}.json")
+            progressed = Progressed(run, wanted, found["notifications"], client.root, path=path)
             if progressed.path.exists():
                 raise ApiCallError(f"{progressed.path} already exists. Resume it (--resume), or name another file (--state).")
             progressed.save()
@@ -219,6 +224,19 @@ def _read(path: Path) -> Progressed:
     if progressed.is_done:
         raise ApiCallError(f"The replay of {path} is done: {progressed.sent:,} notifications were sent.")
     return progressed
+
+
+def _refuse_another_pipeline(client: ApiClient, progressed: Progressed) -> None:
+    """A pipeline that just runs on this machine would send its own events to its own endpoints, and the replay would count as done.
+
+    Raises:
+        ApiCallError: the replay was started with another pipeline.
+    """
+    if progressed.api and progressed.api != client.root:
+        raise ApiCallError(
+            f"This replay was started with the API at {progressed.api}, not with the one at {client.root}. Nothing was sent. Give --url "
+            "(OMS_WEBHOOKS_API_URL) and --api-key (OMS_WEBHOOKS_API_KEY) of the API to continue with."
+        )
 
 
 def _settle_doubt(client: ApiClient, progressed: Progressed, in_doubt: ReplayDoubt | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,15 +12,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from typer.testing import CliRunner
 
 from consumers.cli import replay as module
 from consumers.cli.api_client import ApiClient
+from consumers.cli.app import app
 from consumers.cli.replay import Progressed, _carry_out
+from consumers.cli.runtime_files import RunNote, leave_note
 from pipeline.store.errors import StoreUnavailableError
 from tests.unit.consumers.commands import Command
 from tests.unit.web.api.test_replays import deliveries, past, place
 from tests.unit.web.endpoint_requests import PATH, request, wrapped
-from tests.unit.web.service import Service
+from tests.unit.web.service import API_KEY, Service
 
 FROM = ("--endpoint", "1", "--since", "2026-03-01")
 
@@ -167,6 +171,30 @@ async def test_how_far_it_has_come_must_be_kept(filled: Service, run: Command, t
     broken = await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
     assert "nothing more is sent" in str(broken.exception)
     assert (sent(filled), json.loads(state.read_text())["in_flight"]) == (ALL[:20], True), "the step that was sent is in doubt"
+
+
+async def test_it_goes_on_with_the_pipeline_that_it_was_started_with(
+    filled: Service, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the one that happens to run on this machine, which has other events and other endpoints."""
+    state = tmp_path / "state.json"
+    await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
+    kept = json.loads(state.read_text())
+    assert kept["api"] == filled.url
+    kept |= {"api": "https://webhooks.example.com", "after": place(19), "sent": 20, "events": 20, "is_done": False}
+    state.write_text(json.dumps(kept))
+    filled.kafka.records.clear()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    here = {"OMS_WEBHOOKS_API_URL": None, "OMS_WEBHOOKS_API_KEY": None}
+    with leave_note(RunNote(filled.url, API_KEY, "127.0.0.1:1", 3)):
+        arguments = ["replay", "--resume", str(state)]
+        refused = await asyncio.to_thread(lambda: CliRunner().invoke(app, arguments, env=here))
+    assert f"was started with the API at https://webhooks.example.com, not with the one at {filled.url}" in str(refused.exception)
+    assert (sent(filled), json.loads(state.read_text())) == ([], kept)
+    assert (await run("replay", "--resume", str(state), "--rate", "1000")).exit_code == 0, (
+        "the URL was named: it may be a new one"
+    )
+    assert sent(filled) == ALL[20:]
 
 
 def test_ctrl_c_ends_the_pause_after_a_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
