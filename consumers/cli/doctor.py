@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ import httpx
 from rich.text import Text
 
 from consumers.cli.console import Output
-from consumers.cli.discovery import NoPipelineError, local_pipeline
+from consumers.cli.discovery import API_URL, NoPipelineError, local_pipeline
 from consumers.cli.operate import all_findings
 from pipeline.ops.reachability import CheckResult
 
@@ -34,9 +35,9 @@ def doctor() -> None:
 
 
 def _pipeline() -> Iterator[CheckResult]:
-    """The health of the pipeline on this machine. Empty if none runs."""
+    """The health of the pipeline on this machine: of the one in OMS_WEBHOOKS_API_URL, if that is set. Empty if it does not run."""
     try:
-        note = local_pipeline()
+        note = local_pipeline(os.environ.get(API_URL))
     except NoPipelineError as error:
         yield CheckResult("Pipelines on this machine", str(error))
         return

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from consumers.cli import discovery
 from consumers.cli import doctor as module
 from consumers.cli.app import app
 from consumers.cli.runtime_files import RunNote
 from pipeline.ops.reachability import CheckResult
+
+ABSENT = RunNote("http://127.0.0.1:9", "key", "127.0.0.1:1", 3)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         note = RunNote(f"http://127.0.0.1:{server.server_port}", "key", "127.0.0.1:1", 3)
-        monkeypatch.setattr(module, "local_pipeline", lambda: note)
+        monkeypatch.setattr("consumers.cli.discovery.find_notes", lambda: [note])
         yield answer
         server.shutdown()
         thread.join()
@@ -64,8 +67,21 @@ def test_when_all_is_well_it_says_what_it_looked_at(pipeline: dict[str, Any], mo
 
 def test_a_pipeline_that_does_not_answer_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "all_findings", list)
-    monkeypatch.setattr(module, "local_pipeline", lambda: RunNote("http://127.0.0.1:9", "key", "127.0.0.1:1", 3))
+    monkeypatch.setattr("consumers.cli.discovery.find_notes", lambda: [ABSENT])
     said = CliRunner().invoke(app, ["doctor"])
     assert said.exit_code == 1
     assert "it does not answer" in said.output
     assert "oms-webhooks all" in said.output
+
+
+def test_of_several_pipelines_the_one_in_the_variable_is_checked(
+    pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is what the message about several pipelines says to do."""
+    monkeypatch.setattr(module, "all_findings", list)
+    ready = discovery.local_pipeline()
+    assert ready is not None
+    monkeypatch.setattr(discovery, "find_notes", lambda: [ABSENT, ready])
+    assert "Choose one, for example with OMS_WEBHOOKS_API_URL=" in CliRunner().invoke(app, ["doctor"]).output
+    said = CliRunner().invoke(app, ["doctor"], env={"OMS_WEBHOOKS_API_URL": ready.url})
+    assert (said.exit_code, said.output.splitlines()[1:]) == (0, [f"  The pipeline at {ready.url}"])
