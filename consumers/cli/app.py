@@ -12,10 +12,12 @@ from typing import Annotated, Any, Final, Literal
 import typer
 import uvloop
 from rich.console import Console
+from rich.text import Text
 
 from consumers.cli import live, operate, publish, search, tables
 from consumers.cli.api_client import ApiCallError, Key, Url
 from consumers.cli.backup import export_endpoints, import_endpoints
+from consumers.cli.console import visible
 from consumers.cli.dead_letters import dead_letters_app
 from consumers.cli.demo import run_demo
 from consumers.cli.discovery import NoPipelineError, reachable, say
@@ -212,6 +214,11 @@ class BehaviourOptions:
         return Behaviour(self.fail_rate, self.status or 500, self.delay, self.fail_first, self.failure or "status")
 
 
+def received_line(received: Received) -> Text:
+    """A request to the receiver, as a line. The sender chose the id, which may look like markup."""
+    return visible(f"{received.webhook_id}  attempt {received.attempt}  {received.outcome}  {received.reason}")
+
+
 _USUAL_ANSWERS: Final = BehaviourOptions()
 
 
@@ -259,7 +266,7 @@ def receiver(
     behaviour, asked = answers.behaviour(), checks.checks()
 
     def tell(received: Received) -> None:
-        out.print(f"{received.webhook_id}  attempt {received.attempt}  {received.outcome}  {received.reason}", highlight=False)
+        out.print(received_line(received), soft_wrap=True)
 
     async def serve() -> None:
         endpoint = Receiver("receiver", secret, behaviour, on_delivery=tell)

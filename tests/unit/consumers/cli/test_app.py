@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -15,14 +16,16 @@ import click
 import pytest
 import structlog
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from consumers.cli import entry, role_process
-from consumers.cli.app import app
+from consumers.cli.app import app, received_line
 from consumers.cli.authentication_options import SECRET_VARIABLE
 from consumers.cli.command_variables import NON_SETTING_VARIABLES
 from consumers.cli.runtime_files import RunNote, leave_note
 from pipeline.broker.errors import NoSessionError
+from pipeline.devtools.receiver import Received
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.logs import logger
 
@@ -259,3 +262,12 @@ def test_what_a_receiver_cannot_be(option: str, value: str, said: str) -> None:
     refused = CliRunner().invoke(app, ["receiver", option, value])
     assert refused.exit_code == 2
     assert said in " ".join(click.unstyle(refused.output).replace("│", "").split())
+
+
+@pytest.mark.parametrize("name", ["[bold]7", "[/order]", "e" * 128])
+def test_a_request_to_the_receiver_is_one_line_as_it_is(name: str) -> None:
+    """An id in brackets was read as markup: it was not printed, or the receiver answered 500. Long lines were broken, also in a pipe."""
+    written = io.StringIO()
+    received = Received("/", name, 1, "refused", 500, "fails as asked: 500", 0.0, {}, b"{}")
+    Console(file=written, width=80).print(received_line(received), soft_wrap=True)
+    assert written.getvalue() == f"{name}  attempt 1  refused  fails as asked: 500\n"
