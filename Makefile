@@ -33,9 +33,11 @@ comma := ,
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# uv installs five times faster than pip. Where it cannot be had, or does not reach the registry, pip does the same.
+# uv installs five times faster than pip. Where it cannot be had, or does not reach the registry, pip does the same. Ctrl-C ends it all:
+# without the trap, bash would go on with the next command, because pip exits with an ordinary code.
 define pip
-@uv=$$(command -v uv) || { uv=$(CURDIR)/$(BIN)/uv; [ -x "$$uv" ] || $(BIN)/python -m pip install --disable-pip-version-check --quiet uv || true; }; \
+@trap 'exit 130' INT; \
+  uv=$$(command -v uv) || { uv=$(BIN)/uv; [ -x "$$uv" ] || $(BIN)/python -m pip install --disable-pip-version-check --quiet uv || true; }; \
   UV_HTTP_TIMEOUT=$${UV_HTTP_TIMEOUT:-15} "$$uv" pip install --python $(BIN)/python $(2) $(1) || \
   { echo "uv could not install it; now with pip ..."; $(BIN)/python -m pip install --disable-pip-version-check $(2) $(1); }
 endef
@@ -43,7 +45,7 @@ endef
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "OMS webhooks needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }  # Debian without python3-venv leaves half of one behind
 
 # What the demo needs, without test tools, in the versions of the lock file.
 $(VENV)/.installed-demo: pyproject.toml requirements.lock | $(VENV)/bin/python
