@@ -39,6 +39,9 @@ def main() -> None:
         # Interrupting an import can end in another error, with a traceback: until a command runs, there is nothing to clean up.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell ignores it, as for background jobs
             signal.signal(signal.SIGINT, _leave)
+        # As process 1 of a container, a role that is still loading would otherwise never get the signal.
+        if sys.argv[1:2] and sys.argv[1] in _ROLES and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _stop)
         _main()
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
@@ -46,6 +49,11 @@ def main() -> None:
 
 def _leave(_: int, __: object) -> None:
     os._exit(_INTERRUPTED)
+
+
+def _stop(_: int, __: object) -> None:
+    """A role that has not started yet has nothing to drain."""
+    os._exit(0)
 
 
 def _main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -104,3 +105,14 @@ def test_ctrl_c_while_code_is_loaded_ends_without_a_traceback() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (told.returncode, told.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(("command", "code"), [("fanout", 0), ("publish", -signal.SIGTERM)])
+def test_sigterm_while_a_role_is_loaded_ends_it_with_0(command: str, code: int) -> None:
+    """Without a handler, process 1 of a container does not get it at all. Another command has not done what it should."""
+    script = (
+        f"import os, signal, sys, consumers.cli.entry as entry; sys.argv = ['oms-webhooks', {command!r}];\n"
+        "entry._main = lambda: os.kill(os.getpid(), signal.SIGTERM); entry.main()"
+    )
+    told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stderr) == (code, "")
