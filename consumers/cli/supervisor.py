@@ -7,6 +7,7 @@ them: systemd or Kubernetes does that better, and makes restarts visible.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -88,9 +89,11 @@ class Supervisor:
         """Ask all workers to drain, wait, and kill those that do not exit in time. Returns their exit codes."""
         for task, process in self._running.items():
             if not task.done():
-                process.terminate()
+                with contextlib.suppress(ProcessLookupError):  # it has just exited by itself, for example after Ctrl-C
+                    process.terminate()
         _, left = await asyncio.wait(self._running, timeout=self._patience)
         for task in left:
             log.error("a worker did not exit in time and is killed", worker=self._names[task], seconds=self._patience)
-            self._running[task].kill()
+            with contextlib.suppress(ProcessLookupError):
+                self._running[task].kill()
         return [exit_code(code) for code in await asyncio.gather(*self._running)]
