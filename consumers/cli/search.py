@@ -12,10 +12,13 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from consumers.cli import tables
 from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, Key, Url, client_for
 from consumers.cli.console import Output
+from consumers.cli.discovery import say
 from consumers.cli.known_event_types import require_event_type
 from consumers.cli.option_groups import grouped
 from consumers.cli.option_values import (
@@ -250,14 +253,19 @@ def resend_failed(
             out.print("Nothing was sent.")
             return
         run = client.call("POST", "resends", params=params)
+        say(f"Run {run['id']} has started. It continues in the API, also if this command ends.")
+        columns = (TextColumn("resending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         started = time.monotonic()
-        while run["state"] in ("running", "cancelling"):
-            time.sleep(_LOOK_SECONDS)
-            try:
-                run = client.call("GET", f"resends/{run['id']}")
-            except ApiCallError as error:
-                if error.status != 404 or time.monotonic() - started > _UNKNOWN_SECONDS:
-                    raise
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("notifications", total=run["total"])
+            while run["state"] in ("running", "cancelling"):
+                time.sleep(_LOOK_SECONDS)
+                try:
+                    run = client.call("GET", f"resends/{run['id']}")
+                except ApiCallError as error:
+                    if error.status != 404 or time.monotonic() - started > _UNKNOWN_SECONDS:
+                        raise
+                progress.update(task, completed=run["resent"] + run["delivered"] + run["skipped"])
     told = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {run['delivered']:,} were delivered already, "
     out.print(
         f"{told}{run['skipped']:,} could not be resent. {run['problem']}".rstrip(), markup=False, highlight=False, soft_wrap=True

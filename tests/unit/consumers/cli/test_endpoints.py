@@ -124,6 +124,10 @@ async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monke
 
     done = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
     assert (done.exit_code, "done. 1 of 2 resent, 0 were delivered already, 1 could not be resent." in done.stdout) == (0, True)
+    [started] = [line for line in done.stderr.splitlines() if "has started" in line]
+    assert done.stdout.startswith(started.removesuffix(" has started. It continues in the API, also if this command ends.")), (
+        "its id"
+    )
     wrong = await run("attempts", "resend-failed", "--q", "colour_eq=red", "--yes")
     assert isinstance(wrong.exception, ApiCallError)
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
