@@ -74,19 +74,27 @@ def import_endpoints(
     """
     _, lines = read_backup(_read(file))
     done: list[Mapping[str, Any]] = []
-    with client_for(url, api_key) as client:
-        for batch in track(list(_batches(lines)), "endpoints", console=err, transient=True):
-            wanted = {"restore": {"endpoints": batch, "overwrite": overwrite, "dry_run": dry_run}}
-            done += client.call("POST", "backups/endpoints", json=wanted, seconds=_SECONDS)["restored"]
+    try:
+        with client_for(url, api_key) as client:
+            for batch in track(list(_batches(lines)), "endpoints", console=err, transient=True):
+                wanted = {"restore": {"endpoints": batch, "overwrite": overwrite, "dry_run": dry_run}}
+                done += client.call("POST", "backups/endpoints", json=wanted, seconds=_SECONDS)["restored"]
+    finally:  # if the API ends halfway, too: no later import says again which ids are new
+        steps = _tell(done)
+        if dry_run:
+            out.print("This was a dry run. Nothing was changed.")
+    raise typer.Exit(1 if steps["refuse"] else 0)
+
+
+def _tell(done: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """Print what was done, and return how often each step was taken."""
     steps = Counter(one["step"] for one in done)
     if steps.keys() - {"none"}:
         out.print(_table(done))
     for step, words in _WORDS.items():
         if steps[step]:
             out.print(f"{steps[step]} {words}", highlight=False)
-    if dry_run:
-        out.print("This was a dry run. Nothing was changed.")
-    raise typer.Exit(1 if steps["refuse"] else 0)
+    return steps
 
 
 def read_backup(text: str) -> tuple[BackupHeader, list[Any]]:

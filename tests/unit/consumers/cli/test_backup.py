@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from consumers.cli.api_client import ApiCallError, ApiClient
 from consumers.cli.backup import BackupError, read_backup
 from tests.unit.consumers.commands import Command
 from tests.unit.web.endpoint_requests import PATH, request
@@ -34,6 +36,29 @@ async def test_out_and_in_again(service: Service, run: Command, tmp_path: Path) 
     assert "1 created\n24 already identical\n" in restored.stdout
     again = await run("endpoints", "import", "-", stdin=file.read_text())
     assert again.stdout.endswith("25 already identical\n")
+
+
+async def test_what_was_restored_before_an_error_is_told(
+    service: Service, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second import does not say again which endpoints got new ids."""
+    for number in range(25):
+        await service.create(f"http://127.0.0.1/{number}")
+    file = tmp_path / "endpoints.jsonl"
+    await run("endpoints", "export", str(file))
+    await request(service, "DELETE", f"{PATH}/1")
+    asked = iter([True])
+    call = ApiClient.call
+
+    def fail_later(self: ApiClient, *arguments: Any, **more: Any) -> Any:
+        if not next(asked, False):
+            raise ApiCallError("The API does not answer.")
+        return call(self, *arguments, **more)
+
+    monkeypatch.setattr(ApiClient, "call", fail_later)
+    broken = await run("endpoints", "import", str(file))
+    assert str(broken.exception) == "The API does not answer."
+    assert broken.stdout.endswith("1 created\n19 already identical\n")
 
 
 async def test_a_description_with_line_separators_comes_back(service: Service, run: Command, tmp_path: Path) -> None:
