@@ -21,8 +21,10 @@ _EMPTY: Final = "it has no value (is a shell variable empty?). Give it one, or l
 _ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,99}", re.ASCII)
 _KEY_ID: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)
-TIMES: Final = "2026-03-02T15:04:00Z, 2026-03-02, yesterday, last monday, -2h, 90m, 3d"
-"""Examples of times, for the help."""
+TIMES: Final = (
+    "2026-03-02T15:04:00Z, 2026-03-02, yesterday, last monday, -2h, 90m, 3d. Days, and times without an offset, are in UTC"
+)
+"""Examples of times, for the help. (Tables on a terminal have local times.)"""
 
 
 def not_blank(value: TextsT) -> TextsT:
