@@ -59,12 +59,13 @@ def publish(
         raise typer.BadParameter("It needs --check. Events with warnings are published.", param_hint="--strict")
     settings = Settings()
     content = file.read_bytes() if file else read_bytes()
-    checked, hint = _checked(content, settings), ""
+    checked, hint, is_reached = _checked(content, settings), "", False
     if not checked:
         err.print("The input is empty. There is no event to publish.")
         raise typer.Exit(1)
     if any(one.reason == DeadLetterReason.UNKNOWN_EVENT for one in checked):
         settings, hint = _knowing_more(settings, url, api_key) if check else _knowing_what_kafka_knows(settings)
+        is_reached = not check and bool(settings.kafka_bootstrap_servers)
         checked = _checked(content, settings)
     unusable = any(one.event is None for one in checked)
     if check or unusable:
@@ -75,8 +76,13 @@ def publish(
     if unusable or (check and strict and any(one.problems for one in checked)):
         raise typer.Exit(1)
     if not check:
-        for position in uvloop.run(publish_events(reachable(settings, "Publishing to"), [one.source.value for one in checked])):
-            out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")
+        # Kafka is not looked for twice: the user would be asked again, and might choose another.
+        _publish(settings if is_reached else reachable(settings, "Publishing to"), checked)
+
+
+def _publish(settings: Settings, checked: Sequence[CheckedEvent]) -> None:
+    for position in uvloop.run(publish_events(settings, [one.source.value for one in checked])):
+        out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")
 
 
 def _checked(content: bytes, settings: Settings) -> list[CheckedEvent]:
@@ -100,7 +106,7 @@ def _knowing_more(settings: Settings, url: str | None, api_key: str | None) -> t
 def _knowing_what_kafka_knows(settings: Settings) -> tuple[Settings, str]:
     """The same, but with the event types in the Kafka that the events are published to."""
     try:
-        known, problem = with_types_on_kafka(reachable(settings, "Asking for event types:"))
+        known, problem = with_types_on_kafka(reachable(settings, "Publishing to"))
     except NoPipelineError as error:
         return settings, f"Only the event types in the settings are known: {error} {ASK}"
     if problem:

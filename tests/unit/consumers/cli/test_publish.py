@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from consumers.cli import app
+from consumers.cli import publish as module
+from consumers.cli.runtime_files import RunNote, leave_note
+from pipeline.broker.api import Position
+from pipeline.ops.settings import Settings
 from schemas.event import EventType
+from tests.deploy.files import DEPLOY
 from tests.unit.sample_events import event, event_of
 
 SHIPMENT = event_of(EventType.SHIPMENT_SHIPPED).replace(b"evt_1", b"evt_2").replace(b"\n", b"")
@@ -84,6 +91,26 @@ def test_an_unknown_event_type_may_have_been_added_with_the_api_and_it_is_said_h
     assert (asked.exit_code, "need --check" in asked.stderr) == (2, True)
     away = run("--check", "--url", "http://127.0.0.1:9", "--api-key", "k", given=unknown)
     assert (away.exit_code, "does not answer" in away.stderr) == (1, True)
+
+
+def test_a_kafka_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It used to be said twice where events go; the second time, of a variable that was not set."""
+    events = Settings(event_types_file=DEPLOY / "event-types" / "event-types.yaml").event_types
+    [sample] = [one.sample for one in events.configured.values() if one.name == "refund_issued"]
+    given = event(json.dumps(sample)).replace(b"order_completed", b"refund_issued")
+    published: list[str] = []
+
+    async def publish(settings: Settings, values: Sequence[bytes]) -> list[Position]:
+        published.append(settings.kafka_bootstrap_servers)
+        return []
+
+    monkeypatch.setattr(module, "publish_events", publish)
+    monkeypatch.setattr(module, "with_types_on_kafka", lambda chosen: (chosen.knowing(events), ""))
+    with leave_note(RunNote("http://127.0.0.1:8080", "key", "127.0.0.1:29092", 3)):
+        result = run(given=given)
+    assert (result.exit_code, published) == (0, ["127.0.0.1:29092"])
+    [where] = result.stderr.splitlines()
+    assert where.startswith("Publishing to Kafka at 127.0.0.1:29092, of the local pipeline at http://127.0.0.1:8080 ")
 
 
 def test_an_empty_input_is_an_error() -> None:
