@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import signal
 import threading
 import time
@@ -28,6 +29,7 @@ from schemas.http.replays import MAX_REPLAY_EVENTS
 out = Console()
 err = Console(stderr=True)
 
+_USUAL_RATE: Final = 20.0
 _STEP_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.2
 """How soon a pause notices Ctrl-C."""
@@ -142,7 +144,7 @@ class ReplayedEvents:
 class ReplayOptions:
     """How to run the replay."""
 
-    rate: Annotated[float, typer.Option(min=0.1, help="Maximum number of notifications per second.")] = 20.0
+    rate: Annotated[float, typer.Option(min=0.1, help="Maximum number of notifications per second.")] = _USUAL_RATE
     yes: Annotated[
         bool, typer.Option("--yes", help="Send the events. Without this option, only print how many would be sent.")
     ] = False
@@ -198,7 +200,7 @@ def replay(events: ReplayedEvents, how: ReplayOptions, api: ApiAddress) -> None:
                 raise ApiCallError(f"{progressed.path} already exists. Resume it (--resume), or name another file (--state).")
             progressed.save()
         _carry_out(client, progressed, how.rate)
-    _tell(progressed)
+    _tell(progressed, how.rate)
 
 
 def _without_empty_lists(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -268,7 +270,7 @@ def _carry_out(client: ApiClient, progressed: Progressed, rate: float) -> None:
             except ApiCallError as error:
                 progressed.in_flight = error.status not in _REFUSED
                 progressed.save()
-                raise
+                raise ApiCallError(f"{error}\n{_unfinished(progressed, rate)}", error.status) from error
             progressed.in_flight = False
             _advance(progressed, step)
             progressed.save()
@@ -317,11 +319,17 @@ def _until_interrupted() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _tell(progressed: Progressed) -> None:
+def _tell(progressed: Progressed, rate: float) -> None:
     skipped = f" {progressed.skipped:,} events no longer have a body." if progressed.skipped else ""
     done = f"{progressed.sent:,} notifications of {progressed.events:,} events are queued (replay {progressed.run}).{skipped}"
     if not progressed.is_done:
-        done += f"\nThe replay is not finished. Continue with: oms-webhooks replay --resume {progressed.path}"
+        done += f"\n{_unfinished(progressed, rate)}"
     out.print(done, markup=False, highlight=False, soft_wrap=True)
     if not progressed.is_done:
         raise typer.Exit(1)
+
+
+def _unfinished(progressed: Progressed, rate: float) -> str:
+    """How to continue, at the same rate. The file does not contain it, so that it can be changed."""
+    given = "" if rate == _USUAL_RATE else f" --rate {rate:g}"
+    return f"The replay is not finished. Continue with: oms-webhooks replay --resume {shlex.quote(str(progressed.path))}{given}"

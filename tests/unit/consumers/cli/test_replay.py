@@ -25,6 +25,7 @@ from tests.unit.web.api.test_replays import deliveries, past, place
 from tests.unit.web.endpoint_requests import PATH, request, wrapped
 from tests.unit.web.service import API_KEY, Service
 
+CONTINUE = "oms-webhooks replay --resume"
 FROM = ("--endpoint", "1", "--since", "2026-03-01")
 
 
@@ -65,7 +66,7 @@ async def test_it_counts_first_and_sends_when_told(filled: Service, run: Command
 
 
 async def test_it_goes_on_where_it_was_refused(filled: Service, run: Command, tmp_path: Path) -> None:
-    state = tmp_path / "state.json"
+    state = tmp_path / "the state.json"
     page = filled.past.page
 
     async def paused_later(wanted, after, limit):  # type: ignore[no-untyped-def]
@@ -77,6 +78,8 @@ async def test_it_goes_on_where_it_was_refused(filled: Service, run: Command, tm
     filled.past.page = paused_later  # type: ignore[method-assign]
     broken = await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
     assert "is paused" in str(broken.exception)
+    # It used to name neither the file nor the rate; the usual rate may be too much for the receiver.
+    assert str(broken.exception).endswith(f"\nThe replay is not finished. Continue with: {CONTINUE} '{state}' --rate 1000")
     assert (sent(filled), json.loads(state.read_text())["in_flight"]) == (ALL[:40], False), "a refused step is in no doubt"
 
     await request(filled, "PATCH", f"{PATH}/1", **wrapped(active=True))
