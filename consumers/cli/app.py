@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -122,12 +123,22 @@ def all_roles(
                 err.print(tables.banner(here, url, key if not settings.api_keys else None))
 
             try:
-                await serve(here.settings, ALL_ROLES, ready, ends_when_refused=True)
+                await serve(here.settings, ALL_ROLES, ready, ends_when_refused=True, on_stop=_tell_of_stop)
             finally:
                 if note is not None:
                     note.__exit__(None, None, None)
 
-        uvloop.run(serve_all())
+        try:
+            uvloop.run(serve_all())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None  # Ctrl-C was pressed twice
+
+
+def _tell_of_stop() -> None:
+    """Say what is awaited. Another Ctrl-C ends that."""
+    err.print("Stopping. Deliveries in progress are finished; press Ctrl-C again to stop at once.", soft_wrap=True)
+    if (main := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, main.cancel)
 
 
 def _configure_logs_of_all(settings: Settings) -> None:

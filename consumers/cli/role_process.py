@@ -69,8 +69,12 @@ async def serve(
     *,
     is_worker: bool = False,
     ends_when_refused: bool = False,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run roles until SIGINT or SIGTERM, or until one of them fails. Then the exit code is 1, so that a supervisor can restart it."""
+    """Run roles until SIGINT or SIGTERM, or until one of them fails. Then the exit code is 1, so that a supervisor can restart it.
+
+    ``on_stop`` is called before deliveries in progress are finished.
+    """
     signalled = asyncio.create_task(until_signal(asyncio.Event(), is_worker=is_worker))
     async with AsyncExitStack() as stack:
         starting = asyncio.create_task(stack.enter_async_context(running(settings, roles, ends_when_refused=ends_when_refused)))
@@ -83,6 +87,7 @@ async def serve(
         on_ready(pipeline)
         failed = asyncio.create_task(pipeline.until_failed())
         done, _ = await asyncio.wait([signalled, failed], return_when=asyncio.FIRST_COMPLETED)
+        on_stop()
     for task in done:
         task.result()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from consumers.cli import entry, role_process
-from consumers.cli.app import app, received_line
+from consumers.cli.app import _tell_of_stop, app, received_line
 from consumers.cli.authentication_options import SECRET_VARIABLE
 from consumers.cli.command_variables import NON_SETTING_VARIABLES
 from consumers.cli.runtime_files import RunNote, leave_note
@@ -127,6 +129,24 @@ def test_the_demo_publishes_to_no_kafka_that_is_configured(
         monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "kafka.example.com:9092")
     assert run_main(monkeypatch, *command.split()) == 1
     assert f"The demo starts its own broker, but {place} names the Kafka at kafka.example.com:9092." in capsys.readouterr().err
+
+
+async def test_another_ctrl_c_ends_the_wait_for_deliveries_in_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    """An endpoint that hangs used to keep the prompt away for 15 seconds, without a word."""
+
+    async def drain() -> None:
+        _tell_of_stop()
+        await asyncio.sleep(30)
+
+    draining = asyncio.create_task(drain())
+    await asyncio.sleep(0)
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(draining, 5)
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+    assert "press Ctrl-C again to stop at once" in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_a_command_logs_is_no_part_of_what_it_prints(
