@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from consumers.cli.api_client import ApiCallError, Key, Url, client_for
 from consumers.cli.console import Output, Rows, escape_markup
+from consumers.cli.discovery import API_URL
 from consumers.cli.option_values import not_blank
 from consumers.cli.standard_input import read_text
 
@@ -47,12 +49,12 @@ def erase(
         if not yes:
             found = client.call("POST", "erasures/preview", json=wanted, seconds=_ERASING_SECONDS)
             out.print(_traces("This would be erased", found))
-            out.print(_elsewhere(found), soft_wrap=True, highlight=False)
+            out.print(_elsewhere(found, url), soft_wrap=True, highlight=False)
             out.print("Nothing was changed. To erase it, add --yes.")
             return
         erased = client.call("POST", "erasures", json=wanted, seconds=_ERASING_SECONDS)
     out.print(_traces(f"Erased (erasure {erased['id']} in the audit log)", erased))
-    out.print(_elsewhere(erased), soft_wrap=True, highlight=False)
+    out.print(_elsewhere(erased, url), soft_wrap=True, highlight=False)
     if left := sum(erased["left"][kind] for kind in ("events", "attempts", "dead_letters")):
         raise ApiCallError(f"{left} rows were recorded in the meantime. Run the same command again.")
     out.print("ClickHouse no longer finds any of it.")
@@ -64,11 +66,13 @@ def _traces(title: str, found: Mapping[str, Any]) -> Group:
     return Group(Text(title), rows)
 
 
-def _elsewhere(found: Mapping[str, Any]) -> str:
+def _elsewhere(found: Mapping[str, Any], url: str | None) -> str:
     days: dict[int, list[str]] = {}
     for kept in found["kept_elsewhere"]:
         days.setdefault(kept["days"], []).append(kept["topic"])
     topics = "; ".join(f"{count} days: {', '.join(names)}" for count, names in sorted(days.items()))
-    orders = "".join(f"\n  oms-webhooks erase --order {shlex.quote(order)} --yes" for order in found["orders"])
+    # Without the URL, the printed commands would ask the pipeline on this machine, and report that nothing is left.
+    api = f" --url {shlex.quote(url)}" if url and os.environ.get(API_URL) != url else ""
+    orders = "".join(f"\n  oms-webhooks erase --order {shlex.quote(order)} --yes{api}" for order in found["orders"])
     again = f" {_STILL_TO_COME} Erase them afterwards:{orders}" if orders else ""
     return escape_markup(f"Not erased: your backups, and what Kafka keeps ({topics}).{again}")

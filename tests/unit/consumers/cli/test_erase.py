@@ -20,8 +20,16 @@ async def test_it_says_what_would_be_erased_and_erases_it_when_told(service: Ser
     made = await run("erase", "--email", "ada@example.com", "--yes")
     assert made.exit_code == 0
     assert "ClickHouse no longer finds any of it." in made.output
-    assert "oms-webhooks erase --order 'R 2' --yes" in made.output
+    assert "oms-webhooks erase --order 'R 2' --yes\n" in made.output
     assert service.eraser.started == [TRACES]
+
+
+async def test_the_commands_that_it_prints_go_to_the_same_pipeline(service: Service, run: Command) -> None:
+    """Without the URL they would go to the one on this machine, which says that nothing is left."""
+    service.eraser.found = [TRACES]
+    url = f"{service.url}/"
+    made = await run("erase", "--email", "ada@example.com", "--yes", "--url", url)
+    assert f"oms-webhooks erase --order 'R 2' --yes --url {url}\n" in made.output
 
 
 async def test_what_came_meanwhile_is_an_error(service: Service, run: Command) -> None:
