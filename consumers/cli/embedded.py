@@ -104,6 +104,9 @@ def _kept(path: Path, fresh: dict[str, str]) -> dict[str, str]:
 
 
 def _write_private(path: Path, content: object) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    """Write it whole or not at all: half a file, as after a full disk, would prevent every later start."""
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(content, file)
+    part.replace(path)
