@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -116,3 +117,11 @@ def test_sigterm_while_a_role_is_loaded_ends_it_with_0(command: str, code: int) 
     )
     told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (told.returncode, told.stderr) == (code, "")
+
+
+def test_a_locale_without_utf_8_shows_escapes() -> None:
+    """Such as LANG=en_US, which is ISO-8859-1. Even the help contains other characters, and the demo its arrows."""
+    command = [sys.executable, "-m", "consumers", "--help"]
+    env = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    told = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="latin-1", check=False)
+    assert (told.returncode, told.stderr, "OMS_WEBHOOKS_\\u2026" in told.stdout) == (0, "", True)
