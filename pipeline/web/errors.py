@@ -127,10 +127,6 @@ def explained(request: web.Request, error: Exception) -> ErrorBody:
             return ErrorBody(422, INVALID, fields={"q": [str(error)]})
         case ApiError():
             return ErrorBody(error.status, str(error), error.headers)
-        case PublishError():
-            log.error("Kafka refuses what a request writes", error=str(error))
-            message = str(error).rstrip(".")
-            return ErrorBody(503, f"{message}. This was not carried out, and trying again does not help until that is corrected.")
         case web.HTTPException():
             return _of_aiohttp(request, error)
         case PublishError():
