@@ -38,7 +38,10 @@ class WaitingLanes:
         self._order = itertools.count()
         self._blocked: dict[int, set[bytes]] = {}
         """Lanes whose endpoint is paused, disabled or not known yet, by endpoint."""
-        self._parked: dict[bytes, int] = {}
+        self._refused: dict[bytes, int] = {}
+        """How often the head was not admitted since its last attempt."""
+        self._own_faults: dict[bytes, int] = {}
+        """The same for faults on our side."""
 
     def __len__(self) -> int:
         return len(self._heads)
@@ -49,8 +52,10 @@ class WaitingLanes:
         return list(self._heads.values())
 
     def parked(self, key: bytes) -> int:
-        """How often a head was parked since its last attempt."""
-        return self._parked.get(key, 0)
+        """How often a head was parked since its last attempt, by a fault on our side: a refusal is no sign that the endpoint is at
+        fault after all (see `PARKED_IN_DOUBT`), and a lane may be refused every few seconds.
+        """
+        return self._own_faults.get(key, 0)
 
     def wait(self, key: bytes, due: DeliveryRecord, head: OffsetBound, reason: str, seconds: float) -> None:
         """The head starts after ``seconds``."""
@@ -59,18 +64,21 @@ class WaitingLanes:
 
     def retry(self, key: bytes, due: DeliveryRecord, head: OffsetBound, seconds: float) -> None:
         """The head has failed, and is retried after ``seconds``."""
-        self._parked.pop(key, None)
+        self._forget_parking(key)
         self.wait(key, due, head, "retry", seconds)
 
     def park(self, key: bytes, due: DeliveryRecord, head: OffsetBound, parked: ParkedDelivery) -> None:
         """The head starts later, without using up an attempt. Waiting here costs nothing, so it tries again sooner than from a
         delay topic.
         """
-        times = self._parked[key] = self.parked(key) + 1
-        seconds = parked.delay.total_seconds()
-        if parked.reason not in _OWN_FAULTS:
+        if parked.reason in _OWN_FAULTS:
+            self._own_faults[key] = self.parked(key) + 1
+            seconds = parked.delay.total_seconds()
+        else:
+            times = self._refused.get(key, 0)
+            self._refused[key] = times + 1
             most = _MAX_WAIT_S + len(self._heads) / _ASK_A_SECOND
-            seconds = max(parked.at_least.total_seconds(), min(_MIN_WAIT_S * 2 ** min(times - 1, 10), most))
+            seconds = max(parked.at_least.total_seconds(), min(_MIN_WAIT_S * 2 ** min(times, 10), most))
         self.wait(key, due, head, parked.reason, seconds)
 
     def block(self, key: bytes, due: DeliveryRecord, head: OffsetBound) -> None:
@@ -79,8 +87,12 @@ class WaitingLanes:
         self._blocked.setdefault(due.endpoint_id, set()).add(key)
 
     def ended(self, key: bytes) -> None:
-        self._parked.pop(key, None)
+        self._forget_parking(key)
         self._heads.pop(key, None)
+
+    def _forget_parking(self, key: bytes) -> None:
+        self._refused.pop(key, None)
+        self._own_faults.pop(key, None)
 
     def over(self) -> list[bytes]:
         """Lanes whose wait is over: it is time, or the endpoint is active again or deleted, or the head has waited for too long."""
