@@ -73,6 +73,32 @@ async def test_cursors_while_rows_come_in(store: Store, monkeypatch: pytest.Monk
     )
 
 
+@pytest.mark.parametrize("order", ["created_at asc", "created_at desc"])
+async def test_what_came_after_the_last_look_at_the_store_is_found_by_its_body(store: Store, order: str) -> None:
+    """How far the store reaches is known from a few seconds ago. Meanwhile, more events came than are looked up at once."""
+
+    async def record(numbers: range, delay: timedelta) -> None:
+        times = {number: START + delay + timedelta(seconds=number) for number in numbers}
+        events = [
+            event_row(RowPosition(0, number), dispatch(number, received_at=at), body(number, "needle"))
+            for number, at in times.items()
+        ]
+        attempts = [
+            attempt_row(RowPosition(0, number), attempt(number, event=meta(number, received_at=at), created_at=at))
+            for number, at in times.items()
+        ]
+        await store.writer.append(Table.EVENTS, 0, events)
+        await store.writer.append(Table.ATTEMPTS, 0, attempts)
+
+    await record(range(30), timedelta(0))
+    assert (await store.search.attempts(parse_query([]))).total_count == 30
+    await record(range(30, 120), timedelta(hours=1))
+
+    found = await walked(store, [("q[request_body_cont]", "needle"), ("q[s]", order), ("per_page", "20")])
+    wanted = [f"evt_{number}" for number in range(120)]
+    assert [one.event_id for one in found] == (wanted if order.endswith("asc") else wanted[::-1])
+
+
 async def test_no_attempt_twice_through_any_way_of_reading(store: Store) -> None:
     """Events that were dispatched twice, batches that were written twice."""
     made = await fill(store)

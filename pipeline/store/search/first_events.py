@@ -165,7 +165,9 @@ def _behind(window: TimeWindow, last: int, *, descending: bool) -> TimeWindow:
     """The part of a window before a time, in the search order."""
     if descending:
         return replace(window, first=max(window.first, last + 1), open_start=False)
-    return replace(window, end=max(window.first, min(window.end, last)), open_end=False)
+    # An event may be newer than the end of an open window, which was looked up some seconds ago.
+    end = last if window.open_end else min(window.end, last)
+    return replace(window, end=max(window.first, end), open_end=False)
 
 
 def of_events(events: Events, parameters: BoundValues) -> str:

@@ -38,10 +38,10 @@ class TimeWindow:
     open_end: bool = False
 
     def without(self, part: TimeWindow) -> TimeWindow:
-        """The rest without a part at its beginning or end; it may be empty."""
-        if part.end == self.end:
+        """The rest without a part at its beginning or end; it may be empty, but not if it is open."""
+        if part.end == self.end and part.open_end == self.open_end:
             return TimeWindow(self.first, part.first, open_start=self.open_start)
-        return TimeWindow(part.end, self.end, open_end=self.open_end)
+        return TimeWindow(part.end, max(self.end, part.end + self.open_end), open_end=self.open_end)
 
     def sql(self, column: str, parameters: BoundValues) -> str:
         """The condition that a time lies within."""

@@ -56,6 +56,13 @@ def test_what_is_left_without_one_end(part: TimeWindow, rest: TimeWindow) -> Non
     assert TimeWindow(0, 10).without(part) == rest
 
 
+@pytest.mark.parametrize("end", [10, 25])
+def test_what_is_left_of_an_open_interval_is_not_empty(end: int) -> None:
+    """Its end was looked up some seconds ago, so a part may end there or later, and more may follow."""
+    rest = TimeWindow(0, 10, open_end=True).without(TimeWindow(0, end))
+    assert rest == TimeWindow(end, end + 1, open_end=True)
+
+
 def _made(predicate: Predicate, milliseconds: int) -> Condition:
     return Condition("created_at", predicate, (datetime.fromtimestamp(milliseconds / 1000, UTC),))
 
