@@ -43,8 +43,6 @@ out = Output()
 
 _LOOK_SECONDS = 1.0
 """Time between two checks of a run's progress."""
-_UNKNOWN_SECONDS = 60.0
-"""How long a run may be unknown to other API processes: they learn of it from ClickHouse."""
 
 
 class Format(StrEnum):
@@ -255,16 +253,11 @@ def resend_failed(
         run = client.call("POST", "resends", params=params)
         say(f"Run {run['id']} has started. It continues in the API, also if this command ends.")
         columns = (TextColumn("resending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        started = time.monotonic()
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("notifications", total=run["total"])
             while run["state"] in ("running", "cancelling"):
                 time.sleep(_LOOK_SECONDS)
-                try:
-                    run = client.call("GET", f"resends/{run['id']}")
-                except ApiCallError as error:
-                    if error.status != 404 or time.monotonic() - started > _UNKNOWN_SECONDS:
-                        raise
+                run = client.call("GET", f"resends/{run['id']}")
                 progress.update(task, completed=run["resent"] + run["delivered"] + run["skipped"])
     told = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {run['delivered']:,} were delivered already, "
     out.print(

@@ -131,7 +131,8 @@ def explained(request: web.Request, error: Exception) -> ErrorBody:
             return _of_aiohttp(request, error)
         case PublishError():
             log.error("Kafka does not accept what a request writes", error=str(error))
-            return ErrorBody(503, f"{_REFUSED} {error}")
+            reason = str(error).rstrip(".")
+            return ErrorBody(503, f"{_REFUSED} {reason}. Trying again does not help until that is corrected.")
     # The route's template, not the path: text that a client chose must not get into the log.
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unmatched"

@@ -71,8 +71,8 @@ async def test_what_kafka_refuses_is_said(service: Service, topic: str, method: 
         answer = await response.json()
     assert (response.status, answer["error"]) == (
         503,
-        f"Kafka does not accept a record for {topic}: no permission. This was not carried out, and trying again does not help until "
-        "that is corrected.",
+        "Kafka does not accept what this request writes, so all or some of it has no effect. Kafka does not accept a record for "
+        f"{topic}: no permission. Trying again does not help until that is corrected.",
     )
     assert service.sender.requests == []
 

@@ -14,7 +14,6 @@ from consumers.cli.roles import role_banner
 from pipeline.core.search import leaves
 from pipeline.endpoints.vault import Vault
 from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary
-from pipeline.web.resend_runs import ResendRun, ResendRuns
 from schemas.event_types import BUILT_IN
 from tests.unit.consumers.commands import Command
 from tests.unit.delivery.delivery_case import answer
@@ -131,29 +130,6 @@ async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monke
     wrong = await run("attempts", "resend-failed", "--q", "colour_eq=red", "--yes")
     assert isinstance(wrong.exception, ApiCallError)
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
-
-
-async def test_a_run_that_another_process_does_not_know_yet_is_asked_for_again(
-    service: Service, run: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("consumers.cli.search._LOOK_SECONDS", 0.01)
-    find, unknown = ResendRuns.find, [None, None]
-
-    async def found(runs: ResendRuns, run_id: str) -> ResendRun | None:
-        return unknown.pop() if unknown else await find(runs, run_id)
-
-    monkeypatch.setattr(ResendRuns, "find", found)
-    await service.create()
-    service.attempts.rows = (attempt_row(id=1, event_id="evt_1", endpoint_id=1),)
-    service.attempts.sent = {"evt_1": b"{}"}
-
-    done = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
-
-    assert (done.exit_code, "done. 1 of 1 resent" in done.stdout, unknown) == (0, True, [])
-    monkeypatch.setattr("consumers.cli.search._UNKNOWN_SECONDS", 0.0)
-    unknown.append(None)
-    given_up = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
-    assert isinstance(given_up.exception, ApiCallError)
 
 
 async def test_attempts_are_still_searched(service: Service, run: Command) -> None:

@@ -49,7 +49,7 @@ def test_places_are_counted_as_in_browsers() -> None:
     [one] = event_problems(text, lambda value: decode_event(value, max_bytes=MAX_EVENT_BYTES_LIMIT))
     in_utf_16 = text.encode("utf-16-le")
     assert in_utf_16[one.start * 2 : one.end * 2].decode("utf-16-le") == one.at == "1"
-    assert (one.line, one.column) == (1, 19), "people count characters"
+    assert (one.line, one.column) == (1, 20), "people count characters"
 
 
 def test_members_are_told_at_their_places() -> None:
