@@ -36,7 +36,7 @@ _START_SECONDS: Final = 5.0
 _AGAIN_SECONDS: Final = 10.0
 """How often an unreadable topic is checked again; sooner at first, because a new topic may not be known to all brokers yet."""
 _FIRST_AGAIN_SECONDS: Final = 1.0
-_MAX_TOLD: Final = 3
+_MAX_SHOWN: Final = 3
 
 
 class AddedTopics:
@@ -68,7 +68,7 @@ class AddedTopics:
     async def start(self) -> None:
         """Start to read topics that can be read, and keep checking the others."""
         self._catalogue.follow(lambda _: self._changed.set())
-        first = asyncio.create_task(self._look())
+        first = asyncio.create_task(self._check_topics())
         try:
             await asyncio.wait([first], timeout=_START_SECONDS)
         except asyncio.CancelledError:
@@ -88,9 +88,9 @@ class AddedTopics:
             return "This process no longer discovers new topics. Restart it; its log says what went wrong."
         if not self._problems:
             return None
-        told = " ".join(list(self._problems.values())[:_MAX_TOLD])
-        more = f" And {len(self._problems) - _MAX_TOLD} more topics." if len(self._problems) > _MAX_TOLD else ""
-        return told + more
+        shown = " ".join(list(self._problems.values())[:_MAX_SHOWN])
+        more = f" And {len(self._problems) - _MAX_SHOWN} more topics." if len(self._problems) > _MAX_SHOWN else ""
+        return shown + more
 
     async def _follow(self, first: asyncio.Task[None]) -> None:
         try:
@@ -106,7 +106,7 @@ class AddedTopics:
                 again = _FIRST_AGAIN_SECONDS
                 self._changed.clear()
                 self._given_up.clear()
-            await self._look()
+            await self._check_topics()
 
     def _wanted(self) -> list[str]:
         """The topics that are not read yet."""
@@ -115,22 +115,22 @@ class AddedTopics:
         named = (self._topics.prefix + topic for topic in (*types.more_topics, *types.former_topics))
         return [topic for topic in named if topic not in done]
 
-    async def _look(self) -> None:
+    async def _check_topics(self) -> None:
         wanted = self._wanted()
         if not wanted:
-            self._tell({})
+            self._set_problems({})
             return
         try:
             found = await in_thread(lambda: check_topics(self._broker, wanted), "added topics")
         except Exception as error:  # noqa: BLE001 - whatever it is, subscribed topics are still read, and these are checked again
             self._trouble.note("topics of event types cannot be checked; they are checked again", error=repr(error))
-            self._tell({topic: f"It is not known whether {topic} can be read: {error}" for topic in wanted})
+            self._set_problems({topic: f"It is not known whether {topic} can be read: {error}" for topic in wanted})
             return
         self._trouble.over("topics of event types can be checked again")
-        self._topic_ids.see(found.ids)
-        others = frozenset(self._topic_ids.other_than_known(found.readable))
-        self._tell(self._described(found, others))
-        self._read([topic for topic in found.readable if topic not in others])
+        self._topic_ids.note_current(found.ids)
+        recreated = frozenset(self._topic_ids.other_than_known(found.readable))
+        self._set_problems(self._described(found, recreated))
+        self._read([topic for topic in found.readable if topic not in recreated])
 
     def _read(self, topics: Sequence[str]) -> None:
         if not topics:
@@ -143,23 +143,23 @@ class AddedTopics:
             written.add_done_callback(_note_failure)
         self._on_readable(topics)
 
-    def _described(self, found: ReadableTopics, others: frozenset[str]) -> dict[str, str]:
+    def _described(self, found: ReadableTopics, recreated: frozenset[str]) -> dict[str, str]:
         prefix = self._topics.prefix
         former = {prefix + topic for topic in self._catalogue.types.former_topics}
-        told = {topic: _refused(topic, topic.removeprefix(prefix), why) for topic, why in found.refused.items()}
+        problems = {topic: _refused(topic, topic.removeprefix(prefix), why) for topic, why in found.refused.items()}
         for topic in found.missing:
             if topic in former:  # its records are gone with the topic
                 self._given_up.add(topic)
             else:
-                told[topic] = _missing(topic, topic.removeprefix(prefix))
-        for topic in others:
-            told[topic] = (
+                problems[topic] = _missing(topic, topic.removeprefix(prefix))
+        for topic in recreated:
+            problems[topic] = (
                 f"{topic} is another topic than before: it was deleted and created again. It is not read. To accept it, "
                 f"run: oms-webhooks topics --accept-recreated {topic}."
             )
-        return told
+        return problems
 
-    def _tell(self, problems: dict[str, str]) -> None:
+    def _set_problems(self, problems: dict[str, str]) -> None:
         for topic, problem in problems.items():
             if topic not in self._problems:
                 log.warning("the topic of an event type is not read", topic=topic, problem=problem)

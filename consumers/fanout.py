@@ -145,10 +145,10 @@ class FanOut:
         ``divided``: the receipt of an event that is processed in parts, because it has very many endpoints.
         """
         event, body = plan.event, plan.body
-        at_once = plan.endpoints if divided is None else self._unfinished(plan, divided)
+        immediate = plan.endpoints if divided is None else self._unfinished(plan, divided)
         writing: asyncio.Task[None] | None = None
-        if event.key is not None and (ordered := [endpoint for endpoint in at_once if endpoint.record.ordered]):
-            at_once = [endpoint for endpoint in at_once if not endpoint.record.ordered]
+        if event.key is not None and (ordered := [endpoint for endpoint in immediate if endpoint.record.ordered]):
+            immediate = [endpoint for endpoint in immediate if not endpoint.record.ordered]
             # Before the first await: tasks start in the order of the offsets.
             writing = self._write_in_order(plan, ordered, trace, divided, dispatched)
 
@@ -157,11 +157,11 @@ class FanOut:
 
         try:
             if divided is not None:
-                await self._deliver_in_parts(at_once, divided, dispatched, delivery_to)
-            elif len(at_once) == 1:
-                await self._service.deliver(delivery_to(at_once[0]))  # without a task of its own
+                await self._deliver_in_parts(immediate, divided, dispatched, delivery_to)
+            elif len(immediate) == 1:
+                await self._service.deliver(delivery_to(immediate[0]))  # without a task of its own
             else:
-                await _to_all(at_once, lambda endpoint: self._service.deliver(delivery_to(endpoint)), self._delivery_slots)
+                await _to_all(immediate, lambda endpoint: self._service.deliver(delivery_to(endpoint)), self._delivery_slots)
             if writing is not None:
                 await writing
         finally:
@@ -263,14 +263,16 @@ class FanOut:
     def _matching(self, event: DecodedEvent) -> list[Endpoint]:
         meta, monitor = event.meta, self._filter_failures
         version = self.events.types.version_getter(meta.event_name, event.payload)
-        seen = MatchInput(meta.event_name, event.payload, lambda: webhook_members(meta), version)
-        return self._registry.matching(seen, ignore_failures if monitor is None else lambda one: monitor.note(one, meta.id))
+        match_input = MatchInput(meta.event_name, event.payload, lambda: webhook_members(meta), version)
+        return self._registry.matching(
+            match_input, ignore_failures if monitor is None else lambda one: monitor.note(one, meta.id)
+        )
 
     def _operational_plan(self, record: Record, written_at: datetime | None, received_at: datetime) -> DispatchPlan:
-        told = from_json(record.value, OperationalEvent)
-        event = DecodedEvent(told.meta, bytes(told.data))
+        operational = from_json(record.value, OperationalEvent)
+        event = DecodedEvent(operational.meta, bytes(operational.data))
         receiver = self._registry.operational
-        meta = msgspec.structs.replace(self._with_key_and_sequence(told.meta, record), received_at=written_at)
+        meta = msgspec.structs.replace(self._with_key_and_sequence(operational.meta, record), received_at=written_at)
         return DispatchPlan(meta, webhook_body(event), [receiver] if receiver is not None else [], received_at)
 
     def _dispatch(self, record: Record, plan: DispatchPlan) -> asyncio.Future[EntryPosition]:

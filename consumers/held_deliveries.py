@@ -21,7 +21,7 @@ from pipeline.broker.seeking_consumer import SeekingConsumer
 from pipeline.core.trace import trace_context
 from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.delivery import DiscardedDelivery
-from pipeline.delivery.holding import Fate, drop_of
+from pipeline.delivery.holding import HeldAction, drop_of
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.health import HealthTable
 from pipeline.ops import metrics
@@ -36,7 +36,7 @@ log = logger(__name__)
 
 _AT_ONCE: Final = timedelta(0)
 _LONGEST_WAIT_S: Final = 1.0
-_LOOK_AGAIN_S: Final = 0.02
+_CHECK_S: Final = 0.02
 
 
 class HeldDeliveries:
@@ -61,7 +61,7 @@ class HeldDeliveries:
         self._dead_letters = services.dead_letters
         self._backlog = backlog
         self._most_in_hand = settings.max_outstanding_records // 2
-        self._at_once = settings.topics.delay(_AT_ONCE)
+        self._no_delay_topic = settings.topics.delay(_AT_ONCE)
         self._scheduled = metrics.RETRIES_SCHEDULED.labels(delay_label(_AT_ONCE))
         self._hold_days = settings.hold_days
         self._processors = PartitionProcessors(
@@ -112,16 +112,16 @@ class HeldDeliveries:
         """Wait a moment while the retry is busy: its other work must not wait behind all held deliveries."""
         until = time.monotonic() + _LONGEST_WAIT_S
         while self._backlog() > self._most_in_hand and time.monotonic() < until:  # noqa: ASYNC110 - a counter of the consumer
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            await asyncio.sleep(_CHECK_S)
 
     async def _release(self, released: ReleasedDelivery) -> None:
-        record, fate = released.record, released.fate
+        record, action = released.record, released.action
         body = record.value or b""
-        if fate is Fate.RELEASE:
+        if action is HeldAction.RELEASE:
             await self._producer.room(len(body))
             self._scheduled.inc()
             # Unchanged: members of a newer release are kept, and the retry turns unusable records into dead letters.
-            await self._producer.send(self._at_once, key=record.key, value=body, headers=record.headers, spread=True)
+            await self._producer.send(self._no_delay_topic, key=record.key, value=body, headers=record.headers, spread=True)
             metrics.RELEASED.inc()
             return
         try:
@@ -137,7 +137,7 @@ class HeldDeliveries:
 
     def _why(self, released: ReleasedDelivery, endpoint: Endpoint | None) -> tuple[str, str, Outcome]:
         """Why no attempt is made, as a word and as a sentence, and the outcome."""
-        if released.fate is Fate.EXPIRE:
+        if released.action is HeldAction.EXPIRE:
             reason = f"It was held for {self._hold_days:g} days (hold_days): the endpoint was not resumed in that time."
             return "expired", reason, Outcome.EXPIRED
         drop = None

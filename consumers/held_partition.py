@@ -14,12 +14,12 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-from consumers.held_values import HeldContext, ReleasedDelivery, endpoint_id_of, fact_of, told_of
-from consumers.partition_processors import place_of
+from consumers.held_values import HeldContext, ReleasedDelivery, endpoint_id_of, fact_of, reported_of
+from consumers.partition_processors import offset_bound_of
 from pipeline.broker.api import Record
 from pipeline.core.held_ledger import HeldLedger, OffsetBound, ReportedHeld
 from pipeline.core.rate_limit import RateLimit
-from pipeline.delivery.holding import Fate, action_for, told_before
+from pipeline.delivery.holding import HeldAction, action_for, told_before
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from schemas.codec import to_json
@@ -29,13 +29,13 @@ log = logger(__name__)
 
 CHUNK: Final = 100
 """How many deliveries are released together: this many may be sent twice if the process dies."""
-LOOK_SECONDS: Final = 0.25
+CHECK_SECONDS: Final = 0.25
 """How often it checks whether an endpoint was resumed."""
 _NOTHING_HELD_SECONDS: Final = 5.0
 """The same while nothing is held. New deliveries are seen immediately."""
-TELL_SECONDS: Final = 1.0
+REPORT_SECONDS: Final = 1.0
 """How often counts are reported."""
-_MAX_TOLD: Final = 200
+_MAX_REPORTED: Final = 200
 """For how many endpoints counts are reported at a time; the others follow."""
 _PASS_SECONDS: Final = 2.0
 """How long waiting deliveries are examined before new ones are read."""
@@ -56,24 +56,24 @@ class HeldPartition:
         self._is_counted = False
         self._is_stopping = False
         self._paces: dict[int, RateLimit] = {}
-        self._told_at = self._clock_asked_at = 0.0
+        self._reported_at = self._clock_asked_at = 0.0
         self._latest_at = time.monotonic()
         self._committed: int | None = None
 
     async def run(self) -> None:
         """Process the partition until it is revoked (the task is cancelled), or until :meth:`stop`."""
-        self._ledger = HeldLedger(await self._what_was_told())
+        self._ledger = HeldLedger(await self._read_reported())
         consumer, ledger = self._context.consumer, self._ledger
         while not self._is_stopping:
-            wait = LOOK_SECONDS if ledger.waiting or not self._is_counted else _NOTHING_HELD_SECONDS
+            wait = CHECK_SECONDS if ledger.waiting or not self._is_counted else _NOTHING_HELD_SECONDS
             fetched = await consumer.fetch(self._partition, ledger.position, wait)
             await self._count(fetched.records)
             ledger.position = max(fetched.next, ledger.position or 0)
             if fetched.is_end and not self._is_counted:
                 self._all_is_counted()
             await self._release_due()
-            if time.monotonic() - self._told_at >= TELL_SECONDS:
-                await self._tell()
+            if time.monotonic() - self._reported_at >= REPORT_SECONDS:
+                await self._report_counts()
             self._commit()
 
     def stop(self) -> None:
@@ -88,12 +88,12 @@ class HeldPartition:
     @property
     def expiring(self) -> int:
         """For how many endpoints the oldest expires soon."""
-        soon = self._now_ms() + told_before(self._context.hold) / timedelta(milliseconds=1) - self._hold_ms
-        return sum(one.since_ms <= soon for one in self._ledger.waiting.values())
+        threshold_ms = self._now_ms() + told_before(self._context.hold) / timedelta(milliseconds=1) - self._hold_ms
+        return sum(one.since_ms <= threshold_ms for one in self._ledger.waiting.values())
 
     # --- counting ---
 
-    async def _what_was_told(self) -> dict[int, ReportedHeld]:
+    async def _read_reported(self) -> dict[int, ReportedHeld]:
         """What earlier processors have reported. It includes everything that the previous owner of the partition wrote."""
         context = self._context
         while True:
@@ -103,10 +103,10 @@ class HeldPartition:
                 )
                 await context.health.table.wait_for(mark.offset)
             except TimeoutError:
-                if times := context.said.times("health"):
+                if times := context.repeats.times("health"):
                     log.warning("the endpoints' health cannot be read; no held delivery is released until it can", times=times)
             else:
-                return {one: told_of(fact) for one, fact in context.health.held_in(self._partition).items()}
+                return {one: reported_of(fact) for one, fact in context.health.held_in(self._partition).items()}
 
     async def _count(self, records: Iterable[Record]) -> None:
         """Note new records. Deliveries that need not wait are released immediately, unless earlier ones of the endpoint wait."""
@@ -114,16 +114,16 @@ class HeldPartition:
         ledger = self._ledger
         before = ledger.latest_ms
         for record in records:
-            place = place_of(record)
+            place = offset_bound_of(record)
             if record.value is None:
                 ledger.skip(place)
                 continue
             endpoint_id = endpoint_id_of(record)
             if not ledger.add(endpoint_id, place):
                 continue
-            fate = self._fate(endpoint_id, place)
-            if self._may_go(endpoint_id, fate):
-                await self._release(chunk, ReleasedDelivery(endpoint_id, record, fate))
+            action = self._action(endpoint_id, place)
+            if self._may_go(endpoint_id, action):
+                await self._release(chunk, ReleasedDelivery(endpoint_id, record, action))
             else:
                 ledger.wait(endpoint_id, place)
         if ledger.latest_ms > before:
@@ -149,7 +149,7 @@ class HeldPartition:
 
     async def _release_due(self) -> None:
         """Release waiting deliveries that no longer need to wait."""
-        await self._look_at_the_clock()
+        await self._refresh_broker_time()
         ledger = self._ledger
         wanted = {
             one for one, waiting in ledger.waiting.items() if self._is_due(one, OffsetBound(waiting.first, waiting.since_ms))
@@ -170,22 +170,22 @@ class HeldPartition:
         """An endpoint whose next delivery has to wait (again) is removed from ``wanted``."""
         chunk: list[ReleasedDelivery] = []
         for record in records:
-            endpoint_id, place = endpoint_id_of(record), place_of(record)
+            endpoint_id, place = endpoint_id_of(record), offset_bound_of(record)
             if endpoint_id not in wanted or record.value is None or not self._ledger.is_next(endpoint_id, place):
                 continue
-            fate = self._fate(endpoint_id, place)
-            if self._may_go(endpoint_id, fate):
+            action = self._action(endpoint_id, place)
+            if self._may_go(endpoint_id, action):
                 self._ledger.take(endpoint_id, place)
-                await self._release(chunk, ReleasedDelivery(endpoint_id, record, fate))
+                await self._release(chunk, ReleasedDelivery(endpoint_id, record, action))
             else:
                 self._ledger.stay(endpoint_id, place)
                 wanted.discard(endpoint_id)
         await self._carry_out(chunk)
 
-    def _fate(self, endpoint_id: int, place: OffsetBound) -> Fate:
+    def _action(self, endpoint_id: int, place: OffsetBound) -> HeldAction:
         registry = self._context.registry
         if endpoint_id == OPERATIONAL_ENDPOINT_ID:
-            return Fate.RELEASE
+            return HeldAction.RELEASE
         return action_for(
             registry.receiver(endpoint_id),
             self._partition,
@@ -195,16 +195,16 @@ class HeldPartition:
         )
 
     def _is_due(self, endpoint_id: int, place: OffsetBound) -> bool:
-        fate = self._fate(endpoint_id, place)
+        action = self._action(endpoint_id, place)
         pace = self._paces.get(endpoint_id)
-        return fate is not Fate.WAIT and (
-            fate is not Fate.RELEASE or pace is None or pace.wait(time.monotonic()) < _AHEAD_SECONDS / 2
+        return action is not HeldAction.WAIT and (
+            action is not HeldAction.RELEASE or pace is None or pace.wait(time.monotonic()) < _AHEAD_SECONDS / 2
         )
 
-    def _may_go(self, endpoint_id: int, fate: Fate) -> bool:
+    def _may_go(self, endpoint_id: int, action: HeldAction) -> bool:
         """Whether a delivery may be released now. An endpoint with a rate limit gets no more than that."""
-        if fate is not Fate.RELEASE:
-            return fate is not Fate.WAIT
+        if action is not HeldAction.RELEASE:
+            return action is not HeldAction.WAIT
         endpoint = self._context.registry.receiver(endpoint_id)
         limit = None if endpoint is None else endpoint.record.max_per_second
         if limit is None:
@@ -227,7 +227,7 @@ class HeldPartition:
             return
         context = self._context
         # If the process was frozen, another one may own the partition by now. The poll thread finds out.
-        while not context.consumer.is_member_for_sure:  # noqa: ASYNC110
+        while not context.consumer.is_member_certain:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         await context.until_there_is_room()
         await asyncio.gather(*map(context.release, chunk))
@@ -235,10 +235,10 @@ class HeldPartition:
             self._ledger.leave(released.endpoint_id, released.place)
         await self._write_down({released.endpoint_id for released in chunk})
 
-    async def _look_at_the_clock(self) -> None:
+    async def _refresh_broker_time(self) -> None:
         """Held deliveries expire by the broker's clock. If something may be too old by now, ask the broker for the time."""
         ledger, now = self._ledger, time.monotonic()
-        if not ledger.waiting or now - self._clock_asked_at < TELL_SECONDS:
+        if not ledger.waiting or now - self._clock_asked_at < REPORT_SECONDS:
             return
         due_ms = min(one.since_ms for one in ledger.waiting.values()) + self._hold_ms
         is_known = bool(self._clock_asked_at)  # the latest record read may be days old
@@ -253,16 +253,16 @@ class HeldPartition:
 
     # --- reporting ---
 
-    async def _tell(self) -> None:
+    async def _report_counts(self) -> None:
         """Report how many deliveries wait, if that has changed, or if a previous owner woke up late and reported another number."""
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         if not self._is_counted:
             return
         ledger = self._ledger
         for endpoint_id, fact in self._context.health.held_in(self._partition).items():
             if (fact.held, fact.done) != (ledger.count(endpoint_id), ledger.done(endpoint_id).offset):
                 ledger.changed.add(endpoint_id)
-        await self._write_down(set(sorted(ledger.changed)[:_MAX_TOLD]))
+        await self._write_down(set(sorted(ledger.changed)[:_MAX_REPORTED]))
 
     async def _write_down(self, endpoint_ids: set[int]) -> None:
         context = self._context

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from consumers.partition_processors import place_of
+from consumers.partition_processors import offset_bound_of
 from pipeline.broker.api import Record
 from pipeline.broker.producer import Producer
 from pipeline.broker.seeking_consumer import SeekingConsumer
 from pipeline.core.held_ledger import NOWHERE, HeldLedger, OffsetBound, ReportedHeld
-from pipeline.delivery.holding import Fate, from_milliseconds, milliseconds
+from pipeline.delivery.holding import HeldAction, from_milliseconds, milliseconds
 from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.registry import Registry
 from pipeline.ops.clock import Clock
@@ -27,12 +27,12 @@ class ReleasedDelivery(NamedTuple):
 
     endpoint_id: int
     record: Record
-    fate: Fate
+    action: HeldAction
 
     @property
     def place(self) -> OffsetBound:
         """Its offset and time."""
-        return place_of(self.record)
+        return offset_bound_of(self.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class HeldContext:
     is_time_certain: Callable[[], bool]
     release: Callable[[ReleasedDelivery], Awaitable[None]]
     until_there_is_room: Callable[[], Awaitable[None]]
-    said: OnceAMinute = field(default_factory=OnceAMinute)
+    repeats: OnceAMinute = field(default_factory=OnceAMinute)
     """Logs once what affects all partitions."""
 
 
@@ -59,7 +59,7 @@ def endpoint_id_of(record: Record) -> int:
     return int(key) if key.isdigit() and len(key) < 20 else OPERATIONAL_ENDPOINT_ID
 
 
-def told_of(fact: HealthRecord) -> ReportedHeld:
+def reported_of(fact: HealthRecord) -> ReportedHeld:
     """A reported fact in the form of the ledger."""
     done = OffsetBound(fact.done, milliseconds(fact.done_at)) if fact.done_at else NOWHERE
     counted = OffsetBound(fact.counted, milliseconds(fact.counted_at)) if fact.counted_at else NOWHERE

@@ -18,7 +18,7 @@ from pipeline.store.errors import StoreError
 log = logger(__name__)
 
 EVERY_SECONDS: Final = 600.0
-_LOOK_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 1.0
 
 
 class MaintenanceJob(Protocol):
@@ -57,8 +57,8 @@ class Maintenance:
                 were_ours = False
                 for job in self._jobs:
                     job.leave()
-            await sleep(_LOOK_SECONDS)
-            waited += _LOOK_SECONDS
+            await sleep(_CHECK_SECONDS)
+            waited += _CHECK_SECONDS
 
     async def _do_all(self) -> None:
         for job in self._jobs:

@@ -35,8 +35,8 @@ log = logger(__name__)
 
 _FETCH_BYTES: Final = 1024 * 1024
 _POLL_S: Final = 0.1
-_WORTH_TELLING_S: Final = 60.0
-_LOOKS_APART_S: Final = 60.0
+_MIN_HELD_BACK_S: Final = 60.0
+_CHECK_S: Final = 60.0
 """How often the topic is checked for deliveries while no endpoint asks for order."""
 _BARRIER: Final = b"barrier"
 """The key of marker records. They have no value. When one has been read, so has everything that was written before it."""
@@ -59,7 +59,7 @@ class OrderedDeliveries:
         self._broker = broker
         self._producer = services.producer
         self._progress = settings.topics.ordered_progress
-        self._look_at = -math.inf
+        self._next_check_at = -math.inf
         self._unseen: str | None = None
         """Why it is unknown whether deliveries wait in order."""
         self._trouble = FailureBackoff(log)
@@ -128,7 +128,7 @@ class OrderedDeliveries:
         """
         heads = [head for processor in self._processors.all for head in processor.heads if head.due_ms is not None]
         oldest = min(heads, key=lambda head: head.since_ms, default=None)
-        if oldest is None or (seconds := self._context.now_ms() / 1000 - oldest.since_ms / 1000) < _WORTH_TELLING_S:
+        if oldest is None or (seconds := self._context.now_ms() / 1000 - oldest.since_ms / 1000) < _MIN_HELD_BACK_S:
             return None
         waiting = sum(processor.waiting for processor in self._processors.all)
         return (
@@ -143,7 +143,7 @@ class OrderedDeliveries:
         if self._context.registry.has_ordered:
             self._unseen = None
             return True
-        if steady_seconds() < self._look_at:
+        if steady_seconds() < self._next_check_at:
             return False
         topic = self._context.topics.ordered
         try:
@@ -151,12 +151,12 @@ class OrderedDeliveries:
             has_records = await in_thread(lambda: self._holds_records(partitions), "ordered deliveries")
         except BrokerError as error:
             self._unseen = f"{topic} cannot be read: {error}"
-            self._look_at = steady_seconds() + self._trouble.note(
+            self._next_check_at = steady_seconds() + self._trouble.note(
                 "the topic of deliveries in order cannot be read", error=str(error)
             )
             return False
         self._trouble.over("the topic of deliveries in order can be read again")
-        self._unseen, self._look_at = None, steady_seconds() + _LOOKS_APART_S
+        self._unseen, self._next_check_at = None, steady_seconds() + _CHECK_S
         return has_records
 
     def _holds_records(self, partitions: Sequence[Partition]) -> bool:
@@ -214,12 +214,16 @@ def take_progress(lanes: dict[bytes, LaneProgress], key: bytes | None, value: by
         lanes.pop(key, None)
         return
     try:
-        told = from_json(value, LaneProgress)
+        progress = from_json(value, LaneProgress)
     except InvalidRecordError as error:
         metrics.TABLE_ERRORS.inc()
         log.warning("the progress of a lane cannot be used", lane=key.decode(errors="replace"), error=str(error))
         return
     known = lanes.get(key)
-    is_older = known is not None and told.done_ms <= known.done_ms and (told.done, told.attempt) < (known.done, known.attempt)
+    is_older = (
+        known is not None
+        and progress.done_ms <= known.done_ms
+        and (progress.done, progress.attempt) < (known.done, known.attempt)
+    )
     if not is_older:
-        lanes[key] = told
+        lanes[key] = progress

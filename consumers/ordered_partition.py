@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import structs
 
 from consumers.ordered_values import BodyCache, HeldBack, OrderedContext, source_of
-from consumers.partition_processors import place_of
+from consumers.partition_processors import offset_bound_of
 from consumers.waiting_lanes import WaitingLanes
 from pipeline.broker.api import Record
 from pipeline.core.held_ledger import OffsetBound
@@ -34,15 +34,15 @@ from schemas.lane_progress import LaneProgress
 
 log = logger(__name__)
 
-LOOK_SECONDS: Final = 0.25
+CHECK_SECONDS: Final = 0.25
 """How often it checks what is due, and whether an endpoint was resumed."""
 _NOTHING_WAITS_SECONDS: Final = 5.0
 """The same while nothing waits. New deliveries are seen immediately."""
-TELL_SECONDS: Final = 5.0
+REPORT_SECONDS: Final = 5.0
 TIDY_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 3600.0
 """How long an idle lane is remembered: if a fan-out writes an event again within that time, it is not sent again."""
-_MAX_TOLD: Final = 200
+_MAX_REPORTED: Final = 200
 _CACHE_BYTES: Final = 4 * 1024 * 1024
 _GRACE: Final = timedelta(days=6)
 """How much later than ``hold_days`` deliveries to an active endpoint expire. Kafka keeps the topic for two days more, so they are
@@ -70,7 +70,7 @@ class OrderedPartition:
         self._waiting_lanes = WaitingLanes(context)
         self._tasks: set[asyncio.Task[None]] = set()
         self._was_at_end = False
-        self._told_at = self._tidied_at = context.steady()
+        self._reported_at = self._tidied_at = context.steady()
         self._settled = 0
         self._committed: int | None = None
 
@@ -137,7 +137,7 @@ class OrderedPartition:
         self._ready.extend(self._waiting_lanes.over())
         self._start_ready()
         again = await self._read_again()
-        wait = LOOK_SECONDS if self.waiting else _NOTHING_WAITS_SECONDS
+        wait = CHECK_SECONDS if self.waiting else _NOTHING_WAITS_SECONDS
         fetched = await self._context.consumer.fetch(self._partition, self._position, 0.0 if again else wait)
         if fetched.records and not self._is_loaded:
             self._ledger = LaneLedger(await self._context.load(self._partition))
@@ -148,8 +148,8 @@ class OrderedPartition:
         self._position = max(fetched.next, self._position or 0)
         self._was_at_end = self._was_at_end or fetched.is_end
         self._start_ready()
-        if self._context.steady() - self._told_at >= TELL_SECONDS:
-            await self._tell()
+        if self._context.steady() - self._reported_at >= REPORT_SECONDS:
+            await self._report_waiting()
         if self._context.steady() - self._tidied_at >= TIDY_SECONDS:
             await self._tidy()
         self._commit()
@@ -178,7 +178,7 @@ class OrderedPartition:
                 ledger.skip(record.offset)
             return
         add = ledger.add if is_new else ledger.add_again
-        placement = add(key, due.endpoint_id, place_of(record), source_of(due))
+        placement = add(key, due.endpoint_id, offset_bound_of(record), source_of(due))
         if placement in (Placement.HEAD, Placement.WAITING):
             self._bodies.put(record)
         if placement is Placement.HEAD and key not in self._busy:
@@ -355,20 +355,20 @@ class OrderedPartition:
 
         A process that was frozen does not know immediately: the poll thread finds out.
         """
-        while not self._context.consumer.is_member_for_sure:  # noqa: ASYNC110
+        while not self._context.consumer.is_member_certain:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        return self._context.consumer.keeps(self._partition)
+        return self._context.consumer.is_assigned(self._partition)
 
     # --- reporting, forgetting ---
 
-    async def _tell(self) -> None:
+    async def _report_waiting(self) -> None:
         """Report how many deliveries wait, for which endpoints and why, if that has changed."""
-        self._told_at = self._context.steady()
+        self._reported_at = self._context.steady()
         if not self._was_at_end:
             return
         topic, facts = self._context.topics.endpoint_health, self._waiting_lanes.facts(self._ledger, self._partition)
         await asyncio.gather(
-            *(self._context.producer.send(topic, key=fact.key, value=to_json(fact)) for fact in facts[:_MAX_TOLD])
+            *(self._context.producer.send(topic, key=fact.key, value=to_json(fact)) for fact in facts[:_MAX_REPORTED])
         )
 
     async def _tidy(self) -> None:

@@ -48,8 +48,8 @@ class AttemptsInFlight:
         """An attempt has ended."""
         self._count -= 1
         self._bytes -= size
-        for told in tuple(self.on_room):
-            told()
+        for callback in tuple(self.on_room):
+            callback()
 
 
 @dataclass(frozen=True, slots=True)

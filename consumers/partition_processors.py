@@ -122,6 +122,6 @@ class PartitionProcessors(Generic[ProcessorT]):
             self.failed.set_exception(error)
 
 
-def place_of(record: Record) -> OffsetBound:
+def offset_bound_of(record: Record) -> OffsetBound:
     """The offset and time of a record."""
     return OffsetBound(record.offset, record.timestamp_ms)

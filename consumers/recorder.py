@@ -123,13 +123,13 @@ class Recorder:
     def _open_queue(self, record: Record) -> PartitionQueue:
         table, to_rows = self._tables[record.partition.topic]
         context = RecordingContext(
-            self._settings, self._writer, self._dead_letters, self.consumer, self._tracing, self._tell_of_troubles
+            self._settings, self._writer, self._dead_letters, self.consumer, self._tracing, self._log_outage
         )
         queue = PartitionQueue(context, table, to_rows, record.partition, record.epoch)
         queue.task.add_done_callback(self._queue_ended)
         return queue
 
-    def _tell_of_troubles(self) -> None:
+    def _log_outage(self) -> None:
         """Log for all partitions together: while ClickHouse is down, each of them keeps trying."""
         troubles = [queue.problem for queue in self._queues.values() if queue.problem]
         if troubles:
@@ -141,7 +141,7 @@ class Recorder:
         for partition in partitions:
             if queue := self._queues.pop(partition, None):
                 queue.close()
-        self._tell_of_troubles()
+        self._log_outage()
 
     def _queue_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):

@@ -245,7 +245,7 @@ class _Composition:
         self._stack.push_async_callback(self._probes.stop)
         self._health.warn("source topics", broker.warning)
         self._health.warn("retention", broker.retention_warning)
-        broker.on_ids = self._topic_ids.see
+        broker.on_ids = self._topic_ids.note_current
         self._topics_recreated: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Fails if a topic is recreated while the process runs: the offsets that it knows then mean nothing."""
         were_recreated: list[str] = []
@@ -336,7 +336,7 @@ class _Composition:
                 log.warning(
                     "a topic differs from its required configuration; see `oms-webhooks topics`", difference=str(difference)
                 )
-            self._topic_ids.see(admin.ids([spec.name for spec in specs]))
+            self._topic_ids.note_current(admin.ids([spec.name for spec in specs]))
             return admin.names()
 
     async def _start_deliveries(self, deliveries: DeliveryContext) -> list[asyncio.Future[None]]:

@@ -109,7 +109,7 @@ class WaitingLanes:
         known = self._context.health.ordered_in(partition)
         concerned = lanes.keys() | {endpoint_id for endpoint_id, fact in known.items() if fact.held}
         facts = [self._describe(one, lanes.get(one, ()), ledger, partition) for one in sorted(concerned)]
-        return [fact for fact in facts if _what_is_told(fact) != _what_is_told(known.get(fact.endpoint_id))]
+        return [fact for fact in facts if _reported_values(fact) != _reported_values(known.get(fact.endpoint_id))]
 
     def overdue_seconds(self) -> float:
         """By how much a head has waited longer than all retries of its endpoint take, at most; 0 if none has."""
@@ -182,5 +182,5 @@ class WaitingLanes:
         )
 
 
-def _what_is_told(fact: HealthRecord | None) -> object:
+def _reported_values(fact: HealthRecord | None) -> object:
     return None if fact is None or not fact.held else (fact.held, fact.count, fact.since, fact.event_id, fact.reason, fact.until)

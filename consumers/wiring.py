@@ -135,14 +135,14 @@ def make_deliveries(settings: Settings, broker: Broker, producer: Producer, trac
         clock.now,
         limits=FailingLimits(
             disable_after=timedelta(days=settings.disable_after_days),
-            tell_after=timedelta(hours=settings.tell_failing_after_hours),
+            notify_after=timedelta(hours=settings.tell_failing_after_hours),
         ),
         is_time_certain=clock.may_disable,
     )
     rate_shares = RateShareExchange(broker, settings.topics.rate_shares, producer)
     admission = _admission(settings, watch, registry, rate_shares)
     registry.on_resumed = admission.begin_ramp
-    health.on_circuits = admission.hear_circuits
+    health.on_circuits = admission.apply_reported_circuits
     delivery_service = DeliveryService(
         sender=sender,
         admission=admission,
@@ -200,7 +200,7 @@ def _admission(settings: Settings, watch: EndpointHealthMonitor, registry: Regis
         AdmissionLimits(limits, wait, settings.slow_budget, ramp),
         on_change=watch.circuit_changed,
         current=registry.receiver,
-        others=OtherProcesses(rate_shares.share, watch.others_circuit),
+        other_processes=OtherProcesses(rate_shares.share, watch.reported_circuit),
     )
 
 

@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 from typing import Final
 
 from schemas.attempt import Attempt
-from schemas.codec import Headers, InvalidRecordError, header_value, quickly
+from schemas.codec import Headers, InvalidRecordError, decode_lines, header_value
 from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,7 +30,7 @@ def read_attempts(value: bytes | None) -> list[Attempt]:
     Raises:
         InvalidRecordError: one of them is invalid (see from_json); there are too many, or they are of several days.
     """
-    attempts = quickly(_lines(value), Attempt)
+    attempts = decode_lines(_lines(value), Attempt)
     _check_one_day([attempt.created_at for attempt in attempts])
     return attempts
 
@@ -42,7 +42,7 @@ def read_dispatches(headers: Headers, value: bytes | None) -> list[tuple[Dispatc
         InvalidRecordError: as read_attempts; or the bodies' lengths do not add up to the value's.
     """
     # A header's value may be null in Kafka, whatever the client's types say.
-    dispatches = quickly(_lines(header_value(headers, DISPATCH_HEADER)), Dispatch)
+    dispatches = decode_lines(_lines(header_value(headers, DISPATCH_HEADER)), Dispatch)
     return _with_bodies(dispatches, value or b"")
 
 

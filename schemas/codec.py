@@ -156,7 +156,7 @@ def from_json(value: bytes | None, model: type[RecordT]) -> RecordT:
         raise InvalidRecordError(DeadLetterReason.INVALID_RECORD, f"The value cannot be read: {type(error).__name__}.") from error
 
 
-def quickly(lines: Sequence[bytes], model: type[RecordT]) -> list[RecordT]:
+def decode_lines(lines: Sequence[bytes], model: type[RecordT]) -> list[RecordT]:
     """Read records, one per line, at thousands a second. Unknown members are skipped.
 
     Raises:

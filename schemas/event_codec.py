@@ -17,7 +17,7 @@ from schemas.codec import InvalidRecordError, check_version, format_time, payloa
 from schemas.configured_events import ConfiguredEventType
 from schemas.delivery import DeadLetterReason
 from schemas.event import OMS_EVENT, ConfiguredEvent, EventMeta, OrderEvent, event_meta
-from schemas.event_fast_path import read_quickly
+from schemas.event_fast_path import decode_event_fast
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _object = msgspec.json.Decoder(msgspec.defstruct("_Object", ()))
@@ -59,7 +59,7 @@ def decode_event(
             envelope or the identity in its payload is invalid.
     """
     value = checked_value(value, max_bytes)
-    if read := read_quickly(value, received_at):
+    if read := decode_event_fast(value, received_at):
         meta, data, has_token = read
         return DecodedEvent(meta, without_token(data) if has_token else data)
     members = split_members(value)

@@ -87,7 +87,7 @@ _TIME: Final = re.compile(
 )
 
 
-def read_quickly(value: bytes, received_at: datetime | None = None) -> tuple[EventMeta, bytes, bool] | None:
+def decode_event_fast(value: bytes, received_at: datetime | None = None) -> tuple[EventMeta, bytes, bool] | None:
     """An event's metadata, its payload's bytes, and whether that is an Order with a guest token; None: use the models."""
     if value.count(b"{") + value.count(b"[") > _NESTED:
         return None

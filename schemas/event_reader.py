@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from schemas.codec import InvalidRecordError
 from schemas.delivery import DeadLetterReason
 from schemas.event_codec import DecodedEvent, checked_value, decode_event, without_token
-from schemas.event_fast_path import read_quickly
+from schemas.event_fast_path import decode_event_fast
 from schemas.event_types import EventTypes
 from schemas.foreign_formats import detect_format
 from schemas.producer_forms import ProducerForm, Translated, is_missing_key, translated, unframed
@@ -73,7 +73,7 @@ class EventReader:
         key, value = record.key, record.value
         # The fast path for nearly all events: there are thousands a second.
         is_usual = key and key[0] not in _ODD_KEYS and value is not None and len(value) <= self._max_bytes
-        if is_usual and (read := read_quickly(value, received_at)):  # type: ignore[arg-type]
+        if is_usual and (read := decode_event_fast(value, received_at)):  # type: ignore[arg-type]
             meta, data, has_token = read
             if self._topic_of[meta.event_name] == topic:
                 return DecodedEvent(meta, without_token(data) if has_token else data)
@@ -101,7 +101,7 @@ class EventReader:
                 content, max_bytes=max(self._max_bytes, len(content)), received_at=received_at, configured=self.types.configured
             )
         except InvalidRecordError as error:
-            raise _told(error, value, other) from error
+            raise _with_format(error, value, other) from error
 
     def topic_of(self, event_name: str) -> str:
         """The topic of an event type, under Kafka's name."""
@@ -112,20 +112,20 @@ class EventReader:
         return InvalidRecordError(DeadLetterReason.UNKNOWN_EVENT, message, [("event_name", message.rstrip("."))])
 
 
-def _told(error: InvalidRecordError, value: bytes, other: Translated | None) -> InvalidRecordError:
+def _with_format(error: InvalidRecordError, value: bytes, other: Translated | None) -> InvalidRecordError:
     """The same error with the form that the value was read as, or with the format that it looks like."""
     message = str(error)
     if other is not None:
         return InvalidRecordError(error.reason, f"Read as {other.form}: {message}", error.problems)
     if error.reason not in (DeadLetterReason.NOT_JSON, DeadLetterReason.INVALID_ENVELOPE, DeadLetterReason.UNKNOWN_EVENT):
         return error
-    looks = detect_format(unframed(value))
-    if looks is None:
+    format_name = detect_format(unframed(value))
+    if format_name is None:
         return error
     if error.reason is DeadLetterReason.NOT_JSON:
-        return InvalidRecordError(error.reason, f"The value is not JSON: it looks like {looks}", error.problems)
+        return InvalidRecordError(error.reason, f"The value is not JSON: it looks like {format_name}", error.problems)
     prefix = _NO_OBJECT if message.startswith(_NO_OBJECT) else "The value is not an event: "
-    return InvalidRecordError(error.reason, f"{prefix}it looks like {looks}", error.problems)
+    return InvalidRecordError(error.reason, f"{prefix}it looks like {format_name}", error.problems)
 
 
 def _moment(timestamp_ms: int) -> datetime | None:

@@ -16,7 +16,7 @@ _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 _LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MAGIC: Final = b"\x00"
-_LOOKED_AT: Final = 64 * 1024
+_EXAMINED_BYTES: Final = 64 * 1024
 """How many bytes of a binary value are examined."""
 
 _JSON: Final = "Publish JSON in UTF-8."
@@ -56,21 +56,21 @@ def detect_format(value: bytes) -> str | None:
     for signature, name, advice in _SIGNATURES:
         if value.startswith(signature):
             return f"{name}. {advice}"
-    looks: tuple[Callable[[bytes], str | None], ...] = (
+    detectors: tuple[Callable[[bytes], str | None], ...] = (
         (_utf_16, _framed, _text) if _is_text(value) else (_utf_16, _framed, _binary)
     )
-    for look in looks:
-        if found := look(value):
+    for detect in detectors:
+        if found := detect(value):
             return found
     return None
 
 
 def _is_text(value: bytes) -> bool:
     try:
-        value[:_LOOKED_AT].decode()
+        value[:_EXAMINED_BYTES].decode()
     except UnicodeDecodeError as error:
-        return error.end >= _LOOKED_AT - 4 and len(value) > _LOOKED_AT
-    return b"\x00" not in value[:_LOOKED_AT]
+        return error.end >= _EXAMINED_BYTES - 4 and len(value) > _EXAMINED_BYTES
+    return b"\x00" not in value[:_EXAMINED_BYTES]
 
 
 def _utf_16(value: bytes) -> str | None:
@@ -89,7 +89,7 @@ def _framed(value: bytes) -> str | None:
     """A schema registry's magic byte and schema id before something that is not JSON (JSON is accepted with or without them)."""
     if not value.startswith(_MAGIC) or len(value) < 6:
         return None
-    schema_id, content = int.from_bytes(value[1:5], "big"), value[5 : 5 + _LOOKED_AT]
+    schema_id, content = int.from_bytes(value[1:5], "big"), value[5 : 5 + _EXAMINED_BYTES]
     # Before a Protobuf message, Confluent's serializer writes its index in the schema: a zero for the first.
     kind = "Protobuf" if content[0] == 0 and len(content) > 1 and _is_protobuf(content[1:]) else "Avro"
     return f"{kind} in Confluent framing (magic byte 0, schema id {schema_id}). {_REGISTRY}"
@@ -102,16 +102,16 @@ def _binary(value: bytes) -> str | None:
         return f"MessagePack. {_JSON}"
     if len(value) > 1 and 0xA1 <= value[0] <= 0xBF and 0x60 <= value[1] <= 0x7B:
         return f"CBOR. {_JSON}"
-    if _is_protobuf(value[:_LOOKED_AT], is_whole=len(value) <= _LOOKED_AT):
+    if _is_protobuf(value[:_EXAMINED_BYTES], is_whole=len(value) <= _EXAMINED_BYTES):
         return f"Protobuf. {_JSON}"
     return None
 
 
 def _is_messagepack(value: bytes) -> bool:
     try:
-        return isinstance(msgspec.msgpack.decode(value[:_LOOKED_AT] if len(value) > _LOOKED_AT else value), dict)
+        return isinstance(msgspec.msgpack.decode(value[:_EXAMINED_BYTES] if len(value) > _EXAMINED_BYTES else value), dict)
     except (msgspec.DecodeError, RecursionError, ValueError):
-        return len(value) > _LOOKED_AT
+        return len(value) > _EXAMINED_BYTES
 
 
 def _is_protobuf(content: bytes, *, is_whole: bool = True) -> bool:
@@ -157,8 +157,8 @@ def _text(value: bytes) -> str | None:
     for beginning, name in _TEXTS:
         if beginning.match(text):
             return name
-    looks = _OF_JSON.get(text[:1])
-    return looks(text) if looks is not None else None
+    detect = _OF_JSON.get(text[:1])
+    return detect(text) if detect is not None else None
 
 
 def _json_string(text: bytes) -> str | None:

@@ -142,8 +142,8 @@ def _translation(found: FoundEvent, names: Collection[str], written_at: datetime
         _ANY.decode(data)  # it must be a single JSON value, or it could add members to the envelope
         data.decode()
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        looks = detect_format(data)
-        why = f"it looks like {looks}" if looks else f"{_plainly(error)}."
+        format_name = detect_format(data)
+        why = f"it looks like {format_name}" if format_name else f"{_plainly(error)}."
         message = f"Read as {found.form}: its payload is not JSON: {why}"
         raise form_error(message, "data", DeadLetterReason.NOT_JSON) from None
     envelope: dict[str, object] = {}

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
-from consumers.cli.discovery import API_PATH, API_URL, local_pipeline, root_of, say
+from consumers.cli.discovery import API_PATH, API_URL, local_pipeline, print_notice, root_of
 
 Url = Annotated[
     str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="URL of the API. Default: the pipeline on this machine.")
@@ -134,7 +134,9 @@ class ApiClient:
         if method == "DELETE" or not isinstance(found, dict):
             raise ApiCallError(self._is_foreign(response))
         if ignored := found.get("ignored_fields"):
-            say(f"The API ignored unknown fields: {', '.join(map(str, ignored))}. It is another release than this command.")
+            print_notice(
+                f"The API ignored unknown fields: {', '.join(map(str, ignored))}. It is another release than this command."
+            )
         return found
 
     def events(self, path: str, params: list[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
@@ -213,8 +215,8 @@ class ApiClient:
             return f"{self._is_foreign(response)} Check --url. A proxy in front of the API may have answered instead."
         if not isinstance(answer, dict):
             return f"The API answered {response.status_code}."
-        told, fields = answer.get("error"), answer.get("errors")
-        return (told if isinstance(told, str) else f"The API answered {response.status_code}.") + _by_field(fields)
+        message, fields = answer.get("error"), answer.get("errors")
+        return (message if isinstance(message, str) else f"The API answered {response.status_code}.") + _by_field(fields)
 
 
 _NOTHING: Final = object()
@@ -232,8 +234,8 @@ def _by_field(fields: object) -> str:
     """The problems of each field, one line per field."""
     if not isinstance(fields, Mapping):
         return ""
-    told = {name: found if isinstance(found, list) else [found] for name, found in fields.items()}
-    return "".join(f"\n  {name}: {'; '.join(map(str, found))}" for name, found in told.items())
+    problems = {name: found if isinstance(found, list) else [found] for name, found in fields.items()}
+    return "".join(f"\n  {name}: {'; '.join(map(str, found))}" for name, found in problems.items())
 
 
 def _in_words(error: Exception) -> str:
@@ -260,5 +262,5 @@ def client_for(url: str | None, api_key: str | None) -> ApiClient:
         raise ApiCallError(f"An API key is needed for {url}: give --api-key, or set OMS_WEBHOOKS_API_KEY.")
     client = ApiClient(url or (note.url if note is not None else ""), key)
     by = f" ({API_URL})" if url and os.environ.get(API_URL) == url else ""
-    say(f"Using {note}{by}." if note is not None else f"Using the API at {root_of(url or '')}{by}.")
+    print_notice(f"Using {note}{by}." if note is not None else f"Using the API at {root_of(url or '')}{by}.")
     return client

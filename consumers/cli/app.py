@@ -21,7 +21,7 @@ from consumers.cli.backup import export_endpoints, import_endpoints
 from consumers.cli.console import visible
 from consumers.cli.dead_letters import dead_letters_app
 from consumers.cli.demo import run_demo
-from consumers.cli.discovery import NoPipelineError, reachable, say
+from consumers.cli.discovery import NoPipelineError, print_notice, reachable
 from consumers.cli.doctor import doctor
 from consumers.cli.embedded import KafkaKind, embedded_services
 from consumers.cli.encryption import reencrypt
@@ -180,9 +180,11 @@ def simulate(
     chosen = reachable(Settings(), "Publishing to")
     settings, problem = with_types_on_kafka(chosen)
     if problem:
-        say(f"Event types that were added with the API could not be read from Kafka, so they are not published: {problem}.")
+        print_notice(
+            f"Event types that were added with the API could not be read from Kafka, so they are not published: {problem}."
+        )
     if added := [name for name in settings.event_types.configured if name not in chosen.event_types.configured]:
-        say(f"Also publishing the event types that were added with the API: {', '.join(added)}.")
+        print_notice(f"Also publishing the event types that were added with the API: {', '.join(added)}.")
 
     def tell(event: Any) -> None:
         out.print(f"{event.occurred_at:%H:%M:%S}  {event.event_name.value:34} {event.key}", highlight=False)
@@ -321,7 +323,7 @@ def schema(
                     f"{error} Use --offline to print only the event types in the settings.", error.status
                 ) from None
         else:
-            say(f"Only the event types in the settings: {problem}. {ASK}")
+            print_notice(f"Only the event types in the settings: {problem}. {ASK}")
     sys.stdout.write(json.dumps(types.published_schema(), indent=2) + "\n")
 
 

@@ -62,10 +62,10 @@ class AttemptRows:
         yield Text(f"{self.caption}; times are in {datetime.now(UTC).astimezone():%Z}", "italic")
         left_out = [name for name in ("id", "try", "ms", "error") if name not in columns]
         if left_out or is_cut:
-            told = (
+            note = (
                 f"Left out because the terminal is too narrow: {', '.join(left_out)}" if left_out else "Some texts are shortened"
             )
-            yield Text(f"{told}. Use a wider terminal, a pipe, or --json.", "italic")
+            yield Text(f"{note}. Use a wider terminal, a pipe, or --json.", "italic")
 
     def _short_columns(self) -> dict[str, list[Text]]:
         times = [datetime.fromisoformat(one["created_at"]).astimezone() for one in self._found]

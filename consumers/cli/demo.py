@@ -34,7 +34,7 @@ from pipeline.devtools.receiver import Behaviour, Received, Receiver
 from pipeline.devtools.simulator import SimulatedEvent
 from pipeline.ops.logs import configure_logs
 from pipeline.ops.settings import Settings
-from pipeline.ops.settings_sources import place_of
+from pipeline.ops.settings_sources import setting_source
 from schemas.event import EventType
 from schemas.topics import parse_delay
 
@@ -44,7 +44,7 @@ _SHARE_OF_TIME_FOR_EVENTS = 0.6
 _SETTLE_SECONDS = 60.0
 _SETTLE_SECONDS_AFTER_CTRL_C = 1.0
 _COUNTING_SECONDS_AFTER_CTRL_C = 2.5
-_LOOK_AGAIN_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 _DRAIN_SECONDS = 1.0
 """Short, so that nobody waits long for the prompt if their own endpoint hangs."""
 _PICTURE = """
@@ -167,7 +167,7 @@ def _refuse_configured_kafka(settings: Settings) -> None:
     """
     if settings.kafka_bootstrap_servers:
         raise BrokerStartError(
-            f"The demo starts its own broker, but {place_of('kafka_bootstrap_servers')} names the Kafka at "
+            f"The demo starts its own broker, but {setting_source('kafka_bootstrap_servers')} names the Kafka at "
             f"{settings.kafka_bootstrap_servers}. Invented orders would be delivered to the endpoints there. Remove that setting for the "
             "demo. To publish invented orders there anyway: oms-webhooks simulate"
         )
@@ -189,8 +189,10 @@ async def _demo(out: Console, here: EmbeddedServices, seconds: float | None, rat
     key = settings.api_keys[0].get_secret_value()
     _on_interrupt_of_start(out)
     receivers = {
-        "erp": Receiver("erp", on_delivery=lambda got: _tell(out, "erp", got)),
-        "mailer": Receiver("mailer", behaviour=Behaviour(fail_rate=0.35), on_delivery=lambda got: _tell(out, "mailer", got)),
+        "erp": Receiver("erp", on_delivery=lambda got: _print_delivery(out, "erp", got)),
+        "mailer": Receiver(
+            "mailer", behaviour=Behaviour(fail_rate=0.35), on_delivery=lambda got: _print_delivery(out, "mailer", got)
+        ),
     }
     out.print(_PICTURE, highlight=False)
     out.print("Starting ClickHouse and the pipeline ...")
@@ -261,7 +263,7 @@ async def _settle(
 async def _count_until_settled(
     interrupted: asyncio.Event, ledger: DemoLedger, receivers: dict[str, Receiver], client: ApiClient
 ) -> DemoSummary:
-    begun = time.monotonic()
+    started = time.monotonic()
     while True:
         summary = await asyncio.to_thread(_summarise, ledger, receivers, client)
         others = receivers[_EVERYTHING].counts.distinct > summary.events  # somebody else has published, too
@@ -269,9 +271,9 @@ async def _count_until_settled(
         by_hand = others or await asyncio.to_thread(_has_been_touched, client, ledger.endpoints)
         summary = replace(summary, by_hand=by_hand, interrupted=interrupted.is_set())
         patience = _SETTLE_SECONDS_AFTER_CTRL_C if interrupted.is_set() else _SETTLE_SECONDS
-        if summary.is_settled or summary.by_hand or time.monotonic() - begun > patience:
+        if summary.is_settled or summary.by_hand or time.monotonic() - started > patience:
             return summary
-        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def _on_interrupt_of_start(out: Console) -> None:
@@ -350,7 +352,7 @@ def _search(client: ApiClient, path: str, query: list[tuple[str, str]]) -> dict[
     return {"total_count": 0}
 
 
-def _tell(out: Console, name: str, got: Received) -> None:
+def _print_delivery(out: Console, name: str, got: Received) -> None:
     event_name, about = _named(got.body)
     style = "green" if got.outcome == "acknowledged" else "red"
     retry = f" (try {got.attempt})" if got.attempt > 1 else ""
@@ -387,8 +389,8 @@ def _conclude(out: Console, summary: DemoSummary) -> int:
     if summary.by_hand:
         out.print("The numbers are not compared, because you have published, resent, tested or changed something.")
     elif not problems and summary.unfinished:
-        told = f"{summary.unfinished} notification{' was' if summary.unfinished == 1 else 's were'}"
-        out.print(f"Stopped while {told} still waiting for a retry. All other numbers add up.")
+        waiting = f"{summary.unfinished} notification{' was' if summary.unfinished == 1 else 's were'}"
+        out.print(f"Stopped while {waiting} still waiting for a retry. All other numbers add up.")
     elif not problems:
         out.print(
             "[green]The numbers add up: every notification was delivered or given up after six attempts, and every attempt is recorded.[/green]"

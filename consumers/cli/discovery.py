@@ -12,7 +12,7 @@ import typer
 from consumers.cli.runtime_files import RunNote, find_notes
 from consumers.cli.standard_input import is_terminal
 from pipeline.ops.settings import Settings
-from pipeline.ops.settings_sources import place_of
+from pipeline.ops.settings_sources import setting_source
 
 API_URL: Final = "OMS_WEBHOOKS_API_URL"
 API_PATH: Final = "/api/webhook"
@@ -22,7 +22,7 @@ class NoPipelineError(Exception):
     """No pipeline was found, or several were. ``str(error)`` says what to set."""
 
 
-def say(text: str) -> None:
+def print_notice(text: str) -> None:
     """Print a line to stderr, so that stdout holds only results."""
     sys.stderr.write(f"{text}\n")
 
@@ -51,7 +51,7 @@ def _chosen(notes: Sequence[RunNote]) -> RunNote:
     if not (is_terminal() and sys.stderr.isatty()):
         message = f"Several pipelines run on this machine. Choose one, for example with {API_URL}={notes[0].url}:\n"
         raise NoPipelineError(message + "\n".join(lines))
-    say("Several pipelines run on this machine:\n" + "\n".join(lines))
+    print_notice("Several pipelines run on this machine:\n" + "\n".join(lines))
     number = 0
     while not 1 <= number <= len(notes):
         number = int(typer.prompt(f"Which one (1 to {len(notes)})", type=int, err=True))
@@ -65,14 +65,14 @@ def reachable(settings: Settings, doing: str = "Using") -> Settings:
         NoPipelineError: no pipeline runs, or several run and none was chosen.
     """
     if settings.kafka_bootstrap_servers:
-        say(f"{doing} Kafka at {settings.kafka_bootstrap_servers} ({place_of('kafka_bootstrap_servers')}).")
+        print_notice(f"{doing} Kafka at {settings.kafka_bootstrap_servers} ({setting_source('kafka_bootstrap_servers')}).")
         return settings
     url = os.environ.get(API_URL)
     note = local_pipeline(url)
     if note is None:
         found = f"no pipeline on this machine is at {url} ({API_URL})" if url else "no pipeline runs on this machine"
         raise NoPipelineError(f"No Kafka is configured, and {found}. Set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS.")
-    say(f"{doing} Kafka at {note.bootstrap_servers}, of {note}.")
+    print_notice(f"{doing} Kafka at {note.bootstrap_servers}, of {note}.")
     kafka = {
         "kafka_bootstrap_servers": note.bootstrap_servers,
         "kafka_partitions": note.partitions,

@@ -239,12 +239,12 @@ def endpoints_ordered(
     """Set whether an endpoint receives the events of a key (such as one order) in order, one at a time."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"ordered": on}})
-    told = (
+    description = (
         "one at a time, in order, from the next event on"
         if found["ordered"]
         else "in any order; deliveries that already wait are still sent in order"
     )
-    out.print(f"Endpoint {endpoint_id} receives the events of a key {told}.")
+    out.print(f"Endpoint {endpoint_id} receives the events of a key {description}.")
 
 
 @endpoints_app.command("pin")
@@ -264,8 +264,10 @@ def endpoints_pin(
     wanted = {"event_type_versions": pins_of(",".join(pins or ()))}
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": wanted})["event_type_versions"]
-    told = ", ".join(f"{name} in version {version} only" for name, version in found.items()) or "all versions of its event types"
-    out.print(f"Endpoint {endpoint_id} receives {told}.")
+    description = (
+        ", ".join(f"{name} in version {version} only" for name, version in found.items()) or "all versions of its event types"
+    )
+    out.print(f"Endpoint {endpoint_id} receives {description}.")
 
 
 @endpoints_app.command("drop-held")

@@ -68,11 +68,11 @@ def list_event_types(
         for name, at in pipeline.removed.items():
             err.print(visible(f"{name} was removed at {at}. Its attempts can still be searched."), soft_wrap=True)
         for what in pipeline.unusable.values():
-            told = f"Added with the API, but the latest version cannot be used: {what}"
-            err.print(visible(Text(told, "yellow")), soft_wrap=True)
+            note = f"Added with the API, but the latest version cannot be used: {what}"
+            err.print(visible(Text(note, "yellow")), soft_wrap=True)
     elif not offline:
-        told = f"These are only the event types in the settings: {problem.rstrip('.')}. {ASK}"
-        err.print(Text(told, "yellow"), soft_wrap=True)
+        note = f"These are only the event types in the settings: {problem.rstrip('.')}. {ASK}"
+        err.print(Text(note, "yellow"), soft_wrap=True)
         if absent is None:
             raise typer.Exit(UNUSABLE)
 
@@ -141,8 +141,8 @@ def show_event_type(
         err.print(Text(f"{name} is built in and needs no file.", "red"))
         raise typer.Exit(UNUSABLE)
     if as_json or as_file:
-        told = {"event_types": [found["entry"]]} if as_file else found
-        sys.stdout.write(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+        content = {"event_types": [found["entry"]]} if as_file else found
+        sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         return
     shown = found["event_type"]
     versions = ", ".join(str(one["version"]) for one in [*shown["versions"], shown])

@@ -17,7 +17,7 @@ import typer
 import uvloop
 
 from consumers.cli.api_client import ApiClient, client_for
-from consumers.cli.discovery import say
+from consumers.cli.discovery import print_notice
 from consumers.cli.option_values import are_given
 from consumers.cli.runtime_files import find_notes
 from pipeline.broker.errors import BrokerError, NoSessionError
@@ -94,7 +94,7 @@ def types_of_pipeline(settings: Settings, url: str | None, api_key: str | None) 
 def _made(name: str, entry: Any) -> ConfiguredEventType | None:
     topic = entry.get("topic") if isinstance(entry, dict) else None
     if entry_problems(entry, (str(topic),)):
-        say(f"The pipeline's event type {name} is left out, because this release cannot read it.")
+        print_notice(f"The pipeline's event type {name} is left out, because this release cannot read it.")
         return None
     return event_type_of(entry)
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from consumers.cli.api_client import ApiCallError, Key, Url, checked_url, client_for
 from consumers.cli.console import Output, shortened, visible
-from consumers.cli.discovery import local_pipeline, root_of, say
+from consumers.cli.discovery import local_pipeline, print_notice, root_of
 from consumers.cli.search import endpoint_names, filters_of
 from pipeline.web.quick_search import ReferenceKind, recognize
 
@@ -82,7 +82,7 @@ def new_attempts(
             # A refusal is raised. A server that was reachable before may come back.
             if error.status or not is_open:
                 raise
-            say(str(error))
+            print_notice(str(error))
         wait(_PAUSE_SECONDS)
 
 
@@ -95,7 +95,7 @@ def _attempts(name: str, data: Any) -> list[Mapping[str, Any]]:
     if name == "over":
         raise ApiCallError(data["error"], _OVER)
     if name == "problem":
-        say(data["error"])
+        print_notice(data["error"])
     found: list[Mapping[str, Any]] = data.get("attempts", [])
     return found
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from consumers.cli import tables
 from consumers.cli.command_variables import NON_SETTING_VARIABLES
 from consumers.cli.console import Output
-from consumers.cli.discovery import NoPipelineError, reachable, say
+from consumers.cli.discovery import NoPipelineError, print_notice, reachable
 from consumers.cli.known_event_types import with_types_on_kafka
 from consumers.cli.option_groups import grouped
 from consumers.cli.option_values import not_blank
@@ -112,7 +112,7 @@ def topics(
         )
     chosen, problem = with_types_on_kafka(reachable(Settings()))
     if problem:
-        say(f"Topics of event types that were added with the API are not included ({problem}).")
+        print_notice(f"Topics of event types that were added with the API are not included ({problem}).")
     specs = chosen.topics_with(_event_topics(event_topic)).specs()
     if accepted:
         uvloop.run(accept_recreated_topic(chosen, accepted, confirm=lambda text: yes or _confirmed(text)))

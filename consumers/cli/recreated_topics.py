@@ -35,7 +35,7 @@ async def accept_recreated_topic(settings: Settings, topic: str, *, confirm: Cal
     topics, broker = settings.topics, open_broker(settings)
     with broker.admin() as admin:
         ids = TopicIds([topic])
-        ids.see(await in_thread(lambda: admin.ids([spec.name for spec in topics.specs()]), "topic ids"))
+        ids.note_current(await in_thread(lambda: admin.ids([spec.name for spec in topics.specs()]), "topic ids"))
         if topic not in {spec.name for spec in topics.specs()}:
             raise TopicError(f"{topic} is not one of our topics; `oms-webhooks topics` lists them.")
         if not ids.is_there(topic):

@@ -200,7 +200,7 @@ def replay(events: ReplayedEvents, how: ReplayOptions, api: ApiAddress) -> None:
                 raise ApiCallError(f"{progressed.path} already exists. Resume it (--resume), or name another file (--state).")
             progressed.save()
         _carry_out(client, progressed, how.rate)
-    _tell(progressed, how.rate)
+    _print_progress(progressed, how.rate)
 
 
 def _without_empty_lists(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -261,7 +261,7 @@ def _carry_out(client: ApiClient, progressed: Progressed, rate: float) -> None:
     columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress, _until_interrupted() as is_interrupted:
         task = progress.add_task("notifications", total=progressed.total, completed=progressed.sent)
-        begun, before = time.monotonic(), progressed.sent
+        started, before = time.monotonic(), progressed.sent
         while not progressed.is_done and not is_interrupted():
             progressed.in_flight = True
             progressed.save()
@@ -275,7 +275,7 @@ def _carry_out(client: ApiClient, progressed: Progressed, rate: float) -> None:
             _advance(progressed, step)
             progressed.save()
             progress.update(task, completed=progressed.sent)
-            _pause(begun + (progressed.sent - before) / rate, is_interrupted)
+            _pause(started + (progressed.sent - before) / rate, is_interrupted)
 
 
 def _pause(until: float, is_interrupted: Callable[[], bool]) -> None:
@@ -319,7 +319,7 @@ def _until_interrupted() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _tell(progressed: Progressed, rate: float) -> None:
+def _print_progress(progressed: Progressed, rate: float) -> None:
     skipped = f" {progressed.skipped:,} events no longer have a body." if progressed.skipped else ""
     done = f"{progressed.sent:,} notifications of {progressed.events:,} events are queued (replay {progressed.run}).{skipped}"
     if not progressed.is_done:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from consumers.cli import tables
 from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, Key, Url, client_for
 from consumers.cli.console import Output
-from consumers.cli.discovery import say
+from consumers.cli.discovery import print_notice
 from consumers.cli.known_event_types import require_event_type
 from consumers.cli.option_groups import grouped
 from consumers.cli.option_values import (
@@ -41,7 +41,7 @@ attempts_app = typer.Typer(help="Search attempts, or resend notifications.")
 
 out = Output()
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 """Time between two checks of a run's progress."""
 
 
@@ -251,17 +251,20 @@ def resend_failed(
             out.print("Nothing was sent.")
             return
         run = client.call("POST", "resends", params=params)
-        say(f"Run {run['id']} has started. It continues in the API, also if this command ends.")
+        print_notice(f"Run {run['id']} has started. It continues in the API, also if this command ends.")
         columns = (TextColumn("resending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task("notifications", total=run["total"])
             while run["state"] in ("running", "cancelling"):
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
                 run = client.call("GET", f"resends/{run['id']}")
                 progress.update(task, completed=run["resent"] + run["delivered"] + run["skipped"])
-    told = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {run['delivered']:,} were delivered already, "
+    summary = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {run['delivered']:,} were delivered already, "
     out.print(
-        f"{told}{run['skipped']:,} could not be resent. {run['problem']}".rstrip(), markup=False, highlight=False, soft_wrap=True
+        f"{summary}{run['skipped']:,} could not be resent. {run['problem']}".rstrip(),
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
     if run["state"] != "done":
         raise typer.Exit(1)

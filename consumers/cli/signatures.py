@@ -81,8 +81,8 @@ def endpoints_certificate(
     with client_for(url, api_key) as client:
         changed = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"client_certificate": given}})
     shown = changed["client_certificate"]
-    told = f"presents {shown['subject']}, valid until {shown['expires_at']}" if shown else "presents no client certificate"
-    out.print(f"To endpoint {endpoint_id}, OMS webhooks {told}.", markup=False, highlight=False, soft_wrap=True)
+    description = f"presents {shown['subject']}, valid until {shown['expires_at']}" if shown else "presents no client certificate"
+    out.print(f"To endpoint {endpoint_id}, OMS webhooks {description}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_public_keys(endpoint: Mapping[str, Any]) -> None:

@@ -78,15 +78,17 @@ def endpoint(found: Mapping[str, Any]) -> RenderableType:
     if words := found.get("retry_words"):  # a server of an earlier release has none
         table.add_row("retries", Text(f"{found['retry_policy']}: {words}"))
     if (verification := found.get("verification", "none")) != "none":
-        told = (
+        description = (
             f"verified at {found['verified_at']}"
             if found["verified_at"]
             else f"not verified. {found['verification_problem'] or ''}"
         )
-        table.add_row("verification", Text(f"{verification}: {told}"))
+        table.add_row("verification", Text(f"{verification}: {description}"))
     if failure := found["filter_failure"]:
-        told = f"{failure['expression']}: {failure['reason']} Events: {failure['count']:,}, the last one {failure['event_id']}."
-        table.add_row("a filter failed", Text(told, "yellow"))
+        description = (
+            f"{failure['expression']}: {failure['reason']} Events: {failure['count']:,}, the last one {failure['event_id']}."
+        )
+        table.add_row("a filter failed", Text(description, "yellow"))
     if (authentication := found.get("authentication") or {"type": "none"})["type"] != "none":
         shown = [f"{name} {value}" for name, value in authentication.items() if name != "type" and value]
         table.add_row("authentication", Text(", ".join([authentication["type"], *shown])))
@@ -100,8 +102,8 @@ def _add_order(table: Table, found: Mapping[str, Any]) -> None:
     if found.get("ordered"):  # a server of an earlier release has none
         table.add_row("order", Text("events of one key, one at a time"))
     if held := found.get("in_order"):
-        told = f"{held['waiting']:,} deliveries of {held['keys']:,} keys, behind event {held['event_id']} ({held['reason']}) since {held['since']}"
-        table.add_row("waits in order", Text(told, "yellow"))
+        description = f"{held['waiting']:,} deliveries of {held['keys']:,} keys, behind event {held['event_id']} ({held['reason']}) since {held['since']}"
+        table.add_row("waits in order", Text(description, "yellow"))
 
 
 def created(endpoint: Mapping[str, Any]) -> RenderableType:
@@ -150,8 +152,10 @@ def preview(found: Mapping[str, Any]) -> RenderableType:
     """How many events an endpoint would have received, with examples."""
     lines: list[RenderableType] = [Text(found["sentence"], "bold")]
     for failure in found["failures"]:
-        told = f"{failure['expression']}: {failure['reason']} Events: {failure['count']:,}, the newest {failure['event_id']}."
-        lines.append(Text(f"A filter failed. {told}", "yellow"))
+        description = (
+            f"{failure['expression']}: {failure['reason']} Events: {failure['count']:,}, the newest {failure['event_id']}."
+        )
+        lines.append(Text(f"A filter failed. {description}", "yellow"))
     for title, events in (("Would have been delivered:", found["would"]), ("Would not have been delivered:", found["would_not"])):
         if events:
             lines.append(Text(title))

@@ -15,7 +15,7 @@ from typing import Final
 
 from pipeline.broker.api import Partition
 
-FIRST_LOOK_S: Final = 15.0
+FIRST_CHECK_S: Final = 15.0
 """How long a group may take to assign a topic before its members intervene. Doubles each time."""
 _LONGEST_S: Final = 3_600.0
 
@@ -30,8 +30,8 @@ class AddedSubscription:
         """Topics that a member of the group reads."""
         self._left_out_in: int | None = None
         """The generation in which topics that nobody reads are left out of the subscription; the next one includes them again."""
-        self._patience = FIRST_LOOK_S
-        self._look_at = 0.0
+        self._patience = FIRST_CHECK_S
+        self._next_check_at = 0.0
 
     @property
     def subscribed(self) -> Sequence[str]:
@@ -44,29 +44,29 @@ class AddedSubscription:
     def begin(self, now: float) -> tuple[str, ...]:
         """The added topics that a new client subscribes to."""
         self._subscribed, self._left_out_in = self._added, None
-        self._look_at = now + self._patience
+        self._next_check_at = now + self._patience
         return self._subscribed
 
     def to_subscribe(self, generation: int, now: float) -> tuple[str, ...] | None:
         """The added topics to subscribe to now, in this generation of the group; None: no change."""
-        if self._left_out_in == generation and now < self._look_at:
+        if self._left_out_in == generation and now < self._next_check_at:
             left = tuple(topic for topic in self._added if topic in self._read)
         else:
             self._left_out_in, left = None, self._added
         if left == self._subscribed:
             return None
         self._subscribed = left
-        self._look_at = now + self._patience
+        self._next_check_at = now + self._patience
         return left
 
-    def to_look_for(self, held: Collection[Partition], now: float) -> Sequence[str]:
+    def topics_to_check(self, held: Collection[Partition], now: float) -> Sequence[str]:
         """The topics for which it is time to check whether anybody reads them."""
-        if len(self._read) == len(self._added) or self._left_out_in is not None or now < self._look_at:
+        if len(self._read) == len(self._added) or self._left_out_in is not None or now < self._next_check_at:
             return ()
         self._read.update(partition.topic for partition in held if partition.topic in self._added)
         return [topic for topic in self._subscribed if topic not in self._read]
 
-    def see(self, committed: Iterable[Partition], generation: int, now: float) -> bool:
+    def note_commits(self, committed: Iterable[Partition], generation: int, now: float) -> bool:
         """Note for which partitions the group has a commit. Returns whether the member must rejoin so that the other topics are
         assigned.
         """
@@ -74,5 +74,5 @@ class AddedSubscription:
         if self._read.issuperset(self._subscribed):
             return False
         self._patience = min(2 * self._patience, _LONGEST_S)
-        self._left_out_in, self._look_at = generation, now + FIRST_LOOK_S
+        self._left_out_in, self._next_check_at = generation, now + FIRST_CHECK_S
         return True

@@ -198,7 +198,7 @@ class GroupConsumer:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
             self._loop.call_soon_threadsafe(call, *arguments)
 
-    def _look_again(self) -> None:
+    def _wake_waiting(self) -> None:
         waiting, self._in_doubt = self._in_doubt, []
         for turned in waiting:
             if not turned.done():  # its delivery may have been cancelled
@@ -247,7 +247,7 @@ class GroupConsumer:
             if self._client is not None:
                 self._client.close()
             self._lag.forget()
-            self._post(self._look_again)
+            self._post(self._wake_waiting)
 
     def _drained(self) -> bool:
         if self._stop_at is None:
@@ -256,14 +256,14 @@ class GroupConsumer:
 
     def step(self) -> float:
         """Run one iteration. Returns the minimum number of seconds until the next one."""
-        pause, came = 0.0, 0
+        pause, fetched_bytes = 0.0, 0
         try:
             if self._client is None:
                 self._client = self._broker.fetch_client(
                     partition_bytes=self._partition_fetch_bytes, read_committed=self._read_committed
                 )
             self._reading.follow(self._client)
-            came = self._take(self._client, self._fetch(self._client))
+            fetched_bytes = self._take(self._client, self._fetch(self._client))
             self._trouble.over("fetching works again", group=self._group)
         except OutOfRangeError as error:
             self._out_of_range(error.partitions)
@@ -273,12 +273,12 @@ class GroupConsumer:
             pause = self._trouble.note("fetching failed; trying again", group=self._group, error=str(error))
         self._turned_at = self._clock()
         if self._in_doubt:
-            self._post(self._look_again)
+            self._post(self._wake_waiting)
         self._hand_over()
         if self._client is not None:
             self._pause(self._client)
             self._measure(self._client)
-        return pause or self._gathering.seconds(came)
+        return pause or self._gathering.seconds(fetched_bytes)
 
     def _rest(self, seconds: float) -> None:
         """Wait for ``seconds``, and for room. Wait only briefly after this consumer was stopped."""
@@ -355,7 +355,7 @@ class GroupConsumer:
         now = self._clock()
         if now - self._measured_at >= _MEASURED_EVERY_S:
             self._measured_at = now
-            self._lag.measure(self._reading.positions(), self._reading.look_at_ends(client), self.wall())
+            self._lag.measure(self._reading.positions(), self._reading.known_ends(client), self.wall())
 
     # --- any thread ---
 

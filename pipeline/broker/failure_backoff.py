@@ -22,7 +22,7 @@ class FailureBackoff:
         self._log = log
         self._lines = OnceAMinute(clock)
         self._failures = 0
-        self._is_told = False
+        self._is_logged = False
         """Whether these failures were logged."""
 
     def note(self, message: str, **fields: object) -> float:
@@ -30,7 +30,7 @@ class FailureBackoff:
         self._failures += 1
         if times := self._lines.times(None):
             self._log.warning(message, **fields, times=times)
-            self._is_told = True
+            self._is_logged = True
         longest: float = min(_FIRST_S * 2.0 ** min(self._failures - 1, 10), _LONGEST_S)
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - so that processes do not retry in step
 
@@ -40,6 +40,6 @@ class FailureBackoff:
         Further failures within the minute are counted, and logged when the minute is over, because a fault may come and go many
         times in a minute.
         """
-        if self._is_told:
+        if self._is_logged:
             self._log.info(message, **fields, failures=self._failures)
-        self._failures, self._is_told = 0, False
+        self._failures, self._is_logged = 0, False

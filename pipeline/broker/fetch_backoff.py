@@ -32,14 +32,14 @@ class FetchBackoff:
         self._gather_s = gather_s
         self._now = now
         self._cpu = cpu
-        self._looked_at = (now(), cpu())
+        self._last_measured = (now(), cpu())
 
-    def seconds(self, came: int) -> float:
-        """How long to wait before the next fetch; ``came`` is the size of the last one in bytes. Call it after each."""
+    def seconds(self, fetched_bytes: int) -> float:
+        """How long to wait before the next fetch; ``fetched_bytes`` is the size of the last one in bytes. Call it after each."""
         now, cpu = self._now(), self._cpu()
-        passed, used = now - self._looked_at[0], cpu - self._looked_at[1]
-        self._looked_at = (now, cpu)
-        if not 0 < came < _LITTLE_BYTES:
+        passed, used = now - self._last_measured[0], cpu - self._last_measured[1]
+        self._last_measured = (now, cpu)
+        if not 0 < fetched_bytes < _LITTLE_BYTES:
             return 0.0
         busy = min(used / passed, 1.0) if passed > 0 else 0.0
         longer = max(0.0, _LONGEST_S - self._gather_s) * max(0.0, busy - _BUSY_FROM) / (1 - _BUSY_FROM)

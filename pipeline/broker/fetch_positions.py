@@ -20,7 +20,7 @@ from pipeline.ops.once_a_minute import OnceAMinute
 
 log = logger(__name__)
 
-_LOOKED_AGAIN_S: Final = 5.0
+_RECHECK_S: Final = 5.0
 """How often a log that ends below our position is checked again."""
 
 
@@ -90,7 +90,7 @@ class FetchPositions:
             self._read
         ):
             self._take_over(client, ready)
-        self._look_again(client)
+        self._check_cut_logs(client)
 
     def _take_over(self, client: FetchClient, ready: dict[Partition, tuple[int, int]]) -> None:
         for partition, read in list(self._read.items()):
@@ -98,11 +98,11 @@ class FetchPositions:
                 del self._read[partition]
                 self._cut.pop(partition, None)
                 self._buffers.drop(partition)
-        came = {partition: held for partition, held in ready.items() if partition not in self._read}
-        for partition, (epoch, start) in came.items():
+        added = {partition: held for partition, held in ready.items() if partition not in self._read}
+        for partition, (epoch, start) in added.items():
             self._read[partition] = _Read(epoch, start)
         client.assign(self.positions())
-        for partition, (_, start) in came.items():
+        for partition, (_, start) in added.items():
             client.seek(partition, start)  # it may have been read before, under another epoch
 
     def take(self, client: FetchClient, partition: Partition, records: Sequence[Fetched]) -> tuple[int, Sequence[Fetched]]:
@@ -158,10 +158,10 @@ class FetchPositions:
         known = self._cut.get(partition)
         self._cut[partition] = _Cut(end, end if known is None else min(end, known.lowest), self._clock())
 
-    def _look_again(self, client: FetchClient) -> None:
+    def _check_cut_logs(self, client: FetchClient) -> None:
         """Check logs that end below our position again: a broker that returned an old state may return the new one by now."""
         now = self._clock()
-        due = [partition for partition, cut in self._cut.items() if now - cut.looked_at > _LOOKED_AGAIN_S]
+        due = [partition for partition, cut in self._cut.items() if now - cut.looked_at > _RECHECK_S]
         if not due:
             return
         try:
@@ -201,7 +201,7 @@ class FetchPositions:
         """Partitions that must not be fetched now: those with buffered records, and those whose log ends below our position."""
         return frozenset(buffered) | frozenset(self._cut)
 
-    def look_at_ends(self, client: FetchClient) -> dict[Partition, int]:
+    def known_ends(self, client: FetchClient) -> dict[Partition, int]:
         """The ends of the partitions according to the latest fetches."""
         for partition in self._read:
             self._see_end(client, partition)

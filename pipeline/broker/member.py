@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from pipeline.broker.added_subscription import FIRST_LOOK_S, AddedSubscription
+from pipeline.broker.added_subscription import FIRST_CHECK_S, AddedSubscription
 from pipeline.broker.api import Broker, Committed, GroupClient, Membership, Partition, Receipt, Record
 from pipeline.broker.assignment import Assignment, StartPosition, committed_of
 from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, UnavailableError
@@ -203,7 +203,7 @@ class Member:
             if self._client is None:
                 wanted = (*self._topics, *self._added.begin(self.lease.clock()))
                 self._client = self._broker.group_client(self._group, wanted, self)
-                self._look_for_unread_at = self.lease.clock() + FIRST_LOOK_S
+                self._look_for_unread_at = self.lease.clock() + FIRST_CHECK_S
             self._turn(self._client)
         except UnavailableError as error:
             return self._trouble.note("the group does not answer", group=self._group, error=str(error))
@@ -261,7 +261,7 @@ class Member:
         began = self.lease.clock()
         is_quick = self._identity is not None and (began >= self._subscribed_until or self._stop.is_set())
         client.poll(0.0 if is_quick else _JOIN_POLL_S)
-        self._look(client.membership(), began)
+        self._check_identity(client.membership(), began)
         if self._identity is None:
             return
         self._drain()
@@ -283,9 +283,9 @@ class Member:
     def _follow_added_topics(self, client: GroupClient, generation: int) -> None:
         """Subscribe to added topics, and make sure that the group assigns them to a member."""
         now = self.lease.clock()
-        if unread := self._added.to_look_for(self._assignment.partitions, now):
-            begun = client.committed([Partition(topic, 0) for topic in unread])
-            if self._added.see(begun, generation, now):
+        if unread := self._added.topics_to_check(self._assignment.partitions, now):
+            committed = client.committed([Partition(topic, 0) for topic in unread])
+            if self._added.note_commits(committed, generation, now):
                 log.info("the group has assigned topics to no member; rejoining", group=self._group, topics=unread)
         if (added := self._added.to_subscribe(generation, now)) is not None:
             client.subscribe((*self._topics, *added))
@@ -339,7 +339,7 @@ class Member:
         self._left_empty_at = now
         self._part(leave=True)
 
-    def _look(self, identity: Membership | None, began: float) -> None:
+    def _check_identity(self, identity: Membership | None, began: float) -> None:
         """Compare our identity with the previous one. ``began``: when the poll of the group started."""
         if self._lost is not None:
             raise NotMemberError(self._lost)

@@ -90,10 +90,10 @@ class RecordBatcher:
     def _loop(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
 
-    def add(self, value: bytes, *, day: date, header: bytes = b"", soon: bool = False) -> asyncio.Future[EntryPosition]:
+    def add(self, value: bytes, *, day: date, header: bytes = b"", urgent: bool = False) -> asyncio.Future[EntryPosition]:
         """Write an entry. The future is done when all in-sync replicas have it; PublishError if Kafka refuses its record.
 
-        ``soon``: something waits for the acknowledgement, such as the next delivery of a lane.
+        ``urgent``: something waits for the acknowledgement, such as the next delivery of a lane.
         """
         batch = self._open.get(day)
         if batch is not None and not batch.has_room(len(value) + len(header)):
@@ -102,10 +102,10 @@ class RecordBatcher:
         self._pace.count()
         now = self._loop.time()
         if batch is None:
-            seconds = _until_next(now) if soon else self._pace.seconds(now)
+            seconds = _until_next(now) if urgent else self._pace.seconds(now)
             batch = self._open[day] = _Batch(now + seconds)
             self._loop.call_later(seconds, self._close, day, batch)
-        elif soon and batch.closes_at > now + (seconds := _until_next(now)):
+        elif urgent and batch.closes_at > now + (seconds := _until_next(now)):
             batch.closes_at = now + seconds
             self._loop.call_later(seconds, self._close, day, batch)
         acknowledged: asyncio.Future[EntryPosition] = self._loop.create_future()

@@ -33,7 +33,7 @@ _IDLE_S: Final = 1.0
 _DOUBT_POLL_S: Final = 0.1
 _BUSY_POLL_S: Final = 0.01
 _BUSY_S: Final = 0.5
-_LOOKED_AGAIN_S: Final = 5.0
+_RECHECK_S: Final = 5.0
 """How often a log that ends below the requested offset is checked again."""
 _SILENT_S: Final = 30.0
 
@@ -157,12 +157,12 @@ class SeekingConsumer:
         self._assignment.oldest()  # drops finished records
 
     @property
-    def is_member_for_sure(self) -> bool:
+    def is_member_certain(self) -> bool:
         """Whether the partitions are certainly still ours (see `pipeline.broker.lease`)."""
         return self._member.lease.is_valid()
 
-    def keeps(self, partition: int) -> bool:
-        """Whether the partition is assigned to this process, as far as it knows (see :attr:`is_member_for_sure`)."""
+    def is_assigned(self, partition: int) -> bool:
+        """Whether the partition is assigned to this process, as far as it knows (see :attr:`is_member_certain`)."""
         return self._assignment.epoch(Partition(self._topic, partition)) is not None
 
     def problem(self) -> str | None:
@@ -225,9 +225,9 @@ class SeekingConsumer:
         client.assign({Partition(self._topic, number): position for number, position in positions.items()})
         for number, epoch in epochs.items():
             if before.get(number) != epoch:
-                self._post(self._came, number, epoch)
+                self._post(self._report_assigned, number, epoch)
 
-    def _came(self, number: int, epoch: int) -> None:
+    def _report_assigned(self, number: int, epoch: int) -> None:
         """On the event loop: a partition can be read, unless it was revoked in the meantime."""
         if self._assignment.epoch(Partition(self._topic, number)) == epoch:
             self._on_assigned(frozenset({number}))
@@ -330,7 +330,7 @@ class SeekingConsumer:
                     log.error(
                         "a log ends below what was read", partition=str(place), position=position, end=bounds.end, times=times
                     )
-                self._cut[number] = self._broker.clock() + _LOOKED_AGAIN_S
+                self._cut[number] = self._broker.clock() + _RECHECK_S
             else:
                 self._positions.pop(number, None)  # it is in the log by now: fetch again
 

@@ -27,7 +27,7 @@ class TopicIds:
         """Note the ids that are recorded in Kafka."""
         self._known = record.ids
 
-    def see(self, found: Mapping[str, UUID]) -> None:
+    def note_current(self, found: Mapping[str, UUID]) -> None:
         """Note the current ids according to the brokers. May be called on any thread."""
         self._found = {**self._found, **{name: str(topic_id) for name, topic_id in found.items()}}
 

@@ -89,11 +89,11 @@ class Circuit:
         "_early_probe",
         "_failures",
         "_generation",
-        "_heard_until",
         "_limits",
         "_open_until",
         "_openings",
         "_probing",
+        "_remote_until",
         "is_remote",
         "state",
     )
@@ -105,7 +105,7 @@ class Circuit:
         self._openings = 0
         self._open_until = 0.0
         self._probing = False
-        self._heard_until = 0.0
+        self._remote_until = 0.0
         self._early_probe = _EarlyProbe.NONE
         self.is_remote = False
         """Whether it is open only because another process said so."""
@@ -145,7 +145,7 @@ class Circuit:
                 if asked_for:
                     self._open(now + min(asked_for, self._limits.max_asked_seconds))
                 elif ticket.is_probe or self._failures >= self._limits.failures:
-                    self._open(max(now + self._next_open_seconds(), self._heard_until))
+                    self._open(max(now + self._next_open_seconds(), self._remote_until))
 
     def abandon(self, ticket: CircuitPermit) -> None:
         """Report that a permitted request was not made."""
@@ -162,7 +162,7 @@ class Circuit:
         """
         if self.state is CircuitState.CLOSED:
             self._open(now)
-            self._heard_until = now + min(seconds, self._limits.max_remote_seconds)
+            self._remote_until = now + min(seconds, self._limits.max_remote_seconds)
             self.is_remote = not is_new
 
     def remote_closed(self, now: float) -> None:
@@ -195,5 +195,5 @@ class Circuit:
             self.state = CircuitState.CLOSED
             self._probing = False
             self._early_probe = _EarlyProbe.NONE
-            self._heard_until = 0.0
+            self._remote_until = 0.0
             self._generation += 1

@@ -66,7 +66,7 @@ class FairShare:
         usage = self._usages.get(endpoint_id)
         if usage is None:
             usage = self._usages[endpoint_id] = _Usage()
-        self._look(usage, now)
+        self._update_speed(usage, now)
         if usage.inside >= self._width(usage) or (
             usage.speed is EndpointSpeed.SLOW and self._slow_inside >= self._bounds.slow_budget
         ):
@@ -110,14 +110,14 @@ class FairShare:
         usage = self._usages.get(endpoint_id)
         if usage is None:
             return min(START, self._bounds.width)
-        self._look(usage, now)
+        self._update_speed(usage, now)
         return self._width(usage)
 
     def is_slow(self, endpoint_id: int, now: float) -> bool:
         usage = self._usages.get(endpoint_id)
         if usage is None:
             return False
-        self._look(usage, now)
+        self._update_speed(usage, now)
         return usage.speed is EndpointSpeed.SLOW
 
     def _width(self, usage: _Usage) -> int:
@@ -130,7 +130,7 @@ class FairShare:
                 sharing = self._slow_endpoints + (not usage.inside)
                 return max(1, min(self._bounds.width, self._bounds.slow_budget // sharing))
 
-    def _look(self, usage: _Usage, now: float) -> None:
+    def _update_speed(self, usage: _Usage, now: float) -> None:
         """Detect that an endpoint is slow before it has answered."""
         if usage.speed is not EndpointSpeed.SLOW and usage.running:
             oldest = next(iter(usage.running.values()))

@@ -51,7 +51,7 @@ class ReportedHeld(NamedTuple):
 class HeldLedger:
     """The state of one partition during one assignment."""
 
-    def __init__(self, told: Mapping[int, ReportedHeld]) -> None:
+    def __init__(self, reported: Mapping[int, ReportedHeld]) -> None:
         self.position: int | None = None
         """The offset up to which everything was counted; None if nothing was read."""
         self.latest_ms = 0
@@ -59,8 +59,8 @@ class HeldLedger:
         self.waiting: dict[int, HeldForEndpoint] = {}
         self.changed: set[int] = set()
         """Endpoints whose counts must be reported."""
-        self._done = {endpoint_id: one.done for endpoint_id, one in told.items()}
-        self._expected = {endpoint_id: (one.held, one.counted) for endpoint_id, one in told.items()}
+        self._done = {endpoint_id: one.done for endpoint_id, one in reported.items()}
+        self._expected = {endpoint_id: (one.held, one.counted) for endpoint_id, one in reported.items()}
 
     def done(self, endpoint_id: int) -> OffsetBound:
         """Up to where everything of the endpoint was processed."""
@@ -81,8 +81,8 @@ class HeldLedger:
     def counted(self, endpoint_id: int) -> OffsetBound:
         """The deliveries of :meth:`count` are below this."""
         waiting = self.waiting.get(endpoint_id)
-        expected, told = self._expected.get(endpoint_id, (0, NOWHERE))
-        return max(waiting.counted if waiting is not None else self.done(endpoint_id), told if expected else NOWHERE)
+        expected, reported = self._expected.get(endpoint_id, (0, NOWHERE))
+        return max(waiting.counted if waiting is not None else self.done(endpoint_id), reported if expected else NOWHERE)
 
     def since_ms(self, endpoint_id: int) -> int | None:
         """The time of the first waiting delivery, or the earliest possible if it has not been read yet; None if nothing waits."""
@@ -105,9 +105,9 @@ class HeldLedger:
         self.skip(place)
         if self.done(endpoint_id).is_above(place):
             return False
-        expected, told = self._expected.get(endpoint_id, (0, NOWHERE))
-        if expected and told.is_above(place):
-            self._expected[endpoint_id] = expected - 1, told
+        expected, reported = self._expected.get(endpoint_id, (0, NOWHERE))
+        if expected and reported.is_above(place):
+            self._expected[endpoint_id] = expected - 1, reported
         if endpoint_id in self.waiting:
             self.wait(endpoint_id, place)
             return False

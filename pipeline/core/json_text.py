@@ -42,15 +42,15 @@ def places(text: str, wanted: str) -> Iterator[tuple[int, int]]:
     needle = folded(wanted)
     if not needle:
         return
-    said, starts, ends = _said(text)
-    found = said.find(needle)
+    decoded, starts, ends = _decode(text)
+    found = decoded.find(needle)
     while found >= 0:
         behind = found + len(needle)
         yield starts[found], ends[behind - 1]
-        found = said.find(needle, behind)
+        found = decoded.find(needle, behind)
 
 
-def _said(text: str) -> tuple[str, list[int], list[int]]:
+def _decode(text: str) -> tuple[str, list[int], list[int]]:
     """The text decoded and folded, and for each of its characters the start and end in the original."""
     if text.isascii() and "\\" not in text:
         return text.lower(), list(range(len(text))), list(range(1, len(text) + 1))

@@ -28,7 +28,7 @@ ALONE: Final = 0.5
 ALONE_SECONDS: Final = 0.2
 """Four processes that start together send at twice the rate for this fifth of a second."""
 GRACE_SECONDS: Final = 2.0
-TELL_SECONDS: Final = 2.0
+ANNOUNCE_SECONDS: Final = 2.0
 """How often a process announces its endpoints."""
 LOST_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 10.0
@@ -38,7 +38,7 @@ _ALWAYS: Final = float("-inf")
 
 
 @dataclass(slots=True)
-class _Heard:
+class _Announcement:
     at: float
     since: dict[int, float]
     """By endpoint: since when the process has announced it."""
@@ -49,16 +49,16 @@ class RateShares:
 
     def __init__(self, process: str) -> None:
         self.process = process
-        self._heard: dict[str, _Heard] = {}
+        self._announcements: dict[str, _Announcement] = {}
         self._echo_at = _ALWAYS
         """When this process's own announcement was last read."""
         self._used: dict[int, float] = {}
-        self._told: frozenset[int] = frozenset()
+        self._announced: frozenset[int] = frozenset()
         self._asked: dict[int, float] = {}
         """By endpoint: since when this process has been waiting for its own announcement to come back."""
         self._joined: dict[int, float] = {}
         """By endpoint: when the announcement came back; ``_ALWAYS`` if no process was there before."""
-        self._others: dict[int, int] = {}
+        self._other_counts: dict[int, int] = {}
         """The number of other processes, by endpoint: a cache, cleared by each announcement."""
 
     def share(self, endpoint_id: int, now: float) -> float:
@@ -68,9 +68,9 @@ class RateShares:
         if joined is None:
             is_fresh = now - self._asked.setdefault(endpoint_id, now) < ALONE_SECONDS
             return ALONE if is_fresh and not self._living(endpoint_id) else UNCONFIRMED_SHARE
-        others = self._others.get(endpoint_id)
+        others = self._other_counts.get(endpoint_id)
         if others is None:
-            others = self._others[endpoint_id] = len(self._living(endpoint_id))
+            others = self._other_counts[endpoint_id] = len(self._living(endpoint_id))
         if not others:
             return 1.0
         if now - joined >= GRACE_SECONDS:
@@ -78,41 +78,45 @@ class RateShares:
         newcomers = sum(1 for since in self._living(endpoint_id) if now - since < GRACE_SECONDS)
         return NEWCOMER_SHARE / (1 + newcomers)
 
-    def wants_to_tell(self, endpoint_id: int) -> bool:
+    def must_announce(self, endpoint_id: int) -> bool:
         """Whether the others do not know yet that this process sends to the endpoint."""
-        return endpoint_id not in self._told
+        return endpoint_id not in self._announced
 
-    def tell(self, now: float) -> tuple[int, ...]:
+    def announce(self, now: float) -> tuple[int, ...]:
         """What to announce now: the endpoints that this process sends to. It has no share of any others."""
         self._used = {endpoint_id: at for endpoint_id, at in self._used.items() if now - at < IDLE_SECONDS}
         for known in (self._joined, self._asked):
             for endpoint_id in known.keys() - self._used.keys():
                 del known[endpoint_id]
-        self._told = frozenset(self._used)
-        return tuple(sorted(self._told))
+        self._announced = frozenset(self._used)
+        return tuple(sorted(self._announced))
 
-    def hear(self, process: str, endpoint_ids: Collection[int], now: float) -> None:
+    def receive(self, process: str, endpoint_ids: Collection[int], now: float) -> None:
         """Note that a process has announced its endpoints. Call this in the order of the topic."""
-        known = self._heard.get(process)
+        known = self._announcements.get(process)
         since = {one: known.since.get(one, now) if known is not None else now for one in endpoint_ids}
-        self._others.clear()
+        self._other_counts.clear()
         if process == self.process:
             self._echo_at = now
             for endpoint_id in since:
-                if endpoint_id in self._told and endpoint_id not in self._joined:
+                if endpoint_id in self._announced and endpoint_id not in self._joined:
                     self._joined[endpoint_id] = now if self._living(endpoint_id) else _ALWAYS
                     self._asked.pop(endpoint_id, None)
             return
         if since:
-            self._heard[process] = _Heard(now, since)
+            self._announcements[process] = _Announcement(now, since)
         else:
-            self._heard.pop(process, None)
-        if len(self._heard) > _MAX_PROCESSES:  # a process that writes nonsense must not take more memory
-            del self._heard[next(iter(self._heard))]
+            self._announcements.pop(process, None)
+        if len(self._announcements) > _MAX_PROCESSES:  # a process that writes nonsense must not take more memory
+            del self._announcements[next(iter(self._announcements))]
 
     def _living(self, endpoint_id: int) -> list[float]:
         """Since when each other process has been sending to the endpoint. Processes that are gone are dropped."""
-        lost = [process for process, heard in self._heard.items() if self._echo_at - heard.at >= LOST_SECONDS]
+        lost = [
+            process for process, announcement in self._announcements.items() if self._echo_at - announcement.at >= LOST_SECONDS
+        ]
         for process in lost:
-            del self._heard[process]
-        return [heard.since[endpoint_id] for heard in self._heard.values() if endpoint_id in heard.since]
+            del self._announcements[process]
+        return [
+            announcement.since[endpoint_id] for announcement in self._announcements.values() if endpoint_id in announcement.since
+        ]

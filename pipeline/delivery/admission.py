@@ -28,12 +28,12 @@ PARKED_WHILE_BUSY = timedelta(minutes=10)
 
 RAMP_WAIT_SECONDS = 5.0
 """How long a delivery may wait for its turn on a ramp: as long as the shortest delay for which it could be parked."""
-_LOOK_SECONDS = 0.25
+_CHECK_SECONDS = 0.25
 MIN_SHARE = 0.01
 """The least share of a rate that a process gets, so that there is always a next turn."""
 
 Current = Callable[[int], Endpoint | None]
-OthersCircuit = Callable[[Endpoint], tuple[CircuitState, float] | None]
+ReportedCircuit = Callable[[Endpoint], tuple[CircuitState, float] | None]
 """What another process last reported about an endpoint's circuit, and for how many more seconds it is open; None: nothing."""
 CircuitChanged = Callable[[Endpoint, CircuitState, float], None]
 """Called when a circuit opens or closes, with the seconds until an open one is probed."""
@@ -74,7 +74,7 @@ class OtherProcesses:
     """Reports of other processes: the ``circuit`` of an endpoint; and the ``share`` of its rate that they leave to this one."""
 
     share: Callable[[int], float] = lambda _: 1.0
-    circuit: OthersCircuit = lambda _: None
+    circuit: ReportedCircuit = lambda _: None
 
 
 class Admission:
@@ -88,7 +88,7 @@ class Admission:
         on_change: CircuitChanged,
         clock: Callable[[], float] = time.monotonic,
         current: Current | None = None,
-        others: OtherProcesses | None = None,
+        other_processes: OtherProcesses | None = None,
     ) -> None:
         """``current`` returns an endpoint as it is now: the one in a delivery may be outdated. ``clock``: monotonic seconds."""
         self._limiter = limiter
@@ -101,7 +101,7 @@ class Admission:
         self._current = current
         self._circuits: dict[int, tuple[int, Circuit]] = {}
         self._paces: dict[int, Pace] = {}
-        self._others = others or OtherProcesses()
+        self._other_processes = other_processes or OtherProcesses()
         self._ramp_limits = limits.ramp
         self._ramps: dict[int, RecoveryRamp] = {}
 
@@ -154,19 +154,19 @@ class Admission:
             circuit.abandon(ticket)
             _count_transition(before, circuit.state)
 
-    def hear_circuits(self, endpoint_ids: Iterable[int]) -> None:
+    def apply_reported_circuits(self, endpoint_ids: Iterable[int]) -> None:
         """Take over what other processes report about these endpoints' circuits, unless this process knows better."""
         for endpoint_id in endpoint_ids:
             known = self._circuits.get(endpoint_id)
             endpoint = None if known is None or self._current is None else self._current(endpoint_id)
             if known is not None and endpoint is not None and endpoint.record.activated_version == known[0]:
-                self._hear(endpoint, known[1])
+                self._apply_reported_circuit(endpoint, known[1])
 
-    def _hear(self, endpoint: Endpoint, circuit: Circuit, *, is_new: bool = False) -> None:
-        told = self._others.circuit(endpoint)
-        if told is None:
+    def _apply_reported_circuit(self, endpoint: Endpoint, circuit: Circuit, *, is_new: bool = False) -> None:
+        report = self._other_processes.circuit(endpoint)
+        if report is None:
             return
-        before, (state, seconds) = circuit.state, told
+        before, (state, seconds) = circuit.state, report
         if state is CircuitState.CLOSED:
             circuit.remote_closed(self._clock())
         else:
@@ -199,19 +199,19 @@ class Admission:
 
     async def _paced_slot(self, endpoint_id: int, turn: Pace) -> ConcurrencySlot | Refusal:
         """Delayed requests start one after another, not all together, whether they waited here or for a slot."""
-        has_begun = False
+        has_started = False
         try:
             slot = await self._limiter.enter(endpoint_id)
             if slot is None:
                 return _AT_ITS_BOUND
             try:
-                has_begun = await turn.begin()
+                has_started = await turn.begin()
             finally:
-                if not has_begun:
+                if not has_started:
                     slot.__exit__(None, None, None)
-            return slot if has_begun else _RATE_LIMITED
+            return slot if has_started else _RATE_LIMITED
         finally:
-            if not has_begun:
+            if not has_started:
                 turn.limit.withdraw()
 
     async def _turn(self, endpoint: Endpoint) -> Refusal | Pace | None:
@@ -224,7 +224,7 @@ class Admission:
         if ramp is None and limit is None:
             self._paces.pop(endpoint.id, None)
             return None
-        share = max(MIN_SHARE, self._others.share(endpoint.id))
+        share = max(MIN_SHARE, self._other_processes.share(endpoint.id))
         rate = share * limit if limit is not None else math.inf
         longest = self._longest_wait
         if ramp is not None:
@@ -269,7 +269,7 @@ class Admission:
         if self._is_sent_to(endpoint.id):  # otherwise it would never be forgotten
             self._circuits[endpoint.id] = activated, circuit
             # Reported by a process that may have exited: this process does not need to find out again.
-            self._hear(endpoint, circuit, is_new=True)
+            self._apply_reported_circuit(endpoint, circuit, is_new=True)
         return circuit
 
     def _is_sent_to(self, endpoint_id: int) -> bool:
@@ -297,9 +297,9 @@ class Pace:
         async with self._order:
             now = self._clock()
             while (wait := self.limit.begin(now)) > 0.0:
-                if now + wait - asked_at > RAMP_WAIT_SECONDS and now - asked_at >= _LOOK_SECONDS:
+                if now + wait - asked_at > RAMP_WAIT_SECONDS and now - asked_at >= _CHECK_SECONDS:
                     return False
-                pause = min(wait, _LOOK_SECONDS)  # others may change the rate
+                pause = min(wait, _CHECK_SECONDS)  # others may change the rate
                 await asyncio.sleep(pause)
                 now = max(self._clock(), now + pause)
         return True

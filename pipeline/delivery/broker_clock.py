@@ -109,7 +109,7 @@ class BrokerClock:
             try:
                 if self._stamps:
                     await self._ask(producer)
-                self._tell()
+                self._log_offset()
             except Exception:  # an unexpected error must not silently end the clock
                 log.exception("asking the broker for the time failed; it is tried again")
             await asyncio.sleep(self._pause())
@@ -137,7 +137,7 @@ class BrokerClock:
         if self._pause() == EVERY_SECONDS:
             self._settled.set()
 
-    def _tell(self) -> None:
+    def _log_offset(self) -> None:
         is_off = self.is_off()
         if is_off and not self._is_off:
             log.error("the clock of this machine disagrees with the broker's", offset_seconds=round(self.offset(), 3))

@@ -26,10 +26,10 @@ _LINES_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True)
-class _Lines:
+class _LogCounts:
     """How many dead letters were logged in a minute, and how many were not."""
 
-    said: int = 0
+    logged: int = 0
     left_out: int = 0
 
 
@@ -42,7 +42,7 @@ class DeadLetters:
         self._producer = producer
         self._topic = topic
         self._clock = clock
-        self._lines: dict[tuple[str, DeadLetterReason], _Lines] = {}
+        self._log_counts: dict[tuple[str, DeadLetterReason], _LogCounts] = {}
 
     def count_from_zero(self, topics: Iterable[str]) -> None:
         """Start the counters of these topics at 0."""
@@ -61,7 +61,7 @@ class DeadLetters:
         """
         topic, partition = record.partition
         metrics.DEAD_LETTERS.labels(topic, reason.value).inc()
-        if self._may_say(topic, reason):
+        if self._may_log(topic, reason):
             log.warning("dead letter", topic=topic, partition=partition, offset=record.offset, reason=reason.value, detail=detail)
         key, value = record.key, record.value
         headers = [(name, content or b"") for name, content in record.headers if name != DEAD_LETTER_HEADER]
@@ -86,22 +86,22 @@ class DeadLetters:
         headers.append(to_header(DEAD_LETTER_HEADER, letter))
         return self._producer.send(self._topic, key=key, value=b"" if letter.null_value else value, headers=headers)
 
-    def _may_say(self, topic: str, reason: DeadLetterReason) -> bool:
+    def _may_log(self, topic: str, reason: DeadLetterReason) -> bool:
         loop = asyncio.get_running_loop()
-        lines = self._lines.get((topic, reason))
-        if lines is None:
-            lines = self._lines[topic, reason] = _Lines()
+        counts = self._log_counts.get((topic, reason))
+        if counts is None:
+            counts = self._log_counts[topic, reason] = _LogCounts()
             loop.call_later(_LINES_SECONDS, self._minute_is_over, topic, reason)
-        if lines.said < MAX_LINES:
-            lines.said += 1
+        if counts.logged < MAX_LINES:
+            counts.logged += 1
             return True
-        lines.left_out += 1
+        counts.left_out += 1
         return False
 
     def _minute_is_over(self, topic: str, reason: DeadLetterReason) -> None:
-        lines = self._lines.pop((topic, reason))
-        if lines.left_out:
-            log.warning("more dead letters", topic=topic, reason=reason.value, times=lines.left_out)
+        counts = self._log_counts.pop((topic, reason))
+        if counts.left_out:
+            log.warning("more dead letters", topic=topic, reason=reason.value, times=counts.left_out)
 
 
 def _size(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> int:

@@ -77,11 +77,11 @@ class DeliveryService:
         if isinstance(admitted, Refusal):
             return self._parked(delivery, admitted)
         with admitted:
-            made = await self._attempt(delivery, admitted)
-        if isinstance(made, NotSent):
-            self.own_faults.count(made.fault, made.detail)
-            return self._parked(delivery, Refusal(made.fault.value, PARKED_WHILE_BUSY))
-        return made
+            result = await self._attempt(delivery, admitted)
+        if isinstance(result, NotSent):
+            self.own_faults.count(result.fault, result.detail)
+            return self._parked(delivery, Refusal(result.fault.value, PARKED_WHILE_BUSY))
+        return result
 
     async def _attempt(self, delivery: Delivery, admitted: Pass | None) -> AttemptResult | NotSent:
         """Sign, send, and judge the answer. A delivery without a pass is a test and has no retries."""
@@ -111,13 +111,13 @@ class DeliveryService:
 
         ``in_place``: only the attempt is written. The delivery stays where it is, and the caller handles the next step.
         """
-        made = outcome if isinstance(outcome, AttemptResult) else None
-        records = records_of(outcome, self.clock() if made is None else made.finished_at)
+        result = outcome if isinstance(outcome, AttemptResult) else None
+        records = records_of(outcome, self.clock() if result is None else result.finished_at)
         if in_place:
             records.follows = None
         self.observer.report(outcome, records.attempt)
-        disabled = None if made is None else self.watch.record_result(made.delivery.endpoint, made.exchange)
-        await self.publisher.write(records, soon=in_place)
+        disabled = None if result is None else self.watch.record_result(result.delivery.endpoint, result.exchange)
+        await self.publisher.write(records, urgent=in_place)
         if disabled is not None:
             await disabled
 
@@ -157,4 +157,4 @@ class DeliveryService:
             raise NotSentError(result.detail)
         record = attempt_record(result)
         self.observer.report(result, record)
-        return record, await self.publisher.attempt(record, soon=True)
+        return record, await self.publisher.attempt(record, urgent=True)

@@ -21,7 +21,7 @@ from pipeline.broker.api import Position
 from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitState, HealthSign, sign_of
 from pipeline.core.exchange import Exchange, Response
-from pipeline.core.failing_stages import reached, to_tell
+from pipeline.core.failing_stages import stages_reached, stages_to_notify
 from pipeline.delivery.owner_notices import OwnerNotices
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.health import HealthTable
@@ -46,7 +46,7 @@ _Key = tuple[int, HealthFact]
 
 
 @dataclass(slots=True)
-class _Told:
+class _WrittenFact:
     """The last record of a fact. ``is_sent``: it does not wait for the timer. ``offset``: once Kafka has acknowledged it."""
 
     record: HealthRecord
@@ -56,14 +56,14 @@ class _Told:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailingLimits:
-    """How long an endpoint must have failed without any success before its owner is told (``tell_after``) and it is disabled.
+    """How long an endpoint must have failed without any success before its owner is told (``notify_after``) and it is disabled.
 
-    A fact about an endpoint is written at most once every ``tell_every_seconds``.
+    A fact about an endpoint is written at most once every ``report_every_seconds``.
     """
 
     disable_after: timedelta
-    tell_after: timedelta = timedelta(hours=1)
-    tell_every_seconds: float = MIN_REPORT_SECONDS
+    notify_after: timedelta = timedelta(hours=1)
+    report_every_seconds: float = MIN_REPORT_SECONDS
 
 
 class EndpointHealthMonitor:
@@ -91,7 +91,7 @@ class EndpointHealthMonitor:
         """Notices that are being written, by endpoint, stage, and the start of the failures."""
         self.process = uuid4().hex
         """Identifies this process to the others."""
-        self._told: dict[_Key, _Told] = {}
+        self._written_facts: dict[_Key, _WrittenFact] = {}
         self._quiet: dict[_Key, asyncio.TimerHandle] = {}
         """Facts that were written recently: a newer record of such a fact waits for the timer."""
         self._disabling: dict[tuple[int, int], asyncio.Task[None]] = {}
@@ -111,7 +111,7 @@ class EndpointHealthMonitor:
     def forget(self, endpoint_id: int) -> None:
         """Write no more facts about this endpoint, because it was deleted."""
         for fact in HealthFact:
-            self._told.pop((endpoint_id, fact), None)
+            self._written_facts.pop((endpoint_id, fact), None)
             if (timer := self._quiet.pop((endpoint_id, fact), None)) is not None:
                 timer.cancel()
         for key in [key for key in self._disabling if key[0] == endpoint_id]:
@@ -120,7 +120,7 @@ class EndpointHealthMonitor:
     def record_result(self, endpoint: Endpoint, exchange: Exchange) -> Awaitable[None] | None:
         """Record the result of an attempt. The returned awaitable must be awaited before the attempt's input is finished."""
         is_acknowledged = sign_of(exchange) is HealthSign.ACKNOWLEDGED
-        if is_acknowledged and not self._health.knows(endpoint.id) and not self._told:
+        if is_acknowledged and not self._health.knows(endpoint.id) and not self._written_facts:
             return None  # the usual case, kept cheap: every delivery comes here
         if endpoint.id == OPERATIONAL_ENDPOINT_ID:  # it must not get events about its own failures, and must not be disabled
             return None
@@ -135,56 +135,58 @@ class EndpointHealthMonitor:
             if failing.told:
                 recovered = self._once(endpoint, _RECOVERED, failing.since, self._recovered(endpoint, failing.since))
             else:
-                self._tell(endpoint, HealthFact.FAILING)
+                self._write_fact(endpoint, HealthFact.FAILING)
         circuit = self._known(endpoint, HealthFact.CIRCUIT)
         if circuit is not None and circuit.circuit != CircuitState.CLOSED:  # reported by a process that may be gone
-            self._tell(endpoint, HealthFact.CIRCUIT, circuit=CircuitState.CLOSED.value)
+            self._write_fact(endpoint, HealthFact.CIRCUIT, circuit=CircuitState.CLOSED.value)
         return recovered
 
     def _failed(self, endpoint: Endpoint) -> Awaitable[None] | None:
         failing, now = self._known(endpoint, HealthFact.FAILING), self._clock()
         since = failing.since if failing is not None else None
         if failing is None or since is None:
-            self._tell(endpoint, HealthFact.FAILING, since=now)
+            self._write_fact(endpoint, HealthFact.FAILING, since=now)
         elif now - since >= self._limits.disable_after and self._is_time_certain():
             detail = f"The endpoint has failed since {since:%Y-%m-%d %H:%M} UTC without any success."
             return self._disable(endpoint, DisabledReason.FAILING, detail)
         elif self._is_time_certain():
-            stages = reached(now - since, self._limits.tell_after, self._limits.disable_after)
-            if to_tell(stages, failing.told):
-                return self._once(endpoint, stages[-1], since, self._tell_owner(endpoint, since, stages, failing.told))
+            stages = stages_reached(now - since, self._limits.notify_after, self._limits.disable_after)
+            if stages_to_notify(stages, failing.told):
+                return self._once(endpoint, stages[-1], since, self._notify_owner(endpoint, since, stages, failing.told))
         return None
 
-    def _once(self, endpoint: Endpoint, what: str, since: datetime, telling: Coroutine[Any, Any, None]) -> Awaitable[None]:
+    def _once(self, endpoint: Endpoint, what: str, since: datetime, notice: Coroutine[Any, Any, None]) -> Awaitable[None]:
         """Write a notice once, even if many deliveries find out at the same time. If that fails, the next delivery tries again."""
         key = (endpoint.id, what, since)
         task = self._noticing.get(key)
         if task is None:
-            task = self._noticing[key] = asyncio.create_task(telling)
+            task = self._noticing[key] = asyncio.create_task(notice)
             task.add_done_callback(lambda _: self._noticing.pop(key, None))
         else:
-            telling.close()
+            notice.close()
         return asyncio.shield(task)
 
-    async def _tell_owner(self, endpoint: Endpoint, since: datetime, stages: tuple[str, ...], told: tuple[str, ...]) -> None:
+    async def _notify_owner(
+        self, endpoint: Endpoint, since: datetime, stages: tuple[str, ...], notified: tuple[str, ...]
+    ) -> None:
         """Write the events, then the fact that they were written. After a crash in between, they are repeated with the same ids."""
-        for stage in to_tell(stages, told):
+        for stage in stages_to_notify(stages, notified):
             await self.notices.stage(endpoint, since, stage)
             log.warning(
                 "the owner of a failing endpoint was told", endpoint_id=endpoint.id, stage=stage, failing_since=since.isoformat()
             )
         known = self._known(endpoint, HealthFact.FAILING)
         if known is not None and known.since == since:  # otherwise it has recovered meanwhile
-            self._tell(endpoint, HealthFact.FAILING, since=since, told=stages)
+            self._write_fact(endpoint, HealthFact.FAILING, since=since, notified=stages)
 
     async def _recovered(self, endpoint: Endpoint, since: datetime) -> None:
         await self.notices.recovered(endpoint, since)
         log.info("a failing endpoint has recovered", endpoint_id=endpoint.id, failing_since=since.isoformat())
         known = self._known(endpoint, HealthFact.FAILING)
         if known is not None and known.since == since:
-            self._tell(endpoint, HealthFact.FAILING)
+            self._write_fact(endpoint, HealthFact.FAILING)
 
-    def others_circuit(self, endpoint: Endpoint) -> tuple[CircuitState, float] | None:
+    def reported_circuit(self, endpoint: Endpoint) -> tuple[CircuitState, float] | None:
         """What another process last reported about the endpoint's circuit, and for how many more seconds it is open.
 
         None: nothing, or this process has reported a newer state.
@@ -202,10 +204,10 @@ class EndpointHealthMonitor:
         if endpoint.id != OPERATIONAL_ENDPOINT_ID:
             until = self._clock() + timedelta(seconds=seconds) if state is CircuitState.OPEN else None
             before = self._known(endpoint, HealthFact.CIRCUIT)
-            self._tell(endpoint, HealthFact.CIRCUIT, circuit=state.value, until=until)
+            self._write_fact(endpoint, HealthFact.CIRCUIT, circuit=state.value, until=until)
             # For each endpoint that is down, a failed probe opens the circuit again every few minutes.
-            say = log.debug if before is not None and before.circuit == state.value else log.info
-            say("a circuit has changed", endpoint_id=endpoint.id, circuit=state.value, seconds=round(seconds, 1))
+            log_at_level = log.debug if before is not None and before.circuit == state.value else log.info
+            log_at_level("a circuit has changed", endpoint_id=endpoint.id, circuit=state.value, seconds=round(seconds, 1))
 
     def _failing_since(self, endpoint: Endpoint) -> datetime | None:
         known = self._known(endpoint, HealthFact.FAILING)
@@ -214,15 +216,15 @@ class EndpointHealthMonitor:
     def _known(self, endpoint: Endpoint, fact: HealthFact) -> HealthRecord | None:
         """The fact as this process wrote it, until it has been read back; then as it is in the topic, where others write too."""
         key = (endpoint.id, fact)
-        told = self._told.get(key)
-        if told is not None and told.offset is not None and self._health.offset(*key) >= told.offset:
-            told = None
-            del self._told[key]
-        if told is None:
+        written = self._written_facts.get(key)
+        if written is not None and written.offset is not None and self._health.offset(*key) >= written.offset:
+            written = None
+            del self._written_facts[key]
+        if written is None:
             return self._health.fact(endpoint.record, fact)
-        return told.record if told.record.endpoint_version >= endpoint.record.activated_version else None
+        return written.record if written.record.endpoint_version >= endpoint.record.activated_version else None
 
-    def _tell(
+    def _write_fact(
         self,
         endpoint: Endpoint,
         fact: HealthFact,
@@ -230,7 +232,7 @@ class EndpointHealthMonitor:
         since: datetime | None = None,
         circuit: str = "",
         until: datetime | None = None,
-        told: tuple[str, ...] = (),
+        notified: tuple[str, ...] = (),
     ) -> None:
         """Write a fact, now or when its quiet time is over. A newer record replaces one that waits."""
         record = HealthRecord(
@@ -241,18 +243,18 @@ class EndpointHealthMonitor:
             since=since,
             circuit=circuit,
             until=until,
-            told=told,
+            told=notified,
             process=self.process if fact is HealthFact.CIRCUIT else "",
         )
         key = (endpoint.id, fact)
-        self._told[key] = _Told(record)
+        self._written_facts[key] = _WrittenFact(record)
         if key not in self._quiet:
             self._write(key)
 
     def _write(self, key: _Key) -> None:
         """Write a fact that waits, and begin its quiet time."""
         if self._send_if_waiting(key):
-            quiet = self._limits.tell_every_seconds
+            quiet = self._limits.report_every_seconds
             if key[1] is HealthFact.CIRCUIT:
                 quiet = min(quiet, CIRCUIT_EVERY_SECONDS)
             self._quiet[key] = asyncio.get_running_loop().call_later(quiet, self._quiet_is_over, key)
@@ -262,23 +264,23 @@ class EndpointHealthMonitor:
         self._write(key)
 
     def _send_if_waiting(self, key: _Key) -> bool:
-        told = self._told.get(key)
-        if told is None or told.is_sent:
+        written = self._written_facts.get(key)
+        if written is None or written.is_sent:
             return False
-        told.is_sent = True
-        acknowledged = self._producer.send(self._topics.endpoint_health, key=told.record.key, value=to_json(told.record))
-        acknowledged.add_done_callback(lambda done: self._written(told, done))
+        written.is_sent = True
+        acknowledged = self._producer.send(self._topics.endpoint_health, key=written.record.key, value=to_json(written.record))
+        acknowledged.add_done_callback(lambda done: self._written(written, done))
         return True
 
-    def _written(self, told: _Told, acknowledged: asyncio.Future[Position]) -> None:
+    def _written(self, written: _WrittenFact, acknowledged: asyncio.Future[Position]) -> None:
         if acknowledged.cancelled():
             return
         if error := acknowledged.exception():
             # It only affects what is shown, and when the endpoint is disabled; the next change is written anyway.
-            log.error("the health of an endpoint could not be written", endpoint_id=told.record.endpoint_id, error=str(error))
-            told.offset = -1
+            log.error("the health of an endpoint could not be written", endpoint_id=written.record.endpoint_id, error=str(error))
+            written.offset = -1
         else:
-            told.offset = acknowledged.result().offset
+            written.offset = acknowledged.result().offset
 
     def _disable(self, endpoint: Endpoint, reason: DisabledReason, detail: str) -> Awaitable[None]:
         """Disable the endpoint once for each activation, even if many deliveries find out at the same time."""

@@ -38,7 +38,7 @@ _DAY: Final = timedelta(days=1)
 """If a filter has not failed for this long, its next failure counts as the first."""
 _MAX_KINDS: Final = 1_000
 """How many different failures are collected at a time; further ones are only counted."""
-_MAX_TOLD: Final = 200
+_MAX_REPORTED: Final = 200
 """How many endpoints are reported at a time: ten thousand may have the same filter. The others follow."""
 
 
@@ -66,9 +66,9 @@ class FilterFailureMonitor:
         self._gathered: dict[tuple[int | None, str, str], _Failures] = {}
         self._waiting: dict[int, _Failures] = {}
         """By endpoint: what is reported when its turn comes."""
-        self._told: dict[int, float] = {}
+        self._reported_at: dict[int, float] = {}
         self._notices = notices
-        self._telling: set[asyncio.Task[None]] = set()
+        self._notices_in_progress: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         for fault in FilterFault:  # start at 0: Prometheus does not see an increase from nothing to 1
             metrics.FILTER_FAILURES.labels(fault.value)
@@ -89,16 +89,16 @@ class FilterFailureMonitor:
     def forget(self, endpoint_id: int) -> None:
         """Report nothing more about this endpoint, because it was deleted."""
         self._waiting.pop(endpoint_id, None)
-        self._told.pop(endpoint_id, None)
+        self._reported_at.pop(endpoint_id, None)
 
     def close(self) -> None:
         """Report nothing more."""
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._telling:
+        for task in self._notices_in_progress:
             task.cancel()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Report the collected failures of the endpoints whose turn it is."""
         self._timer = None
         for known in self._gathered.values():
@@ -108,30 +108,30 @@ class FilterFailureMonitor:
                 self._waiting[endpoint_id] = _Failures(known.failure, known.event_id, known.at, count)
         self._gathered.clear()
         now = asyncio.get_running_loop().time()
-        due = [one for one in self._waiting if now - self._told.get(one, -MIN_REPORT_SECONDS) >= MIN_REPORT_SECONDS]
-        for endpoint_id in due[:_MAX_TOLD]:
+        due = [one for one in self._waiting if now - self._reported_at.get(one, -MIN_REPORT_SECONDS) >= MIN_REPORT_SECONDS]
+        for endpoint_id in due[:_MAX_REPORTED]:
             endpoint = self._registry.get(endpoint_id)
             waiting = self._waiting.pop(endpoint_id)
             if endpoint is not None:  # it may have been deleted since the failure
-                self._told[endpoint_id] = now
-                self._tell(endpoint, waiting)
+                self._reported_at[endpoint_id] = now
+                self._report_endpoint(endpoint, waiting)
         if self._waiting:
             self._start(GATHER_SECONDS)
 
     def _start(self, seconds: float) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self.tell)
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.report)
 
     def _concerned(self, failure: FilterFailure) -> list[int]:
         if failure.endpoint_id is not None:
             return [failure.endpoint_id]
         return [endpoint.id for endpoint in self._registry.filtered_by(failure.event_name, failure.path)]
 
-    def _tell(self, endpoint: Endpoint, failures: _Failures) -> None:
+    def _report_endpoint(self, endpoint: Endpoint, failures: _Failures) -> None:
         failure, health = failures.failure, self._registry.health
         known = health.fact(endpoint.record, HealthFact.FILTER) if health is not None else None
         same = known if known is not None and known.expression == failure.expression else None
-        goes_on = same if same is not None and failures.at - same.at < _DAY else None
+        ongoing = same if same is not None and failures.at - same.at < _DAY else None
         record = HealthRecord(
             endpoint_id=endpoint.id,
             endpoint_version=endpoint.record.version,
@@ -142,8 +142,8 @@ class FilterFailureMonitor:
             event_id=failures.event_id,
             expression=failure.expression,
             count=failures.count + (same.count if same is not None else 0),
-            since=(goes_on.since or goes_on.at) if goes_on is not None else failures.at,
-            told=goes_on.told if goes_on is not None else (),
+            since=(ongoing.since or ongoing.at) if ongoing is not None else failures.at,
+            told=ongoing.told if ongoing is not None else (),
         )
         # The expression may name a customer: the endpoint's page shows it, the log does not.
         log.warning(
@@ -154,14 +154,14 @@ class FilterFailureMonitor:
             events=failures.count,
         )
         sent = self._producer.send(self._topic, key=record.key, value=to_json(record))
-        sent.add_done_callback(_look)
-        day = _day_to_tell(record)
+        sent.add_done_callback(_log_failure)
+        day = _day_to_notify(record)
         if day is not None and self._notices is not None:
-            task = asyncio.get_running_loop().create_task(self._tell_owner(self._notices, endpoint, record, day))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            task = asyncio.get_running_loop().create_task(self._notify_owner(self._notices, endpoint, record, day))
+            self._notices_in_progress.add(task)
+            task.add_done_callback(self._notices_in_progress.discard)
 
-    async def _tell_owner(self, notices: OwnerNotices, endpoint: Endpoint, record: HealthRecord, day: int) -> None:
+    async def _notify_owner(self, notices: OwnerNotices, endpoint: Endpoint, record: HealthRecord, day: int) -> None:
         """Write the event, then the fact that it was written. After a crash in between, the same event is written again."""
         try:
             await notices.filter_failing(endpoint, record, day)
@@ -173,13 +173,13 @@ class FilterFailureMonitor:
             log.info("the owner of an endpoint was told that a filter keeps failing", endpoint_id=endpoint.id)
 
 
-def _day_to_tell(record: HealthRecord) -> int | None:
+def _day_to_notify(record: HealthRecord) -> int | None:
     """The day to tell the owner of, counted from the first failure; None if there is nothing new."""
     passed = record.at - (record.since or record.at)
     day = passed // _DAY
     return day if passed >= NOTICE_AFTER and str(day) not in record.told else None
 
 
-def _look(sent: asyncio.Future[Position]) -> None:
+def _log_failure(sent: asyncio.Future[Position]) -> None:
     if not sent.cancelled() and (error := sent.exception()) is not None:  # affects only what is shown
         log.error("a filter's failures could not be reported to other processes", error=str(error))

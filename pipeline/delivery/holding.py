@@ -16,7 +16,7 @@ from schemas.endpoint import EndpointRecord, HeldDrop
 _TOLD_BEFORE: Final = timedelta(days=2)
 
 
-class Fate(enum.Enum):
+class HeldAction(enum.Enum):
     """What happens to a held delivery now."""
 
     WAIT = enum.auto()
@@ -26,19 +26,21 @@ class Fate(enum.Enum):
     EXPIRE = enum.auto()
 
 
-def action_for(endpoint: Endpoint | None, partition: int, place: OffsetBound, *, is_deleted: bool, is_too_old: bool) -> Fate:
+def action_for(
+    endpoint: Endpoint | None, partition: int, place: OffsetBound, *, is_deleted: bool, is_too_old: bool
+) -> HeldAction:
     """Decide about the delivery at this place in a partition of ``webhooks.held``.
 
     If the endpoint is neither known nor deleted, this process has not read it yet, so the delivery waits. A dropped delivery
     stays dropped even if the endpoint was resumed afterwards. If the endpoint is active again, even an old delivery is released.
     """
     if endpoint is None and is_deleted:
-        return Fate.DELETED
+        return HeldAction.DELETED
     if endpoint is not None and drop_of(endpoint.record, partition, place) is not None:
-        return Fate.DROP
+        return HeldAction.DROP
     if endpoint is not None and endpoint.active:
-        return Fate.RELEASE
-    return Fate.EXPIRE if is_too_old else Fate.WAIT
+        return HeldAction.RELEASE
+    return HeldAction.EXPIRE if is_too_old else HeldAction.WAIT
 
 
 def drop_of(record: EndpointRecord, partition: int, place: OffsetBound) -> HeldDrop | None:

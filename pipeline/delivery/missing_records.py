@@ -59,7 +59,7 @@ class MissingRecords:
                 at=now,
             )
             self._found[_key(found)] = found
-        self._on_loop(self._tell, found)
+        self._on_loop(self._report, found)
 
     def _joined(self, missing: MissingOffsets) -> MissingRecord | None:
         """The earlier loss, extended by a further one: a group that lags behind loses one log segment after another."""
@@ -71,12 +71,12 @@ class MissingRecords:
                 return replace(known, until=missing.until, records=records, at=max(now, known.at))
         return None
 
-    def learn(self, told: MissingRecord) -> None:
+    def learn(self, report: MissingRecord) -> None:
         """Take over what a process, perhaps this one, has reported."""
         with self._lock:
-            known = self._found.get(_key(told))
-            if known is None or known.at <= told.at:
-                self._found[_key(told)] = told
+            known = self._found.get(_key(report))
+            if known is None or known.at <= report.at:
+                self._found[_key(report)] = report
 
     def warning(self) -> str | None:
         """A sentence about the losses of the last day; None if there were none."""
@@ -100,12 +100,12 @@ class MissingRecords:
         except RuntimeError:  # the loop is closed; the loss is in the log
             return
 
-    def _tell(self, found: MissingRecord) -> None:
-        told = self._producer.send(self._topic, key=found.key, value=to_json(found))
-        told.add_done_callback(_told)
+    def _report(self, found: MissingRecord) -> None:
+        acknowledged = self._producer.send(self._topic, key=found.key, value=to_json(found))
+        acknowledged.add_done_callback(_log_failure)
 
 
-def _told(sent: asyncio.Future[Position]) -> None:
+def _log_failure(sent: asyncio.Future[Position]) -> None:
     if not sent.cancelled() and (error := sent.exception()) is not None:
         log.warning("missing records could not be reported to other processes", error=str(error))
 

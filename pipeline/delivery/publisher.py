@@ -35,10 +35,10 @@ class DeliveryPublisher:
         """Wait while too many records are not acknowledged by Kafka: further ones would pile up here."""
         await self._producer.room(_ATTEMPT_BYTES)
 
-    async def write(self, records: DeliveryRecords, *, soon: bool = False) -> None:
-        """Write the records of a delivery; returns when Kafka has all of them. ``soon``: another delivery waits for that."""
+    async def write(self, records: DeliveryRecords, *, urgent: bool = False) -> None:
+        """Write the records of a delivery; returns when Kafka has all of them. ``urgent``: another delivery waits for that."""
         # Sent first and awaited last, so that the writes overlap.
-        attempt_written = self.attempt(records.attempt, soon=soon) if records.attempt is not None else None
+        attempt_written = self.attempt(records.attempt, urgent=urgent) if records.attempt is not None else None
         if records.follows is not None:
             if records.delay is None:
                 await self.hold(records.follows, records.body)
@@ -47,9 +47,9 @@ class DeliveryPublisher:
         if attempt_written is not None:
             await attempt_written
 
-    def attempt(self, record: Attempt, *, soon: bool = False) -> asyncio.Future[EntryPosition]:
-        """Write an attempt; the future is done when Kafka has it. ``soon``: a caller waits for that."""
-        return self._attempts.add(to_json(record), day=record.created_at.date(), soon=soon)
+    def attempt(self, record: Attempt, *, urgent: bool = False) -> asyncio.Future[EntryPosition]:
+        """Write an attempt; the future is done when Kafka has it. ``urgent``: a caller waits for that."""
+        return self._attempts.add(to_json(record), day=record.created_at.date(), urgent=urgent)
 
     async def schedule(self, record: DeliveryRecord, body: bytes, delay: timedelta) -> Position:
         """Write a delivery that is due after ``delay``; returns when Kafka has it."""

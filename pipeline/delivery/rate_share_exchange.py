@@ -15,7 +15,7 @@ from pipeline.broker.api import Broker, Position, Record
 from pipeline.broker.errors import PublishError
 from pipeline.broker.producer import Producer
 from pipeline.broker.table import CompactedTable
-from pipeline.core.rate_shares import TELL_SECONDS, RateShares
+from pipeline.core.rate_shares import ANNOUNCE_SECONDS, RateShares
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from schemas.codec import InvalidRecordError, from_json, to_json
@@ -43,8 +43,8 @@ class RateShareExchange:
     def share(self, endpoint_id: int) -> float:
         """The share of the endpoint's rate that this process may use now, 0 to 1."""
         share = self._shares.share(endpoint_id, self._clock())
-        if self._shares.wants_to_tell(endpoint_id):
-            self._tell()
+        if self._shares.must_announce(endpoint_id):
+            self._announce()
         return share
 
     def apply(self, records: Iterable[Record]) -> None:
@@ -52,12 +52,12 @@ class RateShareExchange:
         now = self._clock()
         for record in records:
             try:
-                heard = from_json(record.value or b"", RateShareRecord)
+                announcement = from_json(record.value or b"", RateShareRecord)
             except InvalidRecordError as error:
                 metrics.TABLE_ERRORS.inc()
                 log.warning("a rate share record cannot be used", topic=self._topic, offset=record.offset, error=str(error))
                 continue
-            self._shares.hear(heard.process, heard.endpoint_ids, now)
+            self._shares.receive(announcement.process, announcement.endpoint_ids, now)
 
     async def close(self) -> None:
         """Release this process's shares, so that the others do not have to wait until they expire."""
@@ -71,25 +71,25 @@ class RateShareExchange:
             except (PublishError, TimeoutError) as error:
                 log.info("this process's rate shares could not be released; they expire in a few seconds", error=str(error))
 
-    def _tell(self) -> None:
+    def _announce(self) -> None:
         """Report now, then regularly until there is nothing to report. At most one record is unacknowledged at a time."""
         if self._is_closed or (self._under_way is not None and not self._under_way.done()):
             return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        told = self._shares.tell(self._clock())
-        self._under_way = self._send(told)
-        self._under_way.add_done_callback(functools.partial(self._is_told, bool(told)))
+        endpoint_ids = self._shares.announce(self._clock())
+        self._under_way = self._send(endpoint_ids)
+        self._under_way.add_done_callback(functools.partial(self._on_acknowledged, bool(endpoint_ids)))
 
     def _send(self, endpoint_ids: tuple[int, ...]) -> asyncio.Future[Position]:
         record = RateShareRecord(process=self._shares.process, endpoint_ids=endpoint_ids)
         return self._producer.send(self._topic, key=record.process.encode(), value=to_json(record))
 
-    def _is_told(self, goes_on: bool, acknowledged: asyncio.Future[Position]) -> None:
+    def _on_acknowledged(self, continues: bool, acknowledged: asyncio.Future[Position]) -> None:
         if acknowledged.cancelled() or self._is_closed:
             return
         if (error := acknowledged.exception()) is not None:
             log.warning("this process's rate shares could not be reported to other processes", error=str(error))
-        if goes_on:
-            self._timer = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)
+        if continues:
+            self._timer = asyncio.get_running_loop().call_later(ANNOUNCE_SECONDS, self._announce)

@@ -47,14 +47,14 @@ class EndpointVerifier:
         try:
             async with asyncio.timeout(self.seconds):
                 if endpoint.record.verification == Verification.CLOUDEVENTS_HANDSHAKE:
-                    return await self._shake_hands(endpoint)
+                    return await self._handshake(endpoint)
                 return await self._send_event(endpoint)
         except TimeoutError:
             return VerificationResult(f"The verification did not finish within {self.seconds:g} s. Try again.", is_ours=True)
         except NotSentError as error:
             return VerificationResult(f"Nothing was sent because of a fault on our side. Try again. ({error})", is_ours=True)
 
-    async def _shake_hands(self, endpoint: Endpoint) -> VerificationResult:
+    async def _handshake(self, endpoint: Endpoint) -> VerificationResult:
         template = Request(endpoint.target_url, {}, b"", endpoint.identity)
         sent = await self.deliveries.sender.post(handshake_request(endpoint.target_url, self.origin, template))
         if isinstance(sent, NotSent):

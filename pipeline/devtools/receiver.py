@@ -184,7 +184,7 @@ class Receiver:
         self._stopping.clear()
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         application.router.add_post("/{path:.*}", self._handle)
-        application.router.add_options("/{path:.*}", self._shake_hands)
+        application.router.add_options("/{path:.*}", self._handshake)
         # If the client disconnects, its handler is cancelled and counts the attempt as abandoned.
         runner = web.AppRunner(application, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
@@ -205,7 +205,7 @@ class Receiver:
         if runner is not None:
             await runner.cleanup()
 
-    async def _shake_hands(self, request: web.Request) -> web.Response:
+    async def _handshake(self, request: web.Request) -> web.Response:
         """Answer a handshake, which asks whether webhooks are wanted here. It is not a delivery, and is not counted."""
         allowed = self.checks.handshake(request.headers)
         return web.Response(status=405, headers={"Allow": "POST"}) if allowed is None else web.Response(headers=allowed)

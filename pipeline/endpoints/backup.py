@@ -37,7 +37,9 @@ _PLAIN: Final = (
 _SEALED: Final = ("token", "authentication", "headers", "secrets", "key_pairs", "signature_header", "client_certificate")
 
 
-SEALED_OTHERWISE: Final = "Its secrets were encrypted with another key: add that key to encryption_key, after the first one."
+ENCRYPTED_WITH_UNKNOWN_KEY: Final = (
+    "Its secrets were encrypted with another key: add that key to encryption_key, after the first one."
+)
 
 
 class RestoreStep(enum.StrEnum):
@@ -71,7 +73,7 @@ def plan(record: EndpointRecord, registry: Registry, vault: Vault, now: datetime
     try:
         opened = _opened(record, vault, now)
     except VaultError:
-        return RestorePlan(RestoreStep.REFUSE, reason=SEALED_OTHERWISE)
+        return RestorePlan(RestoreStep.REFUSE, reason=ENCRYPTED_WITH_UNKNOWN_KEY)
     same = _same(record, registry)
     holder = registry.by_url(record.target_url)
     if holder is not None and (same is None or holder.id != same.id):

@@ -17,7 +17,7 @@ from pipeline.core.token_response import TokenRequest
 from pipeline.endpoints.authentication import Credential, HeaderCredential, open_credential
 from pipeline.endpoints.client_certificates import open_identity
 from pipeline.endpoints.signatures import BodySignature, OpenPairs, open_body_signature, open_key_pairs
-from pipeline.endpoints.vault import SealedOtherwiseError, Vault, VaultError
+from pipeline.endpoints.vault import UnknownEncryptionKeyError, Vault, VaultError
 from schemas.authentication import AuthenticationRecord
 from schemas.custom_headers import is_reserved
 from schemas.endpoint import EndpointRecord
@@ -52,7 +52,7 @@ class Endpoint:
     """When and why a delivering process disabled it; None if it is not disabled."""
     is_current: bool = True
     """Whether all its secrets are encrypted with the first encryption key."""
-    is_sealed_otherwise: bool = False
+    is_encrypted_with_unknown_key: bool = False
     """Whether its problem is that none of the encryption keys decrypts its secrets."""
     identity: ClientIdentity | None = field(default=None, repr=False)
     """The client certificate for TLS."""
@@ -123,11 +123,11 @@ class Endpoint:
 
 def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
     """Decrypt a record's secrets. If that fails, the endpoint has a problem, and neither a credential nor keys."""
-    opened, problem, is_sealed_otherwise = _Opened(), None, False
+    opened, problem, is_encrypted_with_unknown_key = _Opened(), None, False
     try:
         opened = _opened(record, vault)
     except VaultError as error:
-        problem, is_sealed_otherwise = str(error), isinstance(error, SealedOtherwiseError)
+        problem, is_encrypted_with_unknown_key = str(error), isinstance(error, UnknownEncryptionKeyError)
     return Endpoint(
         id=record.id,
         target_url=record.target_url,
@@ -139,7 +139,7 @@ def open_endpoint(record: EndpointRecord, vault: Vault) -> Endpoint:
         headers=opened.headers,
         _keys=opened.keys,
         is_current=problem is None and all(map(vault.is_current, _sealed(record))),
-        is_sealed_otherwise=is_sealed_otherwise,
+        is_encrypted_with_unknown_key=is_encrypted_with_unknown_key,
         identity=opened.identity,
         body_signature=opened.body_signature,
         _pairs=opened.pairs,

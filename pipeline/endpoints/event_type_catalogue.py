@@ -27,7 +27,7 @@ from schemas.event_types import SOURCE_TOPICS, EventTypes
 
 log = logger(__name__)
 
-_MAX_TOLD: Final = 3
+_MAX_SHOWN: Final = 3
 
 
 class StaleEventTypeError(Exception):
@@ -47,7 +47,7 @@ class EventTypeCatalogue:
         self._topic = topic
         self._records: dict[str, EventTypeRecord] = {}
         """The last effective record of each event type, including removed ones: a late change must not bring one back."""
-        self._made: dict[str, ConfiguredEventType] = {}
+        self._added: dict[str, ConfiguredEventType] = {}
         self._stale: dict[str, EventTypeRecord] = {}
         """Event types whose last record took no effect. Compaction would keep only that one; see :meth:`settle`."""
         self._refused: set[int] = set()
@@ -65,9 +65,9 @@ class EventTypeCatalogue:
         record = self._records.get(name)
         return None if record is None or record.entry is None else record
 
-    def made(self, name: str) -> ConfiguredEventType | None:
+    def added(self, name: str) -> ConfiguredEventType | None:
         """An event type that was added with the API, as it is used."""
-        return self._made.get(name)
+        return self._added.get(name)
 
     def former_topics(self, name: str, topic: str | None) -> tuple[str, ...]:
         """The topics that the next record of an event type must list as former ones. ``topic``: its new topic."""
@@ -119,7 +119,7 @@ class EventTypeCatalogue:
                     await self.write(producer, replace(current, revision=self.next_revision(name)))
 
     def _apply(self, records: Iterable[Record]) -> None:
-        before, former_before = self._made.copy(), self.types.former_topics
+        before, former_before = self._added.copy(), self.types.former_topics
         for record in records:
             try:
                 self._apply_one(record)
@@ -128,8 +128,8 @@ class EventTypeCatalogue:
                 # The text of an unexpected error may contain a value of the record.
                 reason = str(error) if isinstance(error, InvalidRecordError | _UnusableError) else type(error).__name__
                 log.warning("an event type's record cannot be used", topic=self._topic, offset=record.offset, error=reason)
-        types = EventTypes([*self.of_file.configured.values(), *self._made.values()], self._all_former_topics())
-        if self._made != before or types.former_topics != former_before:
+        types = EventTypes([*self.of_file.configured.values(), *self._added.values()], self._all_former_topics())
+        if self._added != before or types.former_topics != former_before:
             self.types = types
             for follower in self._followers:
                 follower(self.types)
@@ -146,7 +146,7 @@ class EventTypeCatalogue:
         if record.value is None:
             name = (record.key or b"").decode()
             self._records.pop(name, None)
-            self._made.pop(name, None)
+            self._added.pop(name, None)
             self._unusable.pop(name, None)
             return
         change = from_json(record.value, EventTypeRecord)
@@ -159,10 +159,10 @@ class EventTypeCatalogue:
         self._stale.pop(change.name, None)
         self._unusable.pop(change.name, None)
         if change.entry is None:
-            self._made.pop(change.name, None)
+            self._added.pop(change.name, None)
             return
         try:
-            self._made[change.name] = self._usable(change.name, change.entry)
+            self._added[change.name] = self._usable(change.name, change.entry)
         except Exception as error:  # the previous version stays in use
             self._unusable[change.name] = str(error) if isinstance(error, _UnusableError) else type(error).__name__
             raise
@@ -170,14 +170,14 @@ class EventTypeCatalogue:
     def _usable(self, name: str, entry: dict[str, object]) -> ConfiguredEventType:
         if name in self.of_file.by_name:
             raise _UnusableError(f"{name} is also built in or in the file of event types, which takes precedence.")
-        if len(self.of_file.configured) + len(self._made.keys() - {name}) >= MAX_TYPES:
+        if len(self.of_file.configured) + len(self._added.keys() - {name}) >= MAX_TYPES:
             raise _UnusableError(f"{name}: there are {MAX_TYPES} event types already.")
         problems = (
             entry_problems(entry, self.topics) if entry.get("name") == name else [("name", "It differs from the record's name.")]
         )
         if problems:
-            told = "; ".join(f"{field}: {message}" for field, message in problems[:_MAX_TOLD])
-            raise _UnusableError(f"{name}: {told}")
+            reasons = "; ".join(f"{field}: {message}" for field, message in problems[:_MAX_SHOWN])
+            raise _UnusableError(f"{name}: {reasons}")
         return event_type_of(entry)
 
 

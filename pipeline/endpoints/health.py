@@ -66,7 +66,7 @@ class HealthTable:
 
     def apply(self, records: Iterable[Record]) -> None:
         """Apply records of the topic, in its order."""
-        told: dict[HealthFact, set[int]] = {}
+        changed: dict[HealthFact, set[int]] = {}
         for record in records:
             if record.value is None:
                 continue
@@ -84,11 +84,11 @@ class HealthTable:
                 continue
             self._facts[known.endpoint_id, known.fact] = known, record.offset
             self._known.add(known.endpoint_id)
-            told.setdefault(known.fact, set()).add(known.endpoint_id)
-        if HealthFact.CIRCUIT in told:
-            self.on_circuits(told[HealthFact.CIRCUIT])
-        if HealthFact.DISABLED in told:
-            self.on_disabled(told[HealthFact.DISABLED])
+            changed.setdefault(known.fact, set()).add(known.endpoint_id)
+        if HealthFact.CIRCUIT in changed:
+            self.on_circuits(changed[HealthFact.CIRCUIT])
+        if HealthFact.DISABLED in changed:
+            self.on_disabled(changed[HealthFact.DISABLED])
 
     def _is_about_topics(self, record: Record) -> bool:
         """Whether a record is about topics and not about an endpoint. If so, the listener is called.

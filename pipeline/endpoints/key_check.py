@@ -26,13 +26,13 @@ def wrong_key(endpoints: Iterable[Endpoint], sample: bytes | None, vault: Vault)
 
     ``sample`` is the value of the last claim of an id.
     """
-    count, is_sealed_otherwise = 0, False
+    count, is_encrypted_with_unknown_key = 0, False
     for endpoint in endpoints:
         if endpoint.problem is None:
             return None
         count += 1
-        is_sealed_otherwise = is_sealed_otherwise or endpoint.is_sealed_otherwise
-    if not is_sealed_otherwise or _opens(sample, vault):
+        is_encrypted_with_unknown_key = is_encrypted_with_unknown_key or endpoint.is_encrypted_with_unknown_key
+    if not is_encrypted_with_unknown_key or _opens(sample, vault):
         return None
     subject = "The only endpoint is" if count == 1 else f"All {count:,} endpoints are"
     return (

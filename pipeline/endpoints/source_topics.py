@@ -18,7 +18,7 @@ log = logger(__name__)
 _LONGEST_NAME: Final = 249
 """Kafka's limit."""
 _SECONDS: Final = 20.0
-_MAX_TOLD: Final = 4
+_MAX_SHOWN: Final = 4
 
 
 class SourceTopics:
@@ -51,16 +51,18 @@ class SourceTopics:
             is_new, differences = await in_thread(lambda: self._provide(spec, topic), "source topic")
         if is_new:
             log.info("created the topic of an event type", topic=spec.name)
-            told = f"The topic {spec.name} was created."
+            created = f"The topic {spec.name} was created."
             advice = f" Fan-outs read an earlier topic of this name: run `oms-webhooks topics --accept-recreated {spec.name}`."
-            return (told + advice if is_read else told,)
-        others = [f"The topic {spec.name} has an unexpected setting: {difference}." for difference in differences[:_MAX_TOLD]]
+            return (created + advice if is_read else created,)
+        unexpected = [
+            f"The topic {spec.name} has an unexpected setting: {difference}." for difference in differences[:_MAX_SHOWN]
+        ]
         if is_read:
-            return others
+            return unexpected
         return (
             f"The topic {spec.name} existed already. Fan-outs read it from its beginning; "
             "records that are not events of this type become dead letters.",
-            *others,
+            *unexpected,
         )
 
     def _provide(self, spec: TopicSpec, topic: str) -> tuple[bool, Sequence[str]]:

@@ -161,7 +161,7 @@ class _Subscribers:
             # Each value once, though an array may contain it often. A filter's value is never an object.
             keys = {_key(value) for value in values_at(match.payload, path) if not isinstance(value, dict)}
             if keys == _ONLY_NULL:
-                match.look_for(path)
+                match.report_if_missing(path)
             for key in keys:
                 yield from by_value.get(key, {}).values()
 
@@ -204,7 +204,7 @@ class _Match:
             self.on_failure(failure)
         return failure is None
 
-    def look_for(self, path: str) -> None:
+    def report_if_missing(self, path: str) -> None:
         """Called if a path yields only null. If the payload lacks the member, report that all filters with this path fail."""
         member = missing_member(self.payload, path)
         if member is not None:

@@ -14,7 +14,7 @@ class VaultError(Exception):
     """A secret could not be decrypted, or a key is invalid. The message contains neither."""
 
 
-class SealedOtherwiseError(VaultError):
+class UnknownEncryptionKeyError(VaultError):
     """None of the keys decrypts a secret."""
 
 
@@ -50,7 +50,7 @@ class Vault:
         """Decrypt a secret.
 
         Raises:
-            SealedOtherwiseError: it was encrypted with another key, or is not an encrypted secret at all.
+            UnknownEncryptionKeyError: it was encrypted with another key, or is not an encrypted secret at all.
         """
         try:
             return self._fernet.decrypt(sealed).decode()
@@ -59,7 +59,7 @@ class Vault:
                 "Its secrets were encrypted with another encryption_key; add that key to OMS_WEBHOOKS_ENCRYPTION_KEY in every "
                 "role, comma-separated, after the first."
             )
-            raise SealedOtherwiseError(message) from None
+            raise UnknownEncryptionKeyError(message) from None
 
     def is_current(self, sealed: str) -> bool:
         """Whether a secret was encrypted with the first key. One of the keys must be able to decrypt it."""

@@ -276,8 +276,8 @@ def _against_its_schema(entry: Mapping[str, Any], sample: Any) -> Iterator[tuple
                 sample if version == bare.version else json.loads(json.dumps(bare.in_version(version).sample, allow_nan=False))
             )
             field = "sample" if version == bare.version else f"sample of version {version}"
-            if (said := bare.version_of(of_version)) != version:
-                found = "It has no valid version" if said is None else f"It has version {said}"
+            if (found_version := bare.version_of(of_version)) != version:
+                found = "It has no valid version" if found_version is None else f"It has version {found_version}"
                 yield field, f"{found} at {bare.version_at}; write {version} there."
                 continue
             for path, message in bare.problems(of_version):

@@ -26,16 +26,16 @@ class _FaultPeriod:
     since: float
     last: float
     count: int = 0
-    untold: int = 0
+    unlogged: int = 0
     detail: str = ""
 
 
 class LocalFaultReport:
     """One per delivering process. Used on the event loop only. ``clock``: seconds that never go back."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, tell_every_seconds: float = MIN_REPORT_SECONDS) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, report_every_seconds: float = MIN_REPORT_SECONDS) -> None:
         self._clock = clock
-        self._tell_every_seconds = tell_every_seconds
+        self._report_every_seconds = report_every_seconds
         self._periods: dict[LocalFault, _FaultPeriod] = {}
         self._quiet: dict[LocalFault, asyncio.TimerHandle] = {}
         for fault in LocalFault:  # starts at 0: Prometheus sees no increase from nothing to 1
@@ -47,12 +47,12 @@ class LocalFaultReport:
         now = self._clock()
         period = self._periods.get(fault)
         if period is None or not self._lasts(period):
-            period = self._periods[fault] = _FaultPeriod(now, now, untold=0 if period is None else period.untold)
+            period = self._periods[fault] = _FaultPeriod(now, now, unlogged=0 if period is None else period.unlogged)
         period.last, period.detail = now, detail
         period.count += 1
-        period.untold += 1
+        period.unlogged += 1
         if fault not in self._quiet:
-            self._tell(fault)
+            self._log_repeatedly(fault)
 
     def warning(self) -> str | None:
         """What prevents deliveries now, in words for ``/readyz`` and the overview; None if nothing does."""
@@ -75,20 +75,20 @@ class LocalFaultReport:
         minutes = max(1, round((self._clock() - period.since) / 60 + 0.5))
         return f"{deliveries} parked in the last {minutes} min through a fault of this process ({fault.value}): {period.detail}"
 
-    def _tell(self, fault: LocalFault) -> None:
+    def _log_repeatedly(self, fault: LocalFault) -> None:
         self._quiet.pop(fault, None)
         if self._log(fault):
-            self._quiet[fault] = asyncio.get_running_loop().call_later(self._tell_every_seconds, self._tell, fault)
+            self._quiet[fault] = asyncio.get_running_loop().call_later(self._report_every_seconds, self._log_repeatedly, fault)
 
     def _log(self, fault: LocalFault) -> bool:
         period = self._periods[fault]
-        if not period.untold:
+        if not period.unlogged:
             return False
         log.error(
             "deliveries were parked through a fault of this process; no attempt was used up",
             fault=fault.value,
-            deliveries=period.untold,
+            deliveries=period.unlogged,
             detail=period.detail,
         )
-        period.untold = 0
+        period.unlogged = 0
         return True

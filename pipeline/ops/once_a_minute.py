@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Final
 
-SAID_EVERY_SECONDS: Final = 60.0
+LOG_EVERY_SECONDS: Final = 60.0
 _MAX_KINDS: Final = 1_000
 
 
@@ -17,18 +17,18 @@ class OnceAMinute:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock``: seconds that never go back."""
         self._clock = clock
-        self._said: dict[Hashable, tuple[float, int]] = {}
+        self._logged: dict[Hashable, tuple[float, int]] = {}
         self._counting = threading.Lock()
 
     def times(self, kind: Hashable) -> int:
         """How often it occurred since it was last reported, including now; 0 if it must not be reported now."""
         with self._counting:
             now = self._clock()
-            said_at, left_out = self._said.get(kind, (-SAID_EVERY_SECONDS, 0))
-            if now - said_at < SAID_EVERY_SECONDS:
-                self._said[kind] = (said_at, left_out + 1)
+            logged_at, left_out = self._logged.get(kind, (-LOG_EVERY_SECONDS, 0))
+            if now - logged_at < LOG_EVERY_SECONDS:
+                self._logged[kind] = (logged_at, left_out + 1)
                 return 0
-            self._said[kind] = (now, 0)
-            if len(self._said) > _MAX_KINDS:
-                del self._said[next(iter(self._said))]
+            self._logged[kind] = (now, 0)
+            if len(self._logged) > _MAX_KINDS:
+                del self._logged[next(iter(self._logged))]
             return left_out + 1

@@ -28,11 +28,11 @@ class OutageLog:
         """Whether waiting does not help: a password is wrong, a right is missing."""
         self._clock = clock
         self._since = 0.0
-        self._said_at = -math.inf
+        self._logged_at = -math.inf
         self._failures = 0
-        self._untold = 0
+        self._unlogged_outages = 0
         """Outages since the last log line."""
-        self._is_told = False
+        self._is_logged = False
         """Whether the current outage was logged."""
 
     def failed(self, problem: str, *, needs_operator: bool = False) -> None:
@@ -40,14 +40,14 @@ class OutageLog:
         now = self._clock()
         begins, changes = self.problem is None, needs_operator and not self.needs_operator
         if begins:
-            self._since, self._failures, self._is_told = now, 0, False
-            self._untold += 1
+            self._since, self._failures, self._is_logged = now, 0, False
+            self._unlogged_outages += 1
         self._failures += 1
         self.problem, self.needs_operator = problem, needs_operator
-        is_time = now - self._said_at >= REMINDER_SECONDS
-        if changes or (is_time and not self._is_told):
-            say = log.error if needs_operator else log.warning
-            say("a dependency cannot be used", **self._told(), problem=problem)
+        is_time = now - self._logged_at >= REMINDER_SECONDS
+        if changes or (is_time and not self._is_logged):
+            log_at_level = log.error if needs_operator else log.warning
+            log_at_level("a dependency cannot be used", **self._log_fields(), problem=problem)
         elif is_time:
             seconds = round(now - self._since)
             log.warning(
@@ -59,18 +59,18 @@ class OutageLog:
             )
         else:
             return
-        self._said_at, self._is_told, self._untold = now, True, 0
+        self._logged_at, self._is_logged, self._unlogged_outages = now, True, 0
 
-    def _told(self) -> dict[str, object]:
+    def _log_fields(self) -> dict[str, object]:
         """The dependency, and how many short outages before this one were not logged."""
-        earlier = self._untold - (not self._is_told)
+        earlier = self._unlogged_outages - (not self._is_logged)
         return {"dependency": self.dependency} | ({"earlier_outages": earlier} if earlier else {})
 
     def answered(self) -> None:
         """Note that the dependency answered."""
         if self.problem is None:
             return
-        if self._is_told:
+        if self._is_logged:
             seconds = round(self._clock() - self._since, 1)
             log.info("a dependency is back", dependency=self.dependency, seconds=seconds, failures=self._failures)
         self.problem, self.needs_operator = None, False

@@ -37,7 +37,7 @@ def unknown_names(others: Collection[str]) -> list[CheckResult]:
     ]
 
 
-def place_of(setting: str) -> str:
+def setting_source(setting: str) -> str:
     """Where to change a setting whose value is wrong: the first source that has it."""
     variable = f"{_PREFIX}{setting.upper()}"
     if variable in _variables():
@@ -54,7 +54,7 @@ def place_of(setting: str) -> str:
 def refused_values(error: ValidationError) -> list[CheckResult]:
     """The problems, by the place to change. The text of a problem with several settings names them."""
     return [
-        CheckResult(place_of(str(each["loc"][0])) if each["loc"] else "", sentence_of(each))
+        CheckResult(setting_source(str(each["loc"][0])) if each["loc"] else "", sentence_of(each))
         for each in error.errors(include_url=False, include_input=False)
     ]
 

@@ -38,12 +38,12 @@ _log = logging.getLogger(__name__)
 
 USER_AGENT: Final = f"oms-webhooks/{version('oms-webhooks')}"
 _CACHED_TARGETS: Final = 8192
-_TELL_EVERY_SECONDS: Final = 60.0
+_LOG_EVERY_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    way: TransportRoute
+    route: TransportRoute
     endpoint: FailureContext
 
 
@@ -87,9 +87,9 @@ class Sender:
         self._with_certificate = ClientContexts(self._ssl, self._targets)
         self._slots = asyncio.Semaphore(limits.connections)
         self._under_way = 0
-        self._told_unexpected_at = float("-inf")
+        self._logged_unexpected_at = float("-inf")
         self._speedups = speedups
-        self._wire: Transport | None = None
+        self._transport: Transport | None = None
         self._time_limit = TimeLimit(limits.total_timeout)
         self._target = self._targets(None)
 
@@ -101,7 +101,7 @@ class Sender:
         self._tunnels = self._judge.tunnels = tunnels
         reached = self._network.reached if proxy is None else self._reached_by_proxy
         dialling = TransportOptions(limits, self._guard, self._lookups, self._ssl, USER_AGENT, reached, tunnels)
-        self._wire = open_transport(dialling, speedups=self._speedups)
+        self._transport = open_transport(dialling, speedups=self._speedups)
 
     def _reached_by_proxy(self, host: str) -> None:
         self._tunnelled.worked(host, monotonic())
@@ -109,9 +109,9 @@ class Sender:
     async def close(self) -> None:
         """Close all connections."""
         await self._judge.close()
-        if self._wire is not None:
-            await self._wire.close()
-            self._wire = None
+        if self._transport is not None:
+            await self._transport.close()
+            self._transport = None
             self._target = self._targets(None)  # cached routes belong to the closed transport
             self._with_certificate.close()
         if self._tunnels is not None:
@@ -128,7 +128,7 @@ class Sender:
     @property
     def connections(self) -> int:
         """How many connections to endpoints are open, about."""
-        return self._under_way + (self._wire.idle_connections if self._wire is not None else 0)
+        return self._under_way + (self._transport.idle_connections if self._transport is not None else 0)
 
     async def post(self, request: Request, on_start: Callable[[], None] | None = None) -> Exchange | NotSent:
         """Send a request once. Returns the exchange, or `NotSent` if nothing was sent because of a fault on our side.
@@ -136,7 +136,7 @@ class Sender:
         Never raises because of the endpoint or the network. The wait for a free connection is not part of the duration;
         ``on_start`` is called when that wait is over.
         """
-        if self._wire is None:
+        if self._transport is None:
             raise RuntimeError("the sender is not started; call start() first")
         async with self._slots:
             if on_start is not None:
@@ -159,7 +159,7 @@ class Sender:
         answer = PartialResponse()
         try:
             with self._time_limit.begin():
-                complete = await target.way.exchange(request, answer)
+                complete = await target.route.exchange(request, answer)
         except Exception as error:  # noqa: BLE001
             if not answer.is_connected:  # nothing can have been sent
                 return await self._not_connected(error, target.endpoint, started)
@@ -180,16 +180,16 @@ class Sender:
         otherwise = NoResponse(words.failure, words.detail, _milliseconds_since(started))
         own = await self._judge.own_fault(error, endpoint, otherwise, is_known=explanation is not None)
         if own is not None and own.fault is LocalFault.UNEXPECTED:
-            self._tell_unexpected(error, endpoint.name)
-        if own is not None and own.fault is LocalFault.DESCRIPTORS and self._wire is not None:
-            self._wire.close_idle()  # frees their descriptors for the next requests
+            self._log_unexpected(error, endpoint.name)
+        if own is not None and own.fault is LocalFault.DESCRIPTORS and self._transport is not None:
+            self._transport.close_idle()  # frees their descriptors for the next requests
         return otherwise if own is None else own
 
     def _no_response(self, error: Exception, endpoint: FailureContext, started: float, answer: PartialResponse) -> NoResponse:
         duration_ms = _milliseconds_since(started)
         explanation = explain(error, endpoint)
         if explanation is None:
-            self._tell_unexpected(error, endpoint.name)
+            self._log_unexpected(error, endpoint.name)
             explanation = _unexpected(error, endpoint.name)
         if answer.status is None:
             return NoResponse(explanation.failure, explanation.detail, duration_ms, explanation.status)
@@ -203,15 +203,15 @@ class Sender:
         )
 
     def _unexpected_target(self, error: Exception, started: float) -> NotSent:
-        self._tell_unexpected(error, "a target_url")
+        self._log_unexpected(error, "a target_url")
         words = _unexpected(error, "The target_url")
         otherwise = NoResponse(Failure.INVALID_TARGET, words.detail, _milliseconds_since(started))
         return NotSent(LocalFault.UNEXPECTED, f"{type(error).__name__} in the sender; its traceback is in the log.", otherwise)
 
-    def _tell_unexpected(self, error: Exception, name: str) -> None:
+    def _log_unexpected(self, error: Exception, name: str) -> None:
         """Log the traceback of a bug, at most once a minute: it may occur with every delivery."""
-        if (now := perf_counter()) - self._told_unexpected_at >= _TELL_EVERY_SECONDS:
-            self._told_unexpected_at = now
+        if (now := perf_counter()) - self._logged_unexpected_at >= _LOG_EVERY_SECONDS:
+            self._logged_unexpected_at = now
             _log.error("unexpected error in an HTTP exchange with %s", name, exc_info=error)
 
     async def _identified(self, request: Request) -> _Target | _InvalidTarget:
@@ -240,9 +240,9 @@ class Sender:
         name = target.url.host_port_subcomponent or target.host
         limits = self._limits
         endpoint = FailureContext(target.host, name, limits.connect_timeout, limits.total_timeout)
-        if self._wire is None:
+        if self._transport is None:
             raise RuntimeError("the sender was closed meanwhile")
-        return _Target(self._wire.way(target.url, context), endpoint)
+        return _Target(self._transport.route(target.url, context), endpoint)
 
 
 def _unexpected(error: Exception, name: str) -> Explanation:

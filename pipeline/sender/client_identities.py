@@ -56,14 +56,14 @@ class ClientContexts(Generic[MadeT]):
         if known is None:
             context = await asyncio.to_thread(_context, identity, self._base)
             known = self._kept.get(identity)  # another task may have built it meanwhile
-        made = self._make(context) if known is None else known[0]
-        self._kept[identity] = made, self._clock()
+        value = self._make(context) if known is None else known[0]
+        self._kept[identity] = value, self._clock()
         self._kept.move_to_end(identity)
         if len(self._kept) > _MOST:
             self._kept.popitem(last=False)
         if self._timer is None:
-            self._look_later()
-        return made
+            self._schedule_cleanup()
+        return value
 
     def forget_unused(self) -> None:
         """Drop objects that were not used for a long time."""
@@ -78,14 +78,14 @@ class ClientContexts(Generic[MadeT]):
             self._timer.cancel()
             self._timer = None
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_KEPT_SECONDS / 10, self._look)
+    def _schedule_cleanup(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_KEPT_SECONDS / 10, self._clean_up)
 
-    def _look(self) -> None:
+    def _clean_up(self) -> None:
         self._timer = None
         self.forget_unused()
         if self._kept:
-            self._look_later()
+            self._schedule_cleanup()
 
 
 def _context(identity: ClientIdentity, base: ssl.SSLContext | bool) -> ssl.SSLContext:

@@ -49,7 +49,7 @@ class CompatTransport:
         self.idle: IdleConnections[Connection] = IdleConnections(dialling.limits.idle, IDLE_SECONDS)
         self.timeout = dialling.timeout
 
-    def way(self, url: URL, context: ssl.SSLContext | None = None) -> CompatRoute:
+    def route(self, url: URL, context: ssl.SSLContext | None = None) -> CompatRoute:
         dialled, verified = self.dialling.dialled(url)
         return CompatRoute(self, PooledRoute(url, self.dialling.user_agent, context, dialled=dialled, verified=verified))
 
@@ -68,14 +68,14 @@ class CompatTransport:
 class CompatRoute:
     """See `pipeline.sender.transport.TransportRoute`."""
 
-    __slots__ = ("_idle", "_limit", "_read_bufsize", "_route", "_wire")
+    __slots__ = ("_idle", "_limit", "_read_bufsize", "_route", "_transport")
 
-    def __init__(self, wire: CompatTransport, route: PooledRoute) -> None:
-        self._wire = wire
+    def __init__(self, transport: CompatTransport, route: PooledRoute) -> None:
+        self._transport = transport
         self._route = route
-        self._idle = wire.idle.line(route.connection_key)
-        self._limit = wire.dialling.limits.response_bytes
-        self._read_bufsize = wire.dialling.read_bufsize
+        self._idle = transport.idle.queue(route.connection_key)
+        self._limit = transport.dialling.limits.response_bytes
+        self._read_bufsize = transport.dialling.read_bufsize
 
     async def exchange(self, request: Request, answer: PartialResponse) -> bool:
         head = self._route.head(request.headers, len(request.body), request.method)
@@ -86,7 +86,7 @@ class CompatRoute:
             protocol = send(connection, head, request.body, read_bufsize=self._read_bufsize)
             message, content = await read_head(protocol)
             answer.begin(message.code, message.headers)
-            self._wire.dialling.reached(self._route.host_name)
+            self._transport.dialling.reached(self._route.host_name)
             complete = await read_body(content, self._limit, answer.chunks)
             # At the end also if the end of the body was read but is not kept.
             is_reusable = content.is_eof() and protocol.finish()
@@ -101,7 +101,7 @@ class CompatRoute:
         return complete
 
     def _idle_connection(self) -> Connection | None:
-        while (connection := self._wire.idle.take(self._idle)) is not None:
+        while (connection := self._transport.idle.take(self._idle)) is not None:
             protocol = connection.protocol
             if isinstance(protocol, BoundedProtocol) and protocol.is_connected():
                 protocol.on_lost = None
@@ -110,19 +110,19 @@ class CompatRoute:
         return None
 
     def _keep(self, connection: Connection, protocol: BoundedProtocol) -> None:
-        self._wire.idle.add(self._idle, connection)
+        self._transport.idle.add(self._idle, connection)
         protocol.on_lost = functools.partial(self._lost, connection)
 
     def _lost(self, connection: Connection) -> None:
-        self._wire.idle.remove(connection)
+        self._transport.idle.remove(connection)
         connection.close()
 
     async def _connect(self) -> Connection:
         try:
-            connection = await self._wire.connector.connect(self._route, [], self._wire.timeout)
+            connection = await self._transport.connector.connect(self._route, [], self._transport.timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError from error
-        self._wire.dialling.reached(self._route.host_name)
+        self._transport.dialling.reached(self._route.host_name)
         return connection
 
 

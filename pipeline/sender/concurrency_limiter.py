@@ -28,7 +28,7 @@ class ConcurrencyLimiter:
         """``slow_budget``: how many requests to all slow endpoints may be in progress at once (see `pipeline.core.fair_share`)."""
         self._waits: Deadlines[asyncio.Future[int | None]] = Deadlines(wait_seconds, _give_up)
         self._shares = FairShare(ShareLimits(width, wait_seconds, slow_budget))
-        self._lines: dict[int, _Line] = {}
+        self._queues: dict[int, _WaitQueue] = {}
         metrics.SLOW_ENDPOINTS.set_function(lambda: self._shares.slow_endpoints)
 
     @functools.cached_property
@@ -39,33 +39,33 @@ class ConcurrencyLimiter:
         """A slot of the endpoint, to be released afterwards; None if the endpoint is too slow to wait for."""
         waited = False
         while True:
-            line = self._lines.get(endpoint_id)
+            queue = self._queues.get(endpoint_id)
             # No delivery overtakes the waiting ones.
-            if waited or line is None or not line.waiting:
+            if waited or queue is None or not queue.waiting:
                 token = self._shares.enter(endpoint_id, monotonic())
                 if token is not None:
                     return ConcurrencySlot(self, endpoint_id, token)
-            if line is None:
-                line = self._lines[endpoint_id] = _Line()
-            if not waited and self._is_crowded(line, endpoint_id):
+            if queue is None:
+                queue = self._queues[endpoint_id] = _WaitQueue()
+            if not waited and self._is_crowded(queue, endpoint_id):
                 return None
-            left_before = line.left
-            turn = await self._wait(line, endpoint_id, first=waited)
+            ended_before = queue.ended
+            turn = await self._wait(queue, endpoint_id, first=waited)
             if turn is not None:
                 return ConcurrencySlot(self, endpoint_id, turn)
-            if line.left - left_before < self._shares.width(endpoint_id, monotonic()):
+            if queue.ended - ended_before < self._shares.width(endpoint_id, monotonic()):
                 return None
             waited = True  # the queue moves: keep waiting, ahead of those that came later
 
-    def _is_crowded(self, line: _Line, endpoint_id: int) -> bool:
+    def _is_crowded(self, queue: _WaitQueue, endpoint_id: int) -> bool:
         """Whether the endpoint is slow, and as many deliveries wait for it as requests may be in progress."""
         now = monotonic()
-        return self._shares.is_slow(endpoint_id, now) and len(line.waiting) >= self._shares.width(endpoint_id, now)
+        return self._shares.is_slow(endpoint_id, now) and len(queue.waiting) >= self._shares.width(endpoint_id, now)
 
-    async def _wait(self, line: _Line, endpoint_id: int, *, first: bool) -> int | None:
+    async def _wait(self, queue: _WaitQueue, endpoint_id: int, *, first: bool) -> int | None:
         """Wait in the queue for ``wait_seconds``; returns the token of our slot, or None."""
         turn: asyncio.Future[int | None] = self._loop.create_future()
-        line.waiting.appendleft(turn) if first else line.waiting.append(turn)
+        queue.waiting.appendleft(turn) if first else queue.waiting.append(turn)
         self._waits.add(turn)
         token: int | None = None
         try:
@@ -76,10 +76,10 @@ class ConcurrencyLimiter:
             raise
         finally:
             self._waits.remove(turn)
-            if token is None and turn in line.waiting:  # if it got a slot, it was removed already
-                line.waiting.remove(turn)
-            if not line.waiting and self._lines.get(endpoint_id) is line:
-                del self._lines[endpoint_id]
+            if token is None and turn in queue.waiting:  # if it got a slot, it was removed already
+                queue.waiting.remove(turn)
+            if not queue.waiting and self._queues.get(endpoint_id) is queue:
+                del self._queues[endpoint_id]
         return token
 
     def start(self, endpoint_id: int, token: int) -> None:
@@ -94,27 +94,27 @@ class ConcurrencyLimiter:
         """Return a slot, and pass free slots on to waiting deliveries."""
         now = monotonic()
         self._shares.leave(endpoint_id, token, now)
-        line = self._lines.get(endpoint_id)
-        if line is None:
+        queue = self._queues.get(endpoint_id)
+        if queue is None:
             return
-        line.left += 1
-        while line.waiting:
-            if line.waiting[0].done():  # it timed out, or its task was cancelled
-                line.waiting.popleft()
+        queue.ended += 1
+        while queue.waiting:
+            if queue.waiting[0].done():  # it timed out, or its task was cancelled
+                queue.waiting.popleft()
                 continue
             next_token = self._shares.enter(endpoint_id, now)
             if next_token is None:
                 return
-            line.waiting.popleft().set_result(next_token)
+            queue.waiting.popleft().set_result(next_token)
 
 
-class _Line:
-    """The waiting deliveries, and how many requests have ended meanwhile (``left``)."""
+class _WaitQueue:
+    """The waiting deliveries, and how many requests have ended meanwhile (``ended``)."""
 
-    __slots__ = ("left", "waiting")
+    __slots__ = ("ended", "waiting")
 
     def __init__(self) -> None:
-        self.left = 0
+        self.ended = 0
         self.waiting: deque[asyncio.Future[int | None]] = deque()
 
 

@@ -36,19 +36,19 @@ class Deadlines(Generic[WaitingT]):
         self._due[waiting] = monotonic() + self._seconds
         if self._timer is None:  # only then: before Python 3.12, get_running_loop asks the system for the process id
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._seconds, self._look, loop)
+            self._timer = loop.call_later(self._seconds, self._expire_due, loop)
 
     def remove(self, waiting: WaitingT) -> None:
         """It is done, or has expired."""
         self._due.pop(waiting, None)
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _expire_due(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         now = monotonic()
         expired: list[WaitingT] = []
         for waiting, due in self._due.items():
             if due > now + _RESOLUTION or len(expired) == _AT_ONCE:
-                self._timer = loop.call_later(max(due - now, _PAUSE), self._look, loop)
+                self._timer = loop.call_later(max(due - now, _PAUSE), self._expire_due, loop)
                 break
             expired.append(waiting)
         for waiting in expired:

@@ -34,7 +34,7 @@ async def egress_proxy_finding(
     """
     tunnels = Tunnels(proxy, guard, resolve, seconds)
     try:
-        await tunnels.try_out(probe_name, PROBE_PORT)
+        await tunnels.probe(probe_name, PROBE_PORT)
     except EgressProxyError as error:
         return CheckResult(f"Egress proxy: {proxy.name}", _problem(error, probe_name))
     except OSError:

@@ -72,8 +72,8 @@ class FaultAttribution:
         if errno.EADDRNOTAVAIL in numbers and not _lacks_ipv6(endpoint):
             return NotSent(LocalFault.PORTS, _NO_PORT, otherwise)
         if numbers and numbers <= _NO_ROUTE:
-            blame = self._network.blame(endpoint.host)
-            return _not_sent(LocalFault.NETWORK, f"There is no route to any host ({_words(max(numbers))}).", blame, otherwise)
+            owner = self._network.fault_owner(endpoint.host)
+            return _not_sent(LocalFault.NETWORK, f"There is no route to any host ({_words(max(numbers))}).", owner, otherwise)
         if not is_known:
             return NotSent(
                 LocalFault.UNEXPECTED, f"{type(error).__name__} in the sender; its traceback is in the log.", otherwise
@@ -88,22 +88,22 @@ class FaultAttribution:
             return NotSent(LocalFault.PORTS, f"{_NO_PORT} It was for the egress proxy.")
         if self.tunnels is None:
             raise RuntimeError("there is no egress proxy")
-        blame = await self._proxy.blame(self.tunnels, error.fault, endpoint.host)
-        return _not_sent(LocalFault.EGRESS_PROXY, error.message, blame, otherwise)
+        owner = await self._proxy.fault_owner(self.tunnels, error.fault, endpoint.host)
+        return _not_sent(LocalFault.EGRESS_PROXY, error.message, owner, otherwise)
 
     async def _judge_resolver(self, endpoint: FailureContext, otherwise: NoResponse) -> NotSent | None:
         if waits_for_a_thread(endpoint.host):
             detail = "All threads for DNS look-ups are busy: the resolver is slow, or does not answer for many names."
             return NotSent(LocalFault.RESOLVER, detail, otherwise)
-        blame = await self._resolver.blame(endpoint.host)
+        owner = await self._resolver.fault_owner(endpoint.host)
         detail = "The resolver of this machine answers for no host name; check /etc/resolv.conf and its name servers."
-        return _not_sent(LocalFault.RESOLVER, detail, blame, otherwise)
+        return _not_sent(LocalFault.RESOLVER, detail, owner, otherwise)
 
 
-def _not_sent(fault: LocalFault, detail: str, blame: FaultOwner, otherwise: NoResponse) -> NotSent | None:
-    if blame is FaultOwner.THEIRS:
+def _not_sent(fault: LocalFault, detail: str, owner: FaultOwner, otherwise: NoResponse) -> NotSent | None:
+    if owner is FaultOwner.THEIRS:
         return None
-    return NotSent(fault, detail, otherwise if blame is FaultOwner.IN_DOUBT else None)
+    return NotSent(fault, detail, otherwise if owner is FaultOwner.IN_DOUBT else None)
 
 
 def _shortage(causes: list[BaseException]) -> NotSent | None:

@@ -19,7 +19,7 @@ class _Closable(Protocol):
 ConnectionT = TypeVar("ConnectionT", bound=_Closable)
 
 
-IdleLine: TypeAlias = deque[tuple[ConnectionT, float]]
+IdleQueue: TypeAlias = deque[tuple[ConnectionT, float]]
 """The idle connections to one address, oldest first, each with the monotonic time at which it became idle."""
 
 
@@ -29,25 +29,25 @@ class IdleConnections(Generic[ConnectionT]):
     def __init__(self, most: int, seconds: float) -> None:
         self._most = most
         self._seconds = seconds
-        self._lines: WeakValueDictionary[Hashable, IdleLine[ConnectionT]] = WeakValueDictionary()
-        self._idle: dict[ConnectionT, IdleLine[ConnectionT]] = {}
+        self._queues: WeakValueDictionary[Hashable, IdleQueue[ConnectionT]] = WeakValueDictionary()
+        self._idle: dict[ConnectionT, IdleQueue[ConnectionT]] = {}
         """Oldest first."""
         self._deadlines: Deadlines[ConnectionT] = Deadlines(seconds, self._close)
 
     def __len__(self) -> int:
         return len(self._idle)
 
-    def line(self, key: Hashable) -> IdleLine[ConnectionT]:
+    def queue(self, key: Hashable) -> IdleQueue[ConnectionT]:
         """The idle connections that are interchangeable, because their ``key`` is the same. Keep it for `take` and `add`."""
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = deque()
-        return line
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = deque()
+        return queue
 
-    def take(self, line: IdleLine[ConnectionT]) -> ConnectionT | None:
+    def take(self, queue: IdleQueue[ConnectionT]) -> ConnectionT | None:
         """The connection that has been idle longest, if there is one."""
-        while line:
-            connection, since = line.popleft()
+        while queue:
+            connection, since = queue.popleft()
             del self._idle[connection]
             self._deadlines.remove(connection)
             if monotonic() - since <= self._seconds:
@@ -55,20 +55,20 @@ class IdleConnections(Generic[ConnectionT]):
             connection.close()  # the process was stopped, so the timer is late
         return None
 
-    def add(self, line: IdleLine[ConnectionT], connection: ConnectionT) -> None:
+    def add(self, queue: IdleQueue[ConnectionT], connection: ConnectionT) -> None:
         """A connection has become idle."""
-        line.append((connection, monotonic()))
-        self._idle[connection] = line
+        queue.append((connection, monotonic()))
+        self._idle[connection] = queue
         self._deadlines.add(connection)
         if len(self._idle) > self._most:
             self._close(next(iter(self._idle)))
 
     def remove(self, connection: ConnectionT) -> None:
         """An idle connection has ended."""
-        line = self._idle.pop(connection, None)
-        if line is not None:
+        queue = self._idle.pop(connection, None)
+        if queue is not None:
             self._deadlines.remove(connection)
-            line.remove(next(entry for entry in line if entry[0] is connection))
+            queue.remove(next(entry for entry in queue if entry[0] is connection))
 
     def close(self) -> None:
         """Close all idle connections."""

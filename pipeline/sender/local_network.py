@@ -56,7 +56,7 @@ class ResolverWatch:
         self._probing: asyncio.Task[frozenset[str]] | None = None
         self._probed_at = float("-inf")
 
-    async def blame(self, name: str) -> FaultOwner:
+    async def fault_owner(self, name: str) -> FaultOwner:
         """Whose fault it is that a name does not resolve."""
         witnesses = self._lookups.witnesses
         witnesses.failed(name)
@@ -126,7 +126,7 @@ class NetworkWatch:
         if not _is_loopback(host):
             self._witnesses.worked(host, time.monotonic())
 
-    def blame(self, host: str) -> FaultOwner:
+    def fault_owner(self, host: str) -> FaultOwner:
         """Whose fault it is that there is no route to a host."""
         self._witnesses.failed(host)
         evidence = self._witnesses.evidence(host, time.monotonic())

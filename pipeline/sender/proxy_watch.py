@@ -34,11 +34,11 @@ class ProxyWatch:
         self._probing: asyncio.Task[None] | None = None
         self._probed_at = float("-inf")
 
-    async def blame(self, tunnels: Tunnels, fault: ProxyFault, host: str) -> FaultOwner:
+    async def fault_owner(self, tunnels: Tunnels, fault: ProxyFault, host: str) -> FaultOwner:
         """Whose fault it is. ``tunnels``: how to ask the proxy for the probe name; the result goes to the witnesses."""
         if fault in {ProxyFault.SILENT, ProxyFault.NO_TARGET} and self._evidence(host) is not Evidence.OTHERS_WORK:
             await self._probe(tunnels)
-        return proxy_blame(fault, self._evidence(host))
+        return proxy_fault_owner(fault, self._evidence(host))
 
     def _evidence(self, host: str) -> Evidence:
         return self._witnesses.evidence(host, time.monotonic())
@@ -61,14 +61,14 @@ class ProxyWatch:
 
 async def _ask(tunnels: Tunnels, name: str) -> None:
     try:
-        await tunnels.try_out(name, PROBE_PORT)
+        await tunnels.probe(name, PROBE_PORT)
     except OSError:
         pass  # the witnesses get the result
     except RuntimeError as error:  # no thread can be started
         log.warning("the egress proxy cannot be checked", error=str(error))
 
 
-def proxy_blame(fault: ProxyFault, evidence: Evidence) -> FaultOwner:
+def proxy_fault_owner(fault: ProxyFault, evidence: Evidence) -> FaultOwner:
     """Whose fault it is that there is no tunnel. ``evidence``: whether the proxy's tunnels to other hosts work."""
     match fault:
         case ProxyFault.TARGET_SPOKE_FIRST:

@@ -71,7 +71,7 @@ class SessionTransport:
             trace_configs=[_tracing()],
         )
 
-    def way(self, url: URL, context: ssl.SSLContext | None = None) -> SessionRoute:
+    def route(self, url: URL, context: ssl.SSLContext | None = None) -> SessionRoute:
         return SessionRoute(self, url, context)
 
     @property
@@ -89,21 +89,21 @@ class SessionTransport:
 class SessionRoute:
     """See `pipeline.sender.transport.TransportRoute`."""
 
-    __slots__ = ("_dialled", "_host", "_ssl", "_url", "_verified", "_wire")
+    __slots__ = ("_dialled", "_host", "_ssl", "_transport", "_url", "_verified")
 
-    def __init__(self, wire: SessionTransport, url: URL, context: ssl.SSLContext | None) -> None:
+    def __init__(self, transport: SessionTransport, url: URL, context: ssl.SSLContext | None) -> None:
         self._ssl: ssl.SSLContext | bool = True if context is None else context
-        self._wire = wire
+        self._transport = transport
         self._url = url
         self._host = url.host_port_subcomponent or ""
-        self._dialled, self._verified = wire.dialling.dialled(url)
+        self._dialled, self._verified = transport.dialling.dialled(url)
 
     async def exchange(self, request: Request, answer: PartialResponse) -> bool:
-        dialling = self._wire.dialling
+        dialling = self._transport.dialling
         headers = _head(dialling.user_agent, {"Host": self._host, **request.headers}, len(request.body))
         watched = _Watched(answer)
         try:
-            response = await self._wire.session.request(
+            response = await self._transport.session.request(
                 request.method,
                 self._dialled,
                 data=request.body if len(request.body) <= PIECE_BYTES else _pieces(request.body),
@@ -197,10 +197,10 @@ def _bounded(make: Callable[[AddrInfoType], socket.socket], seconds: float) -> C
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
 
     def make_socket(info: AddrInfoType) -> socket.socket:
-        made = make(info)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED_BYTES)
+        sock = make(info)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVED_BYTES)
         if option is not None:
-            made.setsockopt(socket.IPPROTO_TCP, option, round(seconds * 1000))
-        return made
+            sock.setsockopt(socket.IPPROTO_TCP, option, round(seconds * 1000))
+        return sock
 
     return make_socket

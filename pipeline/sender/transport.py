@@ -73,7 +73,7 @@ class TransportRoute(Protocol):
 class Transport(Protocol):
     """Routes to URLs, over one pool of connections. Open it in the event loop that uses it."""
 
-    def way(self, url: URL, context: ssl.SSLContext | None = None) -> TransportRoute:
+    def route(self, url: URL, context: ssl.SSLContext | None = None) -> TransportRoute:
         """The route to a URL, used for all POSTs there. ``context``: its TLS context, with a client certificate."""
 
     @property

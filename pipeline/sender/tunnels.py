@@ -102,7 +102,7 @@ class Tunnels(AbstractResolver):
         self._proxies = _ProxyAddresses(proxy.host)
         self._seconds = seconds
         self._witnesses = NameHistory() if witnesses is None else witnesses
-        self._made: OrderedDict[str, tuple[float, TunnelSocket]] = OrderedDict()
+        self._unclaimed: OrderedDict[str, tuple[float, TunnelSocket]] = OrderedDict()
         self._tickets = 0
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolveResult]:  # noqa: ARG002 - the proxy's family counts
@@ -116,29 +116,29 @@ class Tunnels(AbstractResolver):
         until = time.monotonic() + self._seconds * _TO_THE_TARGET
         literal = _literal(host)
         addresses = [literal] if literal is not None else await self._names.addresses(host)
-        made = await self.open(literal or host, addresses, port, until)
-        ticket = self._ticket(made)
+        tunnel = await self.open(literal or host, addresses, port, until)
+        ticket = self._ticket(tunnel)
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        return [ResolveResult(hostname=host, host=ticket, port=port, family=made.family, proto=0, flags=flags)]
+        return [ResolveResult(hostname=host, host=ticket, port=port, family=tunnel.family, proto=0, flags=flags)]
 
     def make_socket(self, info: AddrInfoType) -> socket.socket:
         """The connected socket of a ticket. Raises OSError for anything else."""
         address = str(info[4][0])
-        made = self._made.pop(address, None)
-        if made is None:
+        entry = self._unclaimed.pop(address, None)
+        if entry is None:
             raise OSError(errno.EHOSTUNREACH, "there is no tunnel for this address")
-        return made[1]
+        return entry[1]
 
     async def close(self) -> None:
         """Close tunnels that were not claimed."""
-        while self._made:
-            self._made.popitem()[1][1].close()
+        while self._unclaimed:
+            self._unclaimed.popitem()[1][1].close()
 
     async def reach_proxy(self) -> None:
         """Connect to the proxy without sending anything. Raises EgressProxyError."""
         (await self._to_the_proxy(self._seconds)).close()
 
-    async def try_out(self, host: str, port: int) -> None:
+    async def probe(self, host: str, port: int) -> None:
         """Open a tunnel to a host, and close it. Raises what `resolve` raises."""
         addresses = await self._names.addresses(host)
         (await self.open(host, addresses, port, time.monotonic() + self._seconds * _TO_THE_TARGET)).close()
@@ -152,14 +152,14 @@ class Tunnels(AbstractResolver):
             # If the look-up took all the time, the client's own timeout ends it.
             seconds = (until - time.monotonic()) / (len(addresses) - position)
             try:
-                made = await self._through(address, port, seconds if seconds > 0 else self._seconds)
+                tunnel = await self._through(address, port, seconds if seconds > 0 else self._seconds)
             except EgressProxyError as failed:
                 error = failed
                 if failed.fault not in {ProxyFault.NO_TARGET, ProxyFault.SILENT}:
                     break
             else:
                 self._witnesses.worked(host, time.monotonic())
-                return made
+                return tunnel
         self._witnesses.failed(host)
         raise error or socket.gaierror(socket.EAI_NONAME, "No address associated with hostname")
 
@@ -169,19 +169,19 @@ class Tunnels(AbstractResolver):
         if "%" in address:
             raise BlockedAddressError(address, "an address with a zone, which is valid on this machine only")
         began = time.monotonic()
-        made = await self._to_the_proxy(seconds * _TO_THE_PROXY)
+        tunnel = await self._to_the_proxy(seconds * _TO_THE_PROXY)
         try:
             async with asyncio.timeout(seconds - (time.monotonic() - began)):
-                await self._ask(made, self._proxy.connect_request(address, port))
+                await self._ask(tunnel, self._proxy.connect_request(address, port))
         except TimeoutError:
-            made.close()
+            tunnel.close()
             message = f"The egress proxy {self._proxy.name} did not answer CONNECT within {seconds:.2g} s."
             raise EgressProxyError(ProxyFault.SILENT, message) from None
         except BaseException:
-            made.close()
+            tunnel.close()
             raise
-        made.is_tunnel = True
-        return made
+        tunnel.is_tunnel = True
+        return tunnel
 
     async def _to_the_proxy(self, seconds: float) -> TunnelSocket:
         name = self._proxy.name
@@ -204,31 +204,31 @@ class Tunnels(AbstractResolver):
         async with asyncio.timeout(seconds):
             addresses = await self._proxies.addresses()
         for address in addresses:
-            made = TunnelSocket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+            connection = TunnelSocket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
             try:
-                made.setblocking(False)
-                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.setblocking(False)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 async with asyncio.timeout(seconds / len(addresses)):
-                    await asyncio.get_running_loop().sock_connect(made, (address, self._proxy.port))
+                    await asyncio.get_running_loop().sock_connect(connection, (address, self._proxy.port))
             except OSError as error:
-                made.close()
+                connection.close()
                 last = error
             except BaseException:
-                made.close()
+                connection.close()
                 raise
             else:
-                return made
+                return connection
         raise last or OSError("no address")
 
-    async def _ask(self, made: TunnelSocket, request: bytes) -> None:
+    async def _ask(self, tunnel: TunnelSocket, request: bytes) -> None:
         """Ask for the tunnel. Raises EgressProxyError if it is refused."""
         name = self._proxy.name
         loop = asyncio.get_running_loop()
         answer = b""
         try:
-            await loop.sock_sendall(made, request)
+            await loop.sock_sendall(tunnel, request)
             while HEAD_END not in answer and len(answer) <= MAX_HEAD_BYTES:
-                if not (piece := await loop.sock_recv(made, 4096)):
+                if not (piece := await loop.sock_recv(tunnel, 4096)):
                     break
                 answer += piece
         except OSError as error:
@@ -246,17 +246,17 @@ class Tunnels(AbstractResolver):
         if rest:
             raise EgressProxyError(ProxyFault.TARGET_SPOKE_FIRST, "The target sent data before the request.")
 
-    def _ticket(self, made: TunnelSocket) -> str:
+    def _ticket(self, tunnel: TunnelSocket) -> str:
         now = time.monotonic()
-        while self._made and next(iter(self._made.values()))[0] < now - 2 * self._seconds:
-            self._made.popitem(last=False)[1][1].close()  # the caller is gone
+        while self._unclaimed and next(iter(self._unclaimed.values()))[0] < now - 2 * self._seconds:
+            self._unclaimed.popitem(last=False)[1][1].close()  # the caller is gone
         self._tickets = self._tickets % _TICKETS + 1
         ticket = str(
             ipaddress.IPv6Address(_TICKETS_V6 + self._tickets)
-            if made.family == socket.AF_INET6
+            if tunnel.family == socket.AF_INET6
             else ipaddress.IPv4Address(_TICKETS_V4 + self._tickets)
         )
-        self._made[ticket] = now, made
+        self._unclaimed[ticket] = now, tunnel
         return ticket
 
 
@@ -281,7 +281,7 @@ class _KeptNames:
         asking = self._asking.get(host)
         if asking is None:
             asking = self._asking[host] = asyncio.get_running_loop().create_task(self._ask(host))
-            asking.add_done_callback(_heard)
+            asking.add_done_callback(_retrieve_error)
         return await asyncio.shield(asking)
 
     async def _ask(self, host: str) -> list[str]:
@@ -296,7 +296,7 @@ class _KeptNames:
             del self._asking[host]
 
 
-def _heard(task: asyncio.Task[list[str]]) -> None:
+def _retrieve_error(task: asyncio.Task[list[str]]) -> None:
     """Retrieve the error, in case all callers are gone."""
     if not task.cancelled():
         task.exception()

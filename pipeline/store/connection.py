@@ -39,7 +39,7 @@ from pipeline.store.errors import (
     StoreRowsError,
     StoreUnavailableError,
 )
-from pipeline.store.search.query_queue import QueryQueue, at_once
+from pipeline.store.search.query_queue import QueryQueue, max_concurrent
 from pipeline.store.stored_span import StoredSpan
 
 __all__ = [
@@ -89,8 +89,8 @@ class Connections:
         self._settings = settings
         self._writer = DaemonThreads(1, "store-writer")
         self.stored: StoredSpan | None = None
-        self.turns = QueryQueue(at_once(settings), settings.search_wait_seconds)
-        self._readers = DaemonThreads(self.turns.at_once, "store-reader")
+        self.turns = QueryQueue(max_concurrent(settings), settings.search_wait_seconds)
+        self._readers = DaemonThreads(self.turns.max_concurrent, "store-reader")
         self._probe = DaemonThreads(1, "store-probe")
         self._thread = threading.local()
         self._lock = threading.Lock()

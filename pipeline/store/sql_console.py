@@ -104,8 +104,8 @@ def _explained(error: StoreError) -> StoreError | None:
     if code == _UNKNOWN_TABLE:
         return StoreRejectedError(f"There is no such table or view. The views for people are {', '.join(VIEWS)}.")
     if code == _SYNTAX_ERROR:
-        told = _OURS_AROUND.sub("", str(error))
-        return StoreRejectedError(f"Only a single SELECT is accepted here, and ClickHouse cannot read this as one. {told}")
+        detail = _OURS_AROUND.sub("", str(error))
+        return StoreRejectedError(f"Only a single SELECT is accepted here, and ClickHouse cannot read this as one. {detail}")
     return None
 
 

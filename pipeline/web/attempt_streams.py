@@ -33,7 +33,7 @@ _SLOWER: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class StreamNews:
+class StreamMessage:
     """A message to a listener: attempts, oldest first, or why there are none at the moment. ``is_over``: it is the last message.
 
     After a problem, a message without attempts says that it has ended.
@@ -44,8 +44,8 @@ class StreamNews:
     is_over: bool = False
 
 
-Look = Callable[[AttemptQuery], Awaitable[AttemptPage]]
-Listener = asyncio.Queue[StreamNews]
+FindAttempts = Callable[[AttemptQuery], Awaitable[AttemptPage]]
+Listener = asyncio.Queue[StreamMessage]
 
 
 @dataclass(eq=False, slots=True)
@@ -77,7 +77,7 @@ class AttemptStreams:
         return sum(len(watch.listeners) for watch in self._watches.values())
 
     @asynccontextmanager
-    async def listen(self, query: AttemptQuery, look: Look, clock: Clock) -> AsyncIterator[Listener]:
+    async def listen(self, query: AttemptQuery, find: FindAttempts, clock: Clock) -> AsyncIterator[Listener]:
         """Listen to new attempts of a search, from now on. Its order and page are ignored.
 
         Raises:
@@ -96,11 +96,11 @@ class AttemptStreams:
                 )
                 raise ApiError(503, message, headers={"Retry-After": "30"})
             watch = self._watches[query] = _Watch(query, clock() - _BEFORE)
-            watch.task = asyncio.create_task(self._follow(watch, look, clock), name="live attempts")
+            watch.task = asyncio.create_task(self._follow(watch, find, clock), name="live attempts")
         listener: Listener = asyncio.Queue(_MAX_WAITING)
         watch.listeners.add(listener)
         if recent := tuple(row for row in watch.last if row.created_at >= clock() - _BEFORE):
-            listener.put_nowait(StreamNews(recent))
+            listener.put_nowait(StreamMessage(recent))
         try:
             yield listener
         finally:
@@ -114,24 +114,24 @@ class AttemptStreams:
         self._is_stopped = True
         watches, self._watches = list(self._watches.values()), {}
         for watch in watches:
-            _tell(watch, StreamNews(is_over=True))
+            _send(watch, StreamMessage(is_over=True))
             await _ended(watch)
 
-    async def _follow(self, watch: _Watch, look: Look, clock: Clock) -> None:
+    async def _follow(self, watch: _Watch, find: FindAttempts, clock: Clock) -> None:
         has_failed = False
         while True:
             try:
-                news = _news(watch, (await look(_now(watch, clock()))).items, clock())
+                attempts = _new_attempts(watch, (await find(_now(watch, clock()))).items, clock())
             except ApiError as error:
-                _tell(watch, StreamNews(problem=str(error)))
+                _send(watch, StreamMessage(problem=str(error)))
                 has_failed = True
             except Exception:
                 log.exception("the search for new attempts failed")
-                _tell(watch, StreamNews(problem="New attempts cannot be read at the moment. The log of the API says why."))
+                _send(watch, StreamMessage(problem="New attempts cannot be read at the moment. The log of the API says why."))
                 has_failed = True
             else:
-                if news or has_failed:
-                    _tell(watch, StreamNews(news))
+                if attempts or has_failed:
+                    _send(watch, StreamMessage(attempts))
                 has_failed = False
             await asyncio.sleep(self._pause * (_SLOWER if has_failed else 1))
 
@@ -162,7 +162,7 @@ def _now(watch: _Watch, now: datetime) -> AttemptQuery:
     )
 
 
-def _news(watch: _Watch, found: tuple[AttemptRow, ...], now: datetime) -> tuple[AttemptRow, ...]:
+def _new_attempts(watch: _Watch, found: tuple[AttemptRow, ...], now: datetime) -> tuple[AttemptRow, ...]:
     new = tuple(row for row in reversed(found) if row.id not in watch.reported)
     watch.reported |= {row.id: row.created_at for row in new}
     watch.last.extend(new)
@@ -171,11 +171,11 @@ def _news(watch: _Watch, found: tuple[AttemptRow, ...], now: datetime) -> tuple[
     return new
 
 
-def _tell(watch: _Watch, news: StreamNews) -> None:
+def _send(watch: _Watch, message: StreamMessage) -> None:
     for listener in watch.listeners:
         if listener.full():  # a listener that does not read loses the oldest messages
             listener.get_nowait()
-        listener.put_nowait(news)
+        listener.put_nowait(message)
 
 
 async def _ended(watch: _Watch) -> None:

@@ -42,8 +42,8 @@ PRINCIPAL: Final = web.RequestKey("principal", Principal)
 class ApiKeys:
     """The valid API keys: those in the settings, which are admin keys, and those that were created with the API."""
 
-    def __init__(self, keys: Iterable[SecretStr] = (), made: Callable[[], Iterable[ApiKeyRecord]] = tuple) -> None:
-        """Store the digests of the keys in the settings. ``made`` returns the other keys that are valid now.
+    def __init__(self, keys: Iterable[SecretStr] = (), created: Callable[[], Iterable[ApiKeyRecord]] = tuple) -> None:
+        """Store the digests of the keys in the settings. ``created`` returns the other keys that are valid now.
 
         Raises:
             ValueError: a key is empty.
@@ -52,7 +52,7 @@ class ApiKeys:
         if not all(values):
             raise ValueError("An API key is empty. Set OMS_WEBHOOKS_API_KEYS to one or more keys, comma-separated.")
         self._digests = [digest(value) for value in values]
-        self._made = made
+        self._created = created
 
     def __bool__(self) -> bool:
         """Whether the settings have a key."""
@@ -89,7 +89,7 @@ class ApiKeys:
 
     def _known(self) -> list[tuple[bytes, Access]]:
         known = [(one, Access.ADMIN) for one in self._digests]
-        return known + [(bytes.fromhex(record.sha256), record.role) for record in self._made()]
+        return known + [(bytes.fromhex(record.sha256), record.role) for record in self._created()]
 
 
 def digest(key: str) -> bytes:

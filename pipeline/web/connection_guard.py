@@ -68,9 +68,9 @@ class ConnectionGuard:
 
         return middleware
 
-    def came(self, visitor: GuardedConnection, transport: asyncio.Transport) -> bool:
+    def opened(self, visitor: GuardedConnection, transport: asyncio.Transport) -> bool:
         """Admit a connection. If there are too many, another one is closed for it; False if none can be closed."""
-        if len(self._connections) >= self._limits.most and not self._shed():
+        if len(self._connections) >= self._limits.most and not self._close_waiting():
             metrics.HTTP_CLOSED.labels("refused").inc()
             return False
         self._connections[transport] = visitor
@@ -79,7 +79,7 @@ class ConnectionGuard:
         metrics.HTTP_CONNECTIONS.set(len(self._connections))
         return True
 
-    def left(self, visitor: GuardedConnection, transport: asyncio.BaseTransport) -> None:
+    def closed(self, visitor: GuardedConnection, transport: asyncio.BaseTransport) -> None:
         """Forget a connection."""
         self._connections.pop(transport, None)
         self._waiting.pop(visitor, None)
@@ -87,7 +87,7 @@ class ConnectionGuard:
             deadlines.remove(visitor)
         metrics.HTTP_CONNECTIONS.set(len(self._connections))
 
-    def spoke(self, visitor: GuardedConnection) -> None:
+    def head_started(self, visitor: GuardedConnection) -> None:
         """Bytes arrived between two requests: a head starts."""
         self.idle.remove(visitor)
         self.heads.add(visitor)
@@ -114,7 +114,7 @@ class ConnectionGuard:
         else:
             visitor.end("idle")
 
-    def _shed(self) -> bool:
+    def _close_waiting(self) -> bool:
         for visitor in self._waiting:
             if not visitor.is_writing:
                 visitor.end("shed")
@@ -125,7 +125,7 @@ class ConnectionGuard:
     def _forget(self, visitor: GuardedConnection) -> None:
         """Do not wait until the transport reports the end: new connections come faster than that."""
         if visitor.transport is not None:
-            self.left(visitor, visitor.transport)
+            self.closed(visitor, visitor.transport)
 
 
 class GuardedConnection(asyncio.Protocol):
@@ -149,7 +149,7 @@ class GuardedConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's class is not a subclass of it
-        self._is_admitted = self._visitors.came(self, self.transport)
+        self._is_admitted = self._visitors.opened(self, self.transport)
         if self._is_admitted:
             self._inner.connection_made(transport)
         else:
@@ -160,7 +160,7 @@ class GuardedConnection(asyncio.Protocol):
             return
         if self.is_idle:
             self.is_idle = False
-            self._visitors.spoke(self)
+            self._visitors.head_started(self)
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
@@ -181,7 +181,7 @@ class GuardedConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._is_admitted and self.transport is not None:
-            self._visitors.left(self, self.transport)
+            self._visitors.closed(self, self.transport)
             self._inner.connection_lost(exc)
 
 

@@ -64,7 +64,7 @@ def check_parameters(routes: Mapping[tuple[str, str], Route]) -> Middleware:
             found.append(ParameterProblem(hdrs.IF_MATCH, "it has no effect here; only changes of one endpoint support it"))
         settle(request, found, acts=route.acts)
         response = await handler(request)
-        return _telling(response, request.get(IGNORED, []), has_document=isinstance(route.answers.get(200), str))
+        return _with_ignored_filters(response, request.get(IGNORED, []), has_document=isinstance(route.answers.get(200), str))
 
     return middleware
 
@@ -152,7 +152,7 @@ def _unfit(parameter: Parameter, value: str) -> str | None:
     return None
 
 
-def _telling(response: web.StreamResponse, notes: Sequence[str], *, has_document: bool) -> web.StreamResponse:
+def _with_ignored_filters(response: web.StreamResponse, notes: Sequence[str], *, has_document: bool) -> web.StreamResponse:
     """The answer with the notes in its ``ignored_filters``. Answers other than JSON objects are not changed."""
     if not notes or has_document or not isinstance(response, web.Response) or not isinstance(response.body, bytes):
         return response

@@ -50,24 +50,26 @@ async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, f
         ApiError: 503, there are too many listeners.
     """
 
-    async def look(one: AttemptQuery) -> AttemptPage:
+    async def find(one: AttemptQuery) -> AttemptPage:
         return await search_attempts(api, one)
 
-    async with api.streams.listen(query, look, api.clock) as listener:
+    async with api.streams.listen(query, find, api.clock) as listener:
         response = web.StreamResponse(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8", "X-Accel-Buffering": "no"})
         await response.prepare(request)
         await response.write(b"retry: 3000\n\n: here\n\n")
         while form.may_listen():
             try:
                 async with asyncio.timeout(form.heartbeat_seconds):
-                    news = await listener.get()
+                    message = await listener.get()
             except TimeoutError:
                 await response.write(b": still here\n\n")
                 continue
-            if news.is_over or not form.may_listen():
+            if message.is_over or not form.may_listen():
                 break
             await response.write(
-                _event("problem", form.problem(news.problem)) if news.problem else _event("attempts", form.rows(news.attempts))
+                _event("problem", form.problem(message.problem))
+                if message.problem
+                else _event("attempts", form.rows(message.attempts))
             )
         else:
             await response.write(_event("over", form.over))

@@ -80,7 +80,7 @@ async def update_event_type(
     if entry.setdefault("name", name) != name:
         raise InvalidError({"name": [f"You cannot rename the event type {name}. Add another event type instead."]})
     after = _checked(api, entry)
-    before = api.catalogue.made(name)
+    before = api.catalogue.added(name)
     found = list(changes([before], [after])) if before is not None else []
     if (breaking := [one for one in found if one.breaks]) and not allow_breaking:
         reasons = " ".join(f"{one.path or one.event_type}: {one.message}" for one in breaking[:_MAX_NAMED])

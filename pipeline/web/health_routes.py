@@ -28,10 +28,10 @@ def ops_routes(health: Health) -> Iterable[web.RouteDef]:
 
     async def readyz(_: web.Request) -> web.Response:
         warnings = health.warnings()
-        said = {"warnings": warnings} if warnings else {}
+        details = {"warnings": warnings} if warnings else {}
         if problems := health.problems():
-            return web.json_response({"status": "not ready", "problems": problems, **said}, status=503)
-        return web.json_response({"status": "ready", **said})
+            return web.json_response({"status": "not ready", "problems": problems, **details}, status=503)
+        return web.json_response({"status": "ready", **details})
 
     return [
         web.get("/healthz", healthz),

@@ -98,16 +98,16 @@ class ResendRuns:
             if self._task is not None and not self._task.done():
                 raise ApiError(409, "Another run is in progress in this process. Wait until it ends, or cancel it.")
             work = RunInProcess(self, who, failed.notifications)
-            await work.tell()
+            await work.record_progress()
             self.begin(work)
-        return work.seen
+        return work.snapshot
 
     def begin(self, work: RunInProcess) -> None:
         """Start the task of a run. No other run may be in progress."""
-        self._known[work.seen.id] = work
+        self._known[work.snapshot.id] = work
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
-        self._task = asyncio.create_task(work.carry_out(), name=f"run {work.seen.id}")
+        self._task = asyncio.create_task(work.carry_out(), name=f"run {work.snapshot.id}")
 
     async def stop(self) -> None:
         """Stop the current run. It records that, so Kafka must still be available."""
@@ -126,7 +126,7 @@ class ResendRuns:
         if run.progress.state.is_over:
             raise ApiError(409, f"This run has ended: {run.progress.state.value}.")
         asked = replace(run, progress=structs.replace(run.progress, state=RunState.CANCELLING))
-        await self.tell(who, asked)
+        await self.record_progress(who, asked)
         if work := self._known.get(run_id):
             work.is_cancelled = True
         return asked
@@ -139,7 +139,7 @@ class ResendRuns:
         """
         for look in range(_LOOKS):
             if work := self._known.get(run_id):
-                return work.seen
+                return work.snapshot
             if found := await self.last(run_id):
                 return found[0]
             if look < _LOOKS - 1:
@@ -149,10 +149,10 @@ class ResendRuns:
     async def last(self, run_id: str | None = None) -> list[ResendRun]:
         """The last runs of all processes, newest first, or only the one with this id."""
         now, runs = self.resender.audit.clock(), []
-        for run in map(_seen, await self.on_record(run_id)):
+        for run in map(_run_of_row, await self.on_record(run_id)):
             if run is not None:
                 work = self._known.get(run.id)
-                runs.append(work.seen if work else _taken_for_dead(run) if now - run.heard_at > _SILENT_AFTER else run)
+                runs.append(work.snapshot if work else _taken_for_dead(run) if now - run.heard_at > _SILENT_AFTER else run)
         return runs
 
     async def on_record(self, run_id: str | None = None) -> Sequence[RunRow]:
@@ -160,7 +160,7 @@ class ResendRuns:
         async with searching(self.resender):
             return await self.resender.reports.resend_runs(run_id)
 
-    async def tell(self, who: Actor, run: ResendRun) -> None:
+    async def record_progress(self, who: Actor, run: ResendRun) -> None:
         """Record the progress of a run."""
         await self.resender.audit.put(who, AuditAction.RESEND_RUN, f"resend run {run.id}", to_json(run.progress).decode())
 
@@ -170,7 +170,7 @@ class RunInProcess:
 
     def __init__(self, runs: ResendRuns, who: Actor, notifications: Sequence[FailedNotification]) -> None:
         now, progress = runs.resender.audit.clock(), ResendProgress(state=RunState.RUNNING, total=len(notifications))
-        self.seen = ResendRun(secrets.token_hex(8), who.actor, now, now, progress)
+        self.snapshot = ResendRun(secrets.token_hex(8), who.actor, now, now, progress)
         """As people see it."""
         self.is_cancelled = False
         """Whether somebody asked it to stop."""
@@ -179,33 +179,33 @@ class RunInProcess:
         self._who = who
         self._notifications = notifications
 
-    async def tell(self, **changes: object) -> None:
+    async def record_progress(self, **changes: object) -> None:
         """Record its progress."""
         self._change(**changes)
-        self.seen = replace(self.seen, heard_at=self._resender.audit.clock())
-        await self._runs.tell(self._who, self.seen)
+        self.snapshot = replace(self.snapshot, heard_at=self._resender.audit.clock())
+        await self._runs.record_progress(self._who, self.snapshot)
 
     async def carry_out(self) -> None:
         """Send all batches, unless the run is canceled or fails. Raises only CancelledError."""
         try:
             for first in range(0, len(self._notifications), _BATCH):
                 if await self._is_cancelled():
-                    await self.tell(state=RunState.CANCELLED)
+                    await self.record_progress(state=RunState.CANCELLED)
                     return
                 await self._send(self._notifications[first : first + _BATCH])
-                await self.tell()
-            await self.tell(state=RunState.DONE)
+                await self.record_progress()
+            await self.record_progress(state=RunState.DONE)
         except asyncio.CancelledError:
             await self._end(RunState.STOPPED, "The process that ran it was stopped.")
             raise
         except (ApiError, PublishError) as error:
             await self._end(RunState.FAILED, str(error))
         except Exception:
-            log.exception("a resend run failed", run=self.seen.id)
+            log.exception("a resend run failed", run=self.snapshot.id)
             await self._end(RunState.FAILED, "Something went wrong on our side. The log of the API says what.")
 
     async def _is_cancelled(self) -> bool:
-        self.is_cancelled = self.is_cancelled or any(row.is_cancelled for row in await self._runs.on_record(self.seen.id))
+        self.is_cancelled = self.is_cancelled or any(row.is_cancelled for row in await self._runs.on_record(self.snapshot.id))
         return self.is_cancelled
 
     async def _send(self, batch: Sequence[FailedNotification]) -> None:
@@ -215,7 +215,7 @@ class RunInProcess:
             )
         for one in batch:
             what = await self._sent(found.get(one.attempt_id))
-            self._change(**{what: getattr(self.seen.progress, what) + 1}, last_attempt_id=one.attempt_id)
+            self._change(**{what: getattr(self.snapshot.progress, what) + 1}, last_attempt_id=one.attempt_id)
             if what == "resent":
                 await asyncio.sleep(self._runs.pause_seconds)
 
@@ -226,7 +226,7 @@ class RunInProcess:
         if one.is_delivered:
             return "delivered"
         try:
-            await self._resender.notification(self._who, one, run=self.seen.id)
+            await self._resender.notification(self._who, one, run=self.snapshot.id)
         except ApiError as error:
             if error.status != 409:
                 raise
@@ -234,13 +234,13 @@ class RunInProcess:
         return "resent"
 
     def _change(self, **changes: object) -> None:
-        self.seen = replace(self.seen, progress=structs.replace(self.seen.progress, **changes))
+        self.snapshot = replace(self.snapshot, progress=structs.replace(self.snapshot.progress, **changes))
 
     async def _end(self, state: RunState, problem: str) -> None:
         try:
-            await self.tell(state=state, problem=problem)
+            await self.record_progress(state=state, problem=problem)
         except (ApiError, PublishError) as error:
-            log.warning("the end of a resend run could not be recorded", run=self.seen.id, error=str(error))
+            log.warning("the end of a resend run could not be recorded", run=self.snapshot.id, error=str(error))
 
 
 def resend_objections(query: AttemptQuery) -> list[str]:
@@ -254,7 +254,7 @@ def resend_objections(query: AttemptQuery) -> list[str]:
     return found
 
 
-def _seen(row: RunRow) -> ResendRun | None:
+def _run_of_row(row: RunRow) -> ResendRun | None:
     """A run, from its row in the audit log."""
     try:
         progress = from_json(row.detail.encode(), ResendProgress)

@@ -189,8 +189,8 @@ def _coming(missing: Sequence[EndpointDelivery]) -> Sentence:
         by_status.setdefault(one.status, []).append(one)
     pieces: list[str | Moment] = []
     for status in sorted(by_status, key=list(DeliveryStatus).index):
-        if said := _coming_of(status, by_status[status], is_alone=len(by_status) == 1):
-            pieces += ["; " if pieces else "", *said]
+        if phrase := _coming_of(status, by_status[status], is_alone=len(by_status) == 1):
+            pieces += ["; " if pieces else "", *phrase]
     return [one for one in pieces if one != ""]
 
 

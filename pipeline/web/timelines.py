@@ -120,7 +120,7 @@ class EndpointDelivery:
     @property
     def last(self) -> AttemptRow | None:
         """The attempt that decides the status: the last acknowledged one, or else one that will be retried, or else the last."""
-        return _acknowledged(self.attempts) or (deciding(self.attempts) if self.attempts else None)
+        return _acknowledged(self.attempts) or (deciding_attempt(self.attempts) if self.attempts else None)
 
     @property
     def due_at(self) -> datetime | None:
@@ -299,7 +299,7 @@ def _event_of(attempt: AttemptRow) -> TimelineEvent:
 
 def _status(event: TimelineEvent, attempts: Sequence[AttemptRow], endpoint: EndpointState, now: datetime) -> DeliveryStatus:
     """A final outcome on record decides. If something is still to be sent, the endpoint's current state decides."""
-    last = deciding(attempts) if attempts else None
+    last = deciding_attempt(attempts) if attempts else None
     if _acknowledged(attempts) is not None:
         return DeliveryStatus.DELIVERED
     if last is not None and last.outcome != "repeated":
@@ -324,7 +324,7 @@ def _acknowledged(attempts: Sequence[AttemptRow]) -> AttemptRow | None:
     return next((one for one in attempts if one.state == "succeeded"), None)
 
 
-def deciding(attempts: Sequence[AttemptT]) -> AttemptT:
+def deciding_attempt(attempts: Sequence[AttemptT]) -> AttemptT:
     """The newest attempt, which is the first. But if only the other series (delivery or resend) will be retried, its newest one."""
     newest: dict[bool, AttemptT] = {}
     for one in attempts:

@@ -31,7 +31,7 @@ async def test_ping(store: Store) -> None:
 
 async def test_reads_run_side_by_side_and_inserts_do_not_wait_for_them(store: Store) -> None:
     """All readers meet at a barrier, and stay there until an insert is done."""
-    at_once = store.connections.turns.at_once
+    at_once = store.connections.turns.max_concurrent
     together = threading.Barrier(at_once)
     inserted = threading.Event()
 
@@ -89,7 +89,7 @@ async def test_a_search_that_nobody_waits_for_any_more_is_stopped(store: Store) 
 
 async def test_whether_clickhouse_answers_is_asked_without_a_turn(store: Store) -> None:
     turns = store.connections.turns
-    for _ in range(turns.at_once):
+    for _ in range(turns.max_concurrent):
         await turns.wait(turns.place())
     await store.connections.ping()
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))

@@ -138,7 +138,7 @@ assert type(broker._hooks) is Hooks, broker._hooks
 
 async def main():
     async with Sender(SenderLimits(), AddressGuard()) as sender:
-        print(type(sender._wire).__name__)
+        print(type(sender._transport).__name__)
 
 asyncio.run(main())
 """

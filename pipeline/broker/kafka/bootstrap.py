@@ -47,7 +47,7 @@ class NoAnswer(NamedTuple):
     needs_operator: bool = False
 
 
-_NOTHING_HEARD: Final = NoAnswer(f"It did not answer within {_ALL_SECONDS:g} s.")
+_NO_ANSWER: Final = NoAnswer(f"It did not answer within {_ALL_SECONDS:g} s.")
 
 
 def reach_brokers(config: Mapping[str, Any]) -> list[str]:
@@ -59,10 +59,10 @@ def reach_brokers(config: Mapping[str, Any]) -> list[str]:
         NoSessionError: none answers.
     """
     servers: Sequence[str] = config["bootstrap_servers"]
-    heard = _heard(config, dict(zip(servers, addresses(",".join(servers)), strict=True)), _OTHERS_SECONDS)
-    if met := [server for server in servers if heard.get(server, _NOTHING_HEARD) is None]:
+    results = _heard(config, dict(zip(servers, addresses(",".join(servers)), strict=True)), _OTHERS_SECONDS)
+    if met := [server for server in servers if results.get(server, _NO_ANSWER) is None]:
         return met
-    silences = {server: heard.get(server) or _NOTHING_HEARD for server in servers}
+    silences = {server: results.get(server) or _NO_ANSWER for server in servers}
     reasons = "; ".join(f"{server}: {silence.why}" for server, silence in silences.items())
     needs_operator = any(silence.needs_operator for silence in silences.values())
     raise NoSessionError(f"No Kafka broker can be used. {reasons}", needs_operator=needs_operator)
@@ -75,7 +75,7 @@ def silent_brokers(config: Mapping[str, Any], brokers: Mapping[str, tuple[str, i
         NoSessionError: the TLS files cannot be used.
     """
     heard = _heard(config, brokers, _ALL_SECONDS)
-    silences = {name: heard.get(name, _NOTHING_HEARD) for name in brokers}
+    silences = {name: heard.get(name, _NO_ANSWER) for name in brokers}
     return {name: silence.why for name, silence in silences.items() if silence is not None}
 
 

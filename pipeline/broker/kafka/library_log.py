@@ -68,12 +68,12 @@ class LibraryLog(logging.Handler):
 @contextmanager
 def listening() -> Iterator[list[str]]:
     """Collects kafka-python's messages about connections."""
-    said: list[str] = []
+    messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     _net.addHandler(handler)
     try:
-        yield said
+        yield messages
     finally:
         _net.removeHandler(handler)
 

@@ -161,7 +161,9 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         except httpx.HTTPError as error:
             raise TokenError(f"kafka_oauth_token_url cannot be reached: {str(error) or type(error).__name__}") from error
         if answer.status_code != httpx.codes.OK:
-            raise TokenError(f"kafka_oauth_token_url answers {answer.status_code}{_said(answer)}; check the client id and secret")
+            raise TokenError(
+                f"kafka_oauth_token_url answers {answer.status_code}{_error_code(answer)}; check the client id and secret"
+            )
         try:
             content = answer.json()
             text, seconds = str(content["access_token"]), float(content.get("expires_in") or _ASSUMED_SECONDS)
@@ -172,7 +174,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         return _Token(text, now + seconds * _REFRESH_AT, now + seconds)
 
 
-def _said(answer: httpx.Response) -> str:
+def _error_code(answer: httpx.Response) -> str:
     """The error code of RFC 6749, 5.2, if there is one."""
     try:
         error: Any = answer.json()["error"]

@@ -29,7 +29,7 @@ _BLOCK_MS: Final = 20
 """How long kafka-python may block the event loop: it asks for the partitions of a topic if it has forgotten them."""
 _PART_S: Final = 1.0
 """How long one attempt to close a producer may take."""
-_LOOK_AGAIN_S: Final = 0.01
+_POLL_S: Final = 0.01
 _HELD_AT_ONCE: Final = 100
 """How many held-back records are written at once while the event loop may have to wait."""
 _FOR_THE_LOOP: Final[dict[str, Any]] = {"max_block_ms": _BLOCK_MS}
@@ -277,7 +277,7 @@ class KafkaProducerClient:
             if time.monotonic() >= deadline:
                 log.warning("the producer was closed with records that Kafka had not acknowledged")
                 break
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_POLL_S)
         left = sorted((each for line in list(self._lines.values()) for each in tuple(line)), key=lambda written: written.number)
         with suppress(BrokerError):
             self._judge([written for written in left if written.is_in_doubt])

@@ -116,7 +116,7 @@ class BrokerProbe:
                 self._disconnect()
                 reach_brokers(self._config)  # raises the reason in words, if no broker answers
                 raise NoSessionError(f"A Kafka broker answers, but not as expected: {error}") from error
-            self._look_at_configs(self._session(), [topic["name"] for topic in topics])
+            self._check_configs(self._session(), [topic["name"] for topic in topics])
             self._look_at_leaders(self._session(), topics)
         self.on_ids(ids_of(topics))
         in_sync = {name: int(config.get(_IN_SYNC, "1")) for name, config in self._configs.items()}
@@ -142,7 +142,7 @@ class BrokerProbe:
                     raise
         return []
 
-    def _look_at_configs(self, client: KafkaAdminClient, names: Collection[str]) -> None:
+    def _check_configs(self, client: KafkaAdminClient, names: Collection[str]) -> None:
         """Read the configuration of topics from time to time. Skipped without the right to see it."""
         if time.monotonic() - self._configs_at < _CONFIGS_SECONDS or not names:
             return

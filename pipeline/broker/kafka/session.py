@@ -35,39 +35,39 @@ def opening_session(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         NoSessionError: no broker answers, or none accepts the client.
     """
     met = reach_brokers(config)
-    with listening() as said:
+    with listening() as messages:
         try:
             yield {**config, "bootstrap_servers": met}
         except KafkaError as error:
-            raise no_session(config, said, error) from error
+            raise no_session(config, messages, error) from error
 
 
-def no_session(config: Mapping[str, Any], said: Sequence[str], error: KafkaError) -> NoSessionError:
+def no_session(config: Mapping[str, Any], messages: Sequence[str], error: KafkaError) -> NoSessionError:
     """Why kafka-python could not open a session although a broker answers."""
     servers = ", ".join(config["bootstrap_servers"])
     if isinstance(error, AuthorizationError):
         message = f"Kafka at {servers} does not allow it ({error}). `oms-webhooks grants` prints the rights of each role."
         return NoSessionError(message, needs_operator=True)
-    if any("no brokers" in text for text in said):
+    if any("no brokers" in text for text in messages):
         return NoSessionError(f"Kafka at {servers} is starting: it names no usable broker yet.")
     mechanism = config.get("sasl_mechanism") if config["security_protocol"].startswith("SASL") else None
-    why, needs_operator = refusal([*said, f"failed: {error}"], mechanism, config.get("sasl_plain_username"))
+    why, needs_operator = refusal([*messages, f"failed: {error}"], mechanism, config.get("sasl_plain_username"))
     return NoSessionError(f"Could not open a session with Kafka at {servers}. {why}", needs_operator=needs_operator)
 
 
-def refusal(said: Sequence[str], mechanism: str | None, user: str | None = None) -> tuple[str, bool]:
+def refusal(messages: Sequence[str], mechanism: str | None, user: str | None = None) -> tuple[str, bool]:
     """Why there is no session, according to kafka-python's messages, and whether a person must fix it.
 
     Brokers close the connection silently if the credentials are wrong, or if the client does not speak the listener's protocol.
     """
-    reasons = [text.partition("failed: ")[2].partition(" (backoff")[0] for text in said if "failed: " in text]
+    reasons = [text.partition("failed: ")[2].partition(" (backoff")[0] for text in messages if "failed: " in text]
     why = next((reason for reason in reasons if "Sasl" in reason or "TokenError" in reason), reasons[0])
-    is_told = any(word in why for word in _HUNG_UP) or "Sasl" in why
+    is_explained = any(word in why for word in _HUNG_UP) or "Sasl" in why
     if "TokenError" in why:
         return f"There is no token: {why.partition('TokenError: ')[2]}.", False
     if "IllegalSaslState" in why:
         return f"The listener does not support SASL. {_PROTOCOL}. ({why})", True
-    if not is_told:
+    if not is_explained:
         return f"A broker answers, but does not accept this client ({why}).", False
     if mechanism is None:
         return f"The port answers, but ends the session: it may require SASL. {_PROTOCOL}. ({why})", True

@@ -62,13 +62,13 @@ class LibrdkafkaFetchClient:
         Raises:
             NoSessionError: no broker accepted the client.
         """
-        said: list[KafkaError] = []
+        errors: list[KafkaError] = []
         is_open = threading.Event()
 
-        def hear(error: KafkaError) -> None:
+        def collect(error: KafkaError) -> None:
             # Later errors are not needed, and while the brokers are unavailable there are twenty per second.
             if not is_open.is_set():
-                said.append(error)
+                errors.append(error)
 
         self._positions: dict[Partition, int] = {}
         self._paused: frozenset[Partition] = frozenset()
@@ -79,10 +79,10 @@ class LibrdkafkaFetchClient:
         """When it was last certain that no error waits to be raised."""
         require_brokers(settings)
         config = reader_config(settings, partition_bytes=partition_bytes, read_committed=read_committed)
-        self._config = config | {"error_cb": with_error_log(hear)}
+        self._config = config | {"error_cb": with_error_log(collect)}
         self._consumer = Consumer(self._config)
         try:
-            open_session(self._consumer, settings, said)
+            open_session(self._consumer, settings, errors)
         except BaseException:
             close_within(self._consumer.close, _CLOSE_S, "reader")
             raise
@@ -90,12 +90,12 @@ class LibrdkafkaFetchClient:
 
     def assign(self, positions: Mapping[Partition, int]) -> None:
         gone = self._positions.keys() - positions.keys()
-        came = {partition: offset for partition, offset in positions.items() if partition not in self._positions}
+        added = {partition: offset for partition, offset in positions.items() if partition not in self._positions}
         self._give_up(gone)
-        if came and self._positions:
-            self._replace_consumer(self._positions | came)
+        if added and self._positions:
+            self._replace_consumer(self._positions | added)
         else:
-            self._begin(came)
+            self._begin(added)
 
     def _replace_consumer(self, positions: Mapping[Partition, int]) -> None:
         """Continue with another consumer. Records that this one fetched ahead are fetched again."""
@@ -122,15 +122,15 @@ class LibrdkafkaFetchClient:
     def _begin(self, positions: Mapping[Partition, int]) -> None:
         if not positions:
             return
-        begun = [TopicPartition(*partition) for partition in positions]
+        partitions = [TopicPartition(*partition) for partition in positions]
         with translated():
             self._consumer.incremental_assign([TopicPartition(*partition, offset) for partition, offset in positions.items()])
             # Otherwise the first fetch would be for partitions whose leaders are known first, and the others would wait for it.
             if len(positions) > 1:
-                self._consumer.pause(begun)
+                self._consumer.pause(partitions)
                 self._ask_brokers_of(positions, _LEADERS_S)
             # librdkafka remembers that a partition was paused when it was released.
-            self._consumer.resume(begun)
+            self._consumer.resume(partitions)
         if len(positions) > 1:
             self._ask_brokers_of(positions, _WAKE_S)
         self._positions |= positions
@@ -149,8 +149,8 @@ class LibrdkafkaFetchClient:
     def pause(self, partitions: Collection[Partition]) -> None:
         wanted = frozenset(partitions) & self._positions.keys()
         with translated():
-            if came := wanted - self._paused:
-                self._consumer.pause([TopicPartition(*partition) for partition in came])
+            if added := wanted - self._paused:
+                self._consumer.pause([TopicPartition(*partition) for partition in added])
             if gone := self._paused - wanted:
                 self._consumer.resume([TopicPartition(*partition) for partition in gone])
                 self._ask_brokers_of(gone, _WAKE_S)
@@ -173,8 +173,8 @@ class LibrdkafkaFetchClient:
     def idle(self) -> None:
         """Read errors, which librdkafka otherwise accumulates: twenty per second while brokers are unavailable, 1.3 GB a day."""
         with translated():
-            came = self._consumer.consume(_AT_ONCE, 0)
-        for message in came:
+            messages = self._consumer.consume(_AT_ONCE, 0)
+        for message in messages:
             if message.error() is not None:
                 self._take(message, {})
             else:

@@ -98,10 +98,10 @@ class LibrdkafkaGroupClient:
         """A join has ended. Also called if it changed nothing."""
         consumer.incremental_assign([])
         self._joins, self._is_joining = self._joins + 1, False
-        came = _ours(partitions)
-        self._held.update(came)
-        if came and not self._is_closing:
-            self._listener.assigned(came)
+        assigned = _ours(partitions)
+        self._held.update(assigned)
+        if assigned and not self._is_closing:
+            self._listener.assigned(assigned)
 
     def _revoked(self, consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
         """Partitions are revoked when this returns. Another join follows, in which another member gets them."""

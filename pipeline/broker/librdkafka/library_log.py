@@ -44,12 +44,12 @@ def log_error(error: KafkaError) -> None:
 def with_error_log(*more: Callable[[KafkaError], None]) -> Callable[[KafkaError], None]:
     """An ``error_cb`` that also calls others."""
 
-    def heard(error: KafkaError) -> None:
+    def on_error(error: KafkaError) -> None:
         log_error(error)
         for each in more:
             each(error)
 
-    return heard
+    return on_error
 
 
 library: Final = logging.getLogger("librdkafka")

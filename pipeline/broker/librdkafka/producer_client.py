@@ -102,7 +102,7 @@ class LibrdkafkaProducerClient:
             NoSessionError: no broker accepted the client, or returned the metadata.
         """
         self._settings = settings
-        self._said: list[KafkaError] = []
+        self._errors: list[KafkaError] = []
         require_brokers(settings)
         self._producer = self._connect()
         self._former: list[Producer] = []
@@ -115,19 +115,19 @@ class LibrdkafkaProducerClient:
         self._lock = threading.Lock()
         self._is_closed = False
         try:
-            open_session(self._producer, settings, self._said)
+            open_session(self._producer, settings, self._errors)
             deadline = time.monotonic() + _CONNECT_S
             for topic in topics:
                 self._learn(topic, deadline)
         except BaseException:
             close_within(self._producer.close, _CLOSE_S, "producer")
             raise
-        self._said.clear()
+        self._errors.clear()
 
     def _connect(self, **special: object) -> Producer:
-        heard = {"error_cb": with_error_log(self._said.append)}
+        callbacks = {"error_cb": with_error_log(self._errors.append)}
         return Producer(
-            producer_config(self._settings) | heard | {name.replace("_", "."): value for name, value in special.items()}
+            producer_config(self._settings) | callbacks | {name.replace("_", "."): value for name, value in special.items()}
         )
 
     def _learn(self, topic: str, deadline: float) -> None:
@@ -220,13 +220,13 @@ class LibrdkafkaProducerClient:
             if not len(former):
                 self._former.remove(former)
                 threading.Thread(target=former.close, name="close producer", daemon=True).start()
-        self._said.clear()  # what a former producer says, perhaps only now, is no reason to replace its successor
+        self._errors.clear()  # what a former producer says, perhaps only now, is no reason to replace its successor
         self._producer.poll(0)
         self._judge()
         if self._alone is not None:
             self._alone.poll(0)
-        fatal = next((error for error in self._said if error.fatal()), None)
-        self._said.clear()
+        fatal = next((error for error in self._errors if error.fatal()), None)
+        self._errors.clear()
         if fatal is not None:
             self._replace_producer(fatal)
 

@@ -39,8 +39,8 @@ def require_brokers(settings: Settings) -> None:
             raise NoSessionError(text) from error
 
 
-def open_session(client: Consumer | Producer, settings: Settings, said: Sequence[KafkaError]) -> None:
-    """Return when a broker has accepted the client. ``said`` are the errors that its ``error_cb`` received.
+def open_session(client: Consumer | Producer, settings: Settings, errors: Sequence[KafkaError]) -> None:
+    """Return when a broker has accepted the client. ``errors`` are the errors that its ``error_cb`` received.
 
     Raises:
         NoSessionError: none did; the message says why.
@@ -50,13 +50,13 @@ def open_session(client: Consumer | Producer, settings: Settings, said: Sequence
         client.list_topics(settings.topics.endpoints, timeout=_SESSION_S)
     except KafkaException as exception:
         client.poll(0)  # lets it report what is wrong
-        raise no_session(settings, said, str(exception)) from exception
+        raise no_session(settings, errors, str(exception)) from exception
 
 
-def no_session(settings: Settings, said: Sequence[KafkaError], failure: str) -> NoSessionError:
+def no_session(settings: Settings, errors: Sequence[KafkaError], failure: str) -> NoSessionError:
     """Why librdkafka could not open a session although a broker answers."""
-    refused = next((error for error in said if error.code() == AUTHENTICATION_FAILED), None)
-    why = (refused or (said[0] if said else None)) or failure
+    refused = next((error for error in errors if error.code() == AUTHENTICATION_FAILED), None)
+    why = (refused or (errors[0] if errors else None)) or failure
     text = f"Could not open a session with Kafka at {settings.kafka_bootstrap_servers}."
     mechanism = settings.kafka_sasl_mechanism if settings.kafka_security_protocol.startswith("SASL") else None
     if refused is not None and mechanism == "OAUTHBEARER":
@@ -66,7 +66,7 @@ def no_session(settings: Settings, said: Sequence[KafkaError], failure: str) -> 
         return NoSessionError(
             f"{text} The brokers refuse the login as {settings.kafka_sasl_username}: check {_LOGIN}. ({why})", needs_operator=True
         )
-    if mechanism is None and any("isconnected" in str(error) for error in said):
+    if mechanism is None and any("isconnected" in str(error) for error in errors):
         return NoSessionError(
             f"{text} The port answers, but ends the session: it may require SASL. {_PROTOCOL}. ({why})", needs_operator=True
         )

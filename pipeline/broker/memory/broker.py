@@ -26,7 +26,7 @@ class Faults:
     """The process does nothing: no heartbeat, no fetch (SIGSTOP, a suspended machine)."""
     is_cut_off: bool = False
     """None of its requests is answered."""
-    tells_of_losses: bool = True
+    reports_losses: bool = True
     """Whether the listener is called for lost partitions. kafka-python 3.0.12 omits that while it joins again."""
     rewinds_to: int | None = None
     """Readers continue once from this offset instead of their position (because of a wrong leader epoch)."""
@@ -140,11 +140,11 @@ class MemoryGroupClient:
     def _was_removed(self) -> None:
         lost, self._owned = self._owned, frozenset()
         self._member, self._identity = self._new_member(), None
-        if lost and self._broker.faults.tells_of_losses:
+        if lost and self._broker.faults.reports_losses:
             self._listener.lost(lost)
 
     def _take_over(self) -> None:
-        gone, came = self._owned - self._member.assigned, self._member.assigned - self._owned
+        gone, added = self._owned - self._member.assigned, self._member.assigned - self._owned
         self._owned = self._member.assigned
         if gone:
             commits = self._listener.revoked(gone)
@@ -153,8 +153,8 @@ class MemoryGroupClient:
                     self._cluster.coordinator.commit(self._group, self._member, self._identity.generation, commits)
                 self._cluster.coordinator.join(self._group, self._member, self._owned)  # so that others get it
                 self._identity = None
-        if came:
-            self._listener.assigned(came)
+        if added:
+            self._listener.assigned(added)
 
     def subscribe(self, topics: Sequence[str]) -> None:
         self._topics = tuple(topics)

@@ -25,7 +25,7 @@ class GroupMember:
     is_alive: Callable[[], bool]
     """Whether it sends heartbeats at this moment."""
     instance_id: str | None = None
-    heard_at: float = 0.0
+    last_heartbeat_at: float = 0.0
     has_joined: bool = False
     owned: frozenset[Partition] = frozenset()
     """The partitions that it reported at its last join."""
@@ -75,7 +75,7 @@ class Coordinator:
         self._remove_expired(group)
         if member.member_id not in group.members and self._admit(group, member) and not group.is_joining:
             return
-        member.heard_at = self._clock()
+        member.last_heartbeat_at = self._clock()
         member.has_joined, member.owned = True, frozenset(owned)
         if not group.is_joining:
             self._begin_join(group, but=member)
@@ -90,7 +90,7 @@ class Coordinator:
         group = self.group(name)
         self._remove_expired(group)
         self._known(group, member)
-        member.heard_at = self._clock()
+        member.last_heartbeat_at = self._clock()
         wanted = self._wanted(group) if group.has_attentive_leader else self._wanted(group) & group.considered
         if not group.is_joining and wanted != {partition for each in group.members.values() for partition in each.assigned}:
             self._begin_join(group)  # topics have grown
@@ -114,7 +114,7 @@ class Coordinator:
             raise UnavailableError("a rebalance is in progress")
         if generation != group.generation:
             raise NotMemberError("another generation")
-        member.heard_at = self._clock()
+        member.last_heartbeat_at = self._clock()
         group.committed |= commits
         group.history += [(partition, committed.offset) for partition, committed in commits.items()]
 
@@ -152,7 +152,7 @@ class Coordinator:
         former = next(
             (each for each in group.members.values() if each.instance_id and each.instance_id == member.instance_id), None
         )
-        member.member_id, member.heard_at = f"member-{next(self._ids)}", self._clock()
+        member.member_id, member.last_heartbeat_at = f"member-{next(self._ids)}", self._clock()
         group.members[member.member_id] = member
         if former is None:
             return False
@@ -183,8 +183,8 @@ class Coordinator:
         now = self._clock()
         for member in list(group.members.values()):
             if member.is_alive():
-                member.heard_at = now
-            elif now - member.heard_at > member.session_seconds:
+                member.last_heartbeat_at = now
+            elif now - member.last_heartbeat_at > member.session_seconds:
                 del group.members[member.member_id]
                 if not group.is_joining:
                     self._begin_join(group)

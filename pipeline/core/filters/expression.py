@@ -148,7 +148,7 @@ class _Names:
         self._open: list[tuple[int, str]] = []
         """The loops around the current word: where each ends, and the name of its element."""
         self._depth = 0
-        self._looks_beyond = False
+        self._reads_outer = False
 
     def check(self) -> int:
         """How deeply loops are nested if one reads more than its own element; otherwise 0.
@@ -159,12 +159,12 @@ class _Names:
         for at, word in enumerate(self._words):
             while self._open and at >= self._open[-1][0]:
                 self._open.pop()
-            self._looks_beyond |= len(self._open) > 1 and word.text == "["
+            self._reads_outer |= len(self._open) > 1 and word.text == "["
             if word.kind == "name":
-                self._look(at, word)
-        return self._depth if self._looks_beyond else 0
+                self._check_name(at, word)
+        return self._depth if self._reads_outer else 0
 
-    def _look(self, at: int, word: Word) -> None:
+    def _check_name(self, at: int, word: Word) -> None:
         is_member = at > 0 and self._words[at - 1].text == "."
         if at + 1 < len(self._words) and self._words[at + 1].text == "(":
             self._function(at, word, is_member=is_member)
@@ -173,7 +173,7 @@ class _Names:
             if word.text not in _VARIABLES and word.text not in elements:
                 names = "event or data" if not elements else f"event, data or {', '.join(elements)}"
                 raise FilterError(f"{word.text} is not defined here; use {names}.", self._text, word.start)
-            self._looks_beyond |= bool(elements) and word.text != elements[-1]
+            self._reads_outer |= bool(elements) and word.text != elements[-1]
 
     def _function(self, at: int, word: Word, *, is_member: bool) -> None:
         if is_member and word.text in _LOOPS:

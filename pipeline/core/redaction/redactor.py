@@ -114,7 +114,7 @@ class Redactor:
             form.starts[place]
             for form in truncated_forms(tail)
             for needle in self._prepared()
-            if (place := _begun(form.text, needle.text)) is not None
+            if (place := _partial_match(form.text, needle.text)) is not None
         ]
         return text[: first + min(starts)] + _MARK if starts else text
 
@@ -136,7 +136,7 @@ def _ends_word(form: NormalizedText, at: int) -> bool:
     return not (form.text[at - 1 : at].isalnum() and form.text[at : at + 1].isalnum())
 
 
-def _begun(text: bytes, needle: bytes) -> int | None:
+def _partial_match(text: bytes, needle: bytes) -> int | None:
     """Where the text ends with a beginning of the needle; None if it does not."""
     beginning = needle[:_MIN_CUT]
     at = text.find(beginning, max(0, len(text) - len(needle) + 1))

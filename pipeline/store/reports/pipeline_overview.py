@@ -130,10 +130,10 @@ async def overview(reader: Reader, until: datetime, longest_delay: timedelta) ->
 
 
 def _minutes(since: datetime, events: Rows, attempts: Rows) -> tuple[OverviewMinute, ...]:
-    came: dict[datetime, int] = {row[0]: row[1] for row in events}
-    made: dict[datetime, tuple[int, int]] = {row[0]: (row[1], row[2]) for row in attempts}
+    event_counts: dict[datetime, int] = {row[0]: row[1] for row in events}
+    attempt_counts: dict[datetime, tuple[int, int]] = {row[0]: (row[1], row[2]) for row in attempts}
     times = [since + number * _MINUTE for number in range(MINUTES)]
-    return tuple(OverviewMinute(time, came.get(time, 0), *made.get(time, (0, 0))) for time in times)
+    return tuple(OverviewMinute(time, event_counts.get(time, 0), *attempt_counts.get(time, (0, 0))) for time in times)
 
 
 def _percentiles(found: Sequence[Any]) -> Percentiles | None:

@@ -221,7 +221,10 @@ class Reports:
             ),
             {"run": run_id or "", "limit": limit},
         )
-        return tuple(RunRow(run, actor, begun, heard, detail, bool(asked)) for run, actor, begun, heard, detail, asked in rows)
+        return tuple(
+            RunRow(run, actor, started_at, heard_at, detail, bool(asked))
+            for run, actor, started_at, heard_at, detail, asked in rows
+        )
 
     async def _rows(self, statement: str, parameters: dict[str, Any]) -> Rows:
         return await self._reader.with_full_budget().rows(statement, parameters, _BYTES)

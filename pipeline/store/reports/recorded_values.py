@@ -41,12 +41,12 @@ async def recorded_values(reader: Reader, asked: Iterable[SearchedValue]) -> fro
     if not by_attribute:
         return frozenset()
     parameters = BoundValues()
-    looks = [_look(attribute, values, parameters) for attribute, values in by_attribute.items()]
-    rows = await reader.rows(" UNION ALL ".join(looks), parameters.values, more=INDEX_FIRST)
+    queries = [_lookup_query(attribute, values, parameters) for attribute, values in by_attribute.items()]
+    rows = await reader.rows(" UNION ALL ".join(queries), parameters.values, more=INDEX_FIRST)
     return frozenset((attribute, value) for attribute, found in rows for value in found if value in by_attribute[attribute])
 
 
-def _look(attribute: str, texts: list[str], parameters: BoundValues) -> str:
+def _lookup_query(attribute: str, texts: list[str], parameters: BoundValues) -> str:
     column, table, real = _PLACES[attribute]
     values: tuple[Value, ...] = tuple(map(int, texts)) if attribute in NUMBERS else tuple(texts)
     test = where([Condition(attribute, Predicate.IN, values)], parameters)

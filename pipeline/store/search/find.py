@@ -139,7 +139,7 @@ class Finder:
                 yield plan, window
             return
         enough = max(_FEW_EVENTS, progress.wanted // _ATTEMPTS_AN_EVENT)
-        looked_at = width = 0
+        examined = width = 0
         for most in (enough, enough * _MORE_EVENTS):
             first = await first_events(
                 self._reader,
@@ -153,16 +153,16 @@ class Finder:
             if first.events or first.has_late:
                 yield replace(plan, first=first), first.window
             width = first.window.end - first.window.first
-            looked_at += width
+            examined += width
             if first.is_end:
                 return
             left = left.without(first.window)
         least = first_width(plan.whole, plan.stored)
         while left.first < left.end:
-            width = max(next_width(width, looked_at, progress), least)
+            width = max(next_width(width, examined, progress), least)
             window, left = step(left, width, descending=in_time.descending)
             yield plan, window
-            looked_at += window.end - window.first
+            examined += window.end - window.first
 
     async def _page(self, plan: SearchPlan, skip: int) -> tuple[Rows, int, SearchPlan]:
         """The rows, with at least one extra row if there are more; how many were skipped; and the plan at that point."""

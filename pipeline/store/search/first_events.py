@@ -75,18 +75,18 @@ async def first_events(
     parts = _parts(left, descending=descending)
     for window in parts:
         parameters = BoundValues()
-        looks = _looks(required, _within(received, window, left), most, parameters, descending=descending)
+        queries = _event_queries(required, _within(received, window, left), most, parameters, descending=descending)
         unknown = f"NOT ({received.sql('event_received_at', parameters)}) LIMIT 1)"
-        looks.append(sql("(SELECT 0, '', -1 FROM attempts WHERE", window.sql("created_at", parameters), "AND", unknown))
-        rows += await reader.rows(" UNION ALL ".join(looks), parameters.values, more=INDEX_FIRST)
-        found = sorted({(time, event_id) for time, event_id, look in rows if look >= 0}, reverse=descending)
+        queries.append(sql("(SELECT 0, '', -1 FROM attempts WHERE", window.sql("created_at", parameters), "AND", unknown))
+        rows += await reader.rows(" UNION ALL ".join(queries), parameters.values, more=INDEX_FIRST)
+        found = sorted({(time, event_id) for time, event_id, index in rows if index >= 0}, reverse=descending)
         end = _last(found, rows, most, descending=descending)
         if end is None and window != parts[-1] and len(found) >= most * _NEARLY:
             end = window.first - 1 if descending else window.end
         if end is not None:
             break
     # Attempts that do not say when their event was received count as late.
-    has_late = any(look < 0 for _, _, look in rows)
+    has_late = any(index < 0 for _, _, index in rows)
     if end is None:
         return FirstEvents(_named(found), left, received, is_end=True, has_late=has_late, has_unknown=has_late)
     received = _behind(received, end, descending=descending)
@@ -121,7 +121,7 @@ def _within(received: TimeWindow, window: TimeWindow, left: TimeWindow) -> TimeW
     )
 
 
-def _looks(
+def _event_queries(
     required: Sequence[Filter], received: TimeWindow, most: int, parameters: BoundValues, *, descending: bool
 ) -> list[str]:
     """Statements for the first events that each index finds, one more than ``most``, with the number of the index."""
@@ -140,8 +140,8 @@ def _last(found: Sequence[tuple[int, str]], rows: Rows, most: int, *, descending
     Some of the events received in the same millisecond may be missing.
     """
     last = [time for time, _ in found[most : most + 1]]
-    for number in {look for _, _, look in rows if look >= 0}:
-        times = [time for time, _, look in rows if look == number]
+    for number in {index for _, _, index in rows if index >= 0}:
+        times = [time for time, _, index in rows if index == number]
         last += [min(times) if descending else max(times)] if len(times) > most else []
     return (max(last) if descending else min(last)) if last else None
 

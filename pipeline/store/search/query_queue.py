@@ -25,7 +25,7 @@ MAX_WAITING: Final = 64
 """Further searches are refused immediately."""
 
 
-def at_once(settings: Settings) -> int:
+def max_concurrent(settings: Settings) -> int:
     """How many queries of searches run at the same time.
 
     With the embedded ClickHouse, one core is reserved for the recorder, whose inserts also have priority. With at least two
@@ -39,12 +39,12 @@ def at_once(settings: Settings) -> int:
 class QueryQueue:
     """Gives turns to the queries of searches. An earlier search goes first with each of its queries, because it ends sooner."""
 
-    def __init__(self, at_once: int, seconds: float) -> None:
-        """``at_once`` queries run at the same time; none waits longer than ``seconds``."""
-        self.at_once = at_once
+    def __init__(self, max_concurrent: int, seconds: float) -> None:
+        """``max_concurrent`` queries run at the same time; none waits longer than ``seconds``."""
+        self.max_concurrent = max_concurrent
         self._seconds = seconds
-        self._free = at_once
-        self._line: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._free = max_concurrent
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
         self._stopping: set[asyncio.Task[None]] = set()
 
@@ -83,15 +83,15 @@ class QueryQueue:
         Raises:
             StoreBusyError: the queue is too long, or did not move in time.
         """
-        if self._free and not self._line:
+        if self._free and not self._waiting:
             self._free -= 1
             return
         ahead = self._ahead(place)
-        if len(self._line) >= MAX_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             raise StoreBusyError(ahead)
         turn = asyncio.get_running_loop().create_future()
         entry = (place, self.place(), turn)
-        heapq.heappush(self._line, entry)
+        heapq.heappush(self._waiting, entry)
         metrics.SEARCHES_WAITING.inc()
         try:
             async with asyncio.timeout(self._seconds):
@@ -99,9 +99,9 @@ class QueryQueue:
         except BaseException as error:
             if turn.done() and not turn.cancelled():
                 self.end()
-            elif entry in self._line:
-                self._line.remove(entry)
-                heapq.heapify(self._line)
+            elif entry in self._waiting:
+                self._waiting.remove(entry)
+                heapq.heapify(self._waiting)
             if isinstance(error, TimeoutError):
                 raise StoreBusyError(self._ahead(place), self._seconds) from None
             raise
@@ -110,8 +110,8 @@ class QueryQueue:
 
     def end(self) -> None:
         """Pass the turn on."""
-        while self._line:
-            turn = heapq.heappop(self._line)[2]
+        while self._waiting:
+            turn = heapq.heappop(self._waiting)[2]
             if not turn.done():  # otherwise its search was cancelled just now, and has not run since
                 turn.set_result(None)
                 return
@@ -124,4 +124,4 @@ class QueryQueue:
 
     def _ahead(self, place: int) -> int:
         """Searches that run now, or go before this one."""
-        return self.at_once - self._free + sum(other < place for other, _, _ in self._line)
+        return self.max_concurrent - self._free + sum(other < place for other, _, _ in self._waiting)

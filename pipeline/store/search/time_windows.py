@@ -103,13 +103,13 @@ def width_of_rows(whole: TimeWindow, rows: int) -> int:
     return max((whole.end - whole.first) * _FIRST_ROWS // max(rows, 1), 1)
 
 
-def next_width(width: int, looked_at: int, progress: WindowProgress) -> int:
-    """The length of the window after one of ``width``; ``looked_at`` is the length of all windows so far."""
+def next_width(width: int, examined: int, progress: WindowProgress) -> int:
+    """The length of the window after one of ``width``; ``examined`` is the length of all windows so far."""
     widest = width * _WIDER
     if not progress.found:
         return widest
     missing = max(progress.wanted - progress.found, 0)
-    return min(max(2 * looked_at * missing // progress.found, width * _WIDER_AT_LEAST), widest)
+    return min(max(2 * examined * missing // progress.found, width * _WIDER_AT_LEAST), widest)
 
 
 def step(left: TimeWindow, width: int, *, descending: bool) -> tuple[TimeWindow, TimeWindow]:
@@ -164,8 +164,8 @@ def candidate_events(whole: TimeWindow, window: TimeWindow, parameters: BoundVal
     """
     if window.first <= whole.first:
         return "1"
-    soon = TimeWindow(window.first - max(window.end - window.first, _HOUR), window.end + _HOUR, open_end=window.open_end)
-    return f"({soon.sql('received_at', parameters)} OR {other_events(window, soon, parameters)})"
+    nearby = TimeWindow(window.first - max(window.end - window.first, _HOUR), window.end + _HOUR, open_end=window.open_end)
+    return f"({nearby.sql('received_at', parameters)} OR {other_events(window, nearby, parameters)})"
 
 
 def other_events(window: TimeWindow, received: TimeWindow, parameters: BoundValues, *, has_unknown: bool = True) -> str:

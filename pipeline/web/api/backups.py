@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from pipeline.core.filters.stored import texts_of
 from pipeline.endpoints.authentication import opened_authentication
-from pipeline.endpoints.backup import SEALED_OTHERWISE, RestorePlan, RestoreStep, plan, restored
+from pipeline.endpoints.backup import ENCRYPTED_WITH_UNKNOWN_KEY, RestorePlan, RestoreStep, plan, restored
 from pipeline.endpoints.client_certificates import open_identity
 from pipeline.endpoints.registry import SupersededError
 from pipeline.endpoints.signatures import opened_signature_header
@@ -162,7 +162,7 @@ async def _refusal(api: EndpointServices, record: EndpointRecord) -> str:
         fields["client_certificate"] = identity and {"certificate": identity.certificate, "private_key": identity.private_key}
         fields["authentication"] = opened_authentication(record, api.vault)
     except VaultError:
-        return SEALED_OTHERWISE
+        return ENCRYPTED_WITH_UNKNOWN_KEY
     try:
         CompilableEndpointInput.model_validate(fields, context=api.events.types)
         await check_target_url(record.target_url, api.guard)

@@ -81,7 +81,7 @@ async def export(
     found = pages(api, query, with_bodies=with_bodies)
     chunks = write_csv(found, with_bodies=with_bodies) if form == "csv" else write_json(found)
     # Read two chunks before the status is sent. The first one of a CSV is its header, which needs no query.
-    begun = [chunk async for chunk in _first(chunks, 2)]
+    first_chunks = [chunk async for chunk in _first(chunks, 2)]
     response = web.StreamResponse(
         headers={
             "Content-Type": f"{_MEDIA_TYPES[form]}; charset=utf-8",
@@ -92,7 +92,7 @@ async def export(
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        for chunk in begun:
+        for chunk in first_chunks:
             await response.write(chunk)
         async for chunk in chunks:
             await response.write(chunk)

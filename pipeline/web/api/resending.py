@@ -68,7 +68,7 @@ def resend_routes(api: ResendServices) -> Iterable[Route]:
 def resend_run_routes(api: ResendServices) -> Iterable[Route]:
     """The routes that resend all failed notifications of a search, below ``/api``."""
 
-    async def look(request: web.Request) -> web.Response:
+    async def preview(request: web.Request) -> web.Response:
         query = await asked(api, request)
         if reasons := resend_objections(query):
             raise InvalidError({"q": reasons})
@@ -99,7 +99,7 @@ def resend_run_routes(api: ResendServices) -> Iterable[Route]:
         Route(
             "GET",
             "/webhook/resends/preview",
-            look,
+            preview,
             Access.OPERATOR,
             "Preview a resend of all failed notifications of a search",
             {200: ResendPreviewAnswer},

@@ -162,7 +162,7 @@ class _Handlers:
         letter = await dead_letter_in_full(self._renderer.api, request)
         found = self._checked(letter, given.value) if given is not None and given.value is not None else self._as_it_came(letter)
         # Do not repeat a problem that is shown at its place in the text.
-        errors = {name: said for name, said in error.errors.items() if name != "value" or not found.problems}
+        errors = {name: sentences for name, sentences in error.errors.items() if name != "value" or not found.problems}
         view = replace(self._view(letter, given, found), errors=errors, is_refused=True)
         return self._renderer.show(request, "dead_letter.html", error.status, view=view)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from pipeline.core.circuit import CircuitState
-from pipeline.web.timelines import GRACE, deciding
+from pipeline.web.timelines import GRACE, deciding_attempt
 from schemas.http.attempts import AttemptAnswer
 from schemas.http.endpoints import EndpointAnswer
 
@@ -32,7 +32,7 @@ def notification_status(attempts: Sequence[AttemptAnswer], endpoint: EndpointAns
     acknowledged = next((one for one in attempts if one.state == "succeeded"), None)
     if acknowledged is not None:
         return NotificationStatus("good", "Delivered", acknowledged.created_at, _by(acknowledged, len(attempts)), acknowledged)
-    last = deciding(attempts[::-1])
+    last = deciding_attempt(attempts[::-1])
     match last.outcome:
         case "repeated":
             return _waiting(last, endpoint, now)

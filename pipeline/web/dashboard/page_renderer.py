@@ -93,14 +93,14 @@ class PageRenderer:
         session = request.get(SESSION) or self.sessions.of(request)
         text = self._templates.get_template(f"dashboard/{template}").render(**self._context(request, session), **values)
         response = web.Response(text=text, status=status, content_type="text/html")
-        self.sessions.said(request, response)
+        self.sessions.clear_notices(request, response)
         return response
 
     def redirect(self, request: web.Request, to: str, *notices: Notice) -> web.Response:
         """Redirect to a page of the dashboard, which shows the notices. With 303, the browser continues with GET."""
         response = web.Response(status=303, headers={"Location": to})
         if notices:
-            self.sessions.say(request, response, notices)
+            self.sessions.add_notices(request, response, notices)
         return response
 
     def to_login(self, request: web.Request) -> web.Response:

@@ -86,7 +86,7 @@ class Sessions:
         """Delete the session cookie."""
         response.del_cookie(SESSION_COOKIE, path=PREFIX)
 
-    def say(self, request: web.Request, response: web.StreamResponse, notices: Sequence[Notice]) -> None:
+    def add_notices(self, request: web.Request, response: web.StreamResponse, notices: Sequence[Notice]) -> None:
         """Show notices on the next page."""
         short = [replace(notice, text=notice.text[:_MAX_TEXT]) for notice in notices]
         content = msgspec.json.encode(_Notices(self._clock() + _NOTICES_TIME, short))
@@ -97,7 +97,7 @@ class Sessions:
         found = self._opened(request.cookies.get(NOTICES_COOKIE), _Notices)
         return found.notices if found is not None and found.until > self._clock() else []
 
-    def said(self, request: web.Request, response: web.StreamResponse) -> None:
+    def clear_notices(self, request: web.Request, response: web.StreamResponse) -> None:
         """Delete the notices, so that no other page shows them."""
         if NOTICES_COOKIE in request.cookies:
             response.del_cookie(NOTICES_COOKIE, path=PREFIX)

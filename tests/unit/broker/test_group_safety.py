@@ -104,7 +104,7 @@ class GroupSafety(RuleBasedStateMachine):
         victim = data.draw(st.sampled_from(self.processes))
         for process in self.processes:
             self.disturbed(process)
-        victim.broker.faults.tells_of_losses = not silent
+        victim.broker.faults.reports_losses = not silent
         victim.broker.faults.is_frozen = True
         for _ in range(turns + 1):
             self.cluster.virtual.advance(seconds / (turns + 1))

@@ -91,7 +91,7 @@ def test_a_record_of_an_epoch_that_has_ended_is_not_begun(cluster: Cluster) -> N
 
 def test_who_slept_while_another_went_on_begins_and_commits_nothing_of_it(cluster: Cluster) -> None:
     sleeper = process(cluster)
-    sleeper.broker.faults.tells_of_losses = False
+    sleeper.broker.faults.reports_losses = False
     write(cluster, 10)
     turns(sleeper)
     kill(sleeper)

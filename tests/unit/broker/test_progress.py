@@ -275,7 +275,7 @@ class ProgressSafety(RuleBasedStateMachine):
     def a_process_is_frozen_and_thawed(self, which: int, seconds: float, silent: bool) -> None:
         self.disturbed()
         faults = self.processes[which].process.broker.faults
-        faults.tells_of_losses, faults.is_frozen = not silent, True
+        faults.reports_losses, faults.is_frozen = not silent, True
         for _ in range(3):
             self.world.cluster.virtual.advance(seconds / 3)
             self.everybody_takes_a_turn()

@@ -135,7 +135,7 @@ async def test_what_is_awaited_is_written_at_the_next_moment_with_all_that_has_g
     await settle()
     assert not waits.done()
 
-    awaited = gathering.add(b"3", day=DAY, soon=True)
+    awaited = gathering.add(b"3", day=DAY, urgent=True)
 
     assert list(await asyncio.gather(waits, awaited)) == [(0, 1, 0), (0, 1, 1)]
     assert [sent.value for sent in producer.sent] == [b"1", b"2\n3"]

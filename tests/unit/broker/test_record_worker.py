@@ -64,11 +64,11 @@ async def test_what_is_in_doubt_waits_until_the_group_has_confirmed() -> None:
     assert epoch is not None
     running = asyncio.create_task(worker._run(record(b"{}")._replace(partition=mine, epoch=epoch)))
     await asyncio.sleep(0)
-    consumer._look_again()
+    consumer._wake_waiting()
     await asyncio.sleep(0)
     assert not dealt_with.is_set()
     consumer._member.lease.prove(consumer._broker.clock())
-    consumer._look_again()
+    consumer._wake_waiting()
     await asyncio.wait_for(running, 60)
     assert dealt_with.is_set()
 
@@ -98,6 +98,6 @@ async def test_what_comes_while_others_wait_is_begun_behind_them() -> None:
     running.append(run(3))  # the lease holds again, and those that wait have not been told yet
     await asyncio.sleep(0)
     assert dealt_with == []
-    consumer._look_again()
+    consumer._wake_waiting()
     await asyncio.wait_for(asyncio.gather(*running), 60)
     assert dealt_with == [1, 2, 3]

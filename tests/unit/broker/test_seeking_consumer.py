@@ -181,7 +181,7 @@ async def test_a_partition_that_went_is_told_and_nothing_is_committed_for_it() -
     world.consumer._member._part(leave=True)
     assert world.held == set()
     world.consumer.commit(0, 20)
-    assert not world.consumer.is_member_for_sure
+    assert not world.consumer.is_member_certain
     world.turn()
     assert world.held == {0}
     assert world.committed() == Committed(0)

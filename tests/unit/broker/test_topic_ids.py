@@ -14,7 +14,7 @@ ORDERS, ENDPOINTS, CLOCK = "oms.orders", "webhooks.endpoints", "webhooks.clock"
 def known(ids: dict[str, UUID]) -> TopicIds:
     """A process of before has seen these."""
     before = TopicIds([])
-    before.see(ids)
+    before.note_current(ids)
     record = before.to_write(NOW)
     assert record is not None
     topics = TopicIds([ORDERS, ENDPOINTS])
@@ -24,7 +24,7 @@ def known(ids: dict[str, UUID]) -> TopicIds:
 
 def test_what_is_seen_first_is_written_down_and_no_problem() -> None:
     topics = TopicIds([ORDERS])
-    topics.see({ORDERS: uuid4(), CLOCK: uuid4()})
+    topics.note_current({ORDERS: uuid4(), CLOCK: uuid4()})
     record = topics.to_write(NOW)
     assert topics.problem() is None
     assert record is not None
@@ -36,7 +36,7 @@ def test_what_is_seen_first_is_written_down_and_no_problem() -> None:
 def test_the_same_topics_are_no_problem() -> None:
     ids = {ORDERS: uuid4(), ENDPOINTS: uuid4()}
     topics = known(ids)
-    topics.see(ids)
+    topics.note_current(ids)
     assert topics.problem() is None
     assert topics.to_write(NOW) is None
 
@@ -44,7 +44,7 @@ def test_the_same_topics_are_no_problem() -> None:
 def test_a_topic_that_was_recreated_is_refused_in_words_that_name_the_command() -> None:
     ids = {ORDERS: uuid4(), ENDPOINTS: uuid4()}
     topics = known(ids)
-    topics.see(ids | {ORDERS: uuid4()})
+    topics.note_current(ids | {ORDERS: uuid4()})
     assert topics.recreated() == [ORDERS]
     assert (topics.problem() or "").endswith("or accept the new one: oms-webhooks topics --accept-recreated oms.orders")
     assert topics.to_write(NOW) is None, "it is not taken for known"
@@ -53,7 +53,7 @@ def test_a_topic_that_was_recreated_is_refused_in_words_that_name_the_command() 
 def test_an_accepted_topic_is_no_problem() -> None:
     ids = {ORDERS: uuid4(), ENDPOINTS: uuid4()}
     topics = known(ids)
-    topics.see({ORDERS: uuid4(), ENDPOINTS: uuid4()})
+    topics.note_current({ORDERS: uuid4(), ENDPOINTS: uuid4()})
     topics.learn(topics.record_accepting([ORDERS], NOW))
     assert topics.recreated() == [ENDPOINTS], "only what was named"
     topics.learn(topics.record_accepting([ENDPOINTS], NOW))
@@ -62,11 +62,11 @@ def test_an_accepted_topic_is_no_problem() -> None:
 
 def test_topics_whose_content_this_process_does_not_read_do_not_matter() -> None:
     topics = known({CLOCK: uuid4(), ORDERS: uuid4()})
-    topics.see({CLOCK: uuid4()})
+    topics.note_current({CLOCK: uuid4()})
     assert topics.problem() is None
 
 
 def test_a_broker_without_ids_is_taken_at_its_word() -> None:
     topics = known({ORDERS: uuid4()})
-    topics.see({})
+    topics.note_current({})
     assert topics.problem() is None

@@ -119,7 +119,7 @@ class RecordingDeliveryService:
 class FakeSeekingConsumer:
     """Reads the topic in memory, a few records at a time."""
 
-    is_member_for_sure = True
+    is_member_certain = True
 
     def __init__(self, kafka: Kafka, most: int = 7) -> None:
         self._kafka = kafka

@@ -132,7 +132,7 @@ class Kafka(Producer):
 class FakeSeekingConsumer:
     """Reads the topic in memory, a few records at a time."""
 
-    is_member_for_sure = True
+    is_member_certain = True
 
     def __init__(self, kafka: Kafka, most: int = 5, commit_every: int = 1) -> None:
         """``commit_every``: after so many fetches, what was to be committed is; commits are not made at once."""
@@ -143,7 +143,7 @@ class FakeSeekingConsumer:
         self._pending = kafka.committed
         self.is_kept = True
 
-    def keeps(self, _: int) -> bool:
+    def is_assigned(self, _: int) -> bool:
         return self.is_kept
 
     async def fetch(self, _: int, offset: int | None, __: float) -> FetchedPage:

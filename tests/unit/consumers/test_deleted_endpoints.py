@@ -39,9 +39,9 @@ def state(deliveries: Any) -> dict[str, int]:
     """How many endpoints each part knows something of."""
     watch, failures, admission = deliveries.watch, deliveries.filter_failures, deliveries.delivery_service.admission
     parts = {
-        "told": watch._told,
+        "told": watch._written_facts,
         "quiet": watch._quiet,
-        "filters that failed": failures._told,
+        "filters that failed": failures._reported_at,
         "filters to tell of": failures._waiting,
         "slow": admission._limiter._shares._usages,
         "circuits": admission._circuits,
@@ -64,9 +64,9 @@ async def test_nothing_is_kept_of_endpoints_that_were_deleted(settings: Settings
         metrics.ENDPOINT_ATTEMPTS.count(number, "failed")
         deliveries.watch.circuit_changed(endpoint, CircuitState.OPEN, 60.0)
         deliveries.filter_failures.note(FilterFailure("order_completed", "data.x > 1", FilterFault.TYPE, "", number), "evt_1")
-        deliveries.filter_failures.tell()
+        deliveries.filter_failures.report()
         deliveries.filter_failures.note(FilterFailure("order_completed", "data.x > 1", FilterFault.TYPE, "", number), "evt_2")
-        deliveries.filter_failures.tell()
+        deliveries.filter_failures.report()
         token = admission._limiter._shares.enter(number, 0.0)
         assert token is not None
         admission._limiter._shares.start(number, token, 0.0)

@@ -183,7 +183,7 @@ async def test_while_membership_is_in_doubt_no_more_of_an_event_is_begun() -> No
     assert len(scene.delivery_service.delivered) == 20
 
     consumer._member.lease.prove(consumer._broker.clock())
-    consumer._look_again()
+    consumer._wake_waiting()
     await handling
     assert len(scene.delivery_service.delivered) == 60
 

@@ -25,7 +25,7 @@ HOLD_MS = round(HOLD.total_seconds() * 1000)
 
 @pytest.fixture(autouse=True)
 def _at_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_partition, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(held_partition, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr(held_partition, "CHUNK", 5)
 
 
@@ -65,7 +65,7 @@ async def test_while_kafka_does_not_answer_this_is_told_once_for_all_partitions(
         assert world.processor is not None
         other = HeldPartition(world.processor._context, 1)
         silent = 20
-        assert await other._what_was_told() == {}
+        assert await other._read_reported() == {}
     assert [line["times"] for line in lines if "health cannot be read" in line["event"]] == [1]
     assert world.processor.held == 3
     await world.die()

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.core.failing_stages import reached, to_tell
+from pipeline.core.failing_stages import stages_reached, stages_to_notify
 
 HOUR, DAYS = timedelta(hours=1), timedelta(days=5)
 
@@ -23,19 +23,19 @@ HOUR, DAYS = timedelta(hours=1), timedelta(days=5)
     ],
 )
 def test_stages_are_reached_one_after_the_other(hours: float, stages: tuple[str, ...]) -> None:
-    assert reached(hours * HOUR, HOUR, DAYS) == stages
+    assert stages_reached(hours * HOUR, HOUR, DAYS) == stages
 
 
 def test_of_several_percentages_the_highest_is_told() -> None:
-    assert to_tell(("failing", "50", "75"), ()) == ("failing", "75")
-    assert to_tell(("failing", "50", "75"), ("failing", "50")) == ("75",)
-    assert to_tell(("failing", "50", "75"), ("failing", "50", "75")) == ()
-    assert to_tell(("failing", "50", "75", "90"), ()) == ("failing", "90")
-    assert to_tell(("failing", "50", "75", "90"), ("failing", "50", "75")) == ("90",)
-    assert to_tell(("failing", "50"), ()) == ("failing", "50")
-    assert to_tell((), ()) == ()
+    assert stages_to_notify(("failing", "50", "75"), ()) == ("failing", "75")
+    assert stages_to_notify(("failing", "50", "75"), ("failing", "50")) == ("75",)
+    assert stages_to_notify(("failing", "50", "75"), ("failing", "50", "75")) == ()
+    assert stages_to_notify(("failing", "50", "75", "90"), ()) == ("failing", "90")
+    assert stages_to_notify(("failing", "50", "75", "90"), ("failing", "50", "75")) == ("90",)
+    assert stages_to_notify(("failing", "50"), ()) == ("failing", "50")
+    assert stages_to_notify((), ()) == ()
 
 
 def test_who_is_told_late_is_told_of_the_end_first() -> None:
-    assert reached(60 * HOUR, timedelta(days=4), DAYS) == ("50",)
-    assert to_tell(("failing", "50", "75", "90"), ("50", "75", "90")) == ("failing",)
+    assert stages_reached(60 * HOUR, timedelta(days=4), DAYS) == ("50",)
+    assert stages_to_notify(("failing", "50", "75", "90"), ("50", "75", "90")) == ("failing",)

@@ -10,11 +10,11 @@ from pipeline.core.rate_limit import RateLimit
 from pipeline.core.rate_shares import (
     ALONE,
     ALONE_SECONDS,
+    ANNOUNCE_SECONDS,
     GRACE_SECONDS,
     IDLE_SECONDS,
     LOST_SECONDS,
     NEWCOMER_SHARE,
-    TELL_SECONDS,
     UNCONFIRMED_SHARE,
     RateShares,
 )
@@ -49,10 +49,10 @@ class Process:
             while self.turns and not self.pace.begin(now):
                 self.turns -= 1
                 starts += 1
-            if self.shares.wants_to_tell(ENDPOINT):
+            if self.shares.must_announce(ENDPOINT):
                 self.told_at = float("-inf")
-        if now - self.told_at >= TELL_SECONDS and (self.wants or self.told_at > float("-inf")):
-            said, self.told_at = self.shares.tell(now), now
+        if now - self.told_at >= ANNOUNCE_SECONDS and (self.wants or self.told_at > float("-inf")):
+            said, self.told_at = self.shares.announce(now), now
         return starts, said
 
 
@@ -75,7 +75,7 @@ class World:
     def start(self, name: str) -> Process:
         process = self.processes[name] = Process(name, self.now)
         for _, other, ids in self.history:  # it reads the topic to its end before it delivers
-            process.shares.hear(other, ids, self.now)
+            process.shares.receive(other, ids, self.now)
         return process
 
     def run(self, seconds: float) -> None:
@@ -86,7 +86,7 @@ class World:
                 self.history.append(self._topic[0])
                 _, name, ids = self._topic.popleft()
                 for process in self.processes.values():
-                    process.shares.hear(name, ids, self.now)
+                    process.shares.receive(name, ids, self.now)
             for name in self._random.sample(sorted(self.processes), len(self.processes)):
                 process = self.processes[name]
                 if self.longest_stall and self._random.random() < STEP / 2:  # every two seconds
@@ -155,7 +155,7 @@ def test_the_part_of_one_that_was_killed_returns() -> None:
     world.run(10.0)
     del world.processes["dies"]
     killed = world.now
-    world.run(LOST_SECONDS + TELL_SECONDS + 1)
+    world.run(LOST_SECONDS + ANNOUNCE_SECONDS + 1)
     back = world.now
     world.run(10.0)
 
@@ -169,7 +169,7 @@ def test_the_part_of_one_that_has_nothing_to_send_any_more_returns_and_then_noth
         world.start(name)
     world.run(10.0)
     world.processes["goes"].wants = False
-    world.run(IDLE_SECONDS + TELL_SECONDS + 1)
+    world.run(IDLE_SECONDS + ANNOUNCE_SECONDS + 1)
     back = world.now
     world.run(10.0)
     assert max(world.rates(back)) >= 0.9 * LIMIT
@@ -199,20 +199,20 @@ def test_nothing_of_a_rate_is_taken_for_granted_before_the_own_word_is_back() ->
     shares = RateShares("me")
 
     assert shares.share(7, 0.0) == ALONE
-    assert shares.tell(0.0) == (7,)
+    assert shares.announce(0.0) == (7,)
     assert shares.share(7, ALONE_SECONDS) == UNCONFIRMED_SHARE
     assert shares.share(7, 5.0) == UNCONFIRMED_SHARE, "Kafka is away, perhaps, and so are the others' words"
-    shares.hear("me", (7,), 5.0)
+    shares.receive("me", (7,), 5.0)
     assert shares.share(7, 5.0) == 1.0
 
 
 def test_who_comes_later_lets_the_others_read_of_it_first() -> None:
     shares = RateShares("me")
-    shares.hear("other", (7, 8), 9.0)
-    shares.hear("third", (8,), 9.0)
+    shares.receive("other", (7, 8), 9.0)
+    shares.receive("third", (8,), 9.0)
     assert shares.share(7, 10.0) == UNCONFIRMED_SHARE
-    shares.tell(10.0)
-    shares.hear("me", (7,), 10.0)
+    shares.announce(10.0)
+    shares.receive("me", (7,), 10.0)
 
     assert shares.share(7, 10.0 + GRACE_SECONDS - 0.1) == NEWCOMER_SHARE
     assert shares.share(7, 10.0 + GRACE_SECONDS) == 0.5
@@ -221,17 +221,17 @@ def test_who_comes_later_lets_the_others_read_of_it_first() -> None:
 def test_nonsense_takes_up_no_more_memory() -> None:
     shares = RateShares("me")
     for number in range(20_000):
-        shares.hear(f"p{number}", (1,), 0.0)
+        shares.receive(f"p{number}", (1,), 0.0)
 
-    assert len(shares._heard) == 10_000
+    assert len(shares._announcements) == 10_000
 
 
 def test_an_endpoint_that_was_left_out_must_be_announced_again() -> None:
     shares = RateShares("me")
     shares.share(7, 0.0)
-    shares.tell(0.0)
-    shares.hear("me", (7,), 0.1)
-    assert shares.tell(IDLE_SECONDS + 1) == ()
+    shares.announce(0.0)
+    shares.receive("me", (7,), 0.1)
+    assert shares.announce(IDLE_SECONDS + 1) == ()
 
     assert shares.share(7, IDLE_SECONDS + 2) == ALONE
-    assert shares.wants_to_tell(7)
+    assert shares.must_announce(7)

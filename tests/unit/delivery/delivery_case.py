@@ -84,7 +84,7 @@ class Scene:
         limits: CircuitLimits = LIMITS,
         longest_wait: float = 0.01,
         max_waiting: int = 100,
-        tell_every_seconds: float = MIN_REPORT_SECONDS,
+        report_every_seconds: float = MIN_REPORT_SECONDS,
     ) -> None:
         self.sender = FakeSender()
         self.producer = FakeProducer(hold=hold)
@@ -98,7 +98,7 @@ class Scene:
             self.producer,
             TOPICS,
             lambda: self.now,
-            limits=FailingLimits(disable_after=timedelta(days=5), tell_every_seconds=tell_every_seconds),
+            limits=FailingLimits(disable_after=timedelta(days=5), report_every_seconds=report_every_seconds),
         )
         self.delivery_service = DeliveryService(
             sender=cast("Sender", self.sender),

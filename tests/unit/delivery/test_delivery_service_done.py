@@ -63,9 +63,9 @@ async def test_the_attempt_is_written_soon_where_the_next_delivery_of_a_lane_wai
     written: list[bool] = []
     attempt = publisher.attempt
 
-    def write(record: Attempt, *, soon: bool = False) -> asyncio.Future[EntryPosition]:
-        written.append(soon)
-        return attempt(record, soon=soon)
+    def write(record: Attempt, *, urgent: bool = False) -> asyncio.Future[EntryPosition]:
+        written.append(urgent)
+        return attempt(record, urgent=urgent)
 
     monkeypatch.setattr(publisher, "attempt", write)
     discarded = DiscardedDelivery(DeliveryRecord(event=META, endpoint_id=7, attempt=2, trigger=Trigger.REPEAT), "", "y", "x")

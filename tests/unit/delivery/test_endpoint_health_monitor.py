@@ -363,5 +363,5 @@ async def test_nothing_is_remembered_of_an_endpoint_that_was_deleted() -> None:
     await attempted(scene, NO_ANSWER)
     scene.watch.circuit_changed(endpoint(), CircuitState.OPEN, 300.0)
     scene.watch.forget(endpoint().id)
-    assert not scene.watch._told
+    assert not scene.watch._written_facts
     assert not scene.watch._quiet

@@ -43,16 +43,16 @@ async def test_a_failure_is_told_with_an_example_and_a_number() -> None:
     monitor.note(of_endpoint(1), "evt_1")
     monitor.note(of_endpoint(1), "evt_2")
     monitor.note(of_endpoint(99), "evt_2")  # deleted meanwhile
-    monitor.tell()
+    monitor.report()
 
     [(key, fact)] = told(producer)
     assert key == b"1/filter"
     assert (fact.event_id, fact.count, fact.expression, fact.reason) == ("evt_2", 2, "data.total > 1", "type")
     assert fact.endpoint_version == 3
-    assert set(monitor._told) == {1}, "nothing is kept of the deleted one"
+    assert set(monitor._reported_at) == {1}, "nothing is kept of the deleted one"
 
     monitor.note(of_endpoint(1), "evt_3")
-    monitor.tell()
+    monitor.report()
     assert len(producer.sent) == 1  # its next turn is in ten minutes
     monitor.close()
 
@@ -68,7 +68,7 @@ async def test_the_owner_is_told_of_a_filter_that_goes_on_failing_once_a_day() -
         now[0] = NOW + timedelta(**passed)
         monitor = FilterFailureMonitor(registry, producer, "webhooks.endpoint-health", lambda: now[0], notices)
         monitor.note(of_endpoint(1), "evt_1")
-        monitor.tell()
+        monitor.report()
         await settle()
         monitor.close()
         facts = producer.to("webhooks.endpoint-health")
@@ -99,7 +99,7 @@ async def test_a_field_that_is_missing_is_told_to_all_whose_filters_compare_it()
         ),
         "evt_1",
     )
-    monitor.tell()
+    monitor.report()
 
     assert [(key, fact.detail) for key, fact in told(producer)] == [
         (b"1/filter", "The event has no field 'chanel'."),

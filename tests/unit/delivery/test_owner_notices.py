@@ -40,7 +40,7 @@ def names(scene: Scene) -> list[str]:
 
 
 async def test_the_owner_is_told_after_an_hour_and_at_50_75_and_90_percent_of_the_days() -> None:
-    scene = Scene(tell_every_seconds=0.0)
+    scene = Scene(report_every_seconds=0.0)
     for hours in (0, 0.5, 1, 2, 59, 60, 61, 90, 91, 108, 110):
         await failing_for(scene, hours)
         await settle()
@@ -66,7 +66,7 @@ async def test_many_that_find_out_at_once_tell_it_once_and_a_short_failure_is_no
 
 
 async def test_a_process_that_restarts_does_not_tell_again() -> None:
-    before, after = Scene(tell_every_seconds=0.0), Scene()
+    before, after = Scene(report_every_seconds=0.0), Scene()
     await failing_for(before, 0, 2)
     await settle()
     after.producer.sent += before.producer.to(TOPICS.endpoint_health)
@@ -91,7 +91,7 @@ async def test_an_event_that_is_told_again_has_the_same_id() -> None:
 
 
 async def test_the_owner_of_an_endpoint_that_recovers_is_told_if_it_was_told_that_it_fails() -> None:
-    scene = Scene(tell_every_seconds=0.0)
+    scene = Scene(report_every_seconds=0.0)
     await failing_for(scene, 0, 2)
     scene.now = NOW + 3 * HOUR
     for _ in range(5):
@@ -130,14 +130,14 @@ async def test_the_owner_is_told_once_before_a_former_secret_ends() -> None:
     watch = watching(scene)
     for hours in (0, 19, 20.5, 21, 23, 25):
         scene.now = NOW + hours * HOUR
-        await watch.look()
+        await watch.check()
 
     [(name, data)] = scene.notices()
     assert (name, data.expires_at) == ("endpoint.secret_expiring", NOW + 24 * HOUR)
 
     scene.read_health()
     scene.now = NOW + 22 * HOUR
-    await watching(scene).look()
+    await watching(scene).check()
     assert len(scene.notices()) == 1, "another process knows"
 
 
@@ -145,7 +145,7 @@ async def test_the_owner_is_told_of_a_secret_that_ends_before_the_one_that_was_t
     scene = Scene()
     watch = watching(scene)
     scene.now = NOW + 21 * HOUR
-    await watch.look()
+    await watch.check()
     scene.read_health()
     secrets = tuple(
         SealedSecret(sealed=VAULT.seal(secret), expires_at=ends)
@@ -156,7 +156,7 @@ async def test_the_owner_is_told_of_a_secret_that_ends_before_the_one_that_was_t
 
     for hours in (21.1, 21.5, 23):
         scene.now = NOW + hours * HOUR
-        await watch.look()
+        await watch.check()
 
     assert [data.expires_at for _, data in scene.notices()] == [NOW + 24 * HOUR, NOW + 22 * HOUR]
 
@@ -178,7 +178,7 @@ async def test_an_endpoint_that_fails_keeps_no_other_owner_from_being_told(
 
     monkeypatch.setattr(scene.watch.notices, "secret_expiring", fail_for_one)
     with capture_logs() as logs:
-        await watch.look()
+        await watch.check()
 
     assert [(name, data.id) for name, data in scene.notices()] == [("endpoint.secret_expiring", 7)]
     [line] = [line for line in logs if line["log_level"] == "error"]
@@ -186,12 +186,12 @@ async def test_an_endpoint_that_fails_keeps_no_other_owner_from_being_told(
     assert line["exc_info"] is (None if isinstance(error, PublishError) else error)
 
     monkeypatch.undo()
-    await watch.look()
+    await watch.check()
     assert [data.id for _, data in scene.notices()] == [7, 6], "it is tried again"
 
 
 async def test_a_look_that_fails_ends_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.delivery.expiry_watch.LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("pipeline.delivery.expiry_watch.CHECK_SECONDS", 0.001)
     scene, looks = Scene(), asyncio.Queue[None]()
     watch = watching(scene)
 
@@ -199,7 +199,7 @@ async def test_a_look_that_fails_ends_no_watch(monkeypatch: pytest.MonkeyPatch) 
         looks.put_nowait(None)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(watch, "look", fail)
+    monkeypatch.setattr(watch, "check", fail)
     watch.start()
     for _ in range(2):
         await asyncio.wait_for(looks.get(), 60)
@@ -222,7 +222,7 @@ async def test_the_owner_is_told_30_7_and_1_days_before_a_client_certificate_exp
     watch = certified(scene, end)
     for days in (0, 9, 10.5, 20, 33, 35, 39, 39.5, 41):
         scene.now = NOW + timedelta(days=days)
-        await watch.look()
+        await watch.check()
         if days == 20:  # another process goes on, and knows
             scene.read_health()
             watch = certified(scene, end)
@@ -235,13 +235,13 @@ async def test_the_owner_is_told_30_7_and_1_days_before_a_client_certificate_exp
 
     scene.read_health()
     renewed = NOW + timedelta(days=71)
-    await certified(scene, renewed).look()
+    await certified(scene, renewed).check()
     assert scene.notices()[-1][1].expires_at == renewed, "another certificate is told of again"
 
 
 async def test_a_certificate_that_has_expired_is_not_told_of() -> None:
     scene = Scene()
-    await certified(scene, NOW - HOUR).look()
+    await certified(scene, NOW - HOUR).check()
     assert scene.notices() == []
 
 

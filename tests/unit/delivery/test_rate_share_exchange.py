@@ -18,7 +18,7 @@ TOPIC = "webhooks.rate-shares"
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_share_exchange, "TELL_SECONDS", 0.01)
+    monkeypatch.setattr(rate_share_exchange, "ANNOUNCE_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -28,16 +28,16 @@ class Pair:
         self.one, self.other = self.process(), self.process()
 
     def process(self) -> Scene:
-        scene = Scene(limits=LIMITS, tell_every_seconds=0.0)
+        scene = Scene(limits=LIMITS, report_every_seconds=0.0)
         scene.delivery_service.admission = Admission(
             scene.limiter,
             AdmissionLimits(LIMITS, 0.01, 100, RampLimits()),
             on_change=scene.watch.circuit_changed,
             clock=lambda: scene.seconds,
             current=lambda _: TO,
-            others=OtherProcesses(circuit=scene.watch.others_circuit),
+            other_processes=OtherProcesses(circuit=scene.watch.reported_circuit),
         )
-        scene.health.on_circuits = scene.delivery_service.admission.hear_circuits
+        scene.health.on_circuits = scene.delivery_service.admission.apply_reported_circuits
         for offset, (key, value) in enumerate(self.topic):
             scene.health.apply([record(value, topic=TOPICS.endpoint_health, key=key, partition=0, offset=offset)])
         return scene
@@ -51,7 +51,7 @@ class Pair:
                 self.topic.append((sent.key, sent.value))
                 offset = len(self.topic) - 1
                 for reader in (self.one, self.other, *scenes):
-                    told = reader.watch._told.get((TO.id, HealthFact.CIRCUIT))
+                    told = reader.watch._written_facts.get((TO.id, HealthFact.CIRCUIT))
                     if reader is scene and told is not None and to_json(told.record) == sent.value:
                         told.offset = offset
                     reader.health.apply([record(sent.value, topic=sent.topic, key=sent.key, partition=0, offset=offset)])
@@ -138,7 +138,7 @@ async def test_what_was_told_before_the_endpoint_was_activated_again_means_nothi
     fresh.topic = pair.topic
     third = fresh.process()
 
-    assert third.watch.others_circuit(TO) is not None
+    assert third.watch.reported_circuit(TO) is not None
     assert third.health.fact(activated_again, HealthFact.CIRCUIT) is None
 
 

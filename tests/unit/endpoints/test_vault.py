@@ -5,7 +5,7 @@ from cryptography.fernet import Fernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.endpoints.vault import SealedOtherwiseError, Vault, VaultError
+from pipeline.endpoints.vault import UnknownEncryptionKeyError, Vault, VaultError
 from tests.property_examples import examples
 
 KEY, OTHER = Vault.new_key(), Vault.new_key()
@@ -58,7 +58,7 @@ def test_what_is_no_key_is_refused_without_showing_it(keys: str) -> None:
 )
 def test_what_was_sealed_with_another_key_or_damaged_is_refused(sealed: str) -> None:
     with pytest.raises(
-        SealedOtherwiseError,
+        UnknownEncryptionKeyError,
         match=r"^Its secrets were encrypted with another encryption_key; add that key to OMS_WEBHOOKS_ENCRYPTION_KEY in ",
     ) as caught:
         Vault(KEY).open(sealed)

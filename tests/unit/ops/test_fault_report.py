@@ -32,7 +32,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
 
 
 async def test_many_of_them_are_two_lines_with_the_exact_number(told: Told) -> None:
-    faults = LocalFaultReport(tell_every_seconds=0.05)
+    faults = LocalFaultReport(report_every_seconds=0.05)
     for _ in range(485):
         faults.count(LocalFault.DESCRIPTORS, DETAIL)
     faults.count(LocalFault.MEMORY, DETAIL)

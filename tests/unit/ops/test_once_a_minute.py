@@ -19,4 +19,4 @@ def test_kinds_without_end_take_up_no_more_memory() -> None:
     counts = OnceAMinute(lambda: 0.0)
     for number in range(5_000):
         assert counts.times(f"at 0x{number:x}") == 1
-    assert len(counts._said) == once_a_minute._MAX_KINDS
+    assert len(counts._logged) == once_a_minute._MAX_KINDS

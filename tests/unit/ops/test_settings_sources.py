@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.ops.settings_sources import place_of, unknown_names
+from pipeline.ops.settings_sources import setting_source, unknown_names
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -74,12 +74,12 @@ def test_the_first_source_that_has_a_value_is_its_place(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secrets_dir: Path
 ) -> None:
     (secrets_dir / "oms_webhooks_http_port").write_text("x")
-    assert place_of("http_port") == str(secrets_dir / "oms_webhooks_http_port")
+    assert setting_source("http_port") == str(secrets_dir / "oms_webhooks_http_port")
     file = tmp_path / "settings.toml"
     file.write_text('http_port = "x"\n')
     monkeypatch.setenv("OMS_WEBHOOKS_SETTINGS_FILE", str(file))
-    assert place_of("http_port") == f"http_port in {file}"
+    assert setting_source("http_port") == f"http_port in {file}"
     Path(".env").write_text("OMS_WEBHOOKS_HTTP_PORT=x\n", encoding="utf-8")
-    assert place_of("http_port") == "OMS_WEBHOOKS_HTTP_PORT in .env"
+    assert setting_source("http_port") == "OMS_WEBHOOKS_HTTP_PORT in .env"
     monkeypatch.setenv("OMS_WEBHOOKS_HTTP_PORT", "x")
-    assert place_of("http_port") == "OMS_WEBHOOKS_HTTP_PORT"
+    assert setting_source("http_port") == "OMS_WEBHOOKS_HTTP_PORT"

@@ -13,14 +13,14 @@ from schemas import event_codec
 from schemas.codec import InvalidRecordError
 from schemas.event import EventType
 from schemas.event_codec import DecodedEvent, decode_event
-from schemas.event_fast_path import read_quickly
+from schemas.event_fast_path import decode_event_fast
 from tests.unit.sample_events import HEAD, event, event_of
 
 
 def by_the_models(value: bytes) -> DecodedEvent | str:
     """What the models make of an event, or the reason why they refuse it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(event_codec, "read_quickly", lambda *_: None)
+        patch.setattr(event_codec, "decode_event_fast", lambda *_: None)
         return decoded(value)
 
 
@@ -36,7 +36,7 @@ def decoded(value: bytes) -> DecodedEvent | str:
 def test_the_documented_events_are_read_quickly(event_type: EventType, more: str) -> None:
     value = event_of(event_type, more=more)
 
-    assert read_quickly(value) is not None
+    assert decode_event_fast(value) is not None
     assert decoded(value) == by_the_models(value)
 
 
@@ -139,5 +139,5 @@ def test_references_are_those_of_the_first_thousand_elements(
 
     assert isinstance(by_models, DecodedEvent)
     assert ("LAST" in by_models.meta.shipment_numbers + by_models.meta.skus) is found
-    assert read_quickly(value) is not None
+    assert decode_event_fast(value) is not None
     assert decoded(value) == by_models

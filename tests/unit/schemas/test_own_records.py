@@ -20,7 +20,7 @@ from schemas.attempt import Attempt
 from schemas.authentication import AuthenticationRecord
 from schemas.batch import MAX_BATCH
 from schemas.client_certificate import SealedCertificate
-from schemas.codec import InvalidRecordError, from_json, quickly, to_json
+from schemas.codec import InvalidRecordError, decode_lines, from_json, to_json
 from schemas.delivery import DeliveryRecord, Dispatch, Trigger
 from schemas.endpoint import EndpointRecord, HeldDrop, SealedSecret
 from schemas.event import EventMeta, EventType
@@ -45,7 +45,7 @@ def alone(lines: bytes, model: type[Attempt | Dispatch]) -> list[Attempt | Dispa
 
 def together(lines: bytes, model: type[Attempt | Dispatch]) -> list[Attempt | Dispatch] | str:
     try:
-        return quickly(lines.rstrip(b"\n").split(b"\n"), model)
+        return decode_lines(lines.rstrip(b"\n").split(b"\n"), model)
     except InvalidRecordError as error:
         return str(error)
 
@@ -70,7 +70,7 @@ def test_what_becomes_of_an_exchange_is_read_as_it_was_written(exchange: Exchang
     record = attempt_record(result_of(exchange, verdict, attempt=2, trigger=Trigger.REPEAT))
 
     assert from_json(to_json(record), Attempt) == record
-    assert quickly([to_json(record)], Attempt) == [record]
+    assert decode_lines([to_json(record)], Attempt) == [record]
 
 
 @pytest.mark.parametrize("event_type", EventType)

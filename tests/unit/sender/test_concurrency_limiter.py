@@ -215,7 +215,7 @@ async def test_an_endpoint_without_traffic_takes_no_memory() -> None:
         with lane:
             pass
 
-    assert not limiter._lines
+    assert not limiter._queues
 
 
 @in_virtual_time(CLOCK)

@@ -25,37 +25,37 @@ class Connection:
 
 async def test_a_connection_is_reused_for_its_address_only_and_the_oldest_first() -> None:
     idle: IdleConnections[Connection] = IdleConnections(10, 60)
-    here, there = idle.line("a"), idle.line("b")
+    here, there = idle.queue("a"), idle.queue("b")
     first, second = Connection(), Connection()
     idle.add(here, first)
     idle.add(here, second)
 
     assert len(idle) == 2
     assert idle.take(there) is None
-    assert idle.line("a") is here
+    assert idle.queue("a") is here
     assert [idle.take(here), idle.take(here), idle.take(here)] == [first, second, None]
     assert (len(idle), first.closed, second.closed) == (0, 0, 0)
 
 
 async def test_beyond_the_limit_the_oldest_is_closed_whatever_its_address() -> None:
     idle: IdleConnections[Connection] = IdleConnections(2, 60)
-    lines = [idle.line(name) for name in "abc"]
-    connections = [Connection() for _ in lines]
-    for line, connection in zip(lines, connections, strict=True):
-        idle.add(line, connection)
+    queues = [idle.queue(name) for name in "abc"]
+    connections = [Connection() for _ in queues]
+    for queue, connection in zip(queues, connections, strict=True):
+        idle.add(queue, connection)
 
     assert [connection.closed for connection in connections] == [1, 0, 0]
-    assert [idle.take(line) for line in lines] == [None, *connections[1:]]
+    assert [idle.take(queue) for queue in queues] == [None, *connections[1:]]
 
 
 async def test_a_connection_is_closed_after_its_time() -> None:
     idle: IdleConnections[Connection] = IdleConnections(10, 0.01)
-    line, connection = idle.line("a"), Connection()
-    idle.add(line, connection)
+    queue, connection = idle.queue("a"), Connection()
+    idle.add(queue, connection)
 
     async with asyncio.timeout(60):
         await connection.ended.wait()
-    assert idle.take(line) is None
+    assert idle.take(queue) is None
     assert (len(idle), connection.closed) == (0, 1)
 
 
@@ -63,32 +63,32 @@ async def test_a_process_that_was_stopped_does_not_reuse_what_is_too_old(monkeyp
     now = 1000.0
     monkeypatch.setattr(idle_connections, "monotonic", lambda: now)
     idle: IdleConnections[Connection] = IdleConnections(10, 4)
-    line, old, new = idle.line("a"), Connection(), Connection()
-    idle.add(line, old)
+    queue, old, new = idle.queue("a"), Connection(), Connection()
+    idle.add(queue, old)
     now += 3600
-    idle.add(line, new)
+    idle.add(queue, new)
 
-    assert idle.take(line) is new
+    assert idle.take(queue) is new
     assert (old.closed, new.closed) == (1, 0)
 
 
 async def test_a_connection_that_ended_is_not_offered_and_may_be_removed_twice() -> None:
     idle: IdleConnections[Connection] = IdleConnections(10, 60)
-    line, ended, other = idle.line("a"), Connection(), Connection()
-    idle.add(line, ended)
-    idle.add(line, other)
+    queue, ended, other = idle.queue("a"), Connection(), Connection()
+    idle.add(queue, ended)
+    idle.add(queue, other)
     idle.remove(ended)
     idle.remove(ended)
 
     assert (len(idle), ended.closed) == (1, 0)  # whoever removes it closes it
-    assert idle.take(line) is other
+    assert idle.take(queue) is other
 
 
 async def test_closing_closes_all_of_them() -> None:
     idle: IdleConnections[Connection] = IdleConnections(10, 60)
     connections = [Connection() for _ in range(3)]
     for number, connection in enumerate(connections):
-        idle.add(idle.line(number), connection)
+        idle.add(idle.queue(number), connection)
     idle.close()
 
     assert len(idle) == 0
@@ -97,11 +97,11 @@ async def test_closing_closes_all_of_them() -> None:
 
 async def test_addresses_that_nobody_uses_any_more_are_forgotten() -> None:
     idle: IdleConnections[Connection] = IdleConnections(10, 60)
-    kept = idle.line("kept by an idle connection")
+    kept = idle.queue("kept by an idle connection")
     idle.add(kept, Connection())
-    idle.line("dropped")
+    idle.queue("dropped")
     del kept
     gc.collect()
 
-    assert idle.take(idle.line("kept by an idle connection")) is not None
-    assert "dropped" not in idle._lines
+    assert idle.take(idle.queue("kept by an idle connection")) is not None
+    assert "dropped" not in idle._queues

@@ -26,14 +26,14 @@ async def without_threads(host: str) -> Sequence[str]:
 
 async def test_a_resolver_that_cannot_be_checked_leaves_a_doubt() -> None:
     watch = ResolverWatch(Lookups(without_threads), without_threads)
-    assert await watch.blame("hooks.example.com") is FaultOwner.IN_DOUBT
-    assert await watch.blame("hooks.example.com") is FaultOwner.IN_DOUBT
+    assert await watch.fault_owner("hooks.example.com") is FaultOwner.IN_DOUBT
+    assert await watch.fault_owner("hooks.example.com") is FaultOwner.IN_DOUBT
 
 
 @pytest.mark.parametrize("fault", [ProxyFault.SILENT, ProxyFault.NO_TARGET])
 async def test_an_egress_proxy_that_cannot_be_checked_leaves_a_doubt(fault: ProxyFault) -> None:
     tunnels = Tunnels(EgressProxy("proxy.invalid", 3128), AddressGuard(), without_threads, 1.0)
-    assert await ProxyWatch(NameHistory(), "example.com").blame(tunnels, fault, "hooks.example.com") is FaultOwner.IN_DOUBT
+    assert await ProxyWatch(NameHistory(), "example.com").fault_owner(tunnels, fault, "hooks.example.com") is FaultOwner.IN_DOUBT
 
 
 async def test_a_sender_that_is_closed_leaves_no_check_behind() -> None:

@@ -18,7 +18,7 @@ from pipeline.sender.session_transport import SessionTransport
 
 async def wire_of(*, speedups: bool) -> object:
     async with Sender(SenderLimits(), AddressGuard(), speedups=speedups) as sender:
-        return sender._wire
+        return sender._transport
 
 
 def test_the_release_that_the_lock_file_names_was_checked() -> None:

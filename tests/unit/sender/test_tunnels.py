@@ -14,7 +14,7 @@ from pipeline.core.local_faults import Evidence
 from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.dialler import BlockedAddressError
 from pipeline.sender.local_network import FaultOwner
-from pipeline.sender.proxy_watch import proxy_blame
+from pipeline.sender.proxy_watch import proxy_fault_owner
 from pipeline.sender.tunnels import Tunnels, tunnelled_url
 
 
@@ -85,6 +85,6 @@ async def test_a_look_up_whose_asker_is_gone_is_no_error() -> None:
     ],
 )
 def test_whose_fault_it_is(fault: ProxyFault, others_work: FaultOwner, several_fail: FaultOwner, none: FaultOwner) -> None:
-    assert proxy_blame(fault, Evidence.OTHERS_WORK) is others_work
-    assert proxy_blame(fault, Evidence.SEVERAL_FAIL) is several_fail
-    assert proxy_blame(fault, Evidence.NONE) is none
+    assert proxy_fault_owner(fault, Evidence.OTHERS_WORK) is others_work
+    assert proxy_fault_owner(fault, Evidence.SEVERAL_FAIL) is several_fail
+    assert proxy_fault_owner(fault, Evidence.NONE) is none

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core.search import AttemptQuery, Condition, Predicate, Sort
 from pipeline.store.search.queries import AttemptPage, AttemptRow
-from pipeline.web.attempt_streams import AttemptStreams, StreamNews
+from pipeline.web.attempt_streams import AttemptStreams, StreamMessage
 from pipeline.web.errors import ApiError
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import NOW
@@ -32,7 +32,7 @@ class Store:
         return AttemptPage(tuple(self.rows[::-1]), len(self.rows), 1, 200)
 
 
-async def told(listener: asyncio.Queue[StreamNews]) -> StreamNews:
+async def told(listener: asyncio.Queue[StreamMessage]) -> StreamMessage:
     async with asyncio.timeout(60):
         return await listener.get()
 
@@ -143,7 +143,7 @@ async def test_the_end_of_a_problem_is_told_even_if_there_is_nothing_new(store: 
         store.error = None
         while (news := await told(listener)).problem:
             pass
-        assert news == StreamNews()
+        assert news == StreamMessage()
         store.rows = [attempt_row(id=1, created_at=NOW)]
         assert [row.id for row in (await told(listener)).attempts] == [1], "once is enough"
 

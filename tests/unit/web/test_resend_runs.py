@@ -178,7 +178,7 @@ async def test_a_process_that_is_stopped_says_where_it_was(failing: Service) -> 
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     work = failing.runs._known.get(run)
     assert work is not None
-    while not work.seen.progress.resent:  # noqa: ASYNC110 - nothing tells of it but this
+    while not work.snapshot.progress.resent:  # noqa: ASYNC110 - nothing tells of it but this
         await asyncio.sleep(0)
     await failing.runs.stop()
 
@@ -231,8 +231,8 @@ async def test_a_run_that_cannot_go_on_says_why(failing: Service, monkeypatch: p
     await ended(failing)
 
     sentence = {"kafka": "Kafka has not confirmed", "clickhouse": "Attempts cannot be searched right now"}
-    assert work.seen.progress.state is RunState.FAILED
-    assert work.seen.progress.problem.startswith(sentence.get(failure, "Something went wrong on our side"))
+    assert work.snapshot.progress.state is RunState.FAILED
+    assert work.snapshot.progress.problem.startswith(sentence.get(failure, "Something went wrong on our side"))
 
 
 async def test_what_is_paused_is_left_out(failing: Service) -> None:
@@ -264,7 +264,7 @@ async def test_only_so_many_runs_are_remembered(failing: Service) -> None:
     for one in work:
         runs.begin(one)
         await ended(failing)
-    assert list(runs._known) == [one.seen.id for one in work[10:]]
+    assert list(runs._known) == [one.snapshot.id for one in work[10:]]
 
 
 async def test_a_run_that_another_process_has_just_started_is_waited_for(failing: Service) -> None:

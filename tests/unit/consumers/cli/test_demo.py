@@ -14,7 +14,7 @@ from rich.console import Console
 
 from consumers.cli import demo
 from consumers.cli.api_client import ApiClient
-from consumers.cli.demo import _SUBSCRIPTIONS, DemoLedger, DemoSummary, _count_until_settled, _tell
+from consumers.cli.demo import _SUBSCRIPTIONS, DemoLedger, DemoSummary, _count_until_settled, _print_delivery
 from pipeline.devtools.receiver import Received, Receiver
 from schemas.event import EventType
 
@@ -24,7 +24,7 @@ from schemas.event import EventType
 def test_an_attempt_is_one_line_of_a_terminal(event: EventType, name: str) -> None:
     body = json.dumps({"event_name": event, "data": {"number": "CHORD-000111222"}}).encode()
     written = io.StringIO()
-    _tell(Console(file=written), name, Received("/", "evt_1", 6, "refused", 500, "as asked", 0.0, {}, body))
+    _print_delivery(Console(file=written), name, Received("/", "evt_1", 6, "refused", 500, "as asked", 0.0, {}, body))
     line = written.getvalue().rstrip("\n")
     assert len(line) <= 80
     assert line.endswith(f"CHORD-000111222 -> {name:6} 500 (try 6)")
@@ -45,7 +45,7 @@ def test_an_attempt_is_one_line_of_a_terminal(event: EventType, name: str) -> No
 )
 def test_whatever_a_receiver_gets_is_one_line(body: bytes, told: str) -> None:
     written = io.StringIO()
-    _tell(Console(file=written, width=200), "erp", Received("/", "", 1, "acknowledged", 204, "", 0.0, {}, body))
+    _print_delivery(Console(file=written, width=200), "erp", Received("/", "", 1, "acknowledged", 204, "", 0.0, {}, body))
     [line] = written.getvalue().splitlines()
     assert line[10:].split("->")[0].rstrip() == told
 
@@ -81,7 +81,7 @@ def test_what_people_did_by_hand_is_no_fault_of_the_pipeline() -> None:
 
 async def test_what_people_do_while_the_numbers_settle_is_noticed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     found: Iterator[bool] = iter([False, True])
-    monkeypatch.setattr(demo, "_LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(demo, "_POLL_SECONDS", 0.0)
     monkeypatch.setattr(demo, "_summarise", lambda *_: replace(SETTLED, received=19))  # a resend
     monkeypatch.setattr(demo, "_has_been_touched", lambda *_: next(found))
     receivers = {name: Receiver(name) for name in _SUBSCRIPTIONS}

@@ -113,7 +113,7 @@ async def test_an_attempt_is_resent(service: Service, run: Command) -> None:
 
 
 async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumers.cli.search._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("consumers.cli.search._POLL_SECONDS", 0.01)
     await service.create()
     service.attempts.rows = tuple(attempt_row(id=one, event_id=f"evt_{one}", endpoint_id=1) for one in (1, 2))
     service.attempts.sent = {"evt_1": b"{}"}
