@@ -34,11 +34,14 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # uv installs five times faster than pip. Where it cannot be had, or does not reach the registry, pip does the same. Ctrl-C ends it all:
-# without the trap, bash would go on with the next command, because pip exits with an ordinary code.
+# without the trap, bash would go on with the next command, because pip exits with an ordinary code. Both chdb and chdb-core contain
+# chdb/__init__.py. That of chdb must remain, but uv installs them in any order, so it installs chdb again.
 define pip
 @trap 'exit 130' INT; \
   uv=$$(command -v uv) || { uv=$(BIN)/uv; [ -x "$$uv" ] || $(BIN)/python -m pip install --disable-pip-version-check --quiet uv || true; }; \
-  UV_HTTP_TIMEOUT=$${UV_HTTP_TIMEOUT:-15} "$$uv" pip install --python $(BIN)/python $(2) $(1) || \
+  export UV_HTTP_TIMEOUT=$${UV_HTTP_TIMEOUT:-15}; \
+  { "$$uv" pip install --python $(BIN)/python $(2) $(1) && \
+    "$$uv" pip install --python $(BIN)/python --quiet --no-deps --reinstall-package chdb --constraint requirements.lock chdb; } || \
   { echo "uv could not install it; now with pip ..."; $(BIN)/python -m pip install --disable-pip-version-check $(2) $(1); }
 endef
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import sys
 import tomllib
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
+from importlib.metadata import files, packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -56,3 +58,12 @@ def test_what_is_imported_is_declared() -> None:
         and not {one.lower().replace("_", "-") for one in distributions.get(name, ["?"])} & declared
     }
     assert not found, "add it to pyproject.toml, or do without it"
+
+
+def test_of_the_two_packages_that_contain_chdb_the_one_that_starts_it_was_installed_last() -> None:
+    """chdb's own file loads the engine so that its symbols do not clash with those of other libraries."""
+    found = next(file for file in files("chdb") or () if file.as_posix() == "chdb/__init__.py")
+    assert found.hash is not None
+    content = Path(str(found.locate())).read_bytes()
+    digest = urlsafe_b64encode(hashlib.new(found.hash.mode, content).digest()).decode().rstrip("=")
+    assert digest == found.hash.value, "run make clean, and install again"

@@ -56,4 +56,5 @@ def test_uv_is_found_in_a_directory_with_a_space(clone: Path) -> None:
     assert (made.returncode, made.stderr) == (0, "")
     assert (clone / "done").read_text() == (
         "uv pip install --python .venv/bin/python --constraint requirements.lock --editable .[embedded]\n"
+        "uv pip install --python .venv/bin/python --quiet --no-deps --reinstall-package chdb --constraint requirements.lock chdb\n"
     )
