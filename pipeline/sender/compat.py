@@ -29,7 +29,7 @@ from yarl import URL
 
 from pipeline.core.exchange import Request
 from pipeline.sender.idle_connections import IdleConnections
-from pipeline.sender.transport import IDLE_SECONDS, PIECE_BYTES, PartialResponse, TransportOptions, read_body
+from pipeline.sender.transport import PIECE_BYTES, PartialResponse, TransportOptions, read_body
 
 _MAX_INTERIM_RESPONSES: Final = 16
 # How many bytes an answer may take on the wire: this many for its heads, plus this multiple of the part of its body that is read (a
@@ -46,7 +46,7 @@ class CompatTransport:
     def __init__(self, dialling: TransportOptions) -> None:
         self.dialling = dialling
         self.connector = BoundedConnector(**dialling.connector_options())
-        self.idle: IdleConnections[Connection] = IdleConnections(dialling.limits.idle, IDLE_SECONDS)
+        self.idle: IdleConnections[Connection] = IdleConnections(dialling.limits.idle, dialling.idle_seconds)
         self.timeout = dialling.timeout
 
     def route(self, url: URL, context: ssl.SSLContext | None = None) -> CompatRoute:

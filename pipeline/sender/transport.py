@@ -34,7 +34,7 @@ implementations.
 _DNS_SECONDS: Final = 10
 # Shorter than the five seconds after which common servers close an idle connection: a POST on a closing connection fails, and we
 # cannot tell whether the endpoint has seen it.
-IDLE_SECONDS: Final = 4.0
+_IDLE_SECONDS: Final = 4.0
 PIECE_BYTES: Final = 65536
 """A larger body is sent in pieces, as fast as the endpoint reads it: otherwise TLS would encrypt all of it at once."""
 
@@ -106,6 +106,11 @@ class TransportOptions:
         return aiohttp.ClientTimeout(total=None, connect=self.limits.connect_timeout, ceil_threshold=float("inf"))
 
     @property
+    def idle_seconds(self) -> float:
+        """How long a connection may be idle."""
+        return _IDLE_SECONDS
+
+    @property
     def read_bufsize(self) -> int:
         """How much of a body is read ahead."""
         return max(self.limits.response_bytes, 1024)
@@ -118,7 +123,7 @@ class TransportOptions:
         """The arguments of a `TCPConnector`."""
         options: dict[str, Any] = {
             "limit": 0,  # The sender limits connections: in the connector's queue, a request would use up its own timeout.
-            "keepalive_timeout": IDLE_SECONDS,
+            "keepalive_timeout": self.idle_seconds,
             "ssl": self.ssl,
         }
         if self.tunnels is not None:  # the resolver is asked when a connection is opened

@@ -158,7 +158,7 @@ async def test_an_address_is_found_whatever_encoder_wrote_it(store: Store, encod
 
     traces = await erased(store, Subject(email="o'brien+news@müller.example"))
 
-    assert (traces.events, traces.attempts) == (("evt_0",), (attempt_id(0, 9),))
+    assert (traces.events, traces.attempts, traces.answers) == (("evt_0",), (), (attempt_id(0, 9),))
     left = "SELECT request_body, request_body_strings FROM events WHERE event_id = 'evt_0'"
     assert await store.rows(left) == [("", "")]
 

@@ -265,7 +265,7 @@ class LibrdkafkaGroupClient:
             self._turn(0)
             while self._held and time.monotonic() < until:
                 self._turn(_SLICE_S)
-        except (BrokerError, KafkaException) as error:
+        except (BrokerError, KafkaException, RuntimeError) as error:  # RuntimeError: it is closed already
             log.debug("the partitions could not be given back before closing", group=self._group, error=repr(error))
 
 
