@@ -114,7 +114,7 @@ async def test_partitions_that_are_added_after_the_leader_came_back_are_read(
         kafka_session_timeout_ms=6000,
         kafka_metadata_max_age_ms=1000,
     )
-    monkeypatch.setattr("pipeline.broker.member.FIRST_LOOK_S", 1.0)
+    monkeypatch.setattr("pipeline.broker.member.FIRST_CHECK_S", 1.0)
     monkeypatch.setattr("pipeline.broker.member._LOOKS_APART_S", 2.0)
     monkeypatch.setattr("pipeline.broker.member._UNREAD_S", 5.0)
     topic, group = TopicSpec(f"{topic_prefix}growing", "any", "delete", 60_000), f"{topic_prefix}group"

@@ -245,7 +245,7 @@ class LibrdkafkaGroupClient:
     def close(self, *, leave: bool) -> None:
         self._is_closing = True
         self._stored.close()
-        self._give_back()
+        self._give_back(leave=leave)
         close_within(self._consumer.close, _CLOSE_S, f"member of {self._group}")
         if leave and self._instance_id is not None:
             try:
@@ -253,17 +253,20 @@ class LibrdkafkaGroupClient:
             except Exception as error:  # noqa: BLE001 - the session of this member expires
                 log.warning("the group could not be left cleanly", group=self._group, error=repr(error))
 
-    def _give_back(self) -> None:
+    def _give_back(self, *, leave: bool) -> None:
         """Give the partitions back, so that close() calls no listener.
 
         If a rebalance has begun that was not polled yet, close() reports it when librdkafka answers nothing any more (librdkafka
         2.16, issue 4884). A listener must answer it, and would wait for ever with Python's lock held: the whole process would stop.
+        A named member that stays in its group cannot give them back, because that would remove it; it answers what has begun.
         """
         until = time.monotonic() + _RETURN_S
+        stays = self._instance_id is not None and not leave
         try:
-            self._consumer.unsubscribe()
+            if not stays:
+                self._consumer.unsubscribe()
             self._turn(0)
-            while self._held and time.monotonic() < until:
+            while self._held and not stays and time.monotonic() < until:
                 self._turn(_SLICE_S)
         except (BrokerError, KafkaException, RuntimeError) as error:  # RuntimeError: it is closed already
             log.debug("the partitions could not be given back before closing", group=self._group, error=repr(error))

@@ -136,3 +136,12 @@ def test_closing_does_not_wait_for_partitions_that_are_not_revoked(
     library.callbacks["on_assign"](library, [TopicPartition(HELD.topic, HELD.number)])
     member.close(leave=False)
     assert library.calls == ["unsubscribe", "close"]
+
+
+def test_a_named_member_that_stays_is_closed_without_leaving(member: LibrdkafkaGroupClient) -> None:
+    member._instance_id = "fanout-0"
+    library = cast("Any", member._consumer)
+    library.callbacks["on_assign"](library, [TopicPartition(HELD.topic, HELD.number)])
+    library.to_do = [lambda: library.calls.append("polled")]
+    member.close(leave=False)
+    assert library.calls == ["polled", "close"]
