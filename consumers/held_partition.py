@@ -19,7 +19,7 @@ from consumers.partition_processors import offset_bound_of
 from pipeline.broker.api import Record
 from pipeline.core.held_ledger import HeldLedger, OffsetBound, ReportedHeld
 from pipeline.core.rate_limit import RateLimit
-from pipeline.delivery.holding import HeldAction, action_for, told_before
+from pipeline.delivery.holding import HeldAction, action_for, warning_lead_time
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from schemas.codec import to_json
@@ -88,7 +88,7 @@ class HeldPartition:
     @property
     def expiring(self) -> int:
         """For how many endpoints the oldest expires soon."""
-        threshold_ms = self._now_ms() + told_before(self._context.hold) / timedelta(milliseconds=1) - self._hold_ms
+        threshold_ms = self._now_ms() + warning_lead_time(self._context.hold) / timedelta(milliseconds=1) - self._hold_ms
         return sum(one.since_ms <= threshold_ms for one in self._ledger.waiting.values())
 
     # --- counting ---

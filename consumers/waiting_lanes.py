@@ -15,7 +15,7 @@ from pipeline.core.held_ledger import OffsetBound
 from pipeline.core.lane_ledger import LaneLedger
 from pipeline.core.local_faults import LocalFault
 from pipeline.delivery.delivery import ParkedDelivery
-from pipeline.delivery.holding import from_milliseconds, told_before
+from pipeline.delivery.holding import from_milliseconds, warning_lead_time
 from schemas.delivery import DeliveryRecord
 from schemas.health import HealthFact, HealthRecord
 
@@ -124,7 +124,7 @@ class WaitingLanes:
     def expiring(self) -> int:
         """For how many endpoints that are not active the oldest head expires soon."""
         hold = self._context.hold
-        soon = self._context.now_ms() - (hold - told_before(hold)) / timedelta(milliseconds=1)
+        soon = self._context.now_ms() - (hold - warning_lead_time(hold)) / timedelta(milliseconds=1)
         return sum(since_ms <= soon for since_ms in self._oldest(is_active=False).values())
 
     def _oldest(self, *, is_active: bool) -> dict[int, int]:

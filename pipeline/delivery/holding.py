@@ -51,7 +51,7 @@ def drop_of(record: EndpointRecord, partition: int, place: OffsetBound) -> HeldD
     return None
 
 
-def told_before(hold: timedelta) -> timedelta:
+def warning_lead_time(hold: timedelta) -> timedelta:
     """How long before it expires a delivery that may wait for ``hold`` is reported."""
     return min(_TOLD_BEFORE, hold / 2)
 
