@@ -25,7 +25,7 @@ removed this process, whether or not the client noticed), all epochs end immedia
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from typing import NamedTuple, Protocol
 
 from pipeline.broker.topic_admin import TopicAdmin
@@ -354,6 +354,15 @@ class Broker(Protocol):
 
     def producer_client(self, topics: Sequence[str]) -> ProducerClient:
         """A writer that already knows these topics."""
+
+    def assigned_partitions(self, group: str) -> Mapping[str, Set[Partition]] | None:
+        """The partitions that a group has assigned to its members, by member id. Blocks for a few seconds at most. None: the group is
+        in the middle of a rebalance, or the brokers cannot describe groups.
+
+        Raises:
+            UnavailableError: no answer.
+            RefusedError: this process may not describe the group.
+        """
 
     def admin(self, answer_seconds: float = 30.0) -> TopicAdmin:
         """An admin client whose requests fail if they are not answered within ``answer_seconds``."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
+from typing import Final
 
+from pipeline.broker.api import Partition
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.ops.clock import steady_seconds
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
 
 log = logger(__name__)
+
+_DESCRIPTION_S: Final = 2.0
+"""How long a coordinator may take to describe its group."""
 
 
 class ConfiguredBroker:
@@ -27,6 +32,10 @@ class ConfiguredBroker:
     @property
     def session_seconds(self) -> float:
         return self._settings.kafka_session_timeout_ms / 1000
+
+    def assigned_partitions(self, group: str) -> Mapping[str, Set[Partition]] | None:
+        with self.admin(_DESCRIPTION_S) as admin:
+            return admin.assigned_partitions(group)
 
     def admin(self, answer_seconds: float = 30.0) -> KafkaTopicAdmin:
         return KafkaTopicAdmin(self._settings, answer_seconds)

@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from pipeline.broker.added_subscription import FIRST_CHECK_S, AddedSubscription
 from pipeline.broker.api import Broker, Committed, GroupClient, Membership, Partition, Receipt, Record
 from pipeline.broker.assignment import Assignment, StartPosition, committed_of
+from pipeline.broker.assignment_check import AssignmentCheck
 from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.broker.lease import Lease
@@ -39,15 +39,6 @@ their metadata.
 """
 _TURN_S: Final = 0.5
 """How often a member checks for a rebalance, and commits small numbers of records (fewer than `_COMMIT_AT`)."""
-_EMPTY_S: Final = 15.0
-"""How long a member without partitions waits for some before it leaves the group and rejoins. Doubles each time."""
-_LONGEST_EMPTY_S: Final = 3_600.0
-_LOOKS_APART_S: Final = 60.0
-"""How often a member checks whether the group reads every partition."""
-_UNREAD_S: Final = 60.0
-"""How long partitions may be unread before a member leaves the group and rejoins. Doubles each time. Usually the group's leader notices
-added partitions before that (`kafka_metadata_max_age_ms`).
-"""
 _MAX_NAMED: Final = 5
 _COMMIT_AT: Final = 50
 """This many finished records are committed immediately: uncommitted ones are processed again after a crash."""
@@ -78,7 +69,9 @@ class Member:
         self._broker = broker
         self._group = group
         self._topics = tuple(topics)
-        self._added = AddedSubscription()
+        """What to read. Topics are never removed: their remaining records must be read."""
+        self._subscribed: tuple[str, ...] = ()
+        """What the client subscribes to."""
         self._assignment = assignment
         self._on_gone = on_gone
         self._on_missing = on_missing
@@ -93,16 +86,9 @@ class Member:
         self._member_id: str | None = None
         """Our id in the group; None before the first join."""
         self._joining_since: float | None = None
-        self._empty_since: float | None = None
-        """When this member was first seen without partitions; None if it has some, or is not in the group."""
-        self._empty_seconds = _EMPTY_S
-        self._left_empty_at = -math.inf
-        self._read: set[Partition] = set()
-        """Partitions that a member of the group reads, as far as this process knows."""
-        self._unread_since: float | None = None
-        """When partitions were first seen that nobody reads."""
-        self._unread_seconds = _UNREAD_S
-        self._look_for_unread_at = -math.inf
+        self._check = AssignmentCheck()
+        self._left_at = -math.inf
+        """When this member last left the group to rejoin."""
         self._subscribed_until = -math.inf
         self._lost: str | None = None
         self._sent: dict[Partition, Committed] = {}
@@ -110,6 +96,7 @@ class Member:
         self._trouble = FailureBackoff(log)
         self._losses = FailureBackoff(log)
         self._metadata_trouble = FailureBackoff(log)
+        self._blindness = FailureBackoff(log)
 
     # --- any thread ---
 
@@ -128,14 +115,14 @@ class Member:
 
     def add_topics(self, topics: Collection[str]) -> None:
         """Also read these topics, which exist and are readable. Current partitions are kept."""
-        self._added.add(topics)
+        self._topics = tuple(dict.fromkeys((*self._topics, *topics)))
         self._wake.set()
 
     def problem(self) -> str | None:
         """Why this process is not a working member of the group (for health checks)."""
         if self._member_id is None:
-            if self.lease.clock() - self._left_empty_at < self.lease.session_seconds:
-                return None  # it had nothing to do, and is about to rejoin
+            if self.lease.clock() - self._left_at < self.lease.session_seconds:
+                return None  # it is about to rejoin
             return f"this process is not a member of group {self._group} yet, or was removed from it"
         if self._assignment.partitions and not self.lease.is_valid():
             return f"group {self._group} has not confirmed this member for a while; nothing is started until it does"
@@ -201,9 +188,8 @@ class Member:
         """Run one iteration. Returns the minimum number of seconds until the next one."""
         try:
             if self._client is None:
-                wanted = (*self._topics, *self._added.begin(self.lease.clock()))
-                self._client = self._broker.group_client(self._group, wanted, self)
-                self._look_for_unread_at = self.lease.clock() + FIRST_CHECK_S
+                self._subscribed = self._topics
+                self._client = self._broker.group_client(self._group, self._subscribed, self)
             self._turn(self._client)
         except UnavailableError as error:
             return self._trouble.note("the group does not answer", group=self._group, error=str(error))
@@ -276,67 +262,35 @@ class Member:
         self._commit(client)
         if unready is not None:
             raise unready
-        self._follow_added_topics(client, self._identity.generation)
-        self._leave_when_empty()
-        self._leave_when_unread()
+        self._follow_added_topics(client)
+        self._rejoin_if_unassigned(self._identity)
 
-    def _follow_added_topics(self, client: GroupClient, generation: int) -> None:
-        """Subscribe to added topics, and make sure that the group assigns them to a member."""
-        now = self.lease.clock()
-        if unread := self._added.topics_to_check(self._assignment.partitions, now):
-            committed = client.committed([Partition(topic, 0) for topic in unread])
-            if self._added.note_commits(committed, generation, now):
-                log.info("the group has assigned topics to no member; rejoining", group=self._group, topics=unread)
-        if (added := self._added.to_subscribe(generation, now)) is not None:
-            client.subscribe((*self._topics, *added))
-            self._subscribed_until = now + _SUBSCRIBED_S
+    def _follow_added_topics(self, client: GroupClient) -> None:
+        topics = self._topics
+        if topics != self._subscribed:
+            client.subscribe(topics)
+            self._subscribed, self._subscribed_until = topics, self.lease.clock() + _SUBSCRIBED_S
 
-    def _leave_when_unread(self) -> None:
-        """Leave and rejoin if the group reads a partition of its topics not at all.
-
-        A static member that returns after a crash gets its former assignment, even if it has more topics than before. And if it was
-        the group's leader, nobody notices added partitions from then on: it does not learn that it is the leader (KIP-814, which
-        kafka-python lacks). A new member makes the group assign everything.
-        """
+    def _rejoin_if_unassigned(self, identity: Membership) -> None:
+        """Leave and rejoin if partitions of our topics are assigned to no member of the group."""
         client, now = self._client, self.lease.clock()
-        if client is None or now < self._look_for_unread_at or self._stop.is_set():
+        if client is None or self._stop.is_set() or not self._check.is_due(identity, now):
             return
-        self._look_for_unread_at = now + _LOOKS_APART_S
-        topics = (*self._topics, *self._added.subscribed)
-        every = {Partition(topic, number) for topic in topics for number in client.partitions(topic)}
-        self._read |= self._assignment.partitions
-        if unknown := every - self._read:
-            self._read |= client.committed(unknown).keys()  # whoever gets a partition for the first time commits its first offset
-        unread = every - self._read
-        if not unread or self._unread_since is None:
-            self._unread_since = now if unread else None
+        try:
+            assigned = self._broker.assigned_partitions(self._group)
+            every = {Partition(topic, number) for topic in self._subscribed for number in client.partitions(topic)}
+        except BrokerError as error:
+            self._blindness.note("the assignments of the group cannot be read", group=self._group, error=str(error))
             return
-        if now - self._unread_since < self._unread_seconds:
+        self._blindness.over("the assignments of the group can be read again", group=self._group)
+        if assigned is None or identity.member_id not in assigned:
             return
-        client.bounds(unread)  # one without a leader would not be read in any case
-        named = [str(partition) for partition in sorted(unread)[:_MAX_NAMED]]
-        log.info("the group does not read some partitions; leaving and rejoining", group=self._group, partitions=named)
-        self._unread_since, self._unread_seconds = None, min(self._unread_seconds * 2, _LONGEST_EMPTY_S)
-        self._part(leave=True)
-
-    def _leave_when_empty(self) -> None:
-        """Leave a group that has assigned no partition to this member, and rejoin.
-
-        If there are more members than partitions, this changes nothing. But if a broker that has just come back reports no topics
-        to the group's leader, the leader assigns nothing to anybody. A static member that returns gets its former, empty
-        assignment. Without a new member, the group would stay like that forever.
-        """
-        if self._assignment.partitions:
-            self._empty_since, self._empty_seconds = None, _EMPTY_S
+        unassigned = every.difference(*assigned.values())
+        if not self._check.must_rejoin(unassigned, sorted(assigned).index(identity.member_id), now):
             return
-        now = self.lease.clock()
-        if self._empty_since is None:
-            self._empty_since = now
-        if now - self._empty_since < self._empty_seconds or self._stop.is_set():
-            return
-        log.info("the group has assigned no partition to this process; leaving and rejoining", group=self._group)
-        self._empty_since, self._empty_seconds = None, min(self._empty_seconds * 2, _LONGEST_EMPTY_S)
-        self._left_empty_at = now
+        named = [str(partition) for partition in sorted(unassigned)[:_MAX_NAMED]]
+        log.info("the group has assigned partitions to no member; leaving and rejoining", group=self._group, partitions=named)
+        self._left_at = now
         self._part(leave=True)
 
     def _check_identity(self, identity: Membership | None, began: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.broker.kafka.group_client import KafkaGroupClient
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 from tests.contract.broker.backends import Heard, take_part
+from tests.contract.broker.dying_process import EXIT_CODE
 
 
 async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topic_prefix: str) -> None:
@@ -73,13 +75,7 @@ async def test_a_join_that_ends_between_two_polls_is_not_forgotten(
     bootstrap_servers: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A topic has grown, so the group's member joins again; the poll is over before the join is."""
-    settings = Settings(
-        kafka_bootstrap_servers=bootstrap_servers,
-        kafka_replication_factor=1,
-        kafka_partitions=1,
-        kafka_session_timeout_ms=6000,
-        kafka_metadata_max_age_ms=1000,
-    )
+    settings = _settings(bootstrap_servers)
     topic = TopicSpec(f"{topic_prefix}growing", "any", "delete", 60_000)
 
     def grow() -> None:
@@ -106,17 +102,9 @@ async def test_partitions_that_are_added_after_the_leader_came_back_are_read(
     client: str, bootstrap_servers: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A static member that comes back in the place of the leader does not know that it is the leader."""
-    settings = Settings(
-        kafka_bootstrap_servers=bootstrap_servers,
-        kafka_client=client,
-        kafka_replication_factor=1,
-        kafka_partitions=1,
-        kafka_session_timeout_ms=6000,
-        kafka_metadata_max_age_ms=1000,
-    )
-    monkeypatch.setattr("pipeline.broker.member.FIRST_CHECK_S", 1.0)
-    monkeypatch.setattr("pipeline.broker.member._LOOKS_APART_S", 2.0)
-    monkeypatch.setattr("pipeline.broker.member._UNREAD_S", 5.0)
+    monkeypatch.setattr("pipeline.broker.assignment_check._LOOKS_APART_S", 2.0)
+    monkeypatch.setattr("pipeline.broker.assignment_check.ADDED_S", 5.0)
+    settings = _settings(bootstrap_servers, client)
     topic, group = TopicSpec(f"{topic_prefix}growing", "any", "delete", 60_000), f"{topic_prefix}group"
 
     def grow() -> None:
@@ -139,6 +127,48 @@ async def test_partitions_that_are_added_after_the_leader_came_back_are_read(
         await _until(lambda: _held(member) == 3)
     finally:
         await member.stop(1)
+
+
+@pytest.mark.apache
+@pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
+async def test_what_a_member_gave_up_before_it_was_killed_is_read(client: str, bootstrap_servers: str, topic_prefix: str) -> None:
+    """Killed between the two rounds of a rebalance, and back within its session."""
+    settings = _settings(bootstrap_servers, client)
+    topic, group = TopicSpec(f"{topic_prefix}any", "any", "delete", 60_000, partitions=4), f"{topic_prefix}group"
+    await asyncio.to_thread(_create, settings, topic)
+    killed = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.contract.broker.dying_process", bootstrap_servers, client, group, topic.name, "host-0"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    back, other = (_member(settings, group, topic, slot=f"host-{number}") for number in range(2))
+    started = []
+    try:
+        assert killed.stdout is not None
+        async with asyncio.timeout(60):
+            while (line := await killed.stdout.readline()) != b"it has 4 partitions\n":
+                assert line, "it ended too early"
+            for member in (other, back):
+                await member.start()
+                started.append(member)
+                assert await killed.wait() == EXIT_CODE
+        await _until(lambda: _held(back) + _held(other) == 4, seconds=25)
+        assert not back._assignment.partitions & other._assignment.partitions
+    finally:
+        if killed.returncode is None:
+            killed.kill()
+        for member in started:
+            await member.stop(1)
+
+
+def _settings(bootstrap_servers: str, client: str = "kafka-python") -> Settings:
+    return Settings(
+        kafka_bootstrap_servers=bootstrap_servers,
+        kafka_client=client,
+        kafka_replication_factor=1,
+        kafka_partitions=1,
+        kafka_session_timeout_ms=6000,
+        kafka_metadata_max_age_ms=1000,
+    )
 
 
 def _member(settings: Settings, group: str, topic: TopicSpec, slot: str | None = None) -> GroupConsumer:

@@ -19,6 +19,7 @@ from kafka.errors import (
     for_code,
 )
 
+from pipeline.broker.api import Partition
 from pipeline.broker.errors import TopicError
 from pipeline.broker.kafka.config import client_config
 from pipeline.broker.kafka.errors import translated
@@ -176,6 +177,23 @@ class KafkaTopicAdmin:
         for error_type in answers.values():
             if error_type not in (NoError, UnknownTopicOrPartitionError):
                 raise _not_forgotten(group, topic, error_type())
+
+    @translated()
+    def assigned_partitions(self, group: str) -> dict[str, frozenset[Partition]] | None:
+        """See `pipeline.broker.api.Broker.assigned_partitions`."""
+        try:
+            described = self._client.describe_groups([group])[group]
+        except ValueError:  # kafka-python cannot decode the rights that the embedded broker lists
+            return None
+        if described["error"] or described["group_state"] != "Stable":
+            return None
+        return {member["member_id"]: _assigned(member["member_assignment"]) for member in described["members"]}
+
+
+def _assigned(assignment: Any) -> frozenset[Partition]:
+    """The partitions of a decoded assignment; none if the member got an empty one."""
+    topics = assignment["assigned_partitions"] if assignment else ()
+    return frozenset(Partition(each["topic"], number) for each in topics for number in each["partitions"])
 
 
 def _not_forgotten(group: str, topic: str, error: KafkaError) -> TopicError:

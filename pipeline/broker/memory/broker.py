@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Self
 from uuid import UUID
@@ -86,6 +86,12 @@ class MemoryBroker:
     def producer_client(self, topics: Sequence[str]) -> MemoryProducerClient:
         self.reach()
         return MemoryProducerClient(self)
+
+    def assigned_partitions(self, group: str) -> Mapping[str, Set[Partition]] | None:
+        self.reach()
+        with self.cluster.lock:
+            known = self.cluster.coordinator.group(group)
+            return None if known.is_joining else {member.member_id: member.assigned for member in known.members.values()}
 
     def admin(self, answer_seconds: float = 30.0) -> MemoryTopicAdmin:
         self.reach()

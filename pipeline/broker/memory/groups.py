@@ -91,8 +91,7 @@ class Coordinator:
         self._remove_expired(group)
         self._known(group, member)
         member.last_heartbeat_at = self._clock()
-        wanted = self._wanted(group) if group.has_attentive_leader else self._wanted(group) & group.considered
-        if not group.is_joining and wanted != {partition for each in group.members.values() for partition in each.assigned}:
+        if not group.is_joining and group.has_attentive_leader and self._wanted(group) != group.considered:
             self._begin_join(group)  # topics have grown
         self._end_join(group)  # it may have waited for a member that was removed
         return group.is_joining and not member.has_joined

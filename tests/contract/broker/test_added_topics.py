@@ -112,10 +112,7 @@ async def test_all_of_an_added_topic_is_read_once_by_two_processes(kafka: RealBa
 
 @pytest.mark.apache
 @pytest.mark.timeout(180)
-async def test_a_static_member_that_died_before_it_joined_with_a_topic_reads_it_all_the_same(
-    kafka: RealBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pipeline.broker.added_subscription.FIRST_CHECK_S", 4.0)
+async def test_a_static_member_that_died_before_it_joined_with_a_topic_reads_it_all_the_same(kafka: RealBackend) -> None:
     first, second = kafka.topic(partitions=2), kafka.topic(partitions=2, name="added")
     heard = Heard()
     killed = kafka.broker("a").group_client(kafka.group, [first], heard)

@@ -29,6 +29,20 @@ def test_a_member_knows_the_partitions_of_its_topics(backend: Backend) -> None:
     assert not member.partitions(f"{topic}-missing")
 
 
+def test_the_assignments_of_all_members_can_be_read(backend: Backend) -> None:
+    topic = backend.topic(partitions=3)
+    first, second = Heard(), Heard()
+    members = [backend.member(topic, first), backend.member(topic, second)]
+    take_part(members, lambda: len(first.held) + len(second.held) == 3)
+    if backend.is_embedded:  # it lists rights that kafka-python cannot decode
+        assert backend.broker().assigned_partitions(backend.group) is None
+        return
+    held = {member.membership(): heard.held for member, heard in zip(members, (first, second), strict=True)}
+    found = backend.broker().assigned_partitions(backend.group)
+    assert found == {membership.member_id: partitions for membership, partitions in held.items() if membership}
+    assert backend.broker().assigned_partitions(f"{backend.prefix}another") in (None, {})
+
+
 def test_a_rebalance_hands_over_what_the_listener_commits(backend: Backend) -> None:
     topic = backend.topic(partitions=4)
     first, second = Heard(lambda partition: Committed(10 + partition.number)), Heard()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.broker.api import Partition, Record
+from pipeline.broker.api import Committed, Partition, Record
 from pipeline.broker.consumer import ConsumerOptions, GroupConsumer
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.memory.cluster import Cluster
@@ -56,7 +56,18 @@ class Process:
     def join(self) -> None:
         """A turn of the group thread."""
         if not self.broker.faults.is_frozen:
-            self.consumer._member.step()
+            try:
+                self.consumer._member.step()
+            except SystemExit:
+                self.broker.faults.is_frozen = True
+
+    def die_at_revocation(self) -> None:
+        """Be killed when partitions are revoked, so that the group assigns them to nobody."""
+
+        def revoked(_: Collection[Partition]) -> Mapping[Partition, Committed]:
+            raise SystemExit
+
+        self.consumer._member.revoked = revoked  # type: ignore[method-assign]
 
     def fetch(self) -> None:
         """A turn of the fetch thread."""

@@ -99,6 +99,20 @@ class GroupSafety(RuleBasedStateMachine):
         self.processes.remove(victim)
         self.processes.append(Process(self.cluster, self.ledger, slot=victim.broker._slot))
 
+    @precondition(lambda self: len(self.processes) < 4)
+    @rule(data=st.data())
+    def a_process_is_killed_while_it_gives_partitions_up(self, data: st.DataObject) -> None:
+        victim = data.draw(st.sampled_from(self.processes))
+        victim.die_at_revocation()
+        self.a_process_starts()
+        for _ in range(3):
+            self.turn()
+        if victim.broker.faults.is_frozen:
+            self.processes.remove(victim)
+            self.processes.append(Process(self.cluster, self.ledger, slot=victim.broker._slot))
+        else:
+            del victim.consumer._member.revoked
+
     @rule(data=st.data(), seconds=st.floats(0.5, 40.0), turns=st.integers(0, 4), silent=st.booleans())
     def a_process_is_frozen_and_thawed(self, data: st.DataObject, seconds: float, turns: int, silent: bool) -> None:
         victim = data.draw(st.sampled_from(self.processes))

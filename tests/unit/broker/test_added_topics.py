@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from pipeline.broker.added_subscription import FIRST_CHECK_S, AddedSubscription
 from pipeline.broker.api import Partition
+from pipeline.broker.assignment_check import ADDED_S, CONFIRM_S, FIRST_LOOK_S
 from pipeline.broker.memory.cluster import Cluster
 from tests.unit.broker.simulation import GROUP, SESSION, TOPIC, Ledger, Process
 
@@ -92,10 +92,9 @@ def test_after_a_kill_between_the_news_and_the_join_the_topic_is_read_all_the_sa
     turns(cluster, back, count=20)
     if slot is not None:
         assert ADDED not in {partition.topic for partition in held(back)}, "this is what has to be found out"
-        epochs = {partition: back.consumer._assignment.epoch(partition) for partition in held(back)}
-        cluster.virtual.advance(FIRST_CHECK_S)
-        turns(cluster, back, count=20)
-        assert {partition: back.consumer._assignment.epoch(partition) for partition in epochs} == epochs
+        for wait in (FIRST_LOOK_S, CONFIRM_S):
+            cluster.virtual.advance(wait)
+            turns(cluster, back, count=20)
     else:
         cluster.virtual.advance(SESSION + 1)
         turns(cluster, back, count=20)
@@ -152,27 +151,10 @@ def test_nothing_is_lost_whatever_dies_whenever(seed: int) -> None:
         for process in processes.values():
             for record in list(process.under_way):
                 process.finish(record)
-        cluster.virtual.advance(2 * FIRST_CHECK_S)
+        cluster.virtual.advance(2 * ADDED_S)
     assert ledger.finished == ledger.written
     assert held(processes["a"]) | held(processes["b"]) == {each for topic in topics for each in cluster.partitions_of(topic)}
     history = cluster.coordinator.group(GROUP).history
     for partition in {partition for partition, _ in history}:
         offsets = [offset for each, offset in history if each == partition]
         assert offsets == sorted(offsets), "no commit goes back"
-
-
-def test_it_is_asked_less_and_less_often_who_reads_a_topic_that_nobody_can_be_given() -> None:
-    added, now, generation, asked = AddedSubscription(), 0.0, 1, list[float]()
-    added.add([ADDED])
-    assert added.begin(now) == (ADDED,)
-    while now < 200:
-        now += 1
-        if added.topics_to_check((), now):
-            asked.append(now)
-            assert added.note_commits((), generation, now)
-        if added.to_subscribe(generation, now) is not None:
-            generation += 1
-    assert asked == [15.0, 46.0, 107.0]
-    assert added.to_subscribe(generation, now) is None
-    assert not added.note_commits([Partition(ADDED, 0)], generation, now)
-    assert added.topics_to_check((), now + 10_000) == ()
