@@ -45,6 +45,10 @@ define pip
   { echo "uv could not install it; now with pip ..."; $(BIN)/python -m pip install --disable-pip-version-check $(2) $(1); }
 endef
 
+# After an upgrade of the system's Python, an existing .venv points to a Python that is gone, or to another version of it.
+FITS := import os, sys; sys.exit(not os.path.isdir(f"{sys.prefix}/lib/python{sys.version_info[0]}.{sys.version_info[1]}"))
+_ := $(shell [ ! -d $(VENV) ] || $(BIN)/python -c '$(FITS)' 2>/dev/null || { echo "$(VENV) is of another Python: making it anew ..." >&2; rm -rf $(VENV); })
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "OMS webhooks needs Python 3.11 or newer; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
