@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from typing import cast
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from consumers import ordered_partition
 from consumers.ordered_deliveries import take_progress
-from pipeline.core import lane_ledger
+from pipeline.core.lane_ledger import LaneLedger
 from pipeline.core.retry_policies import RetryPolicies
 from schemas.codec import to_json
 from schemas.delivery import Trigger
@@ -326,7 +327,7 @@ async def test_lanes_in_which_nothing_happens_are_forgotten(monkeypatch: pytest.
 
 
 async def test_more_waits_than_places_are_kept_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_ledger.LaneLedger.__init__, "__kwdefaults__", {"most_places": 20})
+    monkeypatch.setattr("consumers.ordered_partition.LaneLedger", partial(LaneLedger, most_places=20))
     world = World(7, 8)
     world.change(7, active=False)
     for number in range(150):

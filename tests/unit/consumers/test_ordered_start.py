@@ -167,6 +167,6 @@ async def test_progress_that_cannot_be_read_for_an_hour_is_told_of_once_a_minute
             return self.is_set()
 
     with capture_logs() as logs, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FailureBackoff.__init__, "__kwdefaults__", {"longest": 5.0, "clock": lambda: now})
+        patch.setattr("consumers.ordered_deliveries.FailureBackoff", lambda log: FailureBackoff(log, clock=lambda: now))
         assert process.ordered._read(Partition(TOPICS.ordered_progress, 0), 10, Stopping()) == {}
     assert 2 <= len(logs) <= 61, "there was a line a second"
