@@ -30,6 +30,7 @@ ADDED_S: Final = 60.0
 (`kafka_metadata_max_age_ms`).
 """
 _LONGEST_S: Final = 3_600.0
+_MAX_NAMED: Final = 5
 
 
 class AssignmentCheck:
@@ -42,7 +43,7 @@ class AssignmentCheck:
         self._unassigned: Set[Partition] = frozenset()
         """The partitions without a reader at the last look."""
         self._failures = 0
-        """How many times this member left and rejoined without success."""
+        """How many times this member left and rejoined since every partition had a reader."""
 
     def is_due(self, identity: Membership, now: float) -> bool:
         """Whether to look now. If nothing comes of it, the next look follows after a minute, or in the next generation."""
@@ -53,6 +54,11 @@ class AssignmentCheck:
             return False
         self._look_at = now + _LOOKS_APART_S
         return True
+
+    @property
+    def lasting(self) -> Set[Partition]:
+        """The partitions that stay without a reader although this member has rejoined."""
+        return self._unassigned if self._failures else frozenset()
 
     def must_rejoin(self, unassigned: Set[Partition], rank: int, now: float) -> bool:
         """Note a look. ``unassigned``: the partitions without a reader; ``rank``: 0 for the first member of the group, 1 for the
@@ -68,3 +74,10 @@ class AssignmentCheck:
             return False
         self._failures += 1
         return True
+
+
+def named(partitions: Set[Partition]) -> str:
+    """Partitions as text: the first few, and how many more there are."""
+    first = ", ".join(str(partition) for partition in sorted(partitions)[:_MAX_NAMED])
+    more = len(partitions) - _MAX_NAMED
+    return f"{first} and {more} more" if more > 0 else first

@@ -20,7 +20,7 @@ from typing import Final
 
 from pipeline.broker.api import Broker, Committed, GroupClient, Membership, Partition, Receipt, Record
 from pipeline.broker.assignment import Assignment, StartPosition, committed_of
-from pipeline.broker.assignment_check import AssignmentCheck
+from pipeline.broker.assignment_check import AssignmentCheck, named
 from pipeline.broker.errors import BrokerError, MetadataError, NotMemberError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.broker.lease import Lease
@@ -39,7 +39,6 @@ their metadata.
 """
 _TURN_S: Final = 0.5
 """How often a member checks for a rebalance, and commits small numbers of records (fewer than `_COMMIT_AT`)."""
-_MAX_NAMED: Final = 5
 _COMMIT_AT: Final = 50
 """This many finished records are committed immediately: uncommitted ones are processed again after a crash."""
 _COMMITS_APART_S: Final = 0.02
@@ -126,6 +125,8 @@ class Member:
             return f"this process is not a member of group {self._group} yet, or was removed from it"
         if self._assignment.partitions and not self.lease.is_valid():
             return f"group {self._group} has not confirmed this member for a while; nothing is started until it does"
+        if unassigned := self._check.lasting:
+            return f"group {self._group} assigns {named(unassigned)} to no process, so nobody reads them"
         return None
 
     def start(self) -> asyncio.Future[None]:
@@ -288,8 +289,11 @@ class Member:
         unassigned = every.difference(*assigned.values())
         if not self._check.must_rejoin(unassigned, sorted(assigned).index(identity.member_id), now):
             return
-        named = [str(partition) for partition in sorted(unassigned)[:_MAX_NAMED]]
-        log.info("the group has assigned partitions to no member; leaving and rejoining", group=self._group, partitions=named)
+        log.warning(
+            "the group has assigned partitions to no member; leaving and rejoining",
+            group=self._group,
+            partitions=named(unassigned),
+        )
         self._left_at = now
         self._part(leave=True)
 

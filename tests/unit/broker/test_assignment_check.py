@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.broker.api import Membership, Partition
-from pipeline.broker.assignment_check import ADDED_S, CONFIRM_S, FIRST_LOOK_S, AssignmentCheck
+from pipeline.broker.assignment_check import ADDED_S, CONFIRM_S, FIRST_LOOK_S, AssignmentCheck, named
 
 FIRST, SECOND = (frozenset({Partition("oms.orders", number)}) for number in range(2))
 NOBODY_MISSES = frozenset[Partition]()
@@ -63,9 +63,18 @@ def test_other_partitions_than_before_start_the_wait_anew() -> None:
 def test_a_member_that_rejoins_in_vain_does_so_more_and_more_rarely() -> None:
     check, now, rejoined = AssignmentCheck(), 0.0, list[float]()
     identity = Membership("a", 0)
+    assert not check.lasting
     while now < 200:
         now += 1
         if check.is_due(identity, now) and check.must_rejoin(FIRST, 0, now):
             rejoined.append(now)
             identity = Membership(f"a{now}", 0)
     assert rejoined == [9.0, 23.0, 47.0, 91.0, 175.0]
+    assert check.lasting == FIRST
+    assert not check.must_rejoin(NOBODY_MISSES, 0, now)
+    assert not check.lasting
+
+
+def test_many_partitions_are_named_by_the_first_few() -> None:
+    assert named(FIRST | SECOND) == "oms.orders-0, oms.orders-1"
+    assert named({Partition("oms.orders", number) for number in range(7)}).endswith("oms.orders-4 and 2 more")

@@ -446,8 +446,17 @@ def test_a_member_that_was_given_nothing_joins_again(cluster: Cluster, monkeypat
         turns(member)
         assert before not in known
         assert problem(member) is None
-    turns(member)
+        turns(member)
+        cluster.virtual.advance(FIRST_LOOK_S)
+        turns(member)
+        assert "oms.orders-0 to no process" in str(problem(member))
+        cluster.virtual.advance(2 * CONFIRM_S)
+        turns(member)
+    for _ in range(2):
+        turns(member)
+        cluster.virtual.advance(FIRST_LOOK_S)
     assert held(member) == {ONLY}
+    assert problem(member) is None
 
 
 def test_a_member_too_many_stays_and_takes_nothing_from_others(cluster: Cluster) -> None:
