@@ -138,6 +138,129 @@ async def test_a_log_that_ends_below_for_an_hour_is_told_of_once_a_minute() -> N
     asked.cancel()
 
 
+def cut(world: World, offset: int) -> None:
+    """A broker lost the end of its log: its only disk lost power, or the election was unclean."""
+    world.cluster.virtual.advance(1.0)
+    world.cluster.log(PLACE).truncate(offset)
+
+
+async def waited_for(world: World, asked: asyncio.Task[FetchedPage]) -> list[int]:
+    """The offsets that a reader gets when its log has grown again."""
+    world.cluster.virtual.advance(6.0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+        world.turn()
+    return [record.offset for record in asked.result().records]
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+async def test_records_at_the_offsets_of_lost_ones_are_reported(is_seen: bool) -> None:
+    world = World(10)
+    found: list[MissingOffsets] = []
+    world.consumer.missing.on_missing = found.append
+    world.turn()
+    assert (await world.read(0)).next == 10
+    before = missing()
+    cut(world, 6)
+    asked = asyncio.create_task(world.consumer.fetch(0, 10, 0.0))
+    await asyncio.sleep(0)
+    if is_seen:
+        world.turn()
+        assert f"{PLACE} ends at offset 6" in (world.consumer.problem() or "")
+    else:
+        world.broker.faults.diverged.add(PLACE)  # the client learns of it from the leader's epoch
+    world.write(8)
+    assert await waited_for(world, asked) == [10, 11, 12, 13]
+
+    first = 6 if is_seen else 9  # at least
+    assert found == [MissingOffsets(GROUP, PLACE, first, 10, 10 - first, are_replaced=True)]
+    assert missing() - before == 10 - first
+    assert world.consumer.problem() is None
+    assert [record.offset for record in (await world.read(4)).records] == list(range(4, 14))
+    assert len(found) == 1
+
+
+async def test_a_log_that_gets_its_old_end_back_lacks_nothing() -> None:
+    world = World(10)
+    found: list[MissingOffsets] = []
+    world.consumer.missing.on_missing = found.append
+    world.turn()
+    assert (await world.read(0)).next == 10
+    world.cluster.log(PLACE).shown_end = 6
+    asked = asyncio.create_task(world.consumer.fetch(0, 10, 0.0))
+    await asyncio.sleep(0)
+    world.turn()
+    assert "lost records" in (world.consumer.problem() or "")
+    world.write(3)
+    world.cluster.log(PLACE).shown_end = None
+    assert await waited_for(world, asked) == [10, 11, 12]
+    assert found == []
+
+
+async def test_a_log_that_grows_slowly_is_not_read_before_it_is_as_long_again() -> None:
+    world = World(10)
+    found: list[MissingOffsets] = []
+    world.consumer.missing.on_missing = found.append
+    world.turn()
+    assert (await world.read(0)).next == 10
+    cut(world, 6)
+    assert [record.offset for record in (await world.read(4)).records] == [4, 5], "what is left can be read again"
+    asked = asyncio.create_task(world.consumer.fetch(0, 10, 0.0))
+    await asyncio.sleep(0)
+    for _ in range(4):
+        world.turn()
+        assert world.consumer.problem() is not None
+        world.write(1)
+        world.cluster.virtual.advance(6.0)
+    assert not asked.done()
+    assert await waited_for(world, asked) == []
+    assert found == [MissingOffsets(GROUP, PLACE, 6, 10, 4, are_replaced=True)]
+
+
+async def test_after_a_restart_a_log_that_is_as_long_again_is_reported() -> None:
+    world = World(10)
+    world.turn()
+    assert (await world.read(0)).next == 10
+    world.consumer.commit(0, 10)
+    world.turn()
+    cut(world, 6)
+    world.restart()
+    found: list[MissingOffsets] = []
+    world.consumer.missing.on_missing = found.append
+    asked = asyncio.create_task(world.consumer.fetch(0, None, 0.0))
+    await asyncio.sleep(0)
+    world.turn()
+    world.write(8)
+    assert await waited_for(world, asked) == [10, 11, 12, 13]
+    assert found == [MissingOffsets(GROUP, PLACE, 6, 10, 4, are_replaced=True)]
+
+
+async def test_while_the_broker_of_a_log_that_lost_its_end_is_away_the_others_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(0)
+    world.cluster.create(TOPIC, 2)
+    for number in range(2):
+        world.cluster.append(Partition(TOPIC, number), b"7", b"1", [])
+    world.turn()
+    assert (await world.read(0)).next == 1
+    cut(world, 0)
+    asked = asyncio.create_task(world.consumer.fetch(0, 1, 0.0))
+    await asyncio.sleep(0)
+    world.turn()
+    client = world.consumer._client
+    assert client is not None
+
+    def no_leader(_: object) -> None:
+        raise UnavailableError("it has no leader")
+
+    monkeypatch.setattr(client, "bounds", no_leader)
+    world.cluster.virtual.advance(6.0)
+    other = asyncio.create_task(world.consumer.fetch(1, 0, 0.0))
+    await asyncio.sleep(0)
+    world.turn()
+    assert [record.offset for record in (await asyncio.wait_for(other, 30)).records] == [0]
+    asked.cancel()
+
+
 async def test_while_membership_is_in_doubt_the_client_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kafka is away, perhaps for a day: what the client has to say of that must not gather in it."""
     world = World(10)
