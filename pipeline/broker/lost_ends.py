@@ -14,6 +14,7 @@ from pipeline.broker.api import FetchClient, Fetched, OffsetRange, Partition
 from pipeline.broker.errors import UnavailableError
 from pipeline.broker.start_offset import MissingOffsets, replaced
 from pipeline.ops.logs import logger
+from pipeline.ops.once_a_minute import OnceAMinute
 
 log = logger(__name__)
 
@@ -53,6 +54,7 @@ class LostEnds:
         self._on_missing = on_missing
         self._clock = clock
         self._cut: dict[Partition, _Cut] = {}
+        self._repeats = OnceAMinute(clock)
 
     @property
     def partitions(self) -> frozenset[Partition]:
@@ -75,11 +77,8 @@ class LostEnds:
 
     def note(self, partition: Partition, position: int, end: int) -> None:
         """The log ends below the position."""
-        if partition not in self._cut:
-            log.error("a log ends below what was read", partition=str(partition), position=position, end=end)
-        self._note_end(partition, end)
-
-    def _note_end(self, partition: Partition, end: int) -> None:
+        if times := self._repeats.times(partition):
+            log.error("a log ends below what was read", partition=str(partition), position=position, end=end, times=times)
         known = self._cut.get(partition)
         self._cut[partition] = _Cut(end, end if known is None else min(end, known.lowest), self._clock())
 
@@ -103,7 +102,7 @@ class LostEnds:
                 self.doubt(partition, read[partition], self._cut.pop(partition).lowest, bounds)
                 grown.append(partition)
             else:
-                self._note_end(partition, bounds.end)
+                self.note(partition, read[partition].position, bounds.end)
         return grown
 
     def doubt(self, partition: Partition, read: ReadSoFar, first: int, bounds: OffsetRange) -> None:

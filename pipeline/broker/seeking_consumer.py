@@ -19,13 +19,13 @@ from pipeline.broker.api import Broker, FetchClient, Fetched, Partition, Receipt
 from pipeline.broker.assignment import Assignment
 from pipeline.broker.errors import OutOfRangeError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
+from pipeline.broker.lost_ends import LostEnds, ReadSoFar
 from pipeline.broker.member import Member
 from pipeline.broker.missing_reports import MissingReports
 from pipeline.broker.start_offset import overtaken
 from pipeline.ops import metrics
 from pipeline.ops.daemon_threads import start_thread
 from pipeline.ops.logs import logger
-from pipeline.ops.once_a_minute import OnceAMinute
 
 log = logger(__name__)
 
@@ -33,8 +33,6 @@ _IDLE_S: Final = 1.0
 _DOUBT_POLL_S: Final = 0.1
 _BUSY_POLL_S: Final = 0.01
 _BUSY_S: Final = 0.5
-_RECHECK_S: Final = 5.0
-"""How often a log that ends below the requested offset is checked again."""
 _SILENT_S: Final = 30.0
 
 
@@ -83,9 +81,9 @@ class SeekingConsumer:
         """The partitions that are read, and the epochs of their assignments."""
         self._requests: dict[int, _Request] = {}
         self._positions: dict[int, int] = {}
-        self._cut: dict[int, float] = {}
-        """Partitions whose log ends below the requested offset, and when to check again."""
-        self._cuts = OnceAMinute(broker.clock)
+        self._read_so_far: dict[Partition, ReadSoFar] = {}
+        """How far the partitions were read, whatever their owners read again."""
+        self._lost_ends = LostEnds(group, self.missing.note, broker.clock)
         self._client: FetchClient | None = None
         self._no_waiting = False
         self._assignment.on_change = self._end_wait
@@ -167,10 +165,8 @@ class SeekingConsumer:
 
     def problem(self) -> str | None:
         """Why this consumer is not ready (for health checks)."""
-        if problem := self._member.problem():
+        if problem := self._member.problem() or self._lost_ends.problem():
             return problem
-        for number in list(self._cut):
-            return f"{Partition(self._topic, number)} ends below what was read: the topic was recreated or has lost records"
         silent = self._broker.clock() - self._turned_at
         return f"nothing was fetched for {silent:.0f} s" if silent > _SILENT_S else None
 
@@ -219,8 +215,11 @@ class SeekingConsumer:
         before, self._epochs = self._epochs, epochs
         for number in before:
             if epochs.get(number) != before[number]:
-                for known in (self._requests, self._positions, self._cut):
-                    known.pop(number, None)
+                place = Partition(self._topic, number)
+                self._requests.pop(number, None)
+                self._positions.pop(number, None)
+                self._read_so_far.pop(place, None)
+                self._lost_ends.forget(place)
         positions = {number: self._positions.get(number, start) for number, (_, start) in ready.items()}
         client.assign({Partition(self._topic, number): position for number, position in positions.items()})
         for number, epoch in epochs.items():
@@ -238,8 +237,8 @@ class SeekingConsumer:
             number, request = self._asked.popleft()
             if number in self._epochs:
                 self._requests[number] = request
-        now = self._broker.clock()
-        self._cut = {number: until for number, until in self._cut.items() if until > now}
+        for place in self._lost_ends.recheck(client, self._read_so_far):
+            self._positions.pop(place.number, None)
         wanted: set[int] = set()
         for number, request in self._requests.items():
             place = Partition(self._topic, number)
@@ -248,10 +247,13 @@ class SeekingConsumer:
                 if committed is None:
                     continue  # it was revoked; the next iteration sees that
                 request.offset = committed.offset
-            if self._positions.get(number) != request.offset:
-                client.seek(place, request.offset)
-                self._positions[number] = request.offset
-            if number not in self._cut and self._member.lease.is_valid():
+            read = self._read_so_far.setdefault(place, ReadSoFar(request.offset))
+            read.position = max(read.position, request.offset)
+            start = request.offset if read.doubted_from is None else read.next
+            if self._positions.get(number) != start:
+                client.seek(place, start)
+                self._positions[number] = start
+            if place not in self._lost_ends.partitions and self._member.lease.is_valid():
                 wanted.add(number)
         client.pause([Partition(self._topic, number) for number in self._epochs if number not in wanted])
 
@@ -261,7 +263,7 @@ class SeekingConsumer:
             client.idle()
             self._wake.wait(_DOUBT_POLL_S)
             return
-        if not self._requests.keys() - self._cut.keys():
+        if not self._readable_requests():
             client.idle()
             self._wake.wait(_IDLE_S)
             return
@@ -273,11 +275,16 @@ class SeekingConsumer:
         self._hand_over(client, fetched)
         self._answer_at_the_end(client)
 
+    def _readable_requests(self) -> list[_Request]:
+        """Those whose logs do not end below what was read."""
+        cut = {place.number for place in self._lost_ends.partitions}
+        return [request for number, request in self._requests.items() if number not in cut]
+
     def _poll_seconds(self, client: FetchClient, now: float) -> float:
         """At most until the next request must be answered without records."""
         if now - self._read_at < _BUSY_S or self._no_waiting:
             return _BUSY_POLL_S
-        left = min(request.until for number, request in self._requests.items() if number not in self._cut) - now
+        left = min(request.until for request in self._readable_requests()) - now
         return min(left if left > 0 else _DOUBT_POLL_S, client.longest_poll)
 
     def _hand_over(self, client: FetchClient, fetched: Mapping[Partition, Sequence[Fetched]]) -> None:
@@ -288,11 +295,18 @@ class SeekingConsumer:
             if request is None or request.offset is None or epoch is None:  # fetched again on request
                 self._positions.pop(number, None)
                 continue
+            read = self._read_so_far[place]
+            if read.doubted_from is not None:
+                self._lost_ends.compare(place, read, records)
+                self._positions.pop(number, None)
+                continue
             taken = [
                 Record(place, one.offset, one.timestamp, one.key, one.value, one.headers, epoch)
                 for one in records
                 if one.offset >= request.offset
             ]
+            if taken and taken[-1].offset >= read.position:
+                read.position, read.last = taken[-1].offset + 1, (taken[-1].offset, taken[-1].timestamp_ms)
             if taken:
                 self._answer(number, FetchedPage(taken, taken[-1].offset + 1, taken[-1].offset + 1 >= (client.end(place) or 0)))
 
@@ -302,6 +316,8 @@ class SeekingConsumer:
             place = Partition(self._topic, number)
             # The end in a fetch response is right on every broker; ListOffsets(LATEST) is not (too low on the embedded one).
             position, end = client.position(place), client.end(place)
+            if self._positions.get(number) != request.offset:
+                continue  # the log must be compared first
             if (now >= request.until or self._no_waiting) and position is not None and end is not None and position >= end:
                 self._answer(number, FetchedPage([], position, is_end=True))
 
@@ -316,23 +332,22 @@ class SeekingConsumer:
         self._post(settle)
 
     def _out_of_range(self, client: FetchClient, places: frozenset[Partition]) -> None:
-        """The requested offset is not in the log: continue at its beginning, or wait for a log that has lost its end."""
-        concerned = [place for place in places if place.number in self._requests]
+        """The requested offset is not in the log: continue at its beginning, or wait for a log that has lost its end. Or the log
+        may have lost its end, and have grown since.
+        """
+        concerned = [place for place in places if place.number in self._requests and place in self._read_so_far]
         for place, bounds in client.bounds(concerned).items():
-            number, request = place.number, self._requests[place.number]
-            position = self._positions.get(number, bounds.first)
-            if position < bounds.first:
-                if missing := overtaken(self._group, place, position, bounds):
-                    self.missing.note(missing)
+            request, read = self._requests[place.number], self._read_so_far[place]
+            self._positions.pop(place.number, None)
+            if request.offset is not None and (missing := overtaken(self._group, place, request.offset, bounds)):
+                self.missing.note(missing)
                 request.offset = bounds.first
-            elif position > bounds.end:
-                if times := self._cuts.times(number):
-                    log.error(
-                        "a log ends below what was read", partition=str(place), position=position, end=bounds.end, times=times
-                    )
-                self._cut[number] = self._broker.clock() + _RECHECK_S
+            elif bounds.end < read.position:
+                self._lost_ends.note(place, read.position, bounds.end)
+            elif read.last is not None and read.last[0] >= bounds.first:
+                self._lost_ends.doubt(place, read, read.last[0], bounds)
             else:
-                self._positions.pop(number, None)  # it is in the log by now: fetch again
+                read.doubted_from = None
 
     # --- any thread ---
 
