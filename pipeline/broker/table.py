@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pipeline.broker.api import Broker, FetchClient, Partition, Record
+from pipeline.broker.api import Broker, FetchClient, Fetched, Partition, Record
 from pipeline.broker.errors import NoSessionError, OutOfRangeError, TopicError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.ops import metrics
@@ -116,17 +116,10 @@ class CompactedTable:
 
     def _turn(self, client: FetchClient) -> None:
         try:
-            # A record ends the wait; so does a stop.
-            wait = client.longest_poll if self.is_caught_up else _CATCHING_UP_S
-            fetched = client.poll(wait).get(self._partition, ())
+            fetched = self._fetch(client)
         except UnavailableError as error:
             self._pause(error)
             return
-        except OutOfRangeError as error:
-            message = (
-                f"{self._partition.topic} ends below what was read: it was recreated or has lost records. Restart this process."
-            )
-            raise TopicError(message) from error
         self._trouble.over("a table can be read again", topic=self._partition.topic)
         records = [
             Record(self._partition, record.offset, record.timestamp, record.key, record.value, record.headers, 0)
@@ -143,6 +136,19 @@ class CompactedTable:
             client.allow_long_polls()  # not earlier: whether a topic is empty is known only when its first fetch ends
         if records or (caught_up and not self.is_caught_up):
             self._loop.call_soon_threadsafe(self._apply, records, self._position, caught_up)
+
+    def _fetch(self, client: FetchClient) -> Sequence[Fetched]:
+        try:
+            # A record ends the wait; so does a stop.
+            return client.poll(client.longest_poll if self.is_caught_up else _CATCHING_UP_S).get(self._partition, ())
+        except OutOfRangeError as error:
+            topic, first = self._partition.topic, client.bounds([self._partition])[self._partition].first
+            reason = (
+                f"Kafka removed records of {topic} before they were read: offsets {self._position} to {first - 1}."
+                if self._position < first
+                else f"{topic} was recreated or has lost records that were already read."
+            )
+            raise TopicError(f"{reason} Restart this process.") from error
 
     def _reached(self, client: FetchClient, end: int) -> bool:
         """Whether everything below the end was read. Compaction and transactions leave offsets without records."""
