@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pipeline.broker.api import Partition, Record
 from pipeline.broker.consumer import GroupConsumer
 from pipeline.broker.producer import SLICE_S
+from pipeline.broker.start_offset import replaced
 from pipeline.core.trace import TRACEPARENT, TraceContext, exemplar, trace_context
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops import metrics
@@ -99,6 +100,8 @@ class PartitionQueue:
         self._changed = asyncio.Event()
         self._no_waiting = False
         self._closed = False
+        self._lost_from: int | None = None
+        """From this offset on, the topic has lost records that ClickHouse holds."""
         self.task = asyncio.create_task(self._run())
 
     def add(self, record: Record) -> None:
@@ -121,13 +124,15 @@ class PartitionQueue:
 
     async def _run(self) -> None:
         wanted = await self._persist(lambda: self._writer.assign(self._table, self._partition.number))
-        is_first = True
+        start: int | None = None
         while True:
             batch = await self._next_batch()
-            self._refuse_recreated_topic(wanted)
-            if is_first:
-                self._report_lost_rows(wanted, batch[0].offset)
-                is_first = False
+            if start is None:
+                start = batch[0].offset
+                self._report_lost_rows(wanted, start)
+            if batch[0].offset < wanted:
+                self._find_lost_end(wanted, start)
+                self._report_replaced(batch, wanted)
             try:
                 rows, letters = self._rows([record for record in batch if record.offset >= wanted])
                 await asyncio.gather(*letters)
@@ -139,15 +144,34 @@ class PartitionQueue:
             self._measure(batch, rows)
             self._finish(batch)
 
-    def _refuse_recreated_topic(self, wanted: int) -> None:
-        """The offsets of a recreated topic start at 0: its records would be mistaken for recorded ones and skipped."""
+    def _find_lost_end(self, wanted: int, start: int) -> None:
+        """See whether the topic ends below what ClickHouse holds: from there on, its records are others than those that are stored.
+
+        Raises:
+            TopicRecreatedError: it is read from offset 0. All of its records would be mistaken for recorded ones and skipped.
+        """
         end = self._consumer.end(self._partition)
-        if end is not None and wanted > end:
+        if self._consumer.missing.replaced_until.get(self._partition) == start:
+            found = start  # the consumer has reported those before the group's commit
+        elif end is not None and end < wanted:
+            found = end
+        else:
+            return
+        if start == 0:
             message = (
                 f"ClickHouse holds records of {self._partition.topic}, partition {self._partition.number}, up to offset {wanted - 1:,}, "
                 f"but the topic ends at {end:,}: it was recreated. Set clickhouse_database to a new database, or restore the topic."
             )
             raise TopicRecreatedError(message)
+        self._lost_from = found if self._lost_from is None else min(found, self._lost_from)
+
+    def _report_replaced(self, batch: list[Record], wanted: int) -> None:
+        """Report records that are not recorded, because ClickHouse holds lost ones with their offsets."""
+        if self._lost_from is None:
+            return
+        first, until = max(batch[0].offset, self._lost_from), min(batch[-1].offset + 1, wanted)
+        if first < until:
+            self._consumer.missing.note(replaced(self._settings.topics.recorder_group, self._partition, first, until))
 
     def _report_lost_rows(self, wanted: int, first: int) -> None:
         """ClickHouse had the records before the first one, because they are committed. If it lacks some, it was restored from a

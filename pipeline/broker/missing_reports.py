@@ -21,6 +21,8 @@ class MissingReports:
         """Called on the threads of the consumer."""
         self._until: dict[Partition, int] = {}
         """The offset below which missing records were already reported."""
+        self.replaced_until: dict[Partition, int] = {}
+        """The end of the latest records that took the place of lost ones."""
         self._lock = threading.Lock()
 
     def note(self, found: MissingOffsets) -> None:
@@ -30,6 +32,8 @@ class MissingReports:
             if missing is None:
                 return
             self._until[missing.partition] = missing.until
+            if missing.are_replaced:
+                self.replaced_until[missing.partition] = missing.until
         topic, number = missing.partition
         metrics.RECORDS_MISSING.labels(missing.group, topic).inc(missing.records)
         log.error(

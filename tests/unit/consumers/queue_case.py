@@ -9,6 +9,8 @@ from typing import cast
 from consumers.recorder_queue import PartitionQueue, RecordingContext
 from pipeline.broker.api import Partition, Record
 from pipeline.broker.consumer import GroupConsumer
+from pipeline.broker.missing_reports import MissingReports
+from pipeline.broker.start_offset import MissingOffsets
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.settings import Settings
 from pipeline.store.errors import StoreRowsError
@@ -70,6 +72,8 @@ class FakeConsumer:
     def __init__(self) -> None:
         self.finished: list[int] = []
         self.end_offset: int | None = None
+        self.found: list[MissingOffsets] = []
+        self.missing = MissingReports(self.found.append)
 
     def finish(self, finished: Record) -> None:
         self.finished.append(finished.offset)

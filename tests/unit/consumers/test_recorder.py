@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -10,9 +11,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from consumers.recorder import Recorder
-from pipeline.broker.api import Partition, Record
+from pipeline.broker.api import Committed, Partition, Record
 from pipeline.broker.consumer import GroupConsumer
 from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.broker.memory.cluster import Cluster
+from pipeline.broker.start_offset import MissingOffsets
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.ops.settings import Settings
 from pipeline.store.errors import StoreUnavailableError
@@ -166,6 +169,44 @@ async def test_stopping_after_the_poll_loop_failed_ends_the_queues_too(scene: Sc
         await scene.recorder.stop(1.0)
     await settle()
     assert queue.task.done()
+
+
+async def test_a_topic_that_lost_what_is_stored_and_not_committed_is_reported_and_recorded_further() -> None:
+    """The machine of the only broker lost power, and the recorder died between an insert and its commit."""
+    place, group = Partition("t.webhooks.attempts", 0), "t.webhooks.recorder"
+    cluster = Cluster(time.monotonic)
+    for topic in SETTINGS.topics.recorded:
+        cluster.create(topic, 1)
+    cluster.coordinator.group(group).committed[place] = Committed(6)
+
+    def write(records: int) -> None:
+        for _ in range(records):
+            cluster.append(place, ATTEMPT.key, ATTEMPT.value, ATTEMPT.headers)
+
+    class Stored(FakeWriter):
+        async def assign(self, table: Table, partition: int) -> int:
+            return 10 if table is Table.ATTEMPTS else 0
+
+    write(10)
+    cluster.log(place).truncate(8)
+    writer, found = Stored(), list[MissingOffsets]()
+    letters = DeadLetters(FakeProducer(), "t.webhooks.dead-letters", lambda: NOW)
+    recorder = Recorder(SETTINGS, MemoryBroker(cluster), writer=writer, dead_letters=letters)
+    recorder.consumer.missing.on_missing = found.append
+    await recorder.start()
+    try:
+        async with asyncio.timeout(60):
+            while cluster.coordinator.group(group).committed[place].offset < 8:  # noqa: ASYNC110 - nothing tells of a commit
+                await asyncio.sleep(0.01)
+            write(4)
+            while len(writer.rows) < 2:  # noqa: ASYNC110 - the writer has no event
+                await asyncio.sleep(0.01)
+        assert not recorder.failed.done()
+    finally:
+        await recorder.stop(5.0)
+    assert [row[-1] for _, _, row in writer.rows] == [10, 11]
+    assert [(one.group, one.partition, one.are_replaced) for one in found] == [(group, place, True)] * len(found)
+    assert [offset for one in found for offset in range(one.first_offset, one.until)] == [8, 9]
 
 
 @pytest.mark.parametrize("hidden", ["t0ken", "whsec"])

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from consumers.recorder_queue import TopicRecreatedError
+from pipeline.broker.start_offset import MissingOffsets
 from pipeline.ops import metrics
 from pipeline.store.connection import StoreError, StoreLimitError, StoreRejectedError, StoreUnavailableError
 from pipeline.store.rows import Table
 from schemas.delivery import DEAD_LETTER_HEADER
 from tests.property_examples import examples
-from tests.unit.consumers.queue_case import Scene, opened
+from tests.unit.consumers.queue_case import PARTITION, Scene, opened
 from tests.unit.fake_kafka import settle
 
 # --- errors of the store ---
@@ -183,6 +184,78 @@ async def test_a_topic_that_reaches_as_far_as_the_store_is_fine(scenes: list[Sce
     await settle()
 
     assert scene.consumer.finished == [42]
+
+
+# --- a topic that has lost its end ---
+
+GROUP = "webhooks.recorder"
+
+
+def lost(first: int, until: int) -> MissingOffsets:
+    return MissingOffsets(GROUP, PARTITION, first, until, until - first, are_replaced=True)
+
+
+async def test_new_records_at_offsets_that_the_store_has_are_reported_before_they_are_finished(scenes: list[Scene]) -> None:
+    """The recorder died between an insert and its commit, and the broker lost what the insert holds."""
+    scene = Scene(rows=2)
+    scene.writer.wanted = 46
+    scene.consumer.end_offset = 42
+    finished: list[list[int]] = []
+
+    def note(found: MissingOffsets) -> None:
+        scene.consumer.found.append(found)
+        finished.append([*scene.consumer.finished])
+
+    scene.consumer.missing.on_missing = note
+    opened(scenes, scene)
+    scene.add(40, 41)
+    await scene.until_finished(2)
+    assert scene.consumer.found == []
+
+    scene.consumer.end_offset = 100
+    scene.add(*range(42, 48))
+    await scene.until_finished(8)
+    assert scene.consumer.found == [lost(42, 44), lost(44, 46)]
+    assert finished == [[40, 41], [40, 41, 42, 43]]
+    assert scene.writer.appended == [[46, 47]]
+
+
+async def test_records_after_those_that_the_consumer_has_reported_are_reported(scenes: list[Scene]) -> None:
+    """The topic ended below the group's commit, and has grown beyond what the store has before anybody looked."""
+    scene = Scene(rows=1)
+    scene.writer.wanted = 43
+    scene.consumer.end_offset = 100
+    scene.consumer.missing.note(lost(35, 40))
+    opened(scenes, scene)
+    scene.add(*range(40, 45))
+    await scene.until_finished(5)
+    assert scene.consumer.found == [lost(35, 40), lost(40, 41), lost(41, 42), lost(42, 43)]
+    assert scene.writer.appended == [[43], [44]]
+
+
+async def test_records_that_the_store_has_are_not_reported_in_a_later_assignment(scenes: list[Scene]) -> None:
+    scene = Scene(rows=1)
+    scene.writer.wanted = 63
+    scene.consumer.end_offset = 100
+    scene.consumer.missing.note(lost(35, 40))
+    opened(scenes, scene)
+    scene.add(*range(60, 65))
+    await scene.until_finished(5)
+    assert scene.consumer.found == [lost(35, 40)]
+    assert scene.writer.appended == [[63], [64]]
+
+
+async def test_a_topic_that_loses_its_end_later_ends_no_queue(scenes: list[Scene]) -> None:
+    scene = Scene(rows=1)
+    scene.writer.wanted = 43
+    opened(scenes, scene)
+    scene.add(43)
+    await scene.until_finished(1)
+    scene.consumer.end_offset = 40
+    scene.add(44)
+    await scene.until_finished(2)
+    assert scene.writer.appended == [[43], [44]]
+    assert scene.consumer.found == []
 
 
 # --- cancellation and the loss of the partition ---
