@@ -59,7 +59,7 @@ class RunState(enum.StrEnum):
     DONE = "done"
     CANCELLED = "cancelled"
     STOPPED = "stopped"
-    """Its process ended."""
+    """Its process ended, or another run was in progress."""
     FAILED = "failed"
     """Kafka or ClickHouse stopped answering."""
 

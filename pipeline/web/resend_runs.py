@@ -4,6 +4,9 @@ If the process dies, Kafka has acknowledged everything that was resent until the
 is in the audit log (topic ``webhooks.audit``, table ``audit_log``): a record before the first resend, one before each resend, and one after
 each batch. Every API process reads it there, so any of them can show or cancel a run. If you start the same search again, only the rest is
 sent, because notifications that were delivered in the meantime are left out.
+
+Two runs at once could send the same notifications twice, so there is one at a time in all processes. A start is refused while another run is
+on record. If two processes start one in the same seconds, neither is on record yet. Each looks again before each batch, and the later one stops.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ class ResendRun:
 
 
 class ResendRuns:
-    """The runs of this process, one at a time to bound the rate, and the runs of other processes, from the audit log."""
+    """The runs of this process, and those of other processes, from the audit log. There is one at a time."""
 
     def __init__(self, resender: Resender, per_second: float = 50.0, record_seconds: float = 5.0) -> None:
         """``per_second`` is the maximum rate of resends. ``record_seconds``: how long it may take until a start is on record."""
@@ -83,7 +86,7 @@ class ResendRuns:
         """Start to resend all failed notifications of a search, each once. Returns when the start is recorded.
 
         Raises:
-            ApiError: 409, another run is in progress here; 422, a filter has no effect, or there are too many notifications; 503.
+            ApiError: 409, another run is in progress; 422, a filter has no effect, or there are too many notifications; 503.
         """
         if query.ignored:
             raise InvalidError({"q": [*query.ignored, "Correct it. Without this filter, more would be sent than you want."]})
@@ -95,12 +98,45 @@ class ResendRuns:
                 {"q": [f"More than {MAX_RESENT:,} notifications failed. Narrow the filters, for example by time."]}
             )
         async with self._beginning:
-            if self._task is not None and not self._task.done():
-                raise ApiError(409, "Another run is in progress in this process. Wait until it ends, or cancel it.")
+            await self._refuse_second()
             work = RunInProcess(self, who, failed.notifications)
             await work.record_progress()
             self.begin(work)
         return work.snapshot
+
+    async def _refuse_second(self) -> None:
+        # A run of this process may not be on record yet.
+        is_here = self._task is not None and not self._task.done()
+        for run in [next(reversed(self._known.values())).snapshot] if is_here else await self.last():
+            if not run.progress.state.is_over:
+                raise ApiError(409, f"{self.in_progress(run)} Nothing was sent. Wait until that run ends, or cancel it.")
+
+    def in_progress(self, run: ResendRun) -> str:
+        """Sentences that say who started a run, and how far it is."""
+        progress = run.progress
+        done = progress.resent + progress.delivered + progress.skipped
+        return (
+            f"Another run is in progress: {self.resender.audit.person(run.started_by)} started it at {run.started_at:%Y-%m-%d %H:%M} UTC "
+            f"(id {run.id}), and it has processed {done:,} of {progress.total:,} notifications. Two runs at once could send the same "
+            "notifications twice."
+        )
+
+    async def earlier_than(self, run_id: str) -> ResendRun | None:
+        """A run that is in progress and was started before this one. None as long as this one is not on record."""
+        rows = await self.on_record()
+        own = next((row for row in rows if row.id == run_id), None)
+        if own is None:
+            return None
+        # Both processes compare the same two rows, so only one of the two runs stops.
+        earlier = [row for row in rows if (row.started_at, row.id) < (own.started_at, own.id)]
+        return next((run for run in self._runs_of(earlier) if not run.progress.state.is_over), None)
+
+    async def await_record(self, run_id: str) -> None:
+        """Wait a while until a run is on record. From then on, the other processes know it."""
+        for _ in range(_LOOKS):
+            if await self.on_record(run_id):
+                return
+            await asyncio.sleep(self._record_seconds / _LOOKS)
 
     def begin(self, work: RunInProcess) -> None:
         """Start the task of a run. No other run may be in progress."""
@@ -148,8 +184,11 @@ class ResendRuns:
 
     async def last(self, run_id: str | None = None) -> list[ResendRun]:
         """The last runs of all processes, newest first, or only the one with this id."""
+        return self._runs_of(await self.on_record(run_id))
+
+    def _runs_of(self, rows: Sequence[RunRow]) -> list[ResendRun]:
         now, runs = self.resender.audit.clock(), []
-        for run in map(_run_of_row, await self.on_record(run_id)):
+        for run in map(_run_of_row, rows):
             if run is not None:
                 work = self._known.get(run.id)
                 runs.append(work.snapshot if work else _taken_for_dead(run) if now - run.heard_at > _SILENT_AFTER else run)
@@ -186,11 +225,16 @@ class RunInProcess:
         await self._runs.record_progress(self._who, self.snapshot)
 
     async def carry_out(self) -> None:
-        """Send all batches, unless the run is canceled or fails. Raises only CancelledError."""
+        """Send all batches, unless the run is canceled, fails, or is not the first. Raises only CancelledError."""
         try:
+            await self._runs.await_record(self.snapshot.id)
             for first in range(0, len(self._notifications), _BATCH):
                 if await self._is_cancelled():
                     await self.record_progress(state=RunState.CANCELLED)
+                    return
+                if earlier := await self._runs.earlier_than(self.snapshot.id):
+                    problem = f"{self._runs.in_progress(earlier)} So this run has stopped."
+                    await self.record_progress(state=RunState.STOPPED, problem=problem)
                     return
                 await self._send(self._notifications[first : first + _BATCH])
                 await self.record_progress()

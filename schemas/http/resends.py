@@ -23,8 +23,8 @@ class ResendRunAnswer(Answer):
     """A run. Deliveries that count as ``resent`` were acknowledged by Kafka: they will be made even if processes die.
 
     ``delivered``: not sent again, because the endpoint had acknowledged them by then. ``skipped``: they could not be sent again
-    (endpoint deleted or paused, body gone). ``stopped``: its process ended, or has not reported for a minute; start it again with
-    the same filters.
+    (endpoint deleted or paused, body gone). ``stopped``: its process ended, or has not reported for a minute, or another run was
+    in progress (``problem`` says which); start it again with the same filters.
     """
 
     id: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from pipeline.core.search import Combinator, Condition, Predicate
 from pipeline.store.errors import StoreUnavailableError
+from pipeline.store.reports.recent import RunRow
 from pipeline.web.audit import Actor
 from pipeline.web.resend_runs import RunInProcess
 from schemas.api_key import Access
@@ -137,12 +138,50 @@ async def test_more_than_a_run_may_send_is_refused(failing: Service, monkeypatch
 async def test_one_at_a_time_and_anybody_may_cancel(failing: Service) -> None:
     failing.runs.pause_seconds = 3600.0
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
-    assert (await request(failing, "POST", f"{RESENDS}{FILTER}"))[0] == 409
+    status, body = await request(failing, "POST", f"{RESENDS}{FILTER}")
+    assert (status, run in body["error"]) == (409, True)
 
     status, body = await request(failing, "POST", f"{RESENDS}/{run}/cancel")
     assert (status, body["state"]) == (202, "cancelling")
     entry = failing.kafka.audits[-1]
     assert (entry.action, entry.subject) == (AuditAction.RESEND_RUN, f"resend run {run}")
+
+
+async def test_while_a_run_of_another_process_is_in_progress_none_is_started(failing: Service) -> None:
+    failing.kafka.tell(run_entry("00000000000000aa"))
+    failing.now[0] = NOW + timedelta(seconds=59)
+    status, body = await request(failing, "POST", f"{RESENDS}{FILTER}")
+    assert (status, body["error"]) == (
+        409,
+        "Another run is in progress: a key in the settings (0a1b2c3d) started it at 2026-03-02 15:04 UTC (id 00000000000000aa), and it has "
+        "processed 4 of 9 notifications. Two runs at once could send the same notifications twice. Nothing was sent. Wait until that run "
+        "ends, or cancel it.",
+    )
+    assert resent(failing) == []
+
+
+@pytest.mark.parametrize(("id_of_other", "state", "sent"), [("0" * 16, "stopped", 0), ("f" * 16, "done", 2)])
+async def test_of_two_runs_that_start_at_once_one_sends(failing: Service, id_of_other: str, state: str, sent: int) -> None:
+    """The other process has recorded its start in the same millisecond, after this one had looked."""
+    listening(failing, AuditAction.RESEND_RUN, lambda: failing.kafka.tell(run_entry(id_of_other)))
+    shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
+    assert (shown["state"], shown["resent"], len(resent(failing))) == (state, sent, sent)
+    assert (id_of_other in shown["problem"]) == (state == "stopped")
+
+
+async def test_a_run_waits_until_it_is_on_record(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = failing.runs.on_record
+    answers = 3
+
+    async def late(run_id: str | None = None) -> Sequence[RunRow]:
+        nonlocal answers
+        answers -= 1
+        return () if answers >= 0 else await looked(run_id)
+
+    monkeypatch.setattr(failing.runs, "on_record", late)
+    listening(failing, AuditAction.RESEND_RUN, lambda: failing.kafka.tell(run_entry("0" * 16)))
+    shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
+    assert (shown["state"], resent(failing)) == ("stopped", [])
 
 
 async def test_a_cancelled_run_stops_before_its_next_batch(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:

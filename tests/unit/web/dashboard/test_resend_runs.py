@@ -112,7 +112,7 @@ async def test_it_can_be_stopped(failing: Service, admin: Visitor) -> None:
 
     await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
     seen = await admin.send(f"{RESENDS}?{FILTER}")
-    assert (seen.path, "Another run is in progress in this process." in seen.text) == (RESENDS, True)
+    assert (seen.path, f"(id {run}), and it has processed" in seen.text) == (RESENDS, True)
 
 
 async def test_a_run_of_a_process_that_died(failing: Service, admin: Visitor) -> None:
