@@ -22,6 +22,7 @@ class AuditAction(enum.StrEnum):
     RESEND_RUN = "resend_run"
     """The progress of a run of resends: ``detail`` is a :class:`ResendProgress`."""
     REPUBLISH = "republish"
+    DISMISS_DEAD_LETTER = "dismiss_dead_letter"
     TEST = "test"
     CREATE_KEY = "create_key"
     REVOKE_KEY = "revoke_key"

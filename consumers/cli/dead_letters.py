@@ -16,7 +16,7 @@ from schemas.delivery import DeadLetterReason
 out = Output()
 
 dead_letters_app = typer.Typer(
-    no_args_is_help=True, help="List and show dead letters: records that could not be used (through the HTTP API)."
+    no_args_is_help=True, help="List, show and dismiss dead letters: records that could not be used (through the HTTP API)."
 )
 
 
@@ -45,3 +45,15 @@ def dead_letters_show(
     """Print a dead letter with its bytes, as JSON. The audit log records that you viewed it."""
     with client_for(url, api_key) as client:
         out.print_json(data=client.call("GET", f"dead_letters/{identifier}"))
+
+
+@dead_letters_app.command("dismiss")
+def dead_letters_dismiss(
+    identifier: Annotated[int, typer.Argument(metavar="ID", help="The dead letter's id.", parser=id_number)],
+    url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Take a dead letter off the list of those to repair, without publishing it. The audit log records that you dismissed it."""
+    with client_for(url, api_key) as client:
+        done = client.call("POST", f"dead_letters/{identifier}/dismiss")
+    out.print(f"Dead letter {done['id']} is dismissed.", highlight=False)

@@ -65,7 +65,10 @@ _BY_REASON: Final[Mapping[str, str]] = {
     DeadLetterReason.UNSUPPORTED_VERSION: "Upgrade OMS webhooks, then publish it again as it was.",
     DeadLetterReason.UNEXPECTED_ERROR: "This is a fault in OMS webhooks: see the log. When it is fixed, publish the record again unchanged.",
 }
-_OURS: Final = "This record comes from one of our own topics. docs/runbook.md explains what to do."
+_OURS: Final = (
+    "This record comes from one of our own topics, not from a producer. docs/runbook.md (Records of our own topics) says what to do. When that is "
+    "done, dismiss it."
+)
 
 
 def for_receiver(outcome: str, failure: str | None, status: int | None) -> str | None:
@@ -81,6 +84,6 @@ def for_receiver(outcome: str, failure: str | None, status: int | None) -> str |
     return _BY_STATUS.get(status) or _BY_CLASS.get(status // 100) or _BY_STATUS[500]
 
 
-def for_dead_letter(reason: str) -> str:
-    """What to do about a record that could not be used."""
-    return _BY_REASON.get(reason, _OURS)
+def for_dead_letter(reason: str, *, is_event: bool) -> str:
+    """What to do about a record that could not be used. ``is_event``: whether it came from a topic of events."""
+    return _BY_REASON.get(reason, _OURS) if is_event else _OURS

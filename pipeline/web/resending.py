@@ -1,4 +1,4 @@
-"""Resends a notification, replays past events step by step, and publishes dead letters again.
+"""Resends a notification, replays past events step by step, and publishes dead letters again or dismisses them.
 
 The same rules apply to every caller. Each action is recorded in the audit log first. When a call returns, Kafka has the records.
 ``resend_runs.py`` resends all failed notifications of a search.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, NamedTuple, TypeVar
 
@@ -22,8 +22,8 @@ from pipeline.endpoints.registry import Registry
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from pipeline.store.reports.notification_history import NotificationHistory, PastNotification, ReplayPosition, ReplayRequest
-from pipeline.store.reports.recent import DeadLetterDetail, Reports
-from pipeline.store.reports.repairs import LETTER, PUBLISHED
+from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary, Reports
+from pipeline.store.reports.repairs import LETTER, PUBLISHED, RepairedBy
 from pipeline.web.audit import Actor, AuditLog
 from pipeline.web.errors import ApiError, InvalidError, not_found, require_endpoints
 from pipeline.web.kafka_writes import confirmed_within
@@ -206,7 +206,11 @@ class Resender:
             raise not_found()
         topic = letter.summary.topic
         if topic not in self.events.sources:
-            raise ApiError(409, f"This record came from {topic}, which is not a topic of events. See docs/runbook.md.")
+            message = (
+                f"This record came from {topic}, which is not a topic of events. docs/runbook.md (Records of our own topics) says what to "
+                "do. When that is done, dismiss it."
+            )
+            raise ApiError(409, message)
         key, value, event = self._checked(letter, repair)
         topic = self.events.topic_of(event.event_name)
         repaired = [name for name, now, was in (("key", key, letter.key), ("value", value, letter.value)) if now != was]
@@ -225,6 +229,20 @@ class Resender:
         except ApiError as error:
             log.warning("a dead letter was published again, but stays in the list", dead_letter=identifier, error=str(error))
         return Republished(event, position)
+
+    async def dismiss(self, who: Actor, identifier: int) -> DeadLetterSummary:
+        """Take a dead letter off the list of those to repair, without publishing it. It can still be read, and published.
+
+        Raises:
+            ApiError: 404, there is no such dead letter; 503, Kafka or ClickHouse does not answer.
+        """
+        async with searching(self):
+            letter = await self.reports.dead_letter(identifier)
+        if letter is None:
+            raise not_found()
+        done = RepairedBy(self.audit.clock(), who.actor, self.audit.person(who.actor), is_dismissed=True)
+        await self.audit.put(who, AuditAction.DISMISS_DEAD_LETTER, f"{LETTER}{identifier}", f"from {letter.summary.topic}")
+        return replace(letter.summary, repaired=done)
 
     def event_of(self, letter: DeadLetterDetail, value: bytes | None, key: bytes = _ANY_KEY) -> EventMeta:
         """The event in a dead letter with this value, by the rules of the fan-out.

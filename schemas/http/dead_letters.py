@@ -22,8 +22,9 @@ class DeadLetterAnswer(Answer):
     offset: int
     failed_at: Time
     size: int
-    repaired_at: Time | None = Field(default=None, description="When it was last published again. null: never.")
-    repaired_by: str | None = Field(default=None, description="Who published it again, by name.")
+    repaired_at: Time | None = Field(default=None, description="When it was last published again or dismissed. null: never.")
+    repaired_by: str | None = Field(default=None, description="Who published it again or dismissed it, by name.")
+    dismissed: bool = Field(default=False, description="Whether it was dismissed, not published again.")
 
 
 class BytesAnswer(Answer):

@@ -309,6 +309,7 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         repaired = {"record": {"value": {"content": json.dumps(event)}}}
         again = walk("POST", "/api/webhook/dead_letters/{id}/republish", 202, letter["id"], json=repaired)
         assert again["event_id"] == "repaired"
+        assert walk("POST", "/api/webhook/dead_letters/{id}/dismiss", 202, letter["id"])["dismissed"] is True
         failed = {"q[endpoint_id_eq]": str(played.ids["endpoints"]), "q[event_id_eq]": "repaired"}
         _wait_until(lambda: walk("GET", "/api/webhook/attempts", 200, **failed)["attempts"])
         [attempt, *_] = walk("GET", "/api/webhook/attempts", 200, **failed)["attempts"]

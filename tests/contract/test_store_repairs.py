@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from pipeline.store.reports.recent import Reports
-from pipeline.store.reports.repairs import LETTER, PUBLISHED, DoneBy
+from pipeline.store.reports.repairs import LETTER, PUBLISHED, RepairedBy
 from pipeline.store.rows import RowPosition, Table, audit_row, dead_letter_row
 from schemas.api_key import Access
 from schemas.audit import AuditAction, AuditEntry
@@ -47,7 +47,9 @@ async def test_what_was_repaired_leaves_the_list_and_says_by_whom(store: Store) 
     )
 
     repaired = await reports.dead_letters(1, 9, repaired=True)
-    assert [(one.id, one.repaired) for one in repaired.items] == [(first, DoneBy(START + MINUTE, "api-key:0a1b2c3d", "Grace"))]
+    assert [(one.id, one.repaired) for one in repaired.items] == [
+        (first, RepairedBy(START + MINUTE, "api-key:0a1b2c3d", "Grace"))
+    ]
     left = await reports.dead_letters(1, 9, repaired=False, reason="not_json")
     assert ({one.id for one in left.items}, left.total_count) == ({second, third}, 2)
     assert (await reports.dead_letters(1, 9)).total_count == 3
@@ -55,6 +57,27 @@ async def test_what_was_repaired_leaves_the_list_and_says_by_whom(store: Store) 
     assert one is not None
     assert one.summary.repaired is not None
     assert one.summary.repaired.name == "Grace"
+
+
+async def test_what_was_dismissed_leaves_the_list_too(store: Store) -> None:
+    for offset in range(2):
+        letter = DeadLetter(
+            reason=DeadLetterReason.NULL_VALUE,
+            detail="no",
+            topic="webhooks.delay.5s",
+            partition=1,
+            offset=offset,
+            failed_at=START,
+        )
+        await store.writer.append(Table.DEAD_LETTERS, 2, [dead_letter_row(RowPosition(2, offset), letter, b"R1", b"{", [])])
+    reports = Reports(store.connections)
+    first, second = sorted(one.id for one in (await reports.dead_letters(1, 9)).items)
+    await told(store, entry(START, AuditAction.DISMISS_DEAD_LETTER, f"{LETTER}{first}", "from webhooks.delay.5s"))
+
+    [dismissed] = (await reports.dead_letters(1, 9, repaired=True)).items
+    assert (dismissed.id, dismissed.repaired) == (first, RepairedBy(START, "api-key:0a1b2c3d", "Ada", is_dismissed=True))
+    [left] = (await reports.dead_letters(1, 9, repaired=False)).items
+    assert (left.id, left.repaired, await reports.count_unrepaired_dead_letters()) == (second, None, 1)
 
 
 async def test_who_sent_an_event_again_last(store: Store) -> None:

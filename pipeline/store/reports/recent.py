@@ -13,7 +13,7 @@ from pipeline.store.reader import Reader, Rows, sql
 from pipeline.store.reports import repairs
 from pipeline.store.reports.endpoint_days import EndpointDay, LastFailure, endpoint_days
 from pipeline.store.reports.pipeline_overview import PipelineOverview, overview
-from pipeline.store.reports.repairs import LETTER, REPAIRED_SUBJECTS, DoneBy
+from pipeline.store.reports.repairs import LETTER, REPAIRED_SUBJECTS, DoneBy, RepairedBy
 from pipeline.store.rows import MAX_PARTITIONS, NOT_MADE, RowPosition
 from pipeline.store.search.conditions import milliseconds
 from pipeline.store.search.queries import QueryBudget, ResultPage
@@ -55,8 +55,8 @@ class DeadLetterSummary:
     offset: int
     failed_at: datetime
     size: int
-    repaired: DoneBy | None = None
-    """Who published it again, and when; None if nobody did."""
+    repaired: RepairedBy | None = None
+    """Who published it again or dismissed it, and when; None if nobody did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Reports:
         topic: str | None = None,
         repaired: bool | None = None,
     ) -> ResultPage[DeadLetterSummary]:
-        """Dead letters, newest first. ``repaired``: only those that were, or were not, published again."""
+        """Dead letters, newest first. ``repaired``: only those that were, or were not, published again or dismissed."""
         tests = ["reason = {reason:String}"] * (reason is not None) + ["topic = {topic:String}"] * (topic is not None)
         tests += [_REPAIRED if repaired else f"NOT ({_REPAIRED})"] * (repaired is not None)
         condition = " AND ".join(tests) or "1"
@@ -173,7 +173,7 @@ class Reports:
         return ResultPage(found, int(counted[0][0]), page, per_page)
 
     async def count_unrepaired_dead_letters(self) -> int:
-        """The number of dead letters that were not published again."""
+        """The number of dead letters that were neither published again nor dismissed."""
         [(count,)] = await self._rows(sql("SELECT count() FROM dead_letters WHERE NOT (", _REPAIRED, ")"), {})
         return int(count)
 

@@ -1,4 +1,4 @@
-"""Who sent something again, from the audit log: resent notifications, and repaired dead letters."""
+"""Who dealt with something, from the audit log: resent notifications, and repaired or dismissed dead letters."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import Final
 
 from pipeline.store.reader import Reader, sql
+from schemas.audit import AuditAction
 
 PUBLISHED: Final = "published "
 """How an audit record's detail begins if Kafka has acknowledged the repair of a dead letter."""
 LETTER: Final = "dead letter "
 """How the subject of such a record begins; the id follows."""
-_REPAIRS: Final = f"FROM audit_log WHERE action = 'republish' AND startsWith(detail, '{PUBLISHED}')"
+_DISMISSED: Final = AuditAction.DISMISS_DEAD_LETTER.value
+_REPAIRS: Final = f"FROM audit_log WHERE (action = '{AuditAction.REPUBLISH.value}' AND startsWith(detail, '{PUBLISHED}') OR action = '{_DISMISSED}')"
 REPAIRED_SUBJECTS: Final = f"SELECT subject {_REPAIRS}"
 _EVENT: Final = r"extract(detail, '^event (.*), endpoint [0-9]+')"
 _ENDPOINT: Final = r"toInt64OrZero(extract(detail, ', endpoint ([0-9]+)(?:$|, run )'))"
@@ -28,19 +30,27 @@ class DoneBy:
     name: str
 
 
-async def repairs(reader: Reader, letters: Sequence[int]) -> Mapping[int, DoneBy]:
-    """The last repair of each of these dead letters, if it was repaired."""
+@dataclass(frozen=True, slots=True)
+class RepairedBy(DoneBy):
+    """Who published a dead letter again, or dismissed it without that, and when."""
+
+    is_dismissed: bool = False
+
+
+async def repairs(reader: Reader, letters: Sequence[int]) -> Mapping[int, RepairedBy]:
+    """The last repair or dismissal of each of these dead letters, if there was one."""
     if not letters:
         return {}
     rows = await reader.rows(
         sql(
-            "SELECT toInt64OrZero(substring(subject, {length:UInt8})) AS letter, max(at), argMax(actor, at), argMax(actor_name, at)",
+            "SELECT toInt64OrZero(substring(subject, {length:UInt8})) AS letter, max(at), argMax(actor, at), argMax(actor_name, at),",
+            "argMax(action, at)",
             _REPAIRS,
             "AND subject IN {subjects:Array(String)} GROUP BY letter",
         ),
         {"length": len(LETTER) + 1, "subjects": [f"{LETTER}{one}" for one in letters]},
     )
-    return {int(letter): DoneBy(at, actor, name) for letter, at, actor, name in rows}
+    return {int(letter): RepairedBy(at, actor, name, action == _DISMISSED) for letter, at, actor, name, action in rows}
 
 
 async def resends(reader: Reader, events: Sequence[str], since: datetime) -> Mapping[tuple[str, int], DoneBy]:

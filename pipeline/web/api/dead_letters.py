@@ -1,4 +1,4 @@
-"""``/api/webhook/dead_letters``: records that could not be used, with the reason and the bytes."""
+"""``/api/webhook/dead_letters``: records that could not be used, with the reason and the bytes; publish them again or dismiss them."""
 
 from __future__ import annotations
 
@@ -83,6 +83,10 @@ def dead_letter_routes(api: DeadLetterServices) -> Iterable[Route]:
             202,
         )
 
+    async def dismiss(request: web.Request) -> web.Response:
+        done = await api.resender.dismiss(api.audit.actor(request), path_id(request))
+        return answer(DeadLetterAnswer(**summary_values(api, done)), 202)
+
     return [
         Route(
             "GET",
@@ -115,6 +119,17 @@ def dead_letter_routes(api: DeadLetterServices) -> Iterable[Route]:
             "To the topic of its event type, with its headers. 422: it would become a dead letter again; errors says why.",
             body=RepairBody,
             errors=(409, 422, 503),
+        ),
+        Route(
+            "POST",
+            "/webhook/dead_letters/{id}/dismiss",
+            dismiss,
+            Access.OPERATOR,
+            "Dismiss a dead letter",
+            {202: DeadLetterAnswer},
+            "Nothing is published. It counts as repaired from now on: q[repaired_eq]=false leaves it out. It can still be published "
+            "again. Lists show it a few seconds later.",
+            errors=(422, 503),
         ),
     ]
 
@@ -164,8 +179,13 @@ def summary_values(api: DeadLetterServices, letter: DeadLetterSummary) -> dict[s
     """A dead letter as shown in lists, without its bytes."""
     values = {name: getattr(letter, name) for name in DeadLetterAnswer.model_fields if hasattr(letter, name)}
     done = letter.repaired
-    by = None if done is None else done.name or api.audit.person(done.actor)
-    return values | {"repaired_at": None if done is None else done.at, "repaired_by": by}
+    if done is None:
+        return values
+    return values | {
+        "repaired_at": done.at,
+        "repaired_by": done.name or api.audit.person(done.actor),
+        "dismissed": done.is_dismissed,
+    }
 
 
 async def dead_letter_in_full(api: DeadLetterServices, request: web.Request) -> DeadLetterDetail:

@@ -1,4 +1,4 @@
-"""``/webhooks/dead-letters``: records that could not be used, with the reason and the bytes; repair and publish them again."""
+"""``/webhooks/dead-letters``: records that could not be used, with the reason and the bytes; repair and publish them again, or dismiss them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class DeadLetterView:
     is_refused: bool = False
     """Whether publishing it was refused."""
     is_overtaken: bool = False
-    """Whether publishing it was refused because somebody else had published it since the page was loaded."""
+    """Whether publishing it was refused because somebody else had published or dismissed it since the page was loaded."""
 
 
 def dead_letter_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
@@ -84,6 +84,7 @@ def dead_letter_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         DashboardPage("GET", one, handlers.show, Access.OPERATOR),
         DashboardPage("POST", f"{one}/check", handlers.check, Access.OPERATOR, fields=(*_FIELDS, "do", "part")),
         DashboardPage("POST", f"{one}/republish", handlers.publish_again, Access.OPERATOR, fields=_FIELDS),
+        DashboardPage("POST", f"{one}/dismiss", handlers.dismiss, Access.OPERATOR),
     ]
 
 
@@ -166,16 +167,21 @@ class _Handlers:
         view = replace(self._view(letter, given, found), errors=errors, is_refused=True)
         return self._renderer.show(request, "dead_letter.html", error.status, view=view)
 
+    async def dismiss(self, request: web.Request) -> web.Response:
+        await self._renderer.api.resender.dismiss(self._renderer.api.audit.actor(request), path_id(request))
+        return self._renderer.redirect(request, LIST, Notice("good", "Dismissed. It leaves this list within a few seconds."))
+
     def _view(self, letter: DeadLetterDetail, given: RepairInput | None, checked: Checked) -> DeadLetterView:
+        is_event = letter.summary.topic in self._renderer.api.events.sources
         key, value, done = _shown(letter.key), _shown(letter.value), letter.summary.repaired
         return DeadLetterView(
             letter=letter,
-            advice=for_dead_letter(letter.summary.reason),
+            advice=for_dead_letter(letter.summary.reason, is_event=is_event),
             key=key,
             value=value,
             headers=[(name, _shown(content).content) for name, content in letter.headers if name != DEAD_LETTER_HEADER],
             is_cut=is_cut(letter),
-            is_event=letter.summary.topic in self._renderer.api.events.sources,
+            is_event=is_event,
             draft_key=_draft(given.key if given else None, key),
             draft_value=_draft(given.value if given else None, _for_editor(value)),
             errors={},

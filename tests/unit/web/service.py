@@ -48,7 +48,7 @@ from pipeline.store.reports.notification_history import (
 )
 from pipeline.store.reports.pipeline_overview import MINUTES, OverviewMinute, PipelineOverview
 from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
-from pipeline.store.reports.repairs import LETTER, PUBLISHED, DoneBy
+from pipeline.store.reports.repairs import LETTER, PUBLISHED, DoneBy, RepairedBy
 from pipeline.store.reports.timeline import TimelineSubject
 from pipeline.store.search.aggregates import AggregateBar, Facets, Histogram
 from pipeline.store.search.bodies import Bodies
@@ -292,11 +292,15 @@ class Reported(Reports):
     def _repaired(self, letter: DeadLetterDetail) -> DeadLetterDetail:
         """As the recorder would have recorded the audit."""
         told = [
-            one for one in self.kafka.audits if one.subject == f"{LETTER}{letter.summary.id}" and one.detail.startswith(PUBLISHED)
+            one
+            for one in self.kafka.audits
+            if one.subject == f"{LETTER}{letter.summary.id}"
+            and (one.detail.startswith(PUBLISHED) or one.action is AuditAction.DISMISS_DEAD_LETTER)
         ]
         if not told:
             return letter
-        done = DoneBy(told[-1].at, told[-1].actor, told[-1].actor_name)
+        is_dismissed = told[-1].action is AuditAction.DISMISS_DEAD_LETTER
+        done = RepairedBy(told[-1].at, told[-1].actor, told[-1].actor_name, is_dismissed)
         return replace(letter, summary=replace(letter.summary, repaired=done))
 
     async def resends(self, events: Sequence[str], since: datetime) -> dict[tuple[str, int], DoneBy]:

@@ -45,6 +45,7 @@ EXPECTED: dict[tuple[str, str], Access | None] = {
     ("GET", "/api/webhook/resends/{id}"): Access.OPERATOR,
     ("POST", "/api/webhook/resends/{id}/cancel"): Access.OPERATOR,
     ("POST", "/api/webhook/dead_letters/{id}/republish"): Access.OPERATOR,
+    ("POST", "/api/webhook/dead_letters/{id}/dismiss"): Access.OPERATOR,
     ("POST", "/api/webhook/sql"): Access.ADMIN,
     ("POST", "/api/webhook/attempts/{id}/resend"): Access.OPERATOR,
     ("GET", "/api/webhook/event_types"): Access.VIEWER,

@@ -49,8 +49,10 @@ def test_what_was_discarded_and_what_is_unknown() -> None:
 
 
 def test_each_reason_of_a_dead_letter() -> None:
-    assert all(for_dead_letter(reason).endswith(".") for reason in DeadLetterReason)
-    assert "runbook" in for_dead_letter("invalid_record")
+    assert all(for_dead_letter(reason, is_event=True).endswith(".") for reason in DeadLetterReason)
+    assert "runbook" in for_dead_letter("invalid_record", is_event=True)
+    # A delivery without a body was not written by a producer.
+    assert "runbook" in for_dead_letter("null_value", is_event=False)
 
 
 def test_curl_can_be_pasted() -> None:

@@ -103,6 +103,7 @@ async def test_dead_letters_are_listed_without_their_bytes(service: Service) -> 
                 "size": 7,
                 "repaired_at": None,
                 "repaired_by": None,
+                "dismissed": False,
             }
         ],
         "count": 1,

@@ -126,6 +126,28 @@ async def test_what_came_from_elsewhere_or_is_not_there(service: Service) -> Non
     assert (await request(service, "POST", PATH, data=b"[]"))[0] == 422
 
 
+async def test_a_dead_letter_is_dismissed_with_who_and_when(service: Service) -> None:
+    path = "/api/webhook/dead_letters/7/dismiss"
+    assert await request(service, "POST", path) == (404, NOT_FOUND)
+    service.reports.letters = [letter(topic="webhooks.delay.5s")]
+    service.kafka.is_down = True
+    assert (await request(service, "POST", path))[0] == 503
+    service.kafka.is_down = False
+    status, body = await request(service, "POST", path)
+    entry = service.kafka.audits[-1]
+    assert (status, body["dismissed"], body["repaired_by"], body["repaired_at"]) == (
+        202,
+        True,
+        entry.actor_name,
+        "2026-03-02T15:04:00.512Z",
+    )
+    assert (entry.action, entry.subject) == (AuditAction.DISMISS_DEAD_LETTER, "dead letter 7")
+    for is_repaired, count in (("false", 0), ("true", 1)):
+        params = {"q[repaired_eq]": is_repaired}
+        assert (await request(service, "GET", "/api/webhook/dead_letters", params=params))[1]["total_count"] == count
+    assert [record.partition.topic for record in service.kafka.records] == ["webhooks.audit"], "nothing is published"
+
+
 async def test_an_event_goes_to_the_topic_that_it_belongs_in(service: Service) -> None:
     service.reports.letters = [letter(topic="oms.shipments", value=EVENT)]
     status, body = await request(service, "POST", PATH)

@@ -14,6 +14,7 @@ from consumers.cli.roles import role_banner
 from pipeline.core.search import leaves
 from pipeline.endpoints.vault import Vault
 from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary
+from schemas.audit import AuditAction
 from schemas.event_types import BUILT_IN
 from tests.unit.consumers.commands import Command
 from tests.unit.delivery.delivery_case import answer
@@ -161,6 +162,8 @@ async def test_dead_letters_are_listed_and_shown(service: Service, run: Command)
     assert service.reports.asked == [("not_json", None)]
     shown = await run("dead-letters", "show", "5")
     assert json.loads(shown.stdout)["value"] == {"content": "{", "encoding": "text"}
+    assert (await run("dead-letters", "dismiss", "5")).stdout == "Dead letter 5 is dismissed.\n"
+    assert service.kafka.audits[-1].action is AuditAction.DISMISS_DEAD_LETTER
 
 
 def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:

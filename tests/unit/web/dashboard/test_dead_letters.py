@@ -16,7 +16,7 @@ AGAIN = f"{LIST}/7/republish"
 
 async def test_the_list(service: Service, visitor: Visitor) -> None:
     await visitor.log_in(await service.key(Access.VIEWER))
-    assert "Every record could be used, or was repaired." in (await visitor.go(LIST)).text
+    assert "Every record could be used, or was repaired or dismissed." in (await visitor.go(LIST)).text
     service.reports.letters = [letter()]
     seen = await visitor.go(f"{LIST}?q[reason_eq]=not_json&q[colour_eq]=red")
     for part in ("Not JSON", "oms.orders", "1 dead letter", "dead letters have no such filter"):
@@ -89,7 +89,7 @@ async def test_who_repaired_it_is_told_and_it_leaves_the_list(service: Service, 
     assert "1 dead letter" in (await visitor.go(LIST)).text
     await visitor.go(f"{LIST}/7")
     await visitor.post(AGAIN, [("csrf", token(visitor)), ("key", "R1"), ("value", EVENT.decode())])
-    assert "Every record could be used, or was repaired." in (await visitor.go(LIST)).text
+    assert "Every record could be used, or was repaired or dismissed." in (await visitor.go(LIST)).text
     seen = await visitor.go(f"{LIST}?q[repaired_eq]=true")
     assert "Ada Lovelace published it again" in seen.text
     assert "Ada Lovelace published it again" in (await visitor.go(f"{LIST}/7")).text
@@ -148,6 +148,34 @@ async def test_what_is_no_event_stays(service: Service, admin: Visitor) -> None:
     assert ("Check and publish" in seen.text, "This record is not an event from a producer" in seen.text) == (False, True)
     seen = await admin.post(AGAIN, [("csrf", token(admin))])
     assert "This record came from webhooks.attempts" in seen.text
+
+
+async def test_what_came_from_our_own_topics_can_be_dismissed(service: Service, admin: Visitor) -> None:
+    """Nothing can be published there, so it would stay in the list."""
+    service.reports.letters = [letter(topic="webhooks.delay.5s")]
+    await admin.go(f"{LIST}/7")
+    seen = await admin.send(f"{LIST}/7/dismiss")
+    assert (seen.path, "Every record could be used, or was repaired or dismissed." in seen.text) == (LIST, True)
+    entry = service.kafka.audits[-1]
+    assert (entry.action, entry.subject, entry.detail) == (
+        AuditAction.DISMISS_DEAD_LETTER,
+        "dead letter 7",
+        "from webhooks.delay.5s",
+    )
+    done = f"{entry.actor_name} dismissed it"
+    assert done in (await admin.go(f"{LIST}?q[repaired_eq]=true")).text
+    seen = await admin.go(f"{LIST}/7")
+    assert ("Dismissed:" in seen.text, done in seen.text, f"{LIST}/7/dismiss" in seen.html) == (True, True, False)
+
+
+async def test_what_was_dismissed_meanwhile_is_not_published_before_that_was_seen(service: Service, admin: Visitor) -> None:
+    service.reports.letters = [letter()]
+    mine = await admin.go(f"{LIST}/7")
+    await admin.send(f"{LIST}/7/dismiss")
+    admin.seen = mine
+    seen = await admin.post(AGAIN, [("csrf", token(admin)), ("key", "R1"), ("value", EVENT.decode()), ("repaired", "")])
+    assert (seen.status, "dismissed it while you had this page open" in seen.text) == (409, True)
+    assert ("the endpoints get the event twice" in seen.text, service.kafka.to("oms.orders")) == (False, [])
 
 
 def token(visitor: Visitor) -> str:

@@ -80,6 +80,7 @@ EXPECTED: dict[tuple[str, str], Access | None] = {
     ("GET", "/webhooks/dead-letters/{id}"): Access.OPERATOR,
     ("POST", "/webhooks/dead-letters/{id}/check"): Access.OPERATOR,
     ("POST", "/webhooks/dead-letters/{id}/republish"): Access.OPERATOR,
+    ("POST", "/webhooks/dead-letters/{id}/dismiss"): Access.OPERATOR,
     ("GET", "/webhooks/event-types"): Access.VIEWER,
     ("GET", "/webhooks/keys"): Access.ADMIN,
     ("POST", "/webhooks/keys"): Access.ADMIN,
