@@ -16,6 +16,7 @@ from consumers.added_topics import AddedTopics
 from consumers.garbage_collection import close_forgotten_sockets, freeze_startup_objects, tune_for_event_loop
 from consumers.grants import Grantee, used_topics
 from consumers.startup import StartupRetries
+from consumers.unread_tables import UnreadTables
 from consumers.wiring import (
     PROXY_ASKED_EVERY,
     DeliveryContext,
@@ -288,6 +289,7 @@ class _Composition:
 
     async def _start_on_kafka(self, producer: Producer, deliveries: DeliveryContext | None) -> None:
         """Start the parts that only wait for Kafka, concurrently."""
+        self._watch_tables()
         if deliveries is None:
             health = HealthTable(self._broker, self._settings.topics.endpoint_health)
             await _together(self._start_producer(producer), self._start_health_table(health))
@@ -369,6 +371,12 @@ class _Composition:
         await self._kafka.run(table.start)
         self._stack.push_async_callback(table.stop)
         return table.stopped
+
+    def _watch_tables(self) -> None:
+        read, _ = used_topics((Grantee(role.value) for role in self._roles), self._settings.topics)
+        unread = UnreadTables(self._broker, self._settings.topics, read)
+        self._health.warn("tables", unread.warning)
+        self._in_background(unread.follow(), "tables")
 
     async def _settle(self, api: Api) -> str | None:
         """What an API process writes when it starts; returns the first admin key, if it had to be created."""

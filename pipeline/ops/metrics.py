@@ -186,6 +186,10 @@ TABLE_ERRORS: Final = Counter("oms_webhooks_endpoint_record_errors", "Endpoint r
 UNREAD_TOPICS: Final = Gauge(
     "oms_webhooks_unread_source_topics", "Topics of event types added with the API that this fan-out cannot read"
 )
+UNREAD_TABLES: Final = Gauge(
+    "oms_webhooks_unread_tables",
+    "Topics that this process keeps in memory (endpoints, their health, event types, rate shares, API keys, sessions) and can no longer read",
+)
 ENDPOINTS: Final = Gauge("oms_webhooks_endpoints", "Registered endpoints", ["state"])
 
 # Recorder

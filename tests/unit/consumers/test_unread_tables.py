@@ -1,0 +1,52 @@
+"""A topic that is kept in memory and can no longer be read is told. The process goes on, and stays ready."""
+
+from __future__ import annotations
+
+from structlog.testing import capture_logs
+
+from consumers.grants import Grantee, used_topics
+from consumers.unread_tables import UnreadTables
+from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.ops import metrics
+from schemas.topics import Topics
+
+TOPICS = Topics([], "eu.")
+
+
+def watched(role: Grantee) -> tuple[MemoryBroker, UnreadTables]:
+    broker = MemoryBroker()
+    read, _ = used_topics([role], TOPICS)
+    for topic in read:
+        broker.cluster.create(topic)
+    return broker, UnreadTables(broker, TOPICS, read)
+
+
+async def test_a_topic_without_the_right_to_read_it_is_told_until_it_can_be_read_again() -> None:
+    broker, tables = watched(Grantee.FANOUT)
+    await tables.look()
+    assert (tables.warning(), metrics.UNREAD_TABLES._value.get()) == (None, 0)
+    broker.faults.unreadable.add(TOPICS.endpoints)
+    with capture_logs() as lines:
+        await tables.look()
+        await tables.look()
+        told = tables.warning() or ""
+        assert told.startswith(f"{TOPICS.endpoints} can no longer be read: TopicAuthorizationFailedError")
+        assert metrics.UNREAD_TABLES._value.get() == 1
+        broker.faults.unreadable.clear()
+        await tables.look()
+    assert (tables.warning(), metrics.UNREAD_TABLES._value.get()) == (None, 0)
+    assert [line["event"].rpartition(" can ")[2] for line in lines] == ["no longer be read", "be read again"], "once each"
+
+
+async def test_a_topic_that_was_deleted_is_told_though_its_reader_sees_no_error() -> None:
+    broker, tables = watched(Grantee.API)
+    del broker.cluster.topics[TOPICS.api_keys]
+    await tables.look()
+    assert f"{TOPICS.api_keys} can no longer be read: it does not exist" in (tables.warning() or "")
+
+
+async def test_while_kafka_is_away_nothing_new_is_told() -> None:
+    broker, tables = watched(Grantee.RETRY)
+    broker.cluster.is_away = True
+    await tables.look()
+    assert tables.warning() is None
