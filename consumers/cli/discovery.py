@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -51,11 +52,17 @@ def _chosen(notes: Sequence[RunNote]) -> RunNote:
     if not (is_terminal() and sys.stderr.isatty()):
         message = f"Several pipelines run on this machine. Choose one, for example with {API_URL}={notes[0].url}:\n"
         raise NoPipelineError(message + "\n".join(lines))
+    return notes[_asked(tuple(lines)) - 1]
+
+
+@functools.cache
+def _asked(lines: tuple[str, ...]) -> int:
+    """The number of the pipeline that the user chooses. A command that needs the pipeline twice asks once."""
     print_notice("Several pipelines run on this machine:\n" + "\n".join(lines))
     number = 0
-    while not 1 <= number <= len(notes):
-        number = int(typer.prompt(f"Which one (1 to {len(notes)})", type=int, err=True))
-    return notes[number - 1]
+    while not 1 <= number <= len(lines):
+        number = int(typer.prompt(f"Which one (1 to {len(lines)})", type=int, err=True))
+    return number
 
 
 def reachable(settings: Settings, doing: str = "Using") -> Settings:

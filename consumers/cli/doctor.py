@@ -23,7 +23,11 @@ _FIRST = ("Kafka", "ClickHouse")
 
 def doctor() -> None:
     """Check the settings and the pipeline on this machine, and list the problems, most important first. The exit code is 1 if there are any."""
-    checked = sorted([*all_findings(), *_pipeline()], key=lambda each: not each.what.startswith(_FIRST))
+    found = all_findings()
+    problems = {each.problem for each in found if each.problem}
+    # Both look for the pipeline on this machine. If there are several and none was chosen, that is one problem, not two.
+    found += [each for each in _pipeline() if each.problem not in problems]
+    checked = sorted(found, key=lambda each: not each.what.startswith(_FIRST))
     wrong = [each for each in checked if each.problem]
     for number, each in enumerate(wrong, 1):
         out.print(Text.assemble((f"{number}. {each.what}: ", "bold"), each.problem or ""), soft_wrap=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from consumers.cli.api_client import client_for
-from consumers.cli.discovery import NoPipelineError, reachable
+from consumers.cli.discovery import NoPipelineError, local_pipeline, reachable
 from consumers.cli.runtime_files import RunNote, find_notes, leave_note, note_of
 from pipeline.ops.settings import Settings
 
@@ -171,6 +171,19 @@ def test_a_person_is_asked(notes: Path, other: int, monkeypatch: pytest.MonkeyPa
     said = capsys.readouterr().err
     assert f"  1. the local pipeline at {numbers[0]}" in said
     assert f"Using the local pipeline at {numbers[1]}" in said
+
+
+def test_a_command_that_needs_the_pipeline_twice_asks_once(notes: Path, other: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    answers = [9, 2]  # the first is none of them
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: answers.pop(0))
+    with leave_note(note(8080)):
+        forged(notes, other, begin(other), 8081)
+        chosen = find_notes()[1]
+        assert reachable(SETTINGS).kafka_bootstrap_servers == chosen.bootstrap_servers
+        assert local_pipeline() == chosen
+    assert answers == []
 
 
 def test_what_is_configured_wins_and_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,5 +83,10 @@ def test_of_several_pipelines_the_one_in_the_variable_is_checked(
     assert ready is not None
     monkeypatch.setattr(discovery, "find_notes", lambda: [ABSENT, ready])
     assert "Choose one, for example with OMS_WEBHOOKS_API_URL=" in CliRunner().invoke(app, ["doctor"]).output
+    with pytest.raises(discovery.NoPipelineError) as several:
+        discovery.local_pipeline()
+    monkeypatch.setattr(module, "all_findings", lambda: [CheckResult("Kafka", str(several.value))])
+    assert CliRunner().invoke(app, ["doctor"]).output.count("Choose one, for example") == 1, "the search for Kafka said it"
+    monkeypatch.setattr(module, "all_findings", list)
     said = CliRunner().invoke(app, ["doctor"], env={"OMS_WEBHOOKS_API_URL": ready.url})
     assert (said.exit_code, said.output.splitlines()[1:]) == (0, [f"  The pipeline at {ready.url}"])
