@@ -142,10 +142,12 @@ def open_page(
 
 
 def page_of(url: str, words: Iterable[str]) -> str:
-    """The URL of an order's or a shipment's timeline on the dashboard at ``url``. For other texts: the URL of its search box."""
+    """The URL of an order's or a shipment's timeline on the dashboard at ``url``. For other texts, and for a number in another spelling (which may
+    be on record as it is): the URL of its search box.
+    """
     text = " ".join(words)
     found = recognize(text).certain
     folder = _TIMELINE_PAGES.get(found.kind) if found is not None else None
-    if found is not None and folder is not None:
+    if found is not None and folder is not None and found.value == text.strip():
         return f"{root_of(url)}/webhooks/{folder}/{quote(found.value, safe='')}"
     return f"{root_of(url)}/webhooks/go?{urlencode({'text': text})}"

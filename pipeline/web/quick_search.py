@@ -70,7 +70,8 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Pasted:
-    """What a text is. At most one of ``certain``, ``url`` and ``is_email`` is set; ``guesses`` are what else it may be.
+    """What a text is. At most one of ``certain``, ``url`` and ``is_email`` is set; ``guesses`` are what else it may be. With ``certain``, they
+    are the same number as it was written, and count if they are on record.
 
     ``path`` is the path and query of a URL, perhaps of one of our pages. ``mentioned`` is the only order or shipment in a longer
     text: ``Order R742992696 is late``, or the URL of its page in the OMS.
@@ -111,7 +112,9 @@ def recognize(text: str) -> Pasted:
     number = _joined(bare)
     certain = _certain(bare, number)
     if certain is not None:
-        return Pasted(certain.value, certain)
+        # An OMS may write its numbers in another way: R-123456 may be an order of its own.
+        as_written = (Reference(certain.kind, bare),) if bare != certain.value else ()
+        return Pasted(certain.value, certain, guesses=as_written)
     return Pasted(cleaned, guesses=tuple(dict.fromkeys(_guesses(bare, number))), mentioned=_mentioned(cleaned))
 
 
@@ -134,7 +137,10 @@ def _certain(bare: str, number: str) -> Reference | None:
 
 
 def canonical_number(number: str) -> str:
-    """The canonical form of the number of an order or shipment. Other numbers are returned as they are."""
+    """The number of an order or shipment as our OMS writes it. Other numbers are returned as they are.
+
+    The number as it was written comes first, if it is on record.
+    """
     found = recognize(number).certain
     return found.value if found is not None else number.strip()
 

@@ -28,7 +28,7 @@ from pipeline.web.dashboard.sessions import own_address
 from pipeline.web.dashboard.time_zone import local
 from pipeline.web.endpoint_names import endpoint_names
 from pipeline.web.errors import ApiError, InvalidError, explained
-from pipeline.web.quick_search import canonical_number, matching, named, recognize
+from pipeline.web.quick_search import ReferenceKind, canonical_number, matching, named, recognize
 from pipeline.web.routes import AFTER, FILTERS, PAGE, Parameter
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
@@ -51,7 +51,7 @@ def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def index(request: web.Request) -> web.StreamResponse:
-        filters = read_filters(_as_meant(renderer.api, in_utc(request.query.items())))
+        filters = read_filters(await _as_meant(renderer.api, in_utc(request.query.items())))
         if has_blanks(request.query.items()) or list(filters.pairs) != list(read_filters(request.query.items()).pairs):
             # Redirect to a link without the empty fields of the form, with times in UTC, numbers as the OMS writes them, and
             # endpoints by id. Parameters without effect stay in the link, so that they are reported.
@@ -87,21 +87,33 @@ def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     ]
 
 
-def _as_meant(api: Api, pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+async def _as_meant(api: Api, pairs: Iterable[tuple[str, str]]) -> Sequence[tuple[str, str]]:
     """The filters, with numbers as the OMS writes them and endpoints by id: people type ``r742 992 696`` and names."""
+    meant: list[tuple[str, str]] = []
     for key, value in pairs:
         if key in (FIELDS["order"], FIELDS["shipment"]):
-            yield key, canonical_number(value)
+            kind = ReferenceKind.ORDER if key == FIELDS["order"] else ReferenceKind.SHIPMENT
+            meant.append((key, await _number(api, kind, value.strip())))
         elif key == FIELDS["endpoint"] and value.strip() and not value.strip().isdigit():
             found, _ = matching(named(api.registry.all()), recognize(value))
             if len(found) == 1:
-                yield key, str(found[0].id)
+                meant.append((key, str(found[0].id)))
             elif 1 < len(found) <= _MAX_NAMED:
-                yield from (("q[endpoint_id_in][]", str(one.id)) for one in found)
+                meant += [("q[endpoint_id_in][]", str(one.id)) for one in found]
             else:
-                yield key, value
+                meant.append((key, value))
         else:
-            yield key, value
+            meant.append((key, value))
+    return meant
+
+
+async def _number(api: Api, kind: ReferenceKind, typed: str) -> str:
+    """One number, never both: as it was typed, as in the API, if it is on record. Otherwise as our OMS writes it."""
+    other = canonical_number(typed)
+    if other == typed:
+        return typed
+    looked = await figures(api, api.search.recorded_values([(kind.value, typed)]))
+    return typed if looked.found else other
 
 
 def _view(

@@ -64,7 +64,8 @@ def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         if not pasted.text:
             return renderer.redirect(request, ATTEMPTS)
         if pasted.certain is not None:
-            return renderer.redirect(request, _reference(pasted.certain).href)
+            as_written = (await figures(renderer.api, _existing(renderer.api, pasted.guesses))).found if pasted.guesses else None
+            return renderer.redirect(request, _reference(as_written[0] if as_written else pasted.certain).href)
         require_endpoints(renderer.api.registry)
         endpoints, is_exact = _matching(renderer.api, pasted)
         if not is_exact and (own := _own_page(request, pasted)):

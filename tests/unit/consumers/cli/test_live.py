@@ -80,8 +80,10 @@ def test_a_line_fits_the_terminal(width: int, name: str) -> None:
 
 def test_a_page_is_named_by_what_was_typed() -> None:
     assert page_of("http://127.0.0.1:8080/api/webhook", ["R123"]) == "http://127.0.0.1:8080/webhooks/go?text=R123"
-    assert page_of("http://127.0.0.1:8080", ["r 742", "992-696"]) == "http://127.0.0.1:8080/webhooks/orders/R742992696"
-    assert page_of("http://127.0.0.1:8080", ["h12345678901"]) == "http://127.0.0.1:8080/webhooks/shipments/H12345678901"
+    assert page_of("http://127.0.0.1:8080", ["R742992696"]) == "http://127.0.0.1:8080/webhooks/orders/R742992696"
+    assert page_of("http://127.0.0.1:8080", ["H12345678901"]) == "http://127.0.0.1:8080/webhooks/shipments/H12345678901"
+    # The search box looks whether such a number is on record as it is written.
+    assert page_of("http://127.0.0.1:8080", ["r 742", "992-696"]) == "http://127.0.0.1:8080/webhooks/go?text=r+742+992-696"
     assert page_of("http://127.0.0.1:8080", ["evt_1"]) == "http://127.0.0.1:8080/webhooks/go?text=evt_1"
     assert page_of("https://shop.example", ["Marks", "&", "Spencer"]) == "https://shop.example/webhooks/go?text=Marks+%26+Spencer"
 

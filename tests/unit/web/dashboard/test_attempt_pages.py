@@ -6,7 +6,7 @@ import csv
 import io
 from dataclasses import replace
 from datetime import timedelta
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlencode
 
 import pytest
 from pydantic import SecretStr
@@ -74,6 +74,15 @@ async def test_filters_are_read_as_people_type_them(searched: Service, admin: Vi
     seen = await admin.go(f"{SEARCH}?{typed}")
     assert unquote(seen.path.partition("?")[2]) == meant.format(erp=erp, ledger=ledger)
     assert ("is not a whole number" in seen.text) is ("nobody" in typed)
+
+
+async def test_a_number_that_is_on_record_as_it_was_typed_is_meant(searched: Service, admin: Visitor) -> None:
+    """Otherwise the list finds nothing for an order that the API and the timeline know. The other spelling is not searched as well."""
+    searched.attempts.known = {("order_number", "R-123456"), ("order_number", "R123456")}
+    for typed, meant in (("R-123456", "R-123456"), ("r-123456", "R123456"), ("R-123457", "R123457")):
+        seen = await admin.go(f"{SEARCH}?{urlencode({'q[order_number_eq]': typed})}")
+        assert unquote(seen.path.partition("?")[2]) == f"q[order_number_eq]={meant}"
+        assert searched.attempts.queries[-1].conditions[0] == Condition("order_number", Predicate.EQ, (meant,))
 
 
 async def test_what_was_found_with_its_facets_and_its_histogram(searched: Service, admin: Visitor) -> None:

@@ -72,6 +72,14 @@ async def test_where_it_goes(shop: Service, admin: Visitor, text: str, to: str) 
     assert await goes_to(admin, text) == to
 
 
+async def test_a_number_that_is_on_record_as_it_was_written_is_meant(shop: Service, admin: Visitor) -> None:
+    shop.attempts.known |= {("order_number", "R-123456"), ("order_number", "R123456")}
+    assert await goes_to(admin, '"R-123456"') == "/webhooks/orders/R-123456"
+    assert await goes_to(admin, "r-123456") == "/webhooks/orders/R123456"
+    shop.attempts.error = StoreUnavailableError("ClickHouse is away.")
+    assert await goes_to(admin, "R-123456") == "/webhooks/orders/R123456"
+
+
 async def test_what_may_be_several_things_is_asked(shop: Service, admin: Visitor) -> None:
     shop.attempts.known |= {("id", "1"), ("stock_item_id", "1")}
     seen = await admin.go("/webhooks/go?text=1")
