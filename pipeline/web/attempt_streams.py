@@ -24,7 +24,7 @@ from pipeline.web.errors import ApiError
 log = logger(__name__)
 
 _LOOK_BACK: Final = timedelta(seconds=60)
-_BEFORE: Final = timedelta(seconds=10)
+BEFORE: Final = timedelta(seconds=10)
 """Attempts of this period before the start of a stream still count as new, because a page loads before its stream starts."""
 _MAX_ROWS: Final = 200
 _MAX_WAITING: Final = 20
@@ -45,7 +45,20 @@ class StreamMessage:
 
 
 FindAttempts = Callable[[AttemptQuery], Awaitable[AttemptPage]]
-Listener = asyncio.Queue[StreamMessage]
+
+
+class Listener(asyncio.Queue[StreamMessage]):
+    """The messages for one listener. One that does not read loses the oldest."""
+
+    def __init__(self) -> None:
+        super().__init__(_MAX_WAITING)
+        self.lost = 0
+        """How many attempts were in lost messages. The listener resets it."""
+
+    def send(self, message: StreamMessage) -> None:
+        if self.full():
+            self.lost += len(self.get_nowait().attempts)
+        self.put_nowait(message)
 
 
 @dataclass(eq=False, slots=True)
@@ -95,12 +108,12 @@ class AttemptStreams:
                     "Too many different searches are being watched right now. Watch one with fewer filters, or try again later."
                 )
                 raise ApiError(503, message, headers={"Retry-After": "30"})
-            watch = self._watches[query] = _Watch(query, clock() - _BEFORE)
+            watch = self._watches[query] = _Watch(query, clock() - BEFORE)
             watch.task = asyncio.create_task(self._follow(watch, find, clock), name="live attempts")
-        listener: Listener = asyncio.Queue(_MAX_WAITING)
+        listener = Listener()
         watch.listeners.add(listener)
-        if recent := tuple(row for row in watch.last if row.created_at >= clock() - _BEFORE):
-            listener.put_nowait(StreamMessage(recent))
+        if recent := tuple(row for row in watch.last if row.created_at >= clock() - BEFORE):
+            listener.send(StreamMessage(recent))
         try:
             yield listener
         finally:
@@ -173,9 +186,7 @@ def _new_attempts(watch: _Watch, found: tuple[AttemptRow, ...], now: datetime) -
 
 def _send(watch: _Watch, message: StreamMessage) -> None:
     for listener in watch.listeners:
-        if listener.full():  # a listener that does not read loses the oldest messages
-            listener.get_nowait()
-        listener.put_nowait(message)
+        listener.send(message)
 
 
 async def _ended(watch: _Watch) -> None:

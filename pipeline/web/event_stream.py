@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from aiohttp import web
 
-from pipeline.core.search import AttemptQuery
+from pipeline.core.search import AttemptQuery, Combinator, Condition, Predicate
 from pipeline.store.search.queries import AttemptPage, AttemptRow
+from pipeline.web.attempt_streams import BEFORE
 from pipeline.web.compression import EVENT_STREAM
+from pipeline.web.errors import ApiError
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
 
 HEARTBEAT_SECONDS: Final = 10.0
 """The longest pause between writes: it keeps proxies from closing the stream, and the listener's access is checked again."""
+_RECORDED_AFTER: Final = timedelta(seconds=5)
+"""Attempts that were made before this time are recorded, unless the recorder is behind."""
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class MissedAttempts:
+    """Attempts that a listener did not get, because its connection was broken or too slow: those from ``since`` to just before ``until``."""
+
+    since: datetime
+    until: datetime
+    count: int | None
+    """None: not known."""
+    is_exact: bool = True
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_ID: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +52,22 @@ class StreamForm:
     may_listen: Callable[[], bool]
     over: str
     heartbeat_seconds: float = HEARTBEAT_SECONDS
+    missed: Callable[[MissedAttempts], str] | None = None
+    """Formats what the listener missed, like rows. Events then have an id, from which a browser's next request says what it has got."""
+    seen: datetime | None = None
+    """The time up to which the listener has all attempts, from such an id."""
+
+
+def time_of_id(text: str) -> datetime | None:
+    """The time in the id of an event; None for other texts."""
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_ID):
+        return None
+    return _EPOCH + int(text) * _MILLISECOND
+
+
+def id_of_time(time: datetime) -> str:
+    """The id of an event after which a listener has all attempts up to this time."""
+    return str((time - _EPOCH) // _MILLISECOND)
 
 
 def wants_events(request: web.Request) -> bool:
@@ -57,25 +94,70 @@ async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, f
         response = web.StreamResponse(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8", "X-Accel-Buffering": "no"})
         await response.prepare(request)
         await response.write(b"retry: 3000\n\n: here\n\n")
+        seen = _Seen(form)
+        if form.missed is not None and (missed := await _missed_before(api, query, form.seen)):
+            await response.write(_event("attempts", form.missed(missed)))
         while form.may_listen():
             try:
                 async with asyncio.timeout(form.heartbeat_seconds):
                     message = await listener.get()
             except TimeoutError:
-                await response.write(b": still here\n\n")
+                seen.note(api.clock() - _RECORDED_AFTER)
+                await response.write(f"{seen.id_line}: still here\n\n".encode())
                 continue
             if message.is_over or not form.may_listen():
                 break
-            await response.write(
-                _event("problem", form.problem(message.problem))
-                if message.problem
-                else _event("attempts", form.rows(message.attempts))
-            )
+            if listener.lost and form.missed is not None:
+                now, lost, listener.lost = api.clock(), listener.lost, 0
+                await response.write(_event("attempts", form.missed(MissedAttempts(seen.next or now - BEFORE, now, lost))))
+            if message.problem:
+                await response.write(_event("problem", form.problem(message.problem)))
+            else:
+                seen.note(*(row.created_at for row in message.attempts))
+                await response.write(_event("attempts", form.rows(message.attempts), seen.id_line))
         else:
             await response.write(_event("over", form.over))
         return response
 
 
-def _event(name: str, data: str) -> bytes:
+class _Seen:
+    """What the listener of one stream has got."""
+
+    def __init__(self, form: StreamForm) -> None:
+        self._has_ids = form.missed is not None
+        self._until = form.seen
+
+    def note(self, *times: datetime) -> None:
+        """It has all attempts up to these times."""
+        if self._has_ids:
+            self._until = max(times if self._until is None else (self._until, *times), default=None)
+
+    @property
+    def next(self) -> datetime | None:
+        """The first moment of which it may not have all attempts."""
+        return None if self._until is None else self._until + _MILLISECOND
+
+    @property
+    def id_line(self) -> str:
+        return "" if self._until is None else f"id: {id_of_time(self._until)}\n"
+
+
+async def _missed_before(api: Api, query: AttemptQuery, seen: datetime | None) -> MissedAttempts | None:
+    """What a listener missed until it connected again. Attempts of the last seconds are sent."""
+    until = api.clock() - BEFORE
+    since = until if seen is None else seen + _MILLISECOND
+    if since >= until:
+        return None
+    times = (Condition("created_at", Predicate.GTEQ, (since,)), Condition("created_at", Predicate.LT, (until,)))
+    conditions = (*query.required, *times)
+    asked = replace(query, conditions=conditions, combinator=Combinator.AND, sorts=(), page=1, per_page=1, after=None)
+    try:
+        found = await search_attempts(api, asked)
+    except ApiError:
+        return MissedAttempts(since, until, None)
+    return MissedAttempts(since, until, found.total_count, found.is_exact) if found.total_count else None
+
+
+def _event(name: str, data: str, id_line: str = "") -> bytes:
     lines = "".join(f"data: {line}\n" for line in data.splitlines() if line.strip())
-    return f"event: {name}\n{lines}\n".encode()
+    return f"event: {name}\n{lines}{id_line}\n".encode()

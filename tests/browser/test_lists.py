@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -129,6 +131,24 @@ async def test_new_attempts_show_by_themselves(shop: Shop, admin: Tab) -> None:
     await expect(page.locator("tbody tr", has_text="R000000062")).to_have_count(0)
     await page.get_by_role("button", name="Resume").click()
     await expect(page.locator("tbody tr", has_text="R000000062")).to_have_count(1)
+
+
+async def test_what_was_missed_while_the_browser_was_offline_is_told_with_a_link(shop: Shop, admin: Tab) -> None:
+    page = admin.page
+    await publish(shop, "evt_missed", "R000000065")
+    await attempts_of(shop, "evt_missed", 1, endpoint_id_eq=shop.ids["erp"])
+    # As if it had got nothing since 1970. The event comes before scripts with `defer`.
+    await page.add_init_script(
+        "document.addEventListener('readystatechange', () => { "
+        "for (const one of document.querySelectorAll('[data-live-rows]')) one.dataset.shown = '1'; })"
+    )
+    await asyncio.sleep(10)  # attempts of the last ten seconds are sent
+    await admin.go("/webhooks/attempts/live?q[event_id_eq]=evt_missed")
+    missed = page.locator("tbody tr.missed")
+    await expect(missed).to_contain_text(re.compile(r"Not live from .* to .*: [0-9]+ attempts? (is|are) missing here"))
+    await admin.look("attempts-live-missed")
+    await missed.get_by_role("link", name="Search for").click()
+    await expect(page.locator("tbody tr", has_text="R000000065").first).to_be_visible()
 
 
 async def test_what_turns_text_round_is_seen(shop: Shop, admin: Tab) -> None:

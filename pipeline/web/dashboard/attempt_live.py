@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 from aiohttp import web
@@ -18,17 +19,31 @@ from pipeline.web.api.attempts import asked
 from pipeline.web.auth import principal_of
 from pipeline.web.dashboard.attempt_list import ATTEMPTS
 from pipeline.web.dashboard.attempt_list_view import AttemptListView
-from pipeline.web.dashboard.filter_chips import read_filters
+from pipeline.web.dashboard.filter_chips import FIELDS, read_filters, with_values
 from pipeline.web.dashboard.page import DashboardPage
 from pipeline.web.dashboard.page_renderer import SESSION, PageRenderer
+from pipeline.web.dashboard.text_filters import iso
 from pipeline.web.dashboard.time_zone import local
 from pipeline.web.endpoint_names import endpoint_names
-from pipeline.web.event_stream import HEARTBEAT_SECONDS, StreamForm, search_attempts, stream_attempts, wants_events
-from pipeline.web.routes import FILTERS, PAGE
+from pipeline.web.event_stream import (
+    HEARTBEAT_SECONDS,
+    MissedAttempts,
+    StreamForm,
+    id_of_time,
+    search_attempts,
+    stream_attempts,
+    time_of_id,
+    wants_events,
+)
+from pipeline.web.routes import FILTERS, PAGE, Parameter
 from schemas.api_key import Access
 
 _HEARTBEAT_SECONDS: Final = HEARTBEAT_SECONDS
 _SHOWN: Final = 50
+_LAST_EVENT: Final = Parameter(
+    "last_event_id",
+    "The id of the last event that a page has got. A browser sends the header Last-Event-ID only when it reconnects by itself.",
+)
 
 
 def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
@@ -43,6 +58,8 @@ def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
                 may_listen=lambda: _may_listen(renderer, request),
                 over="You are logged out. Reload the page.",
                 heartbeat_seconds=_HEARTBEAT_SECONDS,
+                missed=lambda missed: _missed(renderer, request, missed),
+                seen=time_of_id(request.headers.get("Last-Event-ID") or request.query.get(_LAST_EVENT.name, "")),
             )
             return await stream_attempts(renderer.api, request, query, form)
         page = await search_attempts(renderer.api, replace(query, sorts=(), page=1, per_page=_SHOWN, after=beginning()))
@@ -51,9 +68,18 @@ def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         view = AttemptListView(filters, None, None, None, None, names, query.ignored, (), renderer.api.events.types.names)
         search = filters.query()
         live = f"{ATTEMPTS}/live" + (f"?{search}" if search else "")
-        return renderer.show(request, "attempts_live.html", view=view, rows=page.items, live=live, search=f"{ATTEMPTS}?{search}")
+        shown = id_of_time(max([renderer.api.clock(), *(one.created_at for one in page.items[:1])]))
+        return renderer.show(
+            request,
+            "attempts_live.html",
+            view=view,
+            rows=page.items,
+            live=live,
+            shown=shown,
+            search=f"{ATTEMPTS}?{search}",
+        )
 
-    return [DashboardPage("GET", "/attempts/live", live, Access.VIEWER, (FILTERS, *PAGE))]
+    return [DashboardPage("GET", "/attempts/live", live, Access.VIEWER, (FILTERS, *PAGE, _LAST_EVENT))]
 
 
 def _may_listen(renderer: PageRenderer, request: web.Request) -> bool:
@@ -70,3 +96,10 @@ def _rows(renderer: PageRenderer, request: web.Request, attempts: Iterable[Attem
     """Rows of the table, newest first."""
     names = endpoint_names(renderer.api.registry.receivers())
     return renderer.show(request, "attempt_rows_live.html", rows=list(attempts)[::-1], names=names).text or ""
+
+
+def _missed(renderer: PageRenderer, request: web.Request, missed: MissedAttempts) -> str:
+    """A row that says what is missing below it, with a link to the search for it."""
+    times = {FIELDS["since"]: iso(missed.since), FIELDS["until"]: iso(missed.until - timedelta(milliseconds=1))}
+    search = f"{ATTEMPTS}?{with_values(read_filters(request.query.items()).pairs, times)}"
+    return renderer.show(request, "attempts_missed.html", missed=missed, search=search).text or ""

@@ -23,10 +23,14 @@ for (const body of document.querySelectorAll("[data-live-rows]")) {
     // A row that has the keyboard focus is not removed.
     while (body.rows.length > most && !body.rows[body.rows.length - 1].contains(document.activeElement)) body.deleteRow(-1);
   };
+  // A browser that reconnects by itself sends the last id. A page that is opened late, or comes back from the history, has to say it.
+  let shown = body.dataset.shown;
   const listen = () => {
-    source = new EventSource(body.dataset.liveRows);
+    const url = body.dataset.liveRows;
+    source = new EventSource(`${url}${url.includes("?") ? "&" : "?"}last_event_id=${shown}`);
     source.addEventListener("open", () => say(isPaused ? "Paused" : "Live"));
     source.addEventListener("attempts", (event) => {
+      shown = event.lastEventId || shown;
       const parsed = document.createElement("template");
       parsed.innerHTML = `<table><tbody>${event.data}</tbody></table>`;
       const rows = [...parsed.content.querySelectorAll("tr[data-attempt]")];
