@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pipeline.broker.api import Broker, FetchClient, Fetched, Partition, Record
-from pipeline.broker.errors import NoSessionError, OutOfRangeError, TopicError, UnavailableError
+from pipeline.broker.errors import BrokerError, NoSessionError, OutOfRangeError, RefusedError, TopicError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
@@ -110,7 +110,7 @@ class CompactedTable:
             client.assign({self._partition: self._position})
             return
 
-    def _pause(self, error: UnavailableError) -> None:
+    def _pause(self, error: BrokerError) -> None:
         metrics.TABLE_POLL_ERRORS.inc()
         self._stopping.wait(self._trouble.note("a table cannot be read", topic=self._partition.topic, error=str(error)))
 
@@ -119,6 +119,15 @@ class CompactedTable:
             fetched = self._fetch(client)
         except UnavailableError as error:
             self._pause(error)
+            return
+        except TopicError:
+            raise
+        except RefusedError as error:
+            if not self.is_caught_up:
+                raise
+            self._pause(
+                error
+            )  # a right was removed: what was read is better than nothing, and a restart could not read it either
             return
         self._trouble.over("a table can be read again", topic=self._partition.topic)
         records = [

@@ -1,4 +1,4 @@
-"""A table whose position is not in its log: it ends, and says why."""
+"""A table whose position is not in its log ends, and says why. One that may no longer be read keeps what it has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pipeline.broker.api import Partition
-from pipeline.broker.errors import TopicError, UnavailableError
+from pipeline.broker.errors import RefusedError, TopicError, UnavailableError
 from pipeline.broker.memory.broker import MemoryBroker, MemoryFetchClient
 from pipeline.broker.memory.cluster import Cluster
 from pipeline.broker.table import CompactedTable
@@ -70,3 +70,17 @@ async def test_while_the_reason_cannot_be_found_it_waits(monkeypatch: pytest.Mon
         world.table._turn(world.client)
     with pytest.raises(TopicError):
         world.table._turn(world.client)
+
+
+async def test_a_table_that_may_no_longer_be_read_keeps_what_it_has_and_tries_again() -> None:
+    world = World()
+    world.table._stopping.set()  # so that it does not wait
+    world.broker.faults.unreadable.add(TOPIC)
+    with pytest.raises(RefusedError):
+        world.table._turn(world.client)  # the start ends, and names the missing right
+    world.table.is_caught_up = True
+    world.table._turn(world.client)
+    world.write(1)
+    world.broker.faults.unreadable.clear()
+    world.table._turn(world.client)
+    assert world.table._position == 11
