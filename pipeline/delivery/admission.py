@@ -50,7 +50,7 @@ class Refusal:
     """Whether the delivery returns when its turn is expected, regardless of how often it was parked."""
 
 
-_UNUSABLE = Refusal("endpoint_unusable", PARKED_WHILE_DOWN)
+UNUSABLE = Refusal("endpoint_unusable", PARKED_WHILE_DOWN)
 _AT_ITS_BOUND = Refusal("endpoint_at_its_bound", PARKED_WHILE_BUSY)
 _RATE_LIMITED = Refusal("rate_limited", PARKED_WHILE_BUSY)
 
@@ -108,7 +108,7 @@ class Admission:
     async def enter(self, endpoint: Endpoint) -> Pass | Refusal:
         """A pass for one request, to be released after it; or the reason for a refusal."""
         if endpoint.problem is not None:
-            return _UNUSABLE
+            return UNUSABLE
         # Before any wait: a delivery that must not be sent takes no slot and uses up none of the rate.
         if (refused_for := self._circuit(endpoint).refuses(self._clock())) is not None:
             return _circuit_open(refused_for)
@@ -123,6 +123,10 @@ class Admission:
                 return _circuit_open(circuit.refuses(now) or 0.0)
         _count_transition(before, circuit.state)
         return Pass(self, endpoint, slot, circuit, ticket)
+
+    def current(self, endpoint: Endpoint) -> Endpoint | None:
+        """An endpoint as it is now; None if it was deleted."""
+        return endpoint if self._current is None else self._current(endpoint.id)
 
     def forget(self, endpoint_id: int) -> None:
         """Forget the circuit and the pace of an endpoint that was deleted, paused or disabled, because nothing is sent to it."""

@@ -25,7 +25,7 @@ from pipeline.core.outcome import judge
 from pipeline.core.retry import RetrySchedule
 from pipeline.core.retry_policies import RetryPolicies
 from pipeline.delivery.access_tokens import AccessTokens
-from pipeline.delivery.admission import PARKED_WHILE_BUSY, Admission, Pass, Refusal
+from pipeline.delivery.admission import PARKED_WHILE_BUSY, UNUSABLE, Admission, Pass, Refusal
 from pipeline.delivery.delivery import AttemptResult, Delivery, DeliveryOutcome, HeldDelivery, ParkedDelivery
 from pipeline.delivery.endpoint_health_monitor import EndpointHealthMonitor
 from pipeline.delivery.observer import DeliveryObserver
@@ -77,11 +77,25 @@ class DeliveryService:
         if isinstance(admitted, Refusal):
             return self._parked(delivery, admitted)
         with admitted:
+            if (stopped := self._with_current_endpoint(delivery)) is not None:
+                return stopped
             result = await self._attempt(delivery, admitted)
         if isinstance(result, NotSent):
             self.own_faults.count(result.fault, result.detail)
             return self._parked(delivery, Refusal(result.fault.value, PARKED_WHILE_BUSY))
         return result
+
+    def _with_current_endpoint(self, delivery: Delivery) -> HeldDelivery | ParkedDelivery | None:
+        """Update the endpoint of a delivery: while it waited, somebody may have changed it. If nothing may be sent to it any more: what to
+        do with the delivery. (Held deliveries of deleted endpoints are discarded.)
+        """
+        endpoint = self.admission.current(delivery.endpoint)
+        if endpoint is None or not endpoint.active:
+            return HeldDelivery(delivery)
+        if endpoint.problem is not None:
+            return self._parked(delivery, UNUSABLE)
+        delivery.endpoint = endpoint
+        return None
 
     async def _attempt(self, delivery: Delivery, admitted: Pass | None) -> AttemptResult | NotSent:
         """Sign, send, and judge the answer. A delivery without a pass is a test and has no retries."""

@@ -12,7 +12,7 @@ from pipeline.core.exchange import Exchange, Failure, Headers, NoResponse, Reque
 from pipeline.core.local_faults import NotSent
 from pipeline.core.retry_policies import RetryPolicies
 from pipeline.core.signing import new_secret
-from pipeline.delivery.admission import Admission, AdmissionLimits
+from pipeline.delivery.admission import Admission, AdmissionLimits, Current
 from pipeline.delivery.delivery import Delivery
 from pipeline.delivery.delivery_service import DeliveryService
 from pipeline.delivery.endpoint_health_monitor import EndpointHealthMonitor, FailingLimits
@@ -85,6 +85,7 @@ class Scene:
         longest_wait: float = 0.01,
         max_waiting: int = 100,
         report_every_seconds: float = MIN_REPORT_SECONDS,
+        current: Current | None = None,
     ) -> None:
         self.sender = FakeSender()
         self.producer = FakeProducer(hold=hold)
@@ -107,6 +108,7 @@ class Scene:
                 AdmissionLimits(limits, longest_wait, max_waiting),
                 on_change=self.watch.circuit_changed,
                 clock=lambda: self.seconds,
+                current=current,
             ),
             watch=self.watch,
             publisher=DeliveryPublisher(self.producer, TOPICS),

@@ -13,13 +13,14 @@ from standardwebhooks.webhooks import Webhook
 
 from pipeline.core.exchange import Exchange
 from pipeline.core.redaction import REDACTED
-from pipeline.core.signing import SigningKey, sign
+from pipeline.core.signing import SigningKey, new_secret, sign
 from pipeline.delivery.delivery import Delivery, DiscardedDelivery
-from pipeline.endpoints.endpoint import open_endpoint
+from pipeline.endpoints.endpoint import Endpoint, open_endpoint
 from pipeline.ops import metrics
 from schemas.attempt import AttemptState, Outcome
 from schemas.codec import from_header, to_json
 from schemas.delivery import DELIVERY_HEADER, DeliveryRecord, Trigger
+from schemas.endpoint import SealedSecret
 from tests.unit.delivery.delivery_case import (
     BODY,
     DELAYS,
@@ -266,6 +267,53 @@ async def test_what_is_due_for_a_paused_endpoint_is_held_and_uses_up_no_attempt(
     assert (held.topic, held.key, held.value) == (TOPICS.held, b"7", BODY)
     waiting = from_header(held.headers, DELIVERY_HEADER, DeliveryRecord)
     assert (waiting.endpoint_id, waiting.attempt, waiting.parked) == (7, 3, 2)
+
+
+async def _waiting_while_its_endpoint_becomes(changed: Endpoint | None) -> Scene:
+    """Two deliveries to an endpoint that takes one at a time. While the second waits, the endpoint changes."""
+    scene = Scene(width=1, current=lambda _: known)
+    known: Endpoint | None = endpoint()
+    release = asyncio.Event()
+    scene.sender.before = release.wait
+    delivering = [asyncio.create_task(scene.deliver(known)) for _ in range(2)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(scene.sender.requests) == 1
+    known = changed
+    release.set()
+    await asyncio.gather(*delivering)
+    return scene
+
+
+async def test_a_delivery_that_waited_goes_to_the_endpoint_as_it_is_now() -> None:
+    secret = new_secret()
+    changed = endpoint_record(
+        target_url="https://new.example.com/", secrets=(SealedSecret(sealed=VAULT.seal(secret)),), version=2
+    )
+
+    scene = await _waiting_while_its_endpoint_becomes(open_endpoint(changed, VAULT))
+
+    first, second = scene.sender.requests
+    assert first.url == "https://hooks.example.com/7"
+    assert second.url == scene.attempts()[1].target_url == "https://new.example.com/"
+    assert second.headers["webhook-signature"] == sign([SigningKey(secret)], "evt_1", int(NOW.timestamp()), BODY)
+
+
+@pytest.mark.parametrize("becomes", [open_endpoint(endpoint_record(active=False), VAULT), None], ids=["paused", "deleted"])
+async def test_a_delivery_that_waited_while_its_endpoint_was_paused_or_deleted_is_held(becomes: Endpoint | None) -> None:
+    scene = await _waiting_while_its_endpoint_becomes(becomes)
+
+    assert len(scene.sender.requests) == len(scene.attempts()) == 1
+    [held] = scene.producer.to(TOPICS.held)
+    assert from_header(held.headers, DELIVERY_HEADER, DeliveryRecord).attempt == 1
+
+
+async def test_a_delivery_that_waited_while_its_endpoint_became_unusable_is_parked() -> None:
+    scene = await _waiting_while_its_endpoint_becomes(open_endpoint(endpoint_record(secrets=()), VAULT))
+
+    assert len(scene.sender.requests) == 1
+    [parked] = scene.delayed()
+    assert (delivery_of(parked).attempt, delivery_of(parked).parked) == (1, 1)
 
 
 async def test_requests_to_one_endpoint_are_bounded() -> None:
