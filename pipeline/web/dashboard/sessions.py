@@ -27,6 +27,8 @@ NOTICES_COOKIE: Final = "oms_webhooks_notices"
 _NOTICES_TIME: Final = timedelta(minutes=2)
 _MAX_TEXT: Final = 400
 """In characters. Browsers accept cookies of up to 4096 bytes."""
+_MAX_LINK: Final = 1200
+"""A longer link is left out: with it, the cookie would not be accepted, and reverse proxies refuse answers with long headers."""
 
 KindT = TypeVar("KindT")
 
@@ -88,7 +90,14 @@ class Sessions:
 
     def add_notices(self, request: web.Request, response: web.StreamResponse, notices: Sequence[Notice]) -> None:
         """Show notices on the next page."""
-        short = [replace(notice, text=notice.text[:_MAX_TEXT]) for notice in notices]
+        short = [
+            replace(
+                notice,
+                text=notice.text[:_MAX_TEXT],
+                href=None if notice.href is not None and len(notice.href) > _MAX_LINK else notice.href,
+            )
+            for notice in notices
+        ]
         content = msgspec.json.encode(_Notices(self._clock() + _NOTICES_TIME, short))
         self._set(request, response, NOTICES_COOKIE, content, _NOTICES_TIME)
 

@@ -101,6 +101,15 @@ async def test_an_order_in_a_text_may_not_have_been_meant(shop: Service, admin: 
     assert "“order R742992696?” names order R742992696. Search the bodies instead" in seen.text
 
 
+async def test_an_order_in_a_long_text_is_opened_by_an_answer_with_short_headers(shop: Service, admin: Visitor) -> None:
+    text = "Заказ R742992696 не пришёл. " * 70
+    answered = await admin.go("/webhooks/go?" + urlencode({"text": text}), follow=False)
+    assert answered.headers["Location"] == "/webhooks/orders/R742992696"
+    assert sum(len(name) + len(value) for name, value in answered.headers.items()) < 4096
+
+    assert "names order R742992696." in (await admin.go("/webhooks/orders/R742992696")).text
+
+
 async def test_a_viewer_is_led_to_the_order_in_a_text(shop: Service, visitor: Visitor) -> None:
     await visitor.log_in(await shop.key(Access.VIEWER))
     seen = await visitor.go("/webhooks/go?" + urlencode({"text": "order R742992696?"}))
