@@ -192,9 +192,11 @@ class _Composition:
         if deliveries is not None:
             running.failures += await self._start_deliveries(deliveries)
         if api is not None:
-            running.failures.append(await self._start_table(api.ring.table, "api keys"))
-            running.failures.append(await self._start_table(api.ended_sessions.table, "sessions"))
-            running.first_key = await self._settle(api)
+            running.failures += [
+                await self._start_table(api.ring.table, "api keys"),
+                await self._start_table(api.ended_sessions.table, "sessions"),
+            ]
+            await self._settle(api)
         self._in_background(watch_certificates(self._settings), "certificates")
         # Everything that the API needs exists now, and is stopped after it, so requests under way are answered.
         self._stack.push_async_callback(server.stop)
@@ -204,6 +206,7 @@ class _Composition:
         if roles & DELIVERING and deliveries is not None:
             running.failures += await self._start_workers(producer, deliveries)
             tune_for_event_loop()
+        running.first_key = await self._first_key(api)
         freeze_startup_objects()
         for role in roles:
             metrics.ROLE.labels(role).set(1)
@@ -378,11 +381,19 @@ class _Composition:
         self._health.warn("tables", unread.warning)
         self._in_background(unread.follow(), "tables")
 
-    async def _settle(self, api: Api) -> str | None:
-        """What an API process writes when it starts; returns the first admin key, if it had to be created."""
+    async def _settle(self, api: Api) -> None:
+        """What an API process writes when it starts."""
         await api.registry.settle(api.producer)
         await api.catalogue.settle(api.producer)
-        return None if self._settings.api_keys else await api.ring.create_first(api.producer, at=utc_now())
+
+    async def _first_key(self, api: Api | None) -> str | None:
+        """The first admin key, if it had to be created.
+
+        The last step: if another one failed after it, the key would never be shown, and there would be no other.
+        """
+        if api is None or self._settings.api_keys:
+            return None
+        return await api.ring.create_first(api.producer, at=utc_now())
 
     def _prepare_store(self, connections: Connections) -> tuple[StartupRetries, asyncio.Task[None]]:
         """Create the tables in the background."""

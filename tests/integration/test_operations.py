@@ -13,6 +13,7 @@ from consumers.run import Role
 from pipeline.devtools.receiver import Behaviour, Receiver
 from pipeline.endpoints.vault import Vault
 from pipeline.store.connection import Connections
+from pipeline.store.errors import StoreError
 from schemas.event import EventType
 from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
 
@@ -96,6 +97,17 @@ async def test_the_first_start_makes_a_key_once(start_pipeline: StartPipeline) -
         assert (await _as(pipeline, key).delete(f"keys/{made['id']}")).status_code == 204
         assert (await _as(pipeline, made["key"]).get("endpoints")).status_code == 401
         assert (await _as(pipeline, key).get("endpoints")).status_code == 200
+
+
+@pytest.mark.slow  # starts a whole pipeline; make test-slow and make test-kafka run it
+async def test_a_first_start_that_fails_makes_no_key_that_nobody_sees(start_pipeline: StartPipeline, tmp_path: Path) -> None:
+    kept: dict[str, Any] = {"encryption_key": SecretStr(Vault.new_key()), "api_keys": ()}
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError):
+        async with start_pipeline([Role.API], clickhouse_path=tmp_path / "file", **kept):
+            raise AssertionError("it cannot start without a place for its tables")
+    async with start_pipeline([Role.API], **kept) as pipeline:
+        assert pipeline.running.first_key is not None
 
 
 def _as(pipeline: Pipeline, key: str) -> httpx.AsyncClient:
