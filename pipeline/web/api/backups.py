@@ -23,12 +23,11 @@ from pipeline.endpoints.registry import SupersededError
 from pipeline.endpoints.signatures import opened_signature_header
 from pipeline.endpoints.vault import VaultError
 from pipeline.ops.logs import logger
-from pipeline.sender.target_url import TargetUrlError, check_target_url
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.auth import principal_of
-from pipeline.web.endpoint_values import UNVERIFIED
+from pipeline.web.endpoint_values import UNVERIFIED, check_target, check_token_url
 from pipeline.web.endpoint_writes import changing, require_right_key
-from pipeline.web.errors import require_endpoints
+from pipeline.web.errors import InvalidError, require_endpoints
 from pipeline.web.filter_check import CompilableEndpointInput
 from pipeline.web.request_values import read_body
 from pipeline.web.responses import answer
@@ -164,13 +163,14 @@ async def _refusal(api: EndpointServices, record: EndpointRecord) -> str:
     except VaultError:
         return ENCRYPTED_WITH_UNKNOWN_KEY
     try:
-        CompilableEndpointInput.model_validate(fields, context=api.events.types)
-        await check_target_url(record.target_url, api.guard)
+        checked = CompilableEndpointInput.model_validate(fields, context=api.events.types)
+        await check_target(api, record.target_url)
+        await check_token_url(api, checked)
     except ValidationError as error:
         finding = error.errors(include_url=False, include_input=False)[0]
         return sentence_of(finding)
-    except TargetUrlError as error:
-        return str(error)
+    except InvalidError as error:
+        return error.sentences[0]
     return ""
 
 

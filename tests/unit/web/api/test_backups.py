@@ -241,6 +241,20 @@ async def test_what_could_not_be_registered_is_not_restored(service: Service, ch
     assert len(service.kafka.changes) == written
 
 
+async def test_a_client_secret_is_not_restored_for_a_token_endpoint_inside_the_network(service: Service) -> None:
+    await service.create()
+    _, [line] = await exported(service)
+    stored = {
+        "type": "oauth2_client_credentials",
+        "token_url": "http://10.0.0.1/token",
+        "client_id": "oms",
+        "sealed_secret": service.vault.seal("client-secret"),
+    }
+    [refused] = await restore(service, line | {"authentication": stored}, overwrite=True)
+    assert refused["step"] == "refuse"
+    assert "authentication.token_url must be reachable from the public internet: 10.0.0.1" in refused["reason"]
+
+
 async def test_headers_that_the_sender_sets_itself_are_refused(service: Service) -> None:
     await service.create()
     _, [line] = await exported(service)
