@@ -45,9 +45,13 @@ class IdleConnections(Generic[ConnectionT]):
         return queue
 
     def take(self, queue: IdleQueue[ConnectionT]) -> ConnectionT | None:
-        """The connection that has been idle longest, if there is one."""
+        """The connection that has been idle for the shortest time, if there is one.
+
+        Its server is least likely to be about to close it. Those that are not needed after a burst stay idle, and are closed. In turns, the
+        traffic would keep all of them, each idle for just less than the time after which its server closes it.
+        """
         while queue:
-            connection, since = queue.popleft()
+            connection, since = queue.pop()
             del self._idle[connection]
             self._deadlines.remove(connection)
             if monotonic() - since <= self._seconds:

@@ -1,4 +1,4 @@
-"""Idle connections: reused by address, oldest first, closed after their time or if there are too many."""
+"""Idle connections: reused by address, newest first, closed after their time or if there are too many."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Connection:
         self.ended.set()
 
 
-async def test_a_connection_is_reused_for_its_address_only_and_the_oldest_first() -> None:
+async def test_a_connection_is_reused_for_its_address_only_and_the_newest_first() -> None:
     idle: IdleConnections[Connection] = IdleConnections(10, 60)
     here, there = idle.queue("a"), idle.queue("b")
     first, second = Connection(), Connection()
@@ -33,7 +33,7 @@ async def test_a_connection_is_reused_for_its_address_only_and_the_oldest_first(
     assert len(idle) == 2
     assert idle.take(there) is None
     assert idle.queue("a") is here
-    assert [idle.take(here), idle.take(here), idle.take(here)] == [first, second, None]
+    assert [idle.take(here), idle.take(here), idle.take(here)] == [second, first, None]
     assert (len(idle), first.closed, second.closed) == (0, 0, 0)
 
 
@@ -69,7 +69,23 @@ async def test_a_process_that_was_stopped_does_not_reuse_what_is_too_old(monkeyp
     idle.add(queue, new)
 
     assert idle.take(queue) is new
+    assert idle.take(queue) is None
     assert (old.closed, new.closed) == (1, 0)
+
+
+async def test_what_a_burst_needed_is_closed_although_there_is_traffic() -> None:
+    idle: IdleConnections[Connection] = IdleConnections(10, 0.5)
+    queue, connections = idle.queue("a"), [Connection() for _ in range(3)]
+    for connection in connections:
+        idle.add(queue, connection)
+
+    async with asyncio.timeout(60):
+        while len(idle) > 1:
+            taken = idle.take(queue)
+            assert taken is connections[-1]
+            idle.add(queue, taken)
+            await asyncio.sleep(0.02)
+    assert [connection.closed for connection in connections] == [1, 1, 0]
 
 
 async def test_a_connection_that_ended_is_not_offered_and_may_be_removed_twice() -> None:
