@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from pipeline.store import writer
+from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import Client
 from pipeline.store.rows import RowPosition, attempt_id, attempt_row, event_row
 from pipeline.store.writer import Table
 from schemas.attempt import AttemptState, Outcome
+from schemas.delivery import Trigger
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, attempt_rows, body, dispatch, event_rows, meta
 
@@ -67,9 +69,34 @@ async def test_the_queries_of_the_documentation(store: Store) -> None:
     assert [(row[0], row[3]) for row in await answer("Events by what was sent")] == [("evt_1", "R000000001")]
     url = "https://shop.example/hooks"
     assert await answer("Slowest endpoints") == [(8, url, 606.7, 900.0, 2), (7, url, 10.0, 10.0, 0)]
-    assert await answer("Retries that rescued deliveries") == [(7, 1, 1, 0, 0), (8, 2, 0, 1, 1)]
+    assert await answer("Retries that rescued deliveries") == [(7, 1, 1, 0, 0, 0), (8, 2, 0, 1, 0, 1)]
     assert await answer("What the figures promise") == []
     assert left == {}
+
+
+async def test_a_resend_is_neither_delivered_at_once_nor_rescued_by_a_retry(store: Store) -> None:
+    """The attempts of a resend are counted from 1 again."""
+    gave_up = FAILED | {"outcome": Outcome.EXHAUSTED, "attempt": 6}
+    attempts = [
+        attempt(0, endpoint_id=7, event=meta(0), **gave_up),
+        attempt(1, endpoint_id=7, event=meta(0), trigger=Trigger.RESEND),
+        attempt(2, endpoint_id=7, event=meta(1), trigger=Trigger.RESEND, attempt=2),
+        attempt(3, endpoint_id=7, event=meta(2), trigger=Trigger.TEST),
+    ]
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), one) for n, one in enumerate(attempts)])
+    assert await store.rows(QUERIES["Retries that rescued deliveries"]) == [(7, 2, 0, 0, 2, 0)]
+
+
+async def test_figures_of_deleted_attempts_are_no_difference(store: Store) -> None:
+    """Figures are kept longer than attempts. A batch that the figures miss is found, with its hour."""
+    await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
+    await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3, 5), created_at=START + timedelta(days=30)))
+    cluster = store.connections.cluster
+    await store.command(f"ALTER TABLE {storage_table('attempts', cluster)}{on_cluster(cluster)} DROP PARTITION '20260302'")
+    assert await store.rows(QUERIES["What the figures promise"]) == []
+    hour = (START + timedelta(days=30)).replace(minute=0, second=0, microsecond=0)
+    await store.command(f"TRUNCATE TABLE {storage_table('attempts_hourly', cluster)}{on_cluster(cluster)}")
+    assert await store.rows(QUERIES["What the figures promise"]) == [(hour, 0, 2)]
 
 
 async def test_the_rollup_stays_exact_when_a_batch_comes_again(store: Store) -> None:
