@@ -52,7 +52,10 @@ _BY_CLASS: Final[Mapping[int, str]] = {
     3: "Redirects are not followed. Register the final URL as the target URL.",
     4: "The receiver rejects the request. Search its log at this time for the webhook-id.",
 }
-_EXPIRED: Final = "Nothing was sent, because the endpoint was paused or disabled for too long. Resume it. Then resend the notifications that it still needs."
+_EXPIRED: Final = (
+    "The notification waited for too long: the endpoint was paused, disabled or not verified, or it gets its events in order and an "
+    "earlier one was not delivered. Change that. Then resend the notifications that it still needs."
+)
 _DISCARDED: Final = "Nothing was sent. To send it, resume the endpoint or subscribe it to the event type again, and then resend."
 _BY_REASON: Final[Mapping[str, str]] = {
     DeadLetterReason.NULL_VALUE: "Publish the event as JSON. A null value (a tombstone) has no meaning here.",

@@ -44,6 +44,8 @@ _FAILURES: Final[dict[str, tuple[str, str]]] = {
     Failure.BLOCKED_ADDRESS: ("has had an address that webhooks are not sent to", "had an address that webhooks are not sent to"),
     Failure.INVALID_TARGET: ("has had a URL or headers that cannot be used", "had a URL or headers that could not be used"),
 }
+_NOT_MADE: Final = ("discarded", "expired")
+"""Outcomes of attempts that were due and not made."""
 _UNREACHABLE: Final = ("has been unreachable", "could not be reached")
 
 
@@ -134,11 +136,13 @@ def _listed(names: Sequence[str], rest: str) -> str:
 
 def _reason(part: EndpointTimeline, missing: Sequence[EndpointDelivery]) -> Sentence:
     """Why it was not delivered: the endpoint gets nothing at the moment, or the last attempt failed."""
-    failed = [one.last for one in missing if one.last is not None]
-    # What gave up before the endpoint was paused is not missing because of the pause.
-    if (part.waiting or part.endpoint.state == "deleted") and (kept_back := _kept_back(part.endpoint)):
+    # What gave up before the endpoint was paused or deleted is not missing because of that.
+    is_by_deletion = part.endpoint.state == "deleted" and any(one.status in _BY_DELETION for one in missing)
+    if (part.waiting or is_by_deletion) and (kept_back := _kept_back(part.endpoint)):
         return kept_back
-    if failed:
+    failed = [one.last for one in missing if one.last is not None]
+    # What was dropped says nothing about the rest: why that was not delivered matters more.
+    if failed := [one for one in failed if one.outcome not in _NOT_MADE] or failed:
         return _failure(max(failed, key=lambda one: (one.created_at, one.id)), part.endpoint.failing_since)
     is_down = part.endpoint.failing_since is not None and any(one.status is DeliveryStatus.ON_HOLD for one in missing)
     return ("it has been failing since ", Moment(part.endpoint.failing_since)) if is_down and part.endpoint.failing_since else ()
@@ -160,7 +164,7 @@ def _kept_back(endpoint: EndpointState) -> Sentence:
 
 def _failure(last: AttemptRow, failing_since: datetime | None) -> Sentence:
     if last.outcome == "expired":
-        return ("it was paused or disabled for too long",)
+        return ("it waited for longer than deliveries are kept",)
     if last.outcome == "discarded":
         return ("it was no longer to be sent",)
     # An attempt that failed before the endpoint last recovered does not say how it fails now.
@@ -177,7 +181,7 @@ def _words(attempt: AttemptRow) -> tuple[str, str]:
 
 
 def _short_reason(attempt: AttemptRow) -> str:
-    if attempt.outcome in ("discarded", "expired"):
+    if attempt.outcome in _NOT_MADE:
         return (attempt.error or "not sent").rstrip(".")
     return _words(attempt)[1]
 
@@ -207,6 +211,8 @@ def _coming_of(status: DeliveryStatus, found: Sequence[EndpointDelivery], *, is_
     return (f"{number}{text}",) if text else ()
 
 
+_BY_DELETION: Final = (DeliveryStatus.DELETED, DeliveryStatus.DROPPED)
+"""What is not sent to a deleted endpoint, because it was deleted."""
 _COMING: Final = {
     DeliveryStatus.BEHIND: "held back until an earlier event is delivered",
     DeliveryStatus.ON_HOLD: "on hold: endpoint is down",

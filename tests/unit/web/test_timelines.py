@@ -122,7 +122,10 @@ def test_what_has_just_come_is_on_its_way() -> None:
         ),
         ((LATE,), None, "1 of 3 not delivered, because the endpoint was deleted."),
         ((DISCARDED,), ERP, "1 of 3 not delivered, because it was no longer to be sent."),
-        (({"outcome": "expired"},), ERP, "1 of 3 not delivered, because it was paused or disabled for too long."),
+        (({"outcome": "expired"},), ERP, "1 of 3 not delivered, because it waited for longer than deliveries are kept."),
+        ((EXHAUSTED,), None, "1 of 3 not delivered, because it answered 503 at 15:05; no retry is left."),
+        ((DISCARDED,), None, "1 of 3 not delivered, because the endpoint was deleted."),
+        ((DISCARDED,), PAUSED, "1 of 3 not delivered, because it was no longer to be sent."),
         (
             (REPEATED | {"http_status_code": None, "failure": "connection_refused"},),
             DOWN,
@@ -146,6 +149,17 @@ def test_what_gave_up_is_not_held_for_an_endpoint_that_was_stopped_since(endpoin
     [part] = timeline(EXHAUSTED, endpoint=endpoint).endpoints
     assert plain(sentence(part)) == "1 of 1 not delivered, because it answered 503 at 15:05; no retry is left."
     assert (part.waiting, part.resendable) == ((), 0), "a resend would be refused"
+
+
+@pytest.mark.parametrize(
+    ("made", "also"), [(DISCARDED, "1 not sent"), ({"outcome": "expired", "error": "No."}, "1 waited too long")]
+)
+def test_what_was_dropped_is_not_why_the_rest_was_not_delivered(made: dict[str, Any], also: str) -> None:
+    rows = (*attempts(made | {"created_at": NOW}), *attempts(REPEATED, event_id="evt_2"))
+    record = TimelineRecords((event(1, 7), event(2, 7)), rows, is_complete=True)
+    [part] = build_timeline(record, {7: ERP}, NOW).endpoints
+    expected = f"2 of 2 not delivered, because it answered 503 at 15:05; 1 to be retried, next in 4 min; {also}."
+    assert plain(sentence(part)) == expected
 
 
 def test_what_was_never_sent_to_an_endpoint_that_is_down_has_a_reason() -> None:
