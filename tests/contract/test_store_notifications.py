@@ -145,6 +145,23 @@ async def test_the_bodies_of_a_page(store: Store) -> None:
     assert (found[second.id].request_body, found[second.id].response_body_encoding) == (None, "base64")
 
 
+async def test_two_events_with_one_id_keep_their_bodies(store: Store) -> None:
+    """Ids are not deduplicated: a producer may publish a corrected body with the same id."""
+    times = [START + timedelta(seconds=number, milliseconds=50) for number in (1, 2)]
+    events = [
+        event_row(RowPosition(0, n), dispatch(1, received_at=time), body(1, text))
+        for n, (time, text) in enumerate(zip(times, ("first", "second"), strict=True))
+    ]
+    await store_events(store, events)
+    failed = [attempt(n, event=meta(1, received_at=time), endpoint_id=6 + n, **FAILED) for n, time in enumerate(times, 1)]
+    await store_attempts(store, *failed)
+    second, first = (await store.search.attempts(query())).items
+    found = await store.search.bodies_of([second, first])
+    assert [found[one.id].request_body for one in (first, second)] == [body(1, "first").decode(), body(1, "second").decode()]
+    again = await NotificationHistory(store.connections).of_attempts([first.id, second.id])
+    assert [again[one.id].body for one in (first, second)] == [body(1, "first"), body(1, "second")]
+
+
 def of_order(number: int, **changes: Any) -> EventMeta:
     return meta(number, **({"order_number": "R1", "shipment_numbers": ("H1",), "subscription_id": "S1"} | changes))
 

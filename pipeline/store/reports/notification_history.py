@@ -157,16 +157,18 @@ class NotificationHistory:
         where = " AND ".join(conditions)
         select = sql("SELECT", _OF_ATTEMPTS, ",", columns(_REFERENCES), "FROM attempts WHERE", where)
         rows = await reader.rows(select, parameters.values)
-        events = {row[4]: row[3] for row in rows}
-        found = await sent_events(reader, list(events.items()))
-        if elsewhere := [(event_id, UNKNOWN_TIME) for event_id in events if event_id not in found]:
-            found |= await sent_events(reader, elsewhere)
+        events = sorted({(row[4], row[3]) for row in rows})
+        sent = await sent_events(reader, events)
+        found = {one: event for one in events if (event := sent.get(*one)) is not None}
+        if missing := [one for one in events if one not in found]:
+            elsewhere = await sent_events(reader, [(event_id, UNKNOWN_TIME) for event_id, _ in missing])
+            found |= {one: event for one in missing if (event := elsewhere.get(*one)) is not None}
         delivered = await _delivered(reader, [(row[4], row[6]) for row in rows])
         return {
             identifier: _past_notification(
                 _event(received, *of_event),
                 endpoint_id,
-                found.get(of_event[0]),
+                found.get((of_event[0], received)),
                 attempt_id=identifier,
                 is_test=trigger == Trigger.TEST,
                 is_delivered=(of_event[0], endpoint_id) in delivered,
@@ -209,7 +211,7 @@ class NotificationHistory:
         rows = await self._replays.with_full_budget().rows(statement, parameters.values)
         found = await sent_events(self._replays.with_full_budget(), [(row[2], row[1]) for row in rows])
         return [
-            _past_notification(_event(first, *of_event), endpoint_id, found.get(of_event[0]))
+            _past_notification(_event(first, *of_event), endpoint_id, found.get(of_event[0], first))
             for matched, first, *of_event in rows
             for endpoint_id in wanted.endpoint_ids
             if endpoint_id in matched or not wanted.matched_only

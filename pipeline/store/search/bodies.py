@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,6 +32,19 @@ class SentEvent:
     sequence: int
 
 
+@dataclass(frozen=True, slots=True)
+class SentEvents:
+    """Events as they were sent. Ids are not unique: a producer may publish another body with the same id."""
+
+    _by_id: Mapping[str, Mapping[int, SentEvent]]
+    """By id, then by the time received."""
+
+    def get(self, event_id: str, received: datetime) -> SentEvent | None:
+        """The event of this id that was received at a time or, if none is known with this time, another one of this id."""
+        found = self._by_id.get(event_id, {})
+        return found.get(_milliseconds(received)) or next(iter(found.values()), None)
+
+
 async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[int, Bodies]:
     """The bodies of attempts, by id."""
     if not attempts:
@@ -42,9 +55,11 @@ async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[int,
     wanted = f"id IN {parameters.add([one.id for one in attempts], 'Array(Int64)')}"
     answered = "id, event_id, event_received_at, response_body, response_body_encoding"
     rows = await reader.rows(sql("SELECT", answered, "FROM attempts WHERE", within, "AND", wanted), parameters.values)
-    sent = await bodies(reader, [(event_id, received) for _, event_id, received, _, _ in rows])
-    texts = {event_id: body.decode("utf-8", "replace") for event_id, body in sent.items()}
-    return {identifier: Bodies(texts.get(event_id), body, encoding) for identifier, event_id, _, body, encoding in rows}
+    sent = await sent_events(reader, [(event_id, received) for _, event_id, received, _, _ in rows])
+    return {
+        identifier: Bodies(_text(sent.get(event_id, received)), body, encoding)
+        for identifier, event_id, received, body, encoding in rows
+    }
 
 
 async def request_bodies(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[str, str]:
@@ -62,25 +77,32 @@ async def request_bodies(reader: Reader, attempts: Sequence[AttemptRow]) -> dict
     rows = await reader.rows(statement, parameters.values, {"request_body": "bytes"})
     found = {event_id: bytes(body) for event_id, body in rows}
     if elsewhere := [(one, UNKNOWN_TIME) for one in ids if one not in found]:
-        found |= await bodies(reader, elsewhere)
+        sent = await sent_events(reader, elsewhere)
+        found |= {one: event.body for one, received in elsewhere if (event := sent.get(one, received)) is not None}
     return {event_id: body.decode("utf-8", "replace") for event_id, body in found.items()}
 
 
-async def bodies(reader: Reader, events: Sequence[tuple[str, datetime]]) -> dict[str, bytes]:
-    """The bodies of events as they were sent, by id; see :func:`sent_events`."""
-    return {event_id: event.body for event_id, event in (await sent_events(reader, events)).items()}
-
-
-async def sent_events(reader: Reader, events: Sequence[tuple[str, datetime]]) -> dict[str, SentEvent]:
-    """Events as they were sent, by id. Erased events are left out.
+async def sent_events(reader: Reader, events: Sequence[tuple[str, datetime]]) -> SentEvents:
+    """Events as they were sent. Erased events are left out.
 
     ``events`` are ids with the times received, 1970 if unknown.
     """
     if not events:
-        return {}
+        return SentEvents({})
     parameters = BoundValues()
-    known = {(event_id, 0 if received == UNKNOWN_TIME else milliseconds(received)) for event_id, received in events}
+    known = {(event_id, _milliseconds(received)) for event_id, received in events}
     still_there = f"{among(sorted(known), parameters)} AND request_body != ''"
-    statement = sql("SELECT event_id, request_body, event_key, source_offset FROM events WHERE", still_there)
-    rows = await reader.rows(statement, parameters.values, {"request_body": "bytes"})
-    return {event_id: SentEvent(bytes(body), key, offset) for event_id, body, key, offset in rows}
+    columns = "SELECT event_id, toUnixTimestamp64Milli(received_at), request_body, event_key, source_offset"
+    statement = sql(columns, "FROM events WHERE", still_there)
+    found: dict[str, dict[int, SentEvent]] = {}
+    for event_id, received, body, key, offset in await reader.rows(statement, parameters.values, {"request_body": "bytes"}):
+        found.setdefault(event_id, {})[received] = SentEvent(bytes(body), key, offset)
+    return SentEvents(found)
+
+
+def _milliseconds(received: datetime) -> int:
+    return 0 if received == UNKNOWN_TIME else milliseconds(received)
+
+
+def _text(event: SentEvent | None) -> str | None:
+    return None if event is None else event.body.decode("utf-8", "replace")
