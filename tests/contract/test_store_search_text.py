@@ -169,6 +169,17 @@ async def test_every_predicate_means_the_same_text(store: Store) -> None:
         assert await all_found(store, *((f"response_body_{name}", value) for name, value in conditions)) == numbers, conditions
 
 
+async def test_a_pasted_backslash_is_no_escape_of_another_body(store: Store) -> None:
+    """The bytes of the second and the fourth body mean a line break."""
+    await fill(
+        store,
+        [rf'{{"id":"evt_{n}","note":"{text}"}}' for n, text in enumerate((r"C:\\new", r"C:\new", r"one two\\", r"one two\n"))],
+    )
+    assert await all_found(store, ("request_body_cont", r"C:\\new")) == [0]
+    assert await all_found(store, ("request_body_cont", r"one two\\")) == [2]
+    assert await all_found(store, ("request_body_cont", "one two\\")) == [2, 3], "in the bytes"
+
+
 @pytest.mark.slow  # all migrations, and an index that is built; new rows are above
 async def test_old_rows_are_found_before_and_after_they_are_worked_over(store_settings: Settings) -> None:
     texts = bodies(160)

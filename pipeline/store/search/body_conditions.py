@@ -104,8 +104,12 @@ def _contains(body: Body, text: str, parameters: BoundValues) -> _Tests:
     tests = _Tests([], [])
     for reading in _readings(text):
         pattern = _Pattern(reading, like_pattern(reading), parameters)
-        # A literal occurrence is always found, whatever else the text may mean.
-        tests.of_bytes.extend(pattern.in_bytes(body) if reading == text else [pattern.folded_in(f"lowerUTF8({body.column})")])
+        if reading == text:
+            # A literal occurrence is always found, whatever else the text may mean.
+            tests.of_bytes.extend(pattern.in_bytes(body))
+        elif not (body.strings and "\\" in reading):
+            # In JSON, a backslash in the bytes is an escape: "C:\\new" in a text is not the bytes "C:\new", which mean a line break.
+            tests.of_bytes.append(pattern.folded_in(f"lowerUTF8({body.column})"))
         if not body.strings:
             tests.of_text.append(_as_a_whole(body, pattern, (), parameters))
             continue
