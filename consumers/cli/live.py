@@ -104,7 +104,8 @@ def line_of(attempt: Mapping[str, Any], names: Mapping[int, str], width: int | N
     """An attempt as a line. Its event and endpoint are shortened to fit the terminal's ``width``; None: nothing is shortened."""
     ok = attempt["state"] == "succeeded"
     about = visible(str(attempt["order_number"] or attempt["stock_item_id"] or "")).plain
-    answer = str(attempt["http_status_code"] or "no answer")
+    is_made = attempt["outcome"] not in ("discarded", "expired")
+    answer = str(attempt["http_status_code"] or ("no answer" if is_made else f"not sent: {attempt['outcome']}"))
     answer += f"  (attempt {attempt['attempt']})" if attempt["attempt"] > 1 else ""
     event, endpoint = attempt["event_name"], names.get(attempt["endpoint_id"]) or attempt["target_url"]
     if width is not None:

@@ -1,7 +1,8 @@
 """New attempts as they are recorded. All listeners of the same search share one poll of the store.
 
-Attempts that are recorded late still count as new: each poll goes back one minute, and skips attempts that were already sent. Everything
-is bounded: the searches, the listeners, the attempts of a poll, and the queue of a listener that does not read.
+Attempts that are recorded late still count as new (an attempt that times out is recorded when it has ended): each poll goes back one
+minute, and skips attempts that were already sent. Everything is bounded: the searches, the listeners, the attempts of a poll, and the
+queue of a listener that does not read. Listeners are told if attempts are left out.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ log = logger(__name__)
 _LOOK_BACK: Final = timedelta(seconds=60)
 BEFORE: Final = timedelta(seconds=10)
 """Attempts of this period before the start of a stream still count as new, because a page loads before its stream starts."""
+_MAX_READ: Final = 2_000
+"""How many attempts of the last minute a poll reads. With fewer, slow attempts are not found among many quick ones."""
 _MAX_ROWS: Final = 200
+"""How many attempts a message has."""
 _MAX_WAITING: Final = 20
 _SLOWER: Final = 4
 """After a failed poll, the next one waits this many times longer."""
@@ -144,8 +148,13 @@ class AttemptStreams:
                 has_failed = True
             else:
                 if attempts or has_failed:
-                    _send(watch, StreamMessage(attempts))
+                    _send(watch, StreamMessage(attempts[-_MAX_ROWS:]))
                 has_failed = False
+                if (left_out := len(attempts) - _MAX_ROWS) > 0:
+                    problem = (
+                        f"{left_out:,} more attempts were recorded at the same time, and are not shown. Watch a narrower search."
+                    )
+                    _send(watch, StreamMessage(problem=problem))
             await asyncio.sleep(self._pause * (_SLOWER if has_failed else 1))
 
 
@@ -170,7 +179,7 @@ def _now(watch: _Watch, now: datetime) -> AttemptQuery:
         watch.query,
         conditions=(*watch.query.conditions, since),
         combinator=Combinator.AND,
-        per_page=_MAX_ROWS,
+        per_page=_MAX_READ,
         after=beginning(),
     )
 

@@ -29,7 +29,7 @@ class Store:
         self.looks.append(query)
         if self.error:
             raise self.error
-        return AttemptPage(tuple(self.rows[::-1]), len(self.rows), 1, 200)
+        return AttemptPage(tuple(self.rows[::-1][: query.per_page]), len(self.rows), 1, query.per_page)
 
 
 async def told(listener: asyncio.Queue[StreamMessage]) -> StreamMessage:
@@ -56,6 +56,26 @@ async def test_each_attempt_is_told_once_the_oldest_first(store: Store) -> None:
     assert len(store.looks) == count, "nobody watches: nobody looks"
     [state, since] = store.looks[0].conditions
     assert (state, since) == (FAILED.conditions[0], Condition("created_at", Predicate.GTEQ, (NOW - timedelta(seconds=10),)))
+
+
+async def test_a_slow_attempt_is_found_among_many_quick_ones(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=0.001)
+    store.rows = [attempt_row(id=number, created_at=NOW) for number in range(1, 151)]
+    async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
+        assert len((await told(listener)).attempts) == 150
+        # It timed out, and was recorded 15 s after it began.
+        slow = attempt_row(id=999, created_at=NOW - timedelta(seconds=15))
+        store.rows = [slow, *store.rows, *(attempt_row(id=number, created_at=NOW) for number in range(151, 301))]
+        assert [row.id for row in (await told(listener)).attempts] == [999, *range(151, 301)]
+
+
+async def test_what_is_left_out_is_said(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=0.001)
+    store.rows = [attempt_row(id=number, created_at=NOW) for number in range(1, 1_501)]
+    async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
+        assert [row.id for row in (await told(listener)).attempts] == list(range(1_301, 1_501))
+        said = "1,300 more attempts were recorded at the same time, and are not shown. Watch a narrower search."
+        assert (await told(listener)).problem == said
 
 
 async def test_equal_searches_share_a_look_whatever_their_order_and_page(store: Store) -> None:

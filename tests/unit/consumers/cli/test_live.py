@@ -67,6 +67,7 @@ def test_a_line_fits_the_terminal(width: int, name: str) -> None:
         "endpoint_id": 7,
         "target_url": "https://erp.example/a/long/path/of/hooks",
         "state": "failed",
+        "outcome": "exhausted",
         "http_status_code": None,
         "attempt": 6,
         "created_at": "2026-03-02T15:05:00.007Z",
@@ -74,6 +75,7 @@ def test_a_line_fits_the_terminal(width: int, name: str) -> None:
     line = line_of(attempt, {7: name}, width).plain
     assert len(line) <= width
     assert all(part in line for part in ("MAPLE-433168345", "shipment_de", name[:11], "no answer  (attempt 6)"))
+    assert "not sent: expired  (attempt 6)" in line_of(attempt | {"outcome": "expired"}, {7: name}, width).plain
     whole = line_of(attempt, {}, None).plain
     assert all(part in whole for part in ("shipment_delivery_status_updated", "https://erp.example/a/long/path/of/hooks"))
 
