@@ -19,6 +19,7 @@ from typing import Final
 from pipeline.core.search import AttemptQuery, Combinator, Condition, Filter, Predicate, beginning
 from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger
+from pipeline.store.search.conditions import has_body
 from pipeline.store.search.queries import AttemptPage, AttemptRow
 from pipeline.web.errors import ApiError
 
@@ -30,7 +31,7 @@ BEFORE: Final = timedelta(seconds=10)
 _MAX_READ: Final = 2_000
 """How many attempts of the last minute a poll reads. With fewer, slow attempts are not found among many quick ones."""
 _MAX_ROWS: Final = 200
-"""How many attempts a message has."""
+"""How many attempts a message has, and how many are read if the search reads bodies, which takes longer."""
 _MAX_WAITING: Final = 20
 _SLOWER: Final = 4
 """After a failed poll, the next one waits this many times longer."""
@@ -179,7 +180,7 @@ def _now(watch: _Watch, now: datetime) -> AttemptQuery:
         watch.query,
         conditions=(*watch.query.conditions, since),
         combinator=Combinator.AND,
-        per_page=_MAX_READ,
+        per_page=_MAX_ROWS if any(map(has_body, watch.query.conditions)) else _MAX_READ,
         after=beginning(),
     )
 
