@@ -137,7 +137,7 @@ def _listed(names: Sequence[str], rest: str) -> str:
 def _reason(part: EndpointTimeline, missing: Sequence[EndpointDelivery]) -> Sentence:
     """Why it was not delivered: the endpoint gets nothing at the moment, or the last attempt failed."""
     # What gave up before the endpoint was paused or deleted is not missing because of that.
-    is_by_deletion = part.endpoint.state == "deleted" and any(one.status in _BY_DELETION for one in missing)
+    is_by_deletion = part.endpoint.state == "deleted" and any(map(_is_missing_by_deletion, missing))
     if (part.waiting or is_by_deletion) and (kept_back := _kept_back(part.endpoint)):
         return kept_back
     failed = [one.last for one in missing if one.last is not None]
@@ -146,6 +146,12 @@ def _reason(part: EndpointTimeline, missing: Sequence[EndpointDelivery]) -> Sent
         return _failure(max(failed, key=lambda one: (one.created_at, one.id)), part.endpoint.failing_since)
     is_down = part.endpoint.failing_since is not None and any(one.status is DeliveryStatus.ON_HOLD for one in missing)
     return ("it has been failing since ", Moment(part.endpoint.failing_since)) if is_down and part.endpoint.failing_since else ()
+
+
+def _is_missing_by_deletion(delivery: EndpointDelivery) -> bool:
+    """Whether it was not sent because its endpoint was deleted: without an endpoint, the URL of an attempt that is not made is unknown."""
+    is_dropped = delivery.status is DeliveryStatus.DROPPED and delivery.last is not None and not delivery.last.target_url
+    return delivery.status is DeliveryStatus.DELETED or is_dropped
 
 
 def _kept_back(endpoint: EndpointState) -> Sentence:
@@ -211,8 +217,6 @@ def _coming_of(status: DeliveryStatus, found: Sequence[EndpointDelivery], *, is_
     return (f"{number}{text}",) if text else ()
 
 
-_BY_DELETION: Final = (DeliveryStatus.DELETED, DeliveryStatus.DROPPED)
-"""What is not sent to a deleted endpoint, because it was deleted."""
 _COMING: Final = {
     DeliveryStatus.BEHIND: "held back until an earlier event is delivered",
     DeliveryStatus.ON_HOLD: "on hold: endpoint is down",

@@ -284,7 +284,8 @@ def _behind(deliveries: Sequence[EndpointDelivery]) -> Sequence[EndpointDelivery
 
 def _deleted(endpoint_id: int, attempts: Sequence[AttemptRow]) -> EndpointState:
     """An endpoint that is no longer registered. Its name is not known, but its URL is, from its attempts."""
-    target_url = attempts[0].target_url if attempts else ""
+    # What was discarded after the deletion has no URL.
+    target_url = next((one.target_url for one in attempts if one.target_url), "")
     return EndpointState(endpoint_id, endpoint_name("", target_url) or f"Endpoint {endpoint_id}", target_url, "deleted")
 
 

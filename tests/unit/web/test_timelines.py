@@ -124,7 +124,9 @@ def test_what_has_just_come_is_on_its_way() -> None:
         ((DISCARDED,), ERP, "1 of 3 not delivered, because it was no longer to be sent."),
         (({"outcome": "expired"},), ERP, "1 of 3 not delivered, because it waited for longer than deliveries are kept."),
         ((EXHAUSTED,), None, "1 of 3 not delivered, because it answered 503 at 15:05; no retry is left."),
-        ((DISCARDED,), None, "1 of 3 not delivered, because the endpoint was deleted."),
+        ((DISCARDED | {"target_url": ""},), None, "1 of 3 not delivered, because the endpoint was deleted."),
+        # Somebody dropped it, and the endpoint was deleted later.
+        ((DISCARDED,), None, "1 of 3 not delivered, because it was no longer to be sent."),
         ((DISCARDED,), PAUSED, "1 of 3 not delivered, because it was no longer to be sent."),
         (
             (REPEATED | {"http_status_code": None, "failure": "connection_refused"},),
@@ -301,5 +303,7 @@ def test_nothing_is_no_timeline() -> None:
 def test_an_endpoint_that_is_gone_is_named_by_where_it_was() -> None:
     [part] = timeline(LATE, endpoint=None).endpoints
     assert (part.endpoint.name, part.endpoint.state) == ("127.0.0.1/hooks", "deleted")
+    [part] = timeline(DISCARDED | {"target_url": ""}, REPEATED, endpoint=None).endpoints
+    assert part.endpoint.name == "127.0.0.1/hooks", "what was discarded after the deletion has no URL"
     [part] = timeline(endpoint=None).endpoints
     assert part.endpoint.name == "Endpoint 7"
