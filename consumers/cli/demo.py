@@ -41,6 +41,8 @@ from schemas.topics import parse_delay
 # Short enough to watch: a notification that fails six times ends after ten seconds.
 DEMO_DELAYS = "1s,1s,2s,3s,3s"
 _SHARE_OF_TIME_FOR_EVENTS = 0.6
+_LAST_RETRIES_SECONDS = 12.0
+"""After the last event, no longer than this is kept free for its retries."""
 _SETTLE_SECONDS = 60.0
 _SETTLE_SECONDS_AFTER_CTRL_C = 1.0
 _COUNTING_SECONDS_AFTER_CTRL_C = 2.5
@@ -212,7 +214,7 @@ async def _demo(out: Console, here: EmbeddedServices, seconds: float | None, rat
                     settings,
                     rate=rate,
                     seed=secrets.randbelow(10**6),
-                    seconds=seconds * _SHARE_OF_TIME_FOR_EVENTS if seconds else None,
+                    seconds=max(seconds * _SHARE_OF_TIME_FOR_EVENTS, seconds - _LAST_RETRIES_SECONDS) if seconds else None,
                     on_event=ledger.note,
                 )
             )
