@@ -64,7 +64,7 @@ class Process:
     def die_at_revocation(self) -> None:
         """Be killed when partitions are revoked, so that the group assigns them to nobody."""
 
-        def revoked(_: Collection[Partition]) -> Mapping[Partition, Committed]:
+        def revoked(partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
             raise SystemExit
 
         self.consumer._member.revoked = revoked  # type: ignore[method-assign]
