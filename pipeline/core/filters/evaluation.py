@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +26,7 @@ MAX_VALUES: Final = 20_000
 MAX_STEPS: Final = 1_000_000
 """The maximum number of steps of one evaluation: about a fifth of a second on a slow machine."""
 _MAX_DEPTH: Final = 64
+_TOO_LARGE_NUMBER: Final = "The event has a number of more than 308 digits, which filters cannot read."
 _MAX_NUMBER_TEXT: Final = 40
 _MAX_DIGITS: Final = 13
 _PLACES: Final = 6
@@ -53,8 +55,9 @@ class PathTree:
     """The parts of payloads that some expressions read."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
+        self.all_paths: Final = frozenset(paths)
         kept: set[Path] = set()
-        for path in sorted(paths, key=len):
+        for path in sorted(self.all_paths, key=len):
             if not any(path[:length] in kept for length in range(len(path) + 1)):
                 kept.add(path)
         self.paths: Final = frozenset(kept)
@@ -77,7 +80,8 @@ class PathTree:
 class _Size:
     values: int
     longest: int
-    is_too_deep: bool = False
+    error: EvaluationError | None = None
+    """Why no expression can read this part."""
 
 
 class Evaluation:
@@ -116,14 +120,17 @@ class Evaluation:
 
     def _evaluate(self, expression: Expression) -> bool:
         sizes = [self._size(path) for path in expression.paths]
+        for size in sizes:
+            if size.error is not None:
+                raise size.error
         values = sum(size.values for size in sizes)
-        if values > MAX_VALUES or any(size.is_too_deep for size in sizes):
-            raise EvaluationError(FilterFault.TOO_LARGE, f"The filter would read more than {MAX_VALUES:,} values of the event.")
+        if values > MAX_VALUES:
+            raise _too_many_values()
         if expression.cost(values, max((size.longest for size in sizes), default=0)) > MAX_STEPS:
             raise EvaluationError(FilterFault.TOO_LARGE, "Evaluating the filter on an event of this size would take too long.")
-        if self._context is None:
-            self._context = self._converted()
         try:
+            if self._context is None:
+                self._context = self._converted()
             result = expression.program.execute(self._context)
         except (KeyboardInterrupt, SystemExit):
             raise
@@ -134,10 +141,9 @@ class Evaluation:
         return result
 
     def _converted(self) -> cel.Context:
-        sizes = {path: self._size(path) for path in self._tree.paths}
-        if any(size.is_too_deep or size.values > MAX_VALUES for size in sizes.values()):
-            # Expressions that read the oversized parts are not evaluated; the others are.
-            fitting = (path for path, size in sizes.items() if not size.is_too_deep and size.values <= MAX_VALUES)
+        if any(self._size(path).error is not None for path in self._tree.paths):
+            # Expressions that read such a part are not evaluated; the others are, also those that read a part of that part.
+            fitting = (path for path in self._tree.all_paths if self._size(path).error is None)
             part = PathTree(fitting).cut(self._payload)
         else:
             part = self._tree.cut(self._payload)
@@ -193,7 +199,7 @@ def _measured(value: Any) -> _Size:
     level, depth = [value], 0
     while level:
         if depth > _MAX_DEPTH:
-            return _Size(values, longest, is_too_deep=True)
+            return _Size(values, longest, _too_many_values())
         below: list[Any] = []
         for one in level:
             values += 1
@@ -202,10 +208,16 @@ def _measured(value: Any) -> _Size:
             elif isinstance(one, dict | list):
                 longest = max(longest, len(one))
                 if values + len(one) > MAX_VALUES:
-                    return _Size(values + len(one), longest)
+                    return _Size(values + len(one), longest, _too_many_values())
                 below += one.values() if isinstance(one, dict) else one
+            elif isinstance(one, int) and abs(one) > sys.float_info.max:  # the library refuses the whole event
+                return _Size(values, longest, EvaluationError(FilterFault.VALUE, _TOO_LARGE_NUMBER))
         level, depth = below, depth + 1
-    return _Size(values, longest)
+    return _Size(values, longest, _too_many_values() if values > MAX_VALUES else None)
+
+
+def _too_many_values() -> EvaluationError:
+    return EvaluationError(FilterFault.TOO_LARGE, f"The filter would read more than {MAX_VALUES:,} values of the event.")
 
 
 def _kind(result: object) -> str:

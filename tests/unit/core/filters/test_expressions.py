@@ -130,6 +130,32 @@ def test_giants_are_refused_before_they_are_evaluated() -> None:
         evaluation.holds(both[0])
 
 
+@pytest.mark.parametrize("whole", ["size(data) > 0", "size(data.part) > 0"])
+@pytest.mark.parametrize("giant", [list(range(30_000)), int("9" * 400)], ids=["list", "number"])
+def test_a_filter_that_reads_a_giant_leaves_filters_of_smaller_parts_alone(whole: str, giant: object) -> None:
+    expressions = [compile_expression(whole), compile_expression("data.x > 0"), compile_expression("data.part.y > 0")]
+    payload = {"x": 1, "part": {"y": 2, "giant": giant}}
+    evaluation = Evaluation(MEMBERS, payload, PathTree(path for one in expressions for path in one.paths))
+
+    assert evaluation.holds(expressions[1])
+    assert evaluation.holds(expressions[2])
+    with pytest.raises(EvaluationError):
+        evaluation.holds(expressions[0])
+
+
+@pytest.mark.parametrize("number", [int("9" * 400), -int("9" * 400), [{"n": 10**309}]], ids=["large", "negative", "inside"])
+def test_a_number_that_the_library_refuses_fails_only_the_filters_that_read_it(number: object) -> None:
+    found = failure("data.n != 1", {"n": number, "x": 1})
+    assert (found.fault, "more than 308 digits" in str(found)) == (FilterFault.VALUE, True)
+    assert holds("data.n > 1", {"n": 10**308})
+
+    both = [compile_expression("data.n != 1"), compile_expression("data.x > 0")]
+    evaluation = Evaluation(MEMBERS, {"n": number, "x": 1}, PathTree(path for one in both for path in one.paths))
+    assert evaluation.holds(both[1])
+    with pytest.raises(EvaluationError):
+        evaluation.holds(both[0])
+
+
 def test_an_expression_is_evaluated_once_however_many_have_it() -> None:
     expression = compile_expression("data.x > 0")
     evaluation = Evaluation(MEMBERS, {"x": 1}, PathTree(expression.paths))
