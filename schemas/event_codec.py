@@ -91,6 +91,8 @@ def _configured_event(value: bytes, data: bytes, kind: ConfiguredEventType, rece
         problems = kind.problems(payload)
     except RecursionError:
         problems = [("data", "It is nested too deeply")]
+    except Exception as error:  # noqa: BLE001 - the library divides numbers, and has many errors of its own
+        problems = [("data", f"It cannot be compared with the schema ({type(error).__name__}); a number may be too large")]
     if problems:
         message = "; ".join(f"{path}: {what}" for path, what in problems) + "."
         raise InvalidRecordError(DeadLetterReason.INVALID_PAYLOAD, message, problems)

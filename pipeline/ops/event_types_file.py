@@ -187,6 +187,30 @@ def _of_schema(schema: Any) -> Iterator[tuple[str, str]]:
                     "schema",
                     f"$ref {reference[:100]!r} is outside the file; nothing is fetched. Put it under $defs, and write #/$defs/….",
                 )
+            elif not _leads_somewhere(reference, schema):
+                # The sample may lack the member that needs it. Events with the member would all become dead letters.
+                yield "schema", f"It cannot be used: $ref {reference[:100]!r} leads nowhere. Correct it, or add what it names."
+
+
+def _leads_somewhere(reference: str, schema: Mapping[str, Any]) -> bool:
+    from referencing import Registry, Resource  # noqa: PLC0415 - only deployments with such a file load it
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
+    from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
+
+    if any(_identified(part) for part in schema.values()):
+        return True  # the reference is relative to a part with an $id of its own
+    try:
+        resource = Resource.from_contents(schema, default_specification=DRAFT202012)
+        Registry().resolver_with_root(resource).lookup(reference)
+    except Unresolvable:
+        return False
+    return True
+
+
+def _identified(part: Any) -> bool:
+    if isinstance(part, dict):
+        return isinstance(part.get("$id"), str) or any(map(_identified, part.values()))
+    return isinstance(part, list) and any(map(_identified, part))
 
 
 def _of_versions(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

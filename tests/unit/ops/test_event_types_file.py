@@ -58,6 +58,20 @@ def test_times_in_yaml_stay_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"note": {"$ref": "#/$defs/note"}}, "$defs": {"note": {"type": "string"}}},
+        {"properties": {"note": {"$ref": "#note"}}, "$defs": {"any": {"$anchor": "note"}}},
+        {"properties": {"note": {"$ref": "#"}}},
+        {"properties": {"note": {"$id": "urn:note", "$ref": "#/$defs/own", "$defs": {"own": {}}}}},
+    ],
+)
+def test_references_that_lead_somewhere(tmp_path: Path, schema: dict[str, Any]) -> None:
+    changed = ENTRY | {"schema": schema, "sample": {"order": {"number": "R1"}}}
+    assert read_event_types(written(tmp_path, json.dumps({"event_types": [changed]}), "types.json"))
+
+
+@pytest.mark.parametrize(
     ("field", "value", "said"),
     [
         ("name", "Refund", "name: Write 1 to 100 of a-z, 0-9 and _"),
@@ -70,6 +84,11 @@ def test_times_in_yaml_stay_text(tmp_path: Path) -> None:
         ("schema", {"type": "objekt"}, "schema.type: It is not a JSON Schema: "),
         ("schema", {"$ref": "https://example.com/x.json"}, "is outside the file; nothing is fetched"),
         ("schema", {"$ref": "#/$defs/none"}, "schema: It cannot be used: "),
+        (
+            "schema",
+            {"properties": {"note": {"$ref": "#/$defs/none"}}},
+            "schema: It cannot be used: $ref '#/$defs/none' leads nowhere",
+        ),
         ("sample", [], "sample: Write an example of the payload"),
         ("sample", {"id": "1", "order": {"number": "R1"}}, "sample.id: It breaks the schema: It should be integer."),
         ("sample", {"order": {"number": "R1"}}, "sample: It breaks the schema: id is required."),

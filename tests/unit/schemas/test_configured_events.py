@@ -17,7 +17,8 @@ from pipeline.web.api.event_types import event_types
 from pipeline.web.guide import guide
 from pipeline.web.openapi import openapi
 from schemas.codec import InvalidRecordError
-from schemas.configured_events import texts_at
+from schemas.configured_events import ConfiguredEventType, texts_at
+from schemas.event_codec import decode_event
 from schemas.event_reader import EventReader
 from schemas.event_types import EventTypes
 from schemas.topics import Topics
@@ -77,6 +78,17 @@ def test_deep_and_giant_payloads_stop_nothing() -> None:
     assert READER.read(published("order_returned", {**TYPES.sample("order_returned"), "x": deep}), "oms.orders").meta.id == "e1"
     giant = b'{"id":"e1","event_name":"refund_issued","occurred_at":"2026-03-02T15:04:00Z","data":{"id":' + b"9" * 5000 + b"}}"
     assert refused(Published(b"R1", giant, []), "oms.refunds")[0] in {"invalid_payload", "not_json"}
+
+
+@pytest.mark.parametrize("amount", [b"1e400", b"9" * 400])
+def test_a_number_that_the_schema_cannot_divide_is_a_fault_of_the_payload(amount: bytes) -> None:
+    schema = {"type": "object", "properties": {"amount": {"type": "number", "multipleOf": 0.01}}}
+    kind = ConfiguredEventType("refund_issued", "oms.refunds", "Money is given back.", schema, {})
+    value = b'{"id":"e1","event_name":"refund_issued","occurred_at":"2026-03-02T15:04:00Z","data":{"amount":' + amount + b"}}"
+    with pytest.raises(InvalidRecordError) as caught:
+        decode_event(value, max_bytes=10_000, configured={"refund_issued": kind})
+    assert caught.value.reason == "invalid_payload"
+    assert str(caught.value) == "data: It cannot be compared with the schema (OverflowError); a number may be too large."
 
 
 def test_topics_and_names_are_compared_as_for_built_in_types() -> None:
