@@ -14,14 +14,14 @@ def values_at(payload: Any, path: str) -> Iterator[Any]:
     return _walk(payload, path.split("."))
 
 
-def missing_member(payload: Any, path: str) -> str | None:
-    """The first member of a path that the payload lacks; None if all exist, or if an array is on the path."""
+def missing_step(payload: Any, path: str) -> int | None:
+    """The index of the first member of a path that the payload lacks; None if all exist, or if an array is on the path."""
     value = payload
-    for name in path.split("."):
+    for step, name in enumerate(path.split(".")):
         if isinstance(value, list):
             return None
         if not isinstance(value, dict) or name not in value:
-            return name
+            return step
         value = value[name]
     return None
 

@@ -63,7 +63,7 @@ class FilterFailureMonitor:
         self._producer = producer
         self._topic = topic
         self._clock = clock
-        self._gathered: dict[tuple[int | None, str, str], _Failures] = {}
+        self._gathered: dict[FilterFailure, _Failures] = {}
         self._waiting: dict[int, _Failures] = {}
         """By endpoint: what is reported when its turn comes."""
         self._reported_at: dict[int, float] = {}
@@ -76,13 +76,12 @@ class FilterFailureMonitor:
     def note(self, failure: FilterFailure, event_id: str) -> None:
         """Note that a filter failed on an event. Cheap, because there may be thousands."""
         metrics.FILTER_FAILURES.labels(failure.fault.value).inc()
-        key = (failure.endpoint_id, failure.event_name, failure.expression)
-        known = self._gathered.get(key)
+        known = self._gathered.get(failure)
         if known is None:
             if len(self._gathered) >= _MAX_KINDS:
                 return
-            known = self._gathered[key] = _Failures(failure, event_id, self._clock())
-        known.failure, known.event_id, known.at = failure, event_id, self._clock()
+            known = self._gathered[failure] = _Failures(failure, event_id, self._clock())
+        known.event_id, known.at = event_id, self._clock()
         known.count += 1
         self._start(GATHER_SECONDS)
 
@@ -125,7 +124,7 @@ class FilterFailureMonitor:
     def _concerned(self, failure: FilterFailure) -> list[int]:
         if failure.endpoint_id is not None:
             return [failure.endpoint_id]
-        return [endpoint.id for endpoint in self._registry.filtered_by(failure.event_name, failure.path)]
+        return [endpoint.id for endpoint in self._registry.concerned_by(failure)]
 
     def _report_endpoint(self, endpoint: Endpoint, failures: _Failures) -> None:
         failure, health = failures.failure, self._registry.health

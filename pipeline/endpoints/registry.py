@@ -25,7 +25,7 @@ from pipeline.core.filters.stored import NO_FILTERS, fields_of
 from pipeline.endpoints.endpoint import Endpoint, open_endpoint
 from pipeline.endpoints.health import HealthTable, HeldSummary
 from pipeline.endpoints.key_check import sealed_sample, unusable, wrong_key
-from pipeline.endpoints.subscriptions import MatchInput, OnFailure, Subscriptions, ignore_failures
+from pipeline.endpoints.subscriptions import FilterFailure, MatchInput, OnFailure, Subscriptions, ignore_failures
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
@@ -204,9 +204,9 @@ class Registry:
         """
         return self._subscriptions.matching(event, on_failure)
 
-    def filtered_by(self, event_name: str, path: str) -> list[Endpoint]:
-        """The endpoints whose filters first compare this path with values other than null."""
-        return self._subscriptions.filtered_by(event_name, path)
+    def concerned_by(self, failure: FilterFailure) -> list[Endpoint]:
+        """The endpoints whose filters first compare the path of a failure, and fail with it."""
+        return self._subscriptions.concerned_by(failure)
 
     async def create(self, producer: Producer, make: Callable[[int], EndpointRecord]) -> tuple[Endpoint, bool]:
         """Register an endpoint. If its target_url is registered already, return that endpoint and False.

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from pipeline.core.filters.equalities import Equality
+from pipeline.core.filters.equalities import Equality, checked_members
 from pipeline.core.filters.evaluation import Evaluation, EvaluationError, FilterFault, PathTree
 from pipeline.core.filters.expression import Path
-from pipeline.core.matching import has_one_of, missing_member, values_at
+from pipeline.core.matching import has_one_of, missing_step, values_at
 from pipeline.endpoints.endpoint import Endpoint
+from schemas.configured_events import FIRST_VERSION
 
 _Endpoints: TypeAlias = dict[int, Endpoint]
 _Value: TypeAlias = tuple[bool, object]
@@ -37,7 +38,10 @@ class MatchInput:
 
 @dataclass(frozen=True, slots=True)
 class FilterFailure:
-    """A filter that failed on an event: the filter of one endpoint, or of all endpoints whose filters compare ``path``."""
+    """A filter that failed on an event: the filter of one endpoint, or of all endpoints whose filters compare ``path``.
+
+    In the latter case, ``version`` is the version of the event, and ``missing`` the index of the member that it lacks.
+    """
 
     event_name: str
     expression: str
@@ -45,6 +49,8 @@ class FilterFailure:
     reason: str
     endpoint_id: int | None = None
     path: str = ""
+    version: int | None = None
+    missing: int = 0
 
 
 OnFailure: TypeAlias = Callable[[FilterFailure], None]
@@ -62,7 +68,7 @@ class Subscriptions:
 
     def add(self, endpoint: Endpoint) -> None:
         for event in endpoint.events:
-            self._events.setdefault(event, _Subscribers()).add(endpoint)
+            self._events.setdefault(event, _Subscribers(event)).add(endpoint)
 
     def remove(self, endpoint: Endpoint) -> None:
         """Remove an endpoint, which must be unchanged since :meth:`add`."""
@@ -81,21 +87,25 @@ class Subscriptions:
         version, name = event.version(), event.event_name
         return [one for one in found if one.record.event_type_versions.get(name, version) == version]
 
-    def filtered_by(self, event_name: str, path: str) -> list[Endpoint]:
-        """The endpoints that are indexed by this path and require a value other than null."""
-        subscribers = self._events.get(event_name)
-        return subscribers.filtered_by(path) if subscribers else []
+    def concerned_by(self, failure: FilterFailure) -> list[Endpoint]:
+        """The endpoints whose filters compare the path of a failure, and fail with it."""
+        subscribers = self._events.get(failure.event_name)
+        return [one for group in subscribers.failing(failure) for one in group.values()] if subscribers else []
 
 
 class _Subscribers:
     """The endpoints of one event type. An endpoint with equality filters is indexed by the values that it accepts at one path."""
 
-    def __init__(self) -> None:
+    def __init__(self, event_name: str) -> None:
+        self._event_name = event_name
         self._unfiltered: _Endpoints = {}
         self._filtered: dict[str, dict[_Value, _Endpoints]] = {}
         self._evaluated: _Endpoints = {}
         """Endpoints that the index cannot decide: their filters are evaluated on each event of this type."""
         self._places: dict[int, Equality] = {}
+        self._failing: dict[str, dict[tuple[int | None, int], _Endpoints]] = {}
+        """By path: the endpoints whose filters fail if an event lacks it, by the version that they pin (None: any), and by how many
+        members of the path they check with ``has(…)``."""
         self._paths: Counter[Path] = Counter()
         self._tree: PathTree | None = None
 
@@ -112,6 +122,8 @@ class _Subscribers:
             self._places[endpoint.id] = (path, values)
             for value in values:
                 self._filtered.setdefault(path, {}).setdefault(_key(value), {})[endpoint.id] = endpoint
+            if None not in values:
+                self._failing.setdefault(path, {}).setdefault(self._condition(endpoint, path), {})[endpoint.id] = endpoint
 
     def remove(self, endpoint: Endpoint) -> None:
         for expression in endpoint.filters.expressions:
@@ -132,6 +144,9 @@ class _Subscribers:
                 by_value.pop(_key(value), None)
         if not by_value:
             self._filtered.pop(path, None)
+            self._failing.pop(path, None)
+        elif None not in values:
+            del self._failing[path][self._condition(endpoint, path)][endpoint.id]
 
     def matching(self, event: MatchInput, on_failure: OnFailure) -> list[Endpoint]:
         found = dict(self._unfiltered)
@@ -145,10 +160,14 @@ class _Subscribers:
                     found[endpoint.id] = endpoint
         return sorted(found.values(), key=_by_id)
 
-    def filtered_by(self, path: str) -> list[Endpoint]:
-        by_value = self._filtered.get(path, {})
-        with_null = by_value.get(_key(None), {})
-        return [one for endpoints in by_value.values() for one in endpoints.values() if one.id not in with_null]
+    def failing(self, failure: FilterFailure) -> Iterator[_Endpoints]:
+        for (pin, checked), endpoints in self._failing.get(failure.path, {}).items():
+            if endpoints and pin in (None, failure.version) and checked <= failure.missing:
+                yield endpoints
+
+    def _condition(self, endpoint: Endpoint, path: str) -> tuple[int | None, int]:
+        pin = endpoint.record.event_type_versions.get(self._event_name)
+        return pin, checked_members(path, [one.text for one in endpoint.filters.expressions])
 
     def tree(self) -> PathTree:
         """The parts of the payload that the expressions read; rebuilt after one was added or removed."""
@@ -181,19 +200,22 @@ class _Match:
     subscribers: _Subscribers
     on_failure: OnFailure
     evaluation: Evaluation | None = field(default=None)
+    known_version: int | None = field(default=None)
 
     def accepted_by(self, endpoint: Endpoint) -> bool:
         """Whether all filters of an endpoint accept the event. If one rejects it, failures of the others do not matter."""
-        filters = endpoint.filters
+        filters, pins = endpoint.filters, endpoint.record.event_type_versions
+        if pins and pins.get(self.event.event_name, self._version()) != self._version():
+            return False
         failure: FilterFailure | None = None
         if filters.unreadable is not None:
             failure = self._failed(endpoint, filters.texts[0], FilterFault.UNREADABLE, filters.unreadable)
         for path, values in filters.equalities:
             if not has_one_of(self.payload, path, values):
-                member = missing_member(self.payload, path)
-                if member is None:
+                step = missing_step(self.payload, path)
+                if step is None:
                     return False
-                failure = self._failed(endpoint, f"data.{path}", FilterFault.MISSING_FIELD, _no_field(member))
+                failure = self._failed(endpoint, f"data.{path}", FilterFault.MISSING_FIELD, _no_field(path, step))
         for expression in filters.expressions:
             try:
                 if not self._evaluated().holds(expression):
@@ -205,13 +227,26 @@ class _Match:
         return failure is None
 
     def report_if_missing(self, path: str) -> None:
-        """Called if a path yields only null. If the payload lacks the member, report that all filters with this path fail."""
-        member = missing_member(self.payload, path)
-        if member is not None:
-            failure = FilterFailure(
-                self.event.event_name, f"data.{path}", FilterFault.MISSING_FIELD, _no_field(member), path=path
-            )
+        """Called if a path yields only null. If the payload lacks the member, report that the filters with this path fail."""
+        step = missing_step(self.payload, path)
+        if step is None:
+            return
+        failure = FilterFailure(
+            self.event.event_name,
+            f"data.{path}",
+            FilterFault.MISSING_FIELD,
+            _no_field(path, step),
+            path=path,
+            version=self._version(),
+            missing=step,
+        )
+        if any(self.subscribers.failing(failure)):
             self.on_failure(failure)
+
+    def _version(self) -> int | None:
+        if self.known_version is None:
+            self.known_version = FIRST_VERSION if self.event.version is None else self.event.version()
+        return self.known_version
 
     def _evaluated(self) -> Evaluation:
         if self.evaluation is None:
@@ -222,8 +257,8 @@ class _Match:
         return FilterFailure(self.event.event_name, expression, fault, reason, endpoint.id)
 
 
-def _no_field(member: str) -> str:
-    return f"The event has no field {member!r}."
+def _no_field(path: str, step: int) -> str:
+    return f"The event has no field {path.split('.')[step]!r}."
 
 
 def _key(value: object) -> _Value:

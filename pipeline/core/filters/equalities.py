@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from pipeline.core.filters.tokens import Word, conjuncts, member_path, plain_text, words_of
@@ -32,6 +32,18 @@ def split(text: str) -> tuple[list[Equality], list[str]]:
         else:
             return [], [text]  # nothing before or after &&: the library reports it
     return equalities, rest
+
+
+def checked_members(path: str, texts: Iterable[str]) -> int:
+    """How many members of a path, from its first, some of these expressions check with ``has(data.…)``; 0 if none."""
+    names, checked = tuple(path.split(".")), 0
+    for text in texts:
+        words = words_of(text)
+        if [word.text for word in words[:3]] == ["has", "(", "data"]:
+            found, at = member_path(words, 2)
+            if names[: len(found)] == found and [word.text for word in words[at:]] == [")"]:
+                checked = max(checked, len(found))
+    return checked
 
 
 def _equality(words: Sequence[Word]) -> Equality | None:

@@ -78,8 +78,51 @@ def test_a_filter_that_fails_lets_nothing_through_and_is_told() -> None:
         (4, "data.shop", "missing_field"),
         (3, "data.total > 100", "type"),
     ]
-    assert [one.id for one in index.filtered_by("order_completed", "chanel")] == [1, 2]
+    assert [one.id for one in index.concerned_by(failures[0])] == [1, 2]
     assert failures[0].reason == "The event has no field 'chanel'."
+
+
+@pytest.mark.parametrize(
+    ("payload", "concerned"),
+    [
+        ({"note": {"kind": "b"}}, []),
+        ({"note": {}}, [2, 3]),  # whoever checks only data.note has made a mistake in data.note.kind
+        ({"note": {"kind": None}}, []),
+        ({}, [3]),
+    ],
+)
+def test_a_filter_that_checks_for_a_field_does_not_fail_without_it(payload: dict[str, Any], concerned: list[int]) -> None:
+    index = index_of(
+        [
+            endpoint(1, 'has(data.note) && has(data.note.kind) && data.note.kind == "a"'),
+            endpoint(2, "has(data.note)", 'data.note.kind == "a"'),
+            endpoint(3, 'has(data.other) && data.note.kind == "a"'),
+        ]
+    )
+    ids, failures = matched(index, payload)
+
+    assert ids == []
+    assert [one.id for failure in failures for one in index.concerned_by(failure)] == concerned
+
+    index.remove(endpoint(3, 'has(data.other) && data.note.kind == "a"'))
+    assert [one.id for failure in matched(index, payload)[1] for one in index.concerned_by(failure)] == concerned[:-1]
+
+
+@pytest.mark.parametrize("condition", ['data.note == "a"', "data.note > 1", 'data.channel == "spree" && data.note == "a"'])
+def test_events_in_a_version_that_an_endpoint_does_not_pin_fail_none_of_its_filters(condition: str) -> None:
+    def pinned(endpoint_id: int, version: int) -> Endpoint:
+        one = endpoint(endpoint_id, condition)
+        return open_endpoint(replace(one.record, event_type_versions={"order_completed": version}), VAULT)
+
+    index = index_of([pinned(1, 1), pinned(2, 2)])
+    failures: list[FilterFailure] = []
+    seen = MatchInput("order_completed", lambda: ORDER, dict, lambda: 2)
+
+    assert index.matching(seen, failures.append) == []
+    assert len(failures) == 1
+    failure = failures[0]
+    concerned = [failure.endpoint_id] if failure.endpoint_id is not None else [one.id for one in index.concerned_by(failure)]
+    assert concerned == [2]
 
 
 def test_ten_thousand_filters_that_do_not_concern_an_event_are_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
