@@ -77,8 +77,13 @@ def _of_one(before: ConfiguredEventType, after: ConfiguredEventType) -> Iterator
 class _Walk:
     def __init__(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         self._name, self._old, self._new = name, old, new
+        self._compared: set[tuple[int, int]] = set()
 
     def compare(self, old: Any, new: Any, path: str, depth: int) -> Iterator[SchemaChange]:
+        pair = id(old), id(new)
+        if pair in self._compared:  # a schema that refers to itself twice has 2^40 paths of this depth
+            return
+        self._compared.add(pair)
         old, new = _resolved(old, self._old), _resolved(new, self._new)
         if depth > _DEPTH or old is False:  # nothing was allowed before
             return
@@ -96,6 +101,9 @@ class _Walk:
         for word in sorted((old.keys() | new.keys()) - _COMPARED - _WORDS):
             if old.get(word, _MISSING) != new.get(word, _MISSING) and word in new:
                 yield self._broken(path, f"{word} changed: what was valid may be invalid now")
+            elif word in new:  # its text is the same, but it may refer to something that changed
+                for before, after in _with_references(old[word], new[word]):
+                    yield from self.compare(before, after, path, depth + 1)
 
     def _broken(self, path: str, message: str) -> SchemaChange:
         return SchemaChange(self._name, path, f"{message}.", breaks=True)
@@ -146,6 +154,8 @@ class _Walk:
             yield self._noted(f"{path}.{name}", "It is new")
         if old.get("additionalProperties", True) is not False and new.get("additionalProperties", True) is False:
             yield self._broken(path, "Other members are refused now")
+        elif isinstance(others := new.get("additionalProperties"), Mapping):
+            yield from self.compare(old.get("additionalProperties", True), others, f"{path}.*", depth + 1)
 
     def _required(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> Iterator[SchemaChange]:
         for name in new.get("required", ()):
@@ -167,6 +177,18 @@ def _resolved(schema: Any, root: Mapping[str, Any]) -> Any:
         beside = {name: value for name, value in schema.items() if name != "$ref"}
         schema = {**found, **beside} if isinstance(found, Mapping) else found
     return True
+
+
+def _with_references(old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
+    """The parts of two equal schemas that refer to others."""
+    if isinstance(old, Mapping):
+        if isinstance(old.get("$ref"), str):
+            yield old, new
+        for name, part in old.items():
+            yield from _with_references(part, new[name])
+    elif isinstance(old, list):
+        for before, after in zip(old, new, strict=True):
+            yield from _with_references(before, after)
 
 
 def _types_of(schema: Mapping[str, Any]) -> set[str] | None:

@@ -57,6 +57,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("$defs.item.properties.sku.maxLength", 5, "data.items[].sku", "maxLength was 10, and is 5"),
         ("$defs.item.properties.sku.pattern", "^x", "data.items[].sku", "pattern changed"),
         ("additionalProperties", False, "data", "Other members are refused now"),
+        ("additionalProperties", {"type": "string"}, "data.*", "Its type was anything, and is string"),
         ("properties.id", False, "data.id", "The allowed values changed"),
         ("properties.any", {"type": "string"}, "data.any", "Its type was anything, and is string"),
         ("properties.number.type", ["string"], "data.number", "Its type was integer or number, and is string"),
@@ -129,3 +130,28 @@ def test_a_breaking_change_in_a_new_version_breaks_nobody_and_a_version_that_goe
     assert [one.path for one in changes([new], [tighter]) if one.breaks] == ["version 1, data.kind"]
     moved = kind({"type": "object"}, version=2, version_at="/w", earlier=new.earlier)
     assert [one.path for one in changes([new], [moved]) if one.breaks] == ["version_at"]
+
+
+@pytest.mark.parametrize("word", ["anyOf", "oneOf", "allOf", "prefixItems"])
+def test_what_an_unchanged_rule_refers_to_is_compared(word: str) -> None:
+    def with_item(**item: Any) -> ConfiguredEventType:
+        rule = [{"$ref": "#/$defs/item"}, {"type": "null"}]
+        return kind({"properties": {"item": {word: rule}}, "$defs": {"item": {"type": "object", **item}}})
+
+    (found,) = changes([with_item(required=["sku"])], [with_item(required=["sku", "size"])])
+    assert (found.path, found.message, found.breaks) == (
+        "data.item.size",
+        "It is required now: events without it become dead letters.",
+        True,
+    )
+    assert not list(changes([with_item(description="a")], [with_item(description="b")]))
+
+
+def test_a_schema_that_refers_to_itself_is_compared_once() -> None:
+    def tree(name: str) -> ConfiguredEventType:
+        branches = {one: {"$ref": "#"} for one in ("left", "middle", "right")}
+        return kind({"properties": {"name": {"type": name}, **branches}, "anyOf": [{"$ref": "#"}, {"$ref": "#/properties/left"}]})
+
+    assert not list(changes([tree("string")], [tree("string")]))
+    (found,) = changes([tree("string")], [tree("integer")])
+    assert (found.path, found.breaks) == ("data.name", True)
