@@ -181,30 +181,35 @@ def _of_schema(schema: Any) -> Iterator[tuple[str, str]]:
     except (TypeError, ValueError, RecursionError) as error:
         yield "schema", f"It cannot be written as JSON: {error}."
     else:
+        leads_nowhere = _broken_references(schema)
         for reference in _references(schema):
             if not reference.startswith(_LOCAL):
                 yield (
                     "schema",
                     f"$ref {reference[:100]!r} is outside the file; nothing is fetched. Put it under $defs, and write #/$defs/….",
                 )
-            elif not _leads_somewhere(reference, schema):
+            elif reference in leads_nowhere:
                 # The sample may lack the member that needs it. Events with the member would all become dead letters.
                 yield "schema", f"It cannot be used: $ref {reference[:100]!r} leads nowhere. Correct it, or add what it names."
 
 
-def _leads_somewhere(reference: str, schema: Mapping[str, Any]) -> bool:
+def _broken_references(schema: Mapping[str, Any]) -> Collection[str]:
     from referencing import Registry, Resource  # noqa: PLC0415 - only deployments with such a file load it
     from referencing.exceptions import Unresolvable  # noqa: PLC0415
     from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
 
-    if any(_identified(part) for part in schema.values()):
-        return True  # the reference is relative to a part with an $id of its own
-    try:
-        resource = Resource.from_contents(schema, default_specification=DRAFT202012)
-        Registry().resolver_with_root(resource).lookup(reference)
-    except Unresolvable:
-        return False
-    return True
+    broken: set[str] = set()
+    if any(map(_identified, schema.values())):
+        return broken  # references in a part with an $id of its own are relative to it
+    resolver = Registry().resolver_with_root(Resource.from_contents(schema, default_specification=DRAFT202012))
+    for reference in set(_references(schema)):
+        if not reference.startswith("#/"):
+            continue  # the library takes minutes to look for thousands of anchors
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            broken.add(reference)
+    return broken
 
 
 def _identified(part: Any) -> bool:
