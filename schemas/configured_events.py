@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 REFERENCES: Final = ("order_number", "shipment_numbers", "subscription_id", "stock_item_id", "skus")
 """The references by which an event can be found."""
 _MAX_FINDINGS: Final = 5
+_MAX_EXAMINED: Final = 50
 _MAX_VALUES: Final = 1000
 """How many elements of a list are searched for references."""
 EVERY: Final = "*"
@@ -110,7 +111,9 @@ class ConfiguredEventType:
             path = ".".join(["data", *self.version_at.split("/")[1:]])
             return [(path, f"It is not one of the known versions: {', '.join(map(str, self.versions))}")]
         validator: Validator = self._validators[version]  # type: ignore[attr-defined]
-        return [_problem(error) for error in itertools.islice(validator.iter_errors(payload), _MAX_FINDINGS)]
+        # The library reports each missing member, and we name all of them each time.
+        found = dict.fromkeys(map(_problem, itertools.islice(validator.iter_errors(payload), _MAX_EXAMINED)))
+        return list(itertools.islice(found, _MAX_FINDINGS))
 
     def meta(self, envelope: EventMeta, payload: object, given: EventReferences) -> EventMeta:
         """The references of the event: the targets of the pointers, or what the envelope says."""
@@ -178,7 +181,8 @@ def _problem(error: SchemaFinding) -> tuple[str, str]:
     match error.validator:
         case "required":
             missing = [name for name in rule if isinstance(error.instance, dict) and name not in error.instance]
-            return path, f"{', '.join(missing)} is required" if missing else "A member is missing"
+            verb = "is" if len(missing) == 1 else "are"
+            return path, f"{', '.join(missing)} {verb} required" if missing else "A member is missing"
         case "type":
             return path, f"It should be {' or '.join(rule) if isinstance(rule, list) else rule}"
         case "enum" | "const":

@@ -74,6 +74,14 @@ def decode_event(
     return DecodedEvent(event_meta(event, received_at), without_token(data) if isinstance(event, OrderEvent) else data)
 
 
+def event_name_of(value: bytes) -> str:
+    """The ``event_name`` in an envelope, which may be invalid otherwise; empty if it has none."""
+    try:
+        return _event_name(split_members(value))
+    except InvalidRecordError:
+        return ""
+
+
 def _event_name(members: dict[str, msgspec.Raw]) -> str:
     try:
         return msgspec.json.decode(members["event_name"], type=str)

@@ -19,8 +19,9 @@ from jsonschema.exceptions import ValidationError
 
 from pipeline.core.event_file import EventInFile
 from schemas.codec import InvalidRecordError
+from schemas.delivery import DeadLetterReason
 from schemas.event import EventMeta, OrderEvent, names_of
-from schemas.event_codec import DecodedEvent, decode_event
+from schemas.event_codec import DecodedEvent, decode_event, event_name_of
 from schemas.event_types import BUILT_IN, EventTypes
 from schemas.published_event import json_schema
 
@@ -94,7 +95,7 @@ def check_events(events: Iterable[EventInFile], *, max_bytes: int, types: EventT
         try:
             decoded = decode_event(source.value, max_bytes=max_bytes, configured=types.configured)
         except InvalidRecordError as error:
-            yield CheckedEvent(source, None, error.reason.value, list(_fatal(error, types)))
+            yield CheckedEvent(source, None, error.reason.value, list(_fatal(error, source.value, types)))
             continue
         problems = list(_warnings(decoded, source.value, types))
         first = seen.setdefault(decoded.meta.id, source)
@@ -103,13 +104,16 @@ def check_events(events: Iterable[EventInFile], *, max_bytes: int, types: EventT
         yield CheckedEvent(source, decoded.meta, "", problems)
 
 
-def _fatal(error: InvalidRecordError, types: EventTypes) -> Iterator[EventProblem]:
+def _fatal(error: InvalidRecordError, value: bytes, types: EventTypes) -> Iterator[EventProblem]:
+    # In the payload of an event type that the deployment adds, the same paths mean something else.
+    is_payload_ours = error.reason is not DeadLetterReason.INVALID_PAYLOAD or event_name_of(value) not in types.configured
+    advice = _ADVICE if is_payload_ours else {}
     if not error.problems:
         yield EventProblem("", str(error), is_fatal=True)
     for path, message in error.problems:
         yield EventProblem(
             path,
-            " ".join(filter(None, (f"{message}.", _names(types) if path == "event_name" else _ADVICE.get(path)))),
+            " ".join(filter(None, (f"{message}.", _names(types) if path == "event_name" else advice.get(path)))),
             is_fatal=True,
         )
 

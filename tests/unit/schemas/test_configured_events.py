@@ -91,6 +91,16 @@ def test_a_number_that_the_schema_cannot_divide_is_a_fault_of_the_payload(amount
     assert str(caught.value) == "data: It cannot be compared with the schema (OverflowError); a number may be too large."
 
 
+def test_each_problem_is_named_once_and_with_no_advice_for_orders() -> None:
+    value = published("refund_issued", {"number": 5, "id": "x"}).value
+    assert value is not None
+    (one,) = check_events(events_in(value), max_bytes=100_000, types=TYPES)
+    assert [(problem.path, problem.message) for problem in one.problems] == [
+        ("data", "amount, currency, order are required."),
+        ("data.id", "It should be integer."),
+    ]
+
+
 def test_topics_and_names_are_compared_as_for_built_in_types() -> None:
     assert refused(published("refund_issued"), "oms.orders") == (
         "unknown_event",
@@ -109,7 +119,7 @@ def test_other_forms_carry_them_too() -> None:
     record = Published(b"R1", json.dumps(TYPES.sample("refund_issued")).encode(), headers)
     assert READER.read(record, "oms.refunds").meta.order_number == "R204816339"
     assert refused(record._replace(value=b"{}"), "oms.refunds")[1].startswith(
-        "Read as a CloudEvent: data: id, amount, currency, order is"
+        "Read as a CloudEvent: data: id, amount, currency, order are required."
     )
 
 
