@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from schemas.codec import InvalidRecordError
 from schemas.delivery import DeadLetterReason
@@ -32,6 +32,15 @@ class PublishedRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
     @property
     def timestamp_ms(self) -> int: ...
+
+
+class _Unpublished(NamedTuple):
+    """A record that will be published with a key and without headers; Kafka will set its time."""
+
+    value: bytes
+    key: bytes = b"any"
+    headers: Sequence[tuple[str, bytes]] = ()
+    timestamp_ms: int = 1
 
 
 class EventReader:
@@ -102,6 +111,16 @@ class EventReader:
             )
         except InvalidRecordError as error:
             raise _with_format(error, value, other) from error
+
+    def read_unpublished(self, value: bytes) -> DecodedEvent:
+        """The event in a value that will be published to its topic, with a key and without headers.
+
+        Raises:
+            InvalidRecordError: it would become a dead letter.
+        """
+        record = _Unpublished(value)
+        event = self.decode(record, "")
+        return self.decode(record, topic) if (topic := self.topic_of(event.meta.event_name)) in self._forms else event
 
     def topic_of(self, event_name: str) -> str:
         """The topic of an event type, under Kafka's name."""

@@ -86,7 +86,7 @@ def _publish(settings: Settings, checked: Sequence[CheckedEvent]) -> None:
 
 
 def _checked(content: bytes, settings: Settings) -> list[CheckedEvent]:
-    return list(check_events(events_in(content), max_bytes=settings.max_event_bytes, types=settings.event_types))
+    return list(check_events(events_in(content), max_bytes=settings.max_event_bytes, reader=settings.event_reader))
 
 
 def _knowing_more(settings: Settings, url: str | None, api_key: str | None) -> tuple[Settings, str]:

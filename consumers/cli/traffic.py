@@ -16,7 +16,6 @@ from pipeline.devtools.sample_records import sample_record
 from pipeline.devtools.simulator import Shop, SimulatedEvent
 from pipeline.ops.settings import Settings
 from schemas.event import EventMeta
-from schemas.event_codec import decode_event
 from schemas.event_types import BUILT_IN
 from schemas.topics import Topics
 
@@ -46,7 +45,7 @@ async def publish(settings: Settings, values: Sequence[bytes]) -> list[Position]
         PublishError: Kafka refused an event. It says how many others were written.
     """
     events = settings.event_reader
-    metas = [decode_event(value, max_bytes=settings.max_event_bytes, configured=events.types.configured).meta for value in values]
+    metas = [events.read_unpublished(value).meta for value in values]
     targets = [events.topic_of(meta.event_name) for meta in metas]
     producer = Producer(open_broker(settings), sorted(set(targets)))
     await producer.start()

@@ -18,12 +18,15 @@ from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 
 from pipeline.core.event_file import EventInFile
-from schemas.codec import InvalidRecordError
+from schemas.codec import InvalidRecordError, format_time
 from schemas.delivery import DeadLetterReason
 from schemas.event import EventMeta, OrderEvent, names_of
-from schemas.event_codec import DecodedEvent, decode_event, event_name_of
+from schemas.event_codec import DecodedEvent, event_name_of
+from schemas.event_reader import EventReader
 from schemas.event_types import BUILT_IN, EventTypes
+from schemas.producer_event import is_envelope
 from schemas.published_event import json_schema
+from schemas.topics import Topics
 
 MAX_FINDINGS: Final = 20
 """The maximum number of warnings about one event; a list of a thousand elements may cause a thousand."""
@@ -88,12 +91,19 @@ class CheckedEvent:
     problems: Sequence[EventProblem]
 
 
-def check_events(events: Iterable[EventInFile], *, max_bytes: int, types: EventTypes = BUILT_IN) -> Iterator[CheckedEvent]:
-    """Check events, in their order. ``max_bytes`` is the fan-out's limit (setting ``max_event_bytes``)."""
+def check_events(
+    events: Iterable[EventInFile], *, max_bytes: int, types: EventTypes = BUILT_IN, reader: EventReader | None = None
+) -> Iterator[CheckedEvent]:
+    """Check events, in their order. ``max_bytes`` is the fan-out's limit (setting ``max_event_bytes``).
+
+    The ``reader`` knows the types, and the forms of records that are set for topics; by default, the content decides.
+    """
+    reader = reader or EventReader(types, Topics([]), max_bytes=max_bytes)
+    types = reader.types
     seen: dict[str, EventInFile] = {}
     for source in events:
         try:
-            decoded = decode_event(source.value, max_bytes=max_bytes, configured=types.configured)
+            decoded = reader.read_unpublished(source.value)
         except InvalidRecordError as error:
             yield CheckedEvent(source, None, error.reason.value, list(_fatal(error, source.value, types)))
             continue
@@ -124,7 +134,7 @@ def _names(types: EventTypes) -> str:
 
 def _warnings(decoded: DecodedEvent, value: bytes, types: EventTypes) -> Iterator[EventProblem]:
     try:
-        event = msgspec.json.decode(value)
+        event = msgspec.json.decode(value if is_envelope(value) else _in_our_envelope(decoded))
     except (msgspec.DecodeError, RecursionError):
         yield EventProblem("", "Few receivers can read its numbers or its nesting.", is_fatal=False)
         return
@@ -144,6 +154,13 @@ def _warnings(decoded: DecodedEvent, value: bytes, types: EventTypes) -> Iterato
         yield EventProblem(_path(error), _deviation(error), is_fatal=False)
     if len(errors) > MAX_FINDINGS:
         yield EventProblem("data", f"{len(errors) - MAX_FINDINGS} more members are not as documented.", is_fatal=False)
+
+
+def _in_our_envelope(decoded: DecodedEvent) -> bytes:
+    """An event in another form, such as a CloudEvent. The rest of that form is not ours to judge."""
+    meta = decoded.meta
+    envelope = {"id": meta.id, "event_name": meta.event_name, "occurred_at": format_time(meta.created_at)}
+    return msgspec.json.encode(envelope)[:-1] + b',"data":' + decoded.data + b"}"
 
 
 @functools.cache

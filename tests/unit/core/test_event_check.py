@@ -12,6 +12,10 @@ from pipeline.core.event_file import EventInFile
 from schemas.codec import InvalidRecordError
 from schemas.event import EventMeta, EventType
 from schemas.event_codec import decode_event
+from schemas.event_reader import EventReader
+from schemas.event_types import BUILT_IN
+from schemas.producer_forms import ProducerForm
+from schemas.topics import Topics
 from tests.unit.sample_events import event, event_of
 
 TOKEN = ("data.token", "It gives access to the order, and is removed before delivery. Do not publish it.")
@@ -156,3 +160,31 @@ def _of_the_fan_out(value: bytes) -> tuple[EventMeta | None, str]:
         return decode_event(value, max_bytes=100_000).meta, ""
     except InvalidRecordError as error:
         return None, error.reason
+
+
+CLOUD_EVENT = b"""{"specversion": "1.0", "id": "e1", "source": "/shop", "type": "com.example.order_completed",
+                   "data": {"number": "R1", "total": 7}}"""
+
+
+def test_a_form_that_needs_no_headers_is_judged_as_by_the_fan_out() -> None:
+    (one,) = check(CLOUD_EVENT)
+    assert one.event is not None
+    assert (one.event.id, one.event.event_name) == ("e1", "order_completed")
+    assert [problem.path for problem in one.problems] == ["data.total"]
+
+    (broken,) = check(CLOUD_EVENT.replace(b'"type"', b'"kind"'))
+    assert (broken.event, broken.reason) == (None, "invalid_envelope")
+    assert "Read as a CloudEvent: type is missing" in broken.problems[0].message
+
+
+def test_a_setting_for_the_topic_counts() -> None:
+    reader = EventReader(BUILT_IN, Topics([]), max_bytes=100_000, forms={"oms.orders": ProducerForm.PLAIN})
+    (one,) = check_events([EventInFile("", CLOUD_EVENT)], max_bytes=100_000, reader=reader)
+    assert (one.event, one.reason) == (None, "invalid_envelope")
+
+
+def test_it_says_what_the_value_looks_like() -> None:
+    (one,) = check(b"\xef\xbb\xbf" + event())
+    assert [problem.message for problem in one.problems] == [
+        "The value is not JSON: it looks like text that begins with a byte order mark (BOM). Publish UTF-8 without it."
+    ]
