@@ -88,7 +88,7 @@ def translated(
             raise form_error(f"{message} The setting producer_forms says that this topic has CloudEvents.")
     outbox = outbox_in(content, texts, is_known=form is ProducerForm.OUTBOX)
     if isinstance(outbox, bytes):
-        return Translated(outbox, _wrapping(value, texts)) if outbox != value else None
+        return Translated(outbox, _wrapping(value, texts)) if outbox != value.strip() else None
     return _translation(outbox, names, written_at) if outbox is not None else None
 
 

@@ -308,3 +308,9 @@ def test_a_null_payload_and_a_tombstone_are_named() -> None:
     assert refused(plain(None, [("id", b"evt-1"), ("eventType", b"order_completed")]))[0] == "null_value"
     assert refused(outbox("null"))[0] == "invalid_payload"
     assert refused(outbox('{"schema":null,"payload":null}'))[0] == "invalid_payload"
+
+
+def test_white_space_around_our_envelope_is_not_a_form_of_its_own() -> None:
+    value = b"\n " + event().replace(b"2026-03-02T", b"yesterday") + b"\n"
+    reason, detail = refused(plain(value))
+    assert (reason, detail.partition(":")[0]) == ("invalid_envelope", "occurred_at")
