@@ -50,6 +50,9 @@ _TEXTS: Final = (
     (re.compile(rb"\{'|\{:|\{\"[^\"]*\" *=>"), 'the text of a Python or Ruby object. Write it as JSON ("id": "evt-1").'),
 )
 
+_WHOLE_ESCAPES: Final = re.compile(rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_HALF_A_PAIR: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+
 
 def detect_format(value: bytes) -> str | None:
     """``gzip. Publish …``: what the value seems to be, and what to do; None if it is not recognized."""
@@ -211,8 +214,16 @@ def _object(text: bytes) -> str | None:
     return None
 
 
+def _half_a_pair(text: bytes) -> str | None:
+    """A text that the producer cut in the middle of an emoji."""
+    found = _HALF_A_PAIR.search(_WHOLE_ESCAPES.sub(b" ", text))
+    if found is None:
+        return None
+    return f"JSON with half of a character ({found[0].decode()}), such as a text cut inside an emoji. Cut it between characters."
+
+
 def _several_or_another(text: bytes) -> str | None:
-    return _lines(text) or _object(text)
+    return _lines(text) or _object(text) or _half_a_pair(text)
 
 
 _OF_JSON: Final[dict[bytes, Callable[[bytes], str | None]]] = {b'"': _json_string, b"[": _list, b"{": _several_or_another}

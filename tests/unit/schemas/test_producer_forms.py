@@ -314,3 +314,24 @@ def test_white_space_around_our_envelope_is_not_a_form_of_its_own() -> None:
     value = b"\n " + event().replace(b"2026-03-02T", b"yesterday") + b"\n"
     reason, detail = refused(plain(value))
     assert (reason, detail.partition(":")[0]) == ("invalid_envelope", "occurred_at")
+
+
+@pytest.mark.parametrize(
+    ("text", "half"),
+    [
+        (rb"\ud83d", r"\ud83d"),
+        (rb"\ud83d\ude00\uDE00", r"\uDE00"),
+        (rb"\\\ud83d\u0041", r"\ud83d"),
+    ],
+)
+def test_half_of_a_character_is_named(text: bytes, half: str) -> None:
+    value = event('{"number": "R1", "note": "PLACE"}').replace(b"PLACE", text)
+    reason, detail = refused(plain(value))
+    assert reason == "not_json"
+    assert detail.startswith(f"The value is not JSON: it looks like JSON with half of a character ({half})")
+
+
+@pytest.mark.parametrize("text", [rb"\ud83d\ude00", rb"\\ud83d", rb"\ud7ff"])
+def test_whole_characters_are_not(text: bytes) -> None:
+    value = event('{"number": "R1", "note": "PLACE"}').replace(b"PLACE", text)
+    assert "half" not in refused(plain(value + b"}"))[1]
