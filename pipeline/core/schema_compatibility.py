@@ -50,7 +50,7 @@ def changes(old: Sequence[ConfiguredEventType], new: Sequence[ConfiguredEventTyp
 def _of_one(before: ConfiguredEventType, after: ConfiguredEventType) -> Iterator[SchemaChange]:
     name = before.name
     if before.topic != after.topic:
-        message = f"Its topic was {before.topic}, and is {after.topic}: events published to the old one become dead letters."
+        message = f"Its topic was {before.topic}, and is {after.topic}: events in the old one may not be delivered."
         yield SchemaChange(name, "topic", message, breaks=True)
     for reference, pointers in before.references.items():
         if lost := [one for one in pointers if one not in after.references.get(reference, ())]:
