@@ -71,7 +71,9 @@ def _of_one(before: ConfiguredEventType, after: ConfiguredEventType) -> Iterator
         yield from _Walk(name, old, new).compare(old, new, f"version {version}, data" if several else "data", 0)
     for version in after.versions:
         if version not in before.versions:
-            yield SchemaChange(name, "", f"Version {version} is new.", breaks=False)
+            is_lowest = version == min(after.versions)  # a removed lowest version is reported above
+            told = f"Version {version} is new" + (", and the lowest: events that state no version get it." if is_lowest else ".")
+            yield SchemaChange(name, "", told, breaks=is_lowest)
 
 
 class _Walk:

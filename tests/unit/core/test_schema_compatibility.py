@@ -155,3 +155,13 @@ def test_a_schema_that_refers_to_itself_is_compared_once() -> None:
     assert not list(changes([tree("string")], [tree("string")]))
     (found,) = changes([tree("string")], [tree("integer")])
     assert (found.path, found.breaks) == ("data.name", True)
+
+
+def test_a_new_lowest_version_takes_the_events_that_state_none() -> None:
+    before = kind({"type": "object"}, version=2)
+    lower = kind({"type": "object"}, version=2, version_at="/v", earlier=(EarlierVersion(1, OLD, {}),))
+    higher = kind({"type": "object"}, version=3, version_at="/v", earlier=(EarlierVersion(2, {"type": "object"}, {}),))
+
+    (found,) = changes([before], [lower])
+    assert (found.message, found.breaks) == ("Version 1 is new, and the lowest: events that state no version get it.", True)
+    assert not [one for one in changes([before], [higher]) if one.breaks]
