@@ -61,10 +61,16 @@ async def paths(connections: Connections, samples: int) -> Paths:
     """What is looked at: each kind of page for some orders, shipments, attempts and needles of the store."""
     chance = random.Random(9)
     query = (
-        "SELECT id, order_number, arrayElement(shipment_numbers, 1), subscription_id, event_id FROM attempts "
+        "SELECT id, order_number, arrayElement(shipment_numbers, 1), event_id FROM attempts "
         "WHERE order_number != '' AND notEmpty(shipment_numbers) ORDER BY cityHash64(id) LIMIT {n:UInt32}"
     )
     rows = await select(connections, query, {"n": samples})
+    subscriptions = await select(
+        connections,
+        "SELECT subscription_id FROM attempts WHERE subscription_id IS NOT NULL AND subscription_id != '' "
+        "GROUP BY subscription_id ORDER BY cityHash64(subscription_id) LIMIT {n:UInt32}",
+        {"n": samples},
+    )
     items = await select(
         connections,
         "SELECT DISTINCT stock_item_id, skus[1] FROM attempts WHERE stock_item_id IS NOT NULL AND notEmpty(skus) LIMIT {n:UInt32}",
@@ -95,7 +101,7 @@ async def paths(connections: Connections, samples: int) -> Paths:
         "with a code": [search(http_status_code_eq=503)] * samples,
         "by order": each(lambda row: search(order_number_eq=row[1])),
         "by shipment": each(lambda row: search(shipment_number_eq=row[2])),
-        "by event id": each(lambda row: search(event_id_eq=row[4])),
+        "by event id": each(lambda row: search(event_id_eq=row[3])),
         **{f"body: {kind}": [search(request_body_cont=text) for text in needles.of(kind, START, samples)] for kind in KINDS},
         "body: e-mail, older": [
             f"{search(request_body_cont=text)}&after={await older(connections, text)}"
@@ -108,7 +114,7 @@ async def paths(connections: Connections, samples: int) -> Paths:
         "an attempt": each(lambda row: f"/webhooks/attempts/{row[0]}"),
         "an order": each(lambda row: f"/webhooks/orders/{quote(row[1])}"),
         "a shipment": each(lambda row: f"/webhooks/shipments/{quote(row[2])}"),
-        "a subscription": each(lambda row: f"/webhooks/subscriptions/{quote(row[3] or 'S1')}"),
+        "a subscription": [f"/webhooks/subscriptions/{quote(row[0])}" for row in subscriptions],
         "a stock item": [f"/webhooks/stock-items/{row[0]}" for row in items],
         "box: an order": each(lambda row: box(row[1].lower())),
         "box: digits": each(lambda row: box(row[1][1:])),
