@@ -8,6 +8,8 @@ from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.core.event_check import check_events
 from pipeline.core.event_file import events_in
@@ -17,7 +19,7 @@ from pipeline.web.api.event_types import event_types
 from pipeline.web.guide import guide
 from pipeline.web.openapi import openapi
 from schemas.codec import InvalidRecordError
-from schemas.configured_events import ConfiguredEventType, texts_at
+from schemas.configured_events import ConfiguredEventType, texts_at, validator_of
 from schemas.event_codec import decode_event
 from schemas.event_reader import EventReader
 from schemas.event_types import EventTypes
@@ -99,6 +101,27 @@ def test_each_problem_is_named_once_and_with_no_advice_for_orders() -> None:
         ("data", "amount, currency, order are required."),
         ("data.id", "It should be integer."),
     ]
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.sampled_from([0, 1, 1.0, 2, "1", "a", ""]),
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.sampled_from("ab"), part, max_size=2),
+    max_leaves=5,
+)
+
+
+@given(st.lists(JSON_VALUES, max_size=6))
+def test_unique_elements_are_what_json_schema_calls_unique(elements: list[Any]) -> None:
+    schema = {"type": "array", "uniqueItems": True}
+    assert validator_of(schema).is_valid(elements) == jsonschema.Draft202012Validator(schema).is_valid(elements)
+
+
+def test_a_long_list_of_objects_is_compared_at_once() -> None:
+    """The library compares each pair: of these, for hours."""
+    validator = validator_of({"properties": {"items": {"uniqueItems": True}}})
+    many = [{"sku": str(number)} for number in range(100_000)]
+    assert validator.is_valid({"items": many})
+    assert not validator.is_valid({"items": [*many, {"sku": "7"}]})
 
 
 def test_topics_and_names_are_compared_as_for_built_in_types() -> None:
