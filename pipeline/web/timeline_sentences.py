@@ -79,6 +79,10 @@ def sentence(part: EndpointTimeline) -> Sentence:
         pieces += [", because ", *reason]
     if coming := _coming(missing):
         pieces += ["; ", *coming]
+    if part.endpoint.max_per_second is not None and any(one.status is DeliveryStatus.LATE for one in missing):
+        pieces.append(
+            f"; it may be waiting for its turn, because the endpoint gets at most {part.endpoint.max_per_second:,} a second"
+        )
     if waiting:
         pieces.append(f"; {waiting:,} more on {'its' if waiting == 1 else 'their'} way")
     return (*pieces, ".")

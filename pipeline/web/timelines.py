@@ -102,6 +102,7 @@ class EndpointState:
     problem: str | None = None
     is_ordered: bool = False
     """Whether it gets the events of one key one after the other."""
+    max_per_second: int | None = None
 
     @property
     def is_active(self) -> bool:

@@ -215,6 +215,7 @@ def _endpoint_state(api: Api, endpoint: Endpoint) -> EndpointState:
         held_count=api.registry.held(endpoint).count,
         problem=endpoint.problem,
         is_ordered=record.ordered,
+        max_per_second=record.max_per_second,
     )
 
 

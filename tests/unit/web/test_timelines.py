@@ -53,6 +53,7 @@ def timeline(*rows: dict[str, Any], endpoint: EndpointState | None = ERP, minute
 PAUSED = replace(ERP, state="paused", held_count=12)
 DISABLED = replace(ERP, state="disabled", disabled_at=NOW - timedelta(hours=2))
 UNVERIFIED = replace(ERP, state="unverified", held_count=3)
+SLOW = replace(ERP, max_per_second=5)
 DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes=6))
 
 
@@ -112,7 +113,13 @@ def test_what_has_just_come_is_on_its_way() -> None:
         ((REPEATED,), DOWN, "1 of 3 not delivered, because it has answered 503 since 12:58; next retry in 4 min."),
         ((LATE,), DOWN, "1 of 3 not delivered, because it has answered 503 since 12:58; on hold: endpoint is down."),
         ((LATE,), ERP, "1 of 3 not delivered, because it answered 503 at 15:05; it was due 24 min ago."),
-        ((EXHAUSTED,), ERP, "1 of 3 not delivered, because it answered 503 at 15:05; no retry is left."),
+        (
+            (LATE,),
+            SLOW,
+            "1 of 3 not delivered, because it answered 503 at 15:05; it was due 24 min ago; it may be waiting for its turn, because "
+            "the endpoint gets at most 5 a second.",
+        ),
+        ((EXHAUSTED,), SLOW, "1 of 3 not delivered, because it answered 503 at 15:05; no retry is left."),
         ((LATE,), PAUSED, "1 of 3 not delivered, because it is paused (12 held for it in total); held until it is resumed."),
         ((LATE,), DISABLED, "1 of 3 not delivered, because it has been disabled since 13:04; held until it is resumed."),
         (
