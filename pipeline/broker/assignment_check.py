@@ -23,8 +23,11 @@ from pipeline.broker.api import Membership, Partition
 FIRST_LOOK_S: Final = 3.0
 """The first look at each generation of the group: this long after this member learned of it."""
 _LOOKS_APART_S: Final = 60.0
-CONFIRM_S: Final = 5.0
-"""How long partitions must stay unassigned after the first look. Members with a higher rank wait longer, so that only one leaves."""
+CONFIRM_S: Final = 12.0
+"""How long partitions must stay unassigned after the first look. Members with a higher rank wait longer, so that only one leaves.
+Longer than a request to a frozen broker: the leader of the group may be waiting for its answer about the topics, and asks another one
+after that.
+"""
 ADDED_S: Final = 60.0
 """The same for later looks in a generation. Usually the group's leader notices added partitions before that
 (`kafka_metadata_max_age_ms`).

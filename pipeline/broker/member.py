@@ -96,6 +96,7 @@ class Member:
         self._losses = FailureBackoff(log)
         self._metadata_trouble = FailureBackoff(log)
         self._blindness = FailureBackoff(log)
+        self._rejoins = FailureBackoff(log)
 
     # --- any thread ---
 
@@ -287,9 +288,11 @@ class Member:
         if assigned is None or identity.member_id not in assigned:
             return
         unassigned = every.difference(*assigned.values())
+        if not unassigned:
+            self._rejoins.over("every partition has a reader again", group=self._group)
         if not self._check.must_rejoin(unassigned, sorted(assigned).index(identity.member_id), now):
             return
-        log.warning(
+        self._rejoins.note(
             "the group has assigned partitions to no member; leaving and rejoining",
             group=self._group,
             partitions=named(unassigned),

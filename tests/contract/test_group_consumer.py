@@ -151,7 +151,7 @@ async def test_what_a_member_gave_up_before_it_was_killed_is_read(client: str, b
                 await member.start()
                 started.append(member)
                 assert await killed.wait() == EXIT_CODE
-        await _until(lambda: _held(back) + _held(other) == 4, seconds=25)
+        await _until(lambda: _held(back) + _held(other) == 4, seconds=45)
         assert not back._assignment.partitions & other._assignment.partitions
     finally:
         if killed.returncode is None:

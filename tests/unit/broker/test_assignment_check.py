@@ -69,7 +69,7 @@ def test_a_member_that_rejoins_in_vain_does_so_more_and_more_rarely() -> None:
         if check.is_due(identity, now) and check.must_rejoin(FIRST, 0, now):
             rejoined.append(now)
             identity = Membership(f"a{now}", 0)
-    assert rejoined == [9.0, 23.0, 47.0, 91.0, 175.0]
+    assert rejoined == [16.0, 44.0, 96.0, 196.0]
     assert check.lasting == FIRST
     assert not check.must_rejoin(NOBODY_MISSES, 0, now)
     assert not check.lasting

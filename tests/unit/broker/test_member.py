@@ -419,7 +419,7 @@ def test_what_a_member_gave_up_before_it_was_killed_is_read(cluster: Cluster) ->
     back = process(cluster, slot="host-0")
     turns(back, other)
     assert len(held(back) | held(other)) == 2, "or this shows nothing"
-    for _ in range(15):
+    for _ in range(int(2 * CONFIRM_S + FIRST_LOOK_S) + 2):
         cluster.virtual.advance(1.0)
         turns(back, other)
     assert held(back) | held(other) == every
