@@ -63,7 +63,10 @@ class UnreadTables:
             found = await in_thread(lambda: check_topics(self._broker, self._topics), "tables")
         except BrokerError:
             return
-        problems = dict.fromkeys(found.missing, "it does not exist, or this process may not see it") | dict(found.refused)
+        # About a topic whose broker did not answer, nothing new is known.
+        refused = {topic: why for topic, why in found.refused.items() if topic not in found.unanswered}
+        refused |= {topic: why for topic, why in self._problems.items() if topic in found.unanswered}
+        problems = dict.fromkeys(found.missing, "it does not exist, or this process may not see it") | refused
         for topic, why in problems.items():
             if topic not in self._problems:
                 log.error("a topic that is kept in memory can no longer be read", topic=topic, problem=why)

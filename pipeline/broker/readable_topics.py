@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -23,7 +23,9 @@ class ReadableTopics:
     readable: Sequence[str] = ()
     missing: Sequence[str] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Kafka's reason for the other topics."""
+    """Why the other topics cannot be read."""
+    unanswered: Collection[str] = ()
+    """Those of the refused ones for which no broker answered in time, which says nothing about the topic."""
     ids: Mapping[str, UUID] = field(default_factory=dict)
 
 
@@ -38,13 +40,15 @@ def check_topics(broker: Broker, topics: Sequence[str]) -> ReadableTopics:
         there = [topic for topic in topics if topic in known]
         ids = admin.ids(there) if there else {}
     missing = [topic for topic in topics if topic not in known]
-    refused: dict[str, str] = {}
+    errors: dict[str, BrokerError] = {}
     if there and _refusal(broker, there) is not None:  # find out which topics
-        refused = {topic: refusal for topic in there if (refusal := _refusal(broker, [topic])) is not None}
-    return ReadableTopics([topic for topic in there if topic not in refused], missing, refused, ids)
+        errors = {topic: refusal for topic in there if (refusal := _refusal(broker, [topic])) is not None}
+    refused = {topic: str(error) for topic, error in errors.items()}
+    unanswered = [topic for topic, error in errors.items() if isinstance(error, UnavailableError)]
+    return ReadableTopics([topic for topic in there if topic not in refused], missing, refused, unanswered, ids)
 
 
-def _refusal(broker: Broker, topics: Sequence[str]) -> str | None:
+def _refusal(broker: Broker, topics: Sequence[str]) -> BrokerError | None:
     """Why records of the topics cannot be fetched; None if they can."""
     client = broker.fetch_client(partition_bytes=_FETCH_BYTES)
     partitions = [Partition(topic, 0) for topic in topics]
@@ -62,7 +66,7 @@ def _refusal(broker: Broker, topics: Sequence[str]) -> str | None:
             if unanswered and time.monotonic() > until:
                 raise UnavailableError(f"no broker has answered for {', '.join(map(str, sorted(unanswered)[:3]))}")
     except BrokerError as error:
-        return str(error)
+        return error
     finally:
         client.close()
     return None

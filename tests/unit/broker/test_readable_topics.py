@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from pipeline.broker.api import Partition
+import pytest
+
+from pipeline.broker.api import OffsetRange, Partition
+from pipeline.broker.errors import UnavailableError
 from pipeline.broker.memory.broker import MemoryBroker, MemoryFetchClient
 from pipeline.broker.readable_topics import check_topics
 
@@ -27,6 +30,20 @@ def test_each_topic_is_readable_missing_or_refused() -> None:
     assert (list(found.readable), list(found.missing)) == ([ORDERS.topic], ["oms.nowhere"])
     assert list(found.refused) == [RETURNS.topic]
     assert found.ids == one.admin().ids([ORDERS.topic, RETURNS.topic])
+
+
+def test_a_topic_whose_broker_does_not_answer_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds = MemoryFetchClient.bounds
+
+    def timed_out(client: MemoryFetchClient, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
+        if RETURNS in partitions:
+            raise UnavailableError("KafkaTimeoutError")
+        return bounds(client, partitions)
+
+    monkeypatch.setattr(MemoryFetchClient, "bounds", timed_out)
+    found = check_topics(broker(), [ORDERS.topic, RETURNS.topic])
+    assert list(found.readable) == [ORDERS.topic]
+    assert (found.refused, list(found.unanswered)) == ({RETURNS.topic: "KafkaTimeoutError"}, [RETURNS.topic])
 
 
 def test_a_topic_whose_first_record_has_just_been_removed_is_readable() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from structlog.testing import capture_logs
 
 from consumers.grants import Grantee, used_topics
 from consumers.unread_tables import UnreadTables
 from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.broker.readable_topics import ReadableTopics
 from pipeline.ops import metrics
 from schemas.topics import Topics
 
@@ -50,3 +52,18 @@ async def test_while_kafka_is_away_nothing_new_is_told() -> None:
     broker.cluster.is_away = True
     await tables.look()
     assert tables.warning() is None
+
+
+async def test_a_topic_whose_broker_does_not_answer_is_not_called_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, tables = watched(Grantee.FANOUT)
+    found = [
+        ReadableTopics(refused={TOPICS.endpoints: "KafkaTimeoutError"}, unanswered=[TOPICS.endpoints]),
+        ReadableTopics(refused={TOPICS.endpoints: "TopicAuthorizationFailedError"}),
+        ReadableTopics(refused={TOPICS.endpoints: "KafkaTimeoutError"}, unanswered=[TOPICS.endpoints]),
+    ]
+    monkeypatch.setattr("consumers.unread_tables.check_topics", lambda *_: found.pop(0))
+    told = []
+    for _ in range(3):
+        await tables.look()
+        told.append("TopicAuthorizationFailedError" in (tables.warning() or ""))
+    assert told == [False, True, True]
