@@ -169,6 +169,8 @@ class Member:
 
     def lost(self, partitions: Collection[Partition]) -> None:
         """Partitions already belong to another member."""
+        if self._client is None:
+            return  # a discarded client reports this again while it is being closed; it says nothing about the next one
         self.lease.end()
         self._lost = "the client was removed from the group"
         self._assignment.revoke(partitions)

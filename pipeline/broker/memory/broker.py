@@ -196,6 +196,9 @@ class MemoryGroupClient:
 
     def close(self, *, leave: bool) -> None:
         self._closed = True
+        owned, self._owned = self._owned, frozenset()
+        if owned and self._broker.faults.reports_losses:
+            self._listener.lost(owned)  # as kafka-python does, if it has lost its membership
         if leave:
             with self._cluster.lock:
                 self._cluster.coordinator.leave(self._group, self._member)

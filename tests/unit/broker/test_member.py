@@ -243,6 +243,29 @@ def test_partitions_that_are_lost_are_let_go_at_once_and_the_member_joins_again(
         member.consumer._member._turn(client)
 
 
+def test_what_a_discarded_client_reports_while_it_is_closed_says_nothing_about_the_next_one(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A static member that joined twice was not told that it is the leader, and the group assigned nothing."""
+    member = process(cluster, slot="host-0")
+    write(cluster, 1)
+    turns(member)
+    discarded = member.consumer._member._client
+
+    def refuse(*_: object) -> None:
+        raise NotMemberError("UnknownMemberIdError")
+
+    monkeypatch.setattr(discarded, "commit", refuse)
+    member.finish(member.under_way[0])
+    member.join()
+    member.join()
+    client = member.consumer._member._client
+    assert client not in (None, discarded)
+    turns(member)
+    assert member.consumer._member._client is client
+    assert held(member) == {ONLY}
+
+
 def test_in_doubt_nothing_is_committed_for_partitions_that_go(cluster: Cluster) -> None:
     in_doubt, healthy = process(cluster), process(cluster)
     write(cluster, 2)
