@@ -267,7 +267,7 @@ class Member:
         if unready is not None:
             raise unready
         self._follow_added_topics(client)
-        self._rejoin_if_unassigned(self._identity)
+        self._rejoin_if_unassigned(client, self._identity)
 
     def _follow_added_topics(self, client: GroupClient) -> None:
         topics = self._topics
@@ -275,10 +275,10 @@ class Member:
             client.subscribe(topics)
             self._subscribed, self._subscribed_until = topics, self.lease.clock() + _SUBSCRIBED_S
 
-    def _rejoin_if_unassigned(self, identity: Membership) -> None:
+    def _rejoin_if_unassigned(self, client: GroupClient, identity: Membership) -> None:
         """Leave and rejoin if partitions of our topics are assigned to no member of the group."""
-        client, now = self._client, self.lease.clock()
-        if client is None or self._stop.is_set() or not self._check.is_due(identity, now):
+        now = self.lease.clock()
+        if self._stop.is_set() or not self._check.is_due(identity, now):
             return
         try:
             assigned = self._broker.assigned_partitions(self._group)
