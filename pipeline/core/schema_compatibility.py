@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote
 
 from schemas.configured_events import ConfiguredEventType
 
@@ -13,12 +14,25 @@ _LOWER_BOUNDS: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems", 
 _UPPER_BOUNDS: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains")
 _COMPARED: Final = frozenset(
     {
-        "$ref", "$defs", "definitions", "properties", "items", "required", "type", "enum", "additionalProperties",
+        "$ref", "$defs", "definitions", "properties", "items", "required", "type", "enum",
+        "patternProperties", "additionalProperties",
         *_LOWER_BOUNDS, *_UPPER_BOUNDS,
     }
 )  # fmt: skip
 _WORDS: Final = frozenset(
-    {"$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"}
+    {
+        "$schema",
+        "$id",
+        "$anchor",
+        "$comment",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+    }
 )
 _MISSING: Final = object()
 
@@ -79,13 +93,14 @@ def _of_one(before: ConfiguredEventType, after: ConfiguredEventType) -> Iterator
 class _Walk:
     def __init__(self, name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         self._name, self._old, self._new = name, old, new
-        self._compared: set[tuple[int, int]] = set()
+        self._compared: set[tuple[int, int, str]] = set()
 
     def compare(self, old: Any, new: Any, path: str, depth: int) -> Iterator[SchemaChange]:
-        pair = id(old), id(new)
-        if pair in self._compared:  # a schema that refers to itself twice has 2^40 paths of this depth
+        # All True are one object, so they also need the path.
+        compared = id(old), id(new), path if isinstance(new, bool) else ""
+        if compared in self._compared:  # a schema that refers to itself twice has 2^40 paths of this depth
             return
-        self._compared.add(pair)
+        self._compared.add(compared)
         old, new = _resolved(old, self._old), _resolved(new, self._new)
         if depth > _DEPTH or old is False:  # nothing was allowed before
             return
@@ -158,6 +173,12 @@ class _Walk:
             yield self._broken(path, "Other members are refused now")
         elif isinstance(others := new.get("additionalProperties"), Mapping):
             yield from self.compare(old.get("additionalProperties", True), others, f"{path}.*", depth + 1)
+        # The members of a pattern that only one of the two has are described by additionalProperties in the other.
+        old_patterns, new_patterns = old.get("patternProperties", {}), new.get("patternProperties", {})
+        for pattern in dict.fromkeys([*old_patterns, *new_patterns]):
+            before = old_patterns.get(pattern, old.get("additionalProperties", True))
+            after = new_patterns.get(pattern, new.get("additionalProperties", True))
+            yield from self.compare(before, after, f"{path}./{pattern}/", depth + 1)
 
     def _required(self, old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> Iterator[SchemaChange]:
         for name in new.get("required", ()):
@@ -173,12 +194,34 @@ def _resolved(schema: Any, root: Mapping[str, Any]) -> Any:
     for _ in range(_DEPTH):
         if not isinstance(schema, Mapping) or not isinstance(reference := schema.get("$ref"), str):
             return schema
-        found: Any = root
-        for step in reference.lstrip("#").split("/")[1:]:
-            found = found.get(step.replace("~1", "/").replace("~0", "~"), True) if isinstance(found, Mapping) else True
+        found = _target(reference, root)
         beside = {name: value for name, value in schema.items() if name != "$ref"}
         schema = {**found, **beside} if isinstance(found, Mapping) else found
     return True
+
+
+def _target(reference: str, root: Mapping[str, Any]) -> Any:
+    """What ``#/$defs/item`` or ``#item`` (an ``$anchor``) names; True, which allows everything, if it names nothing."""
+    fragment = unquote(reference.removeprefix("#"))
+    if fragment and not fragment.startswith("/"):
+        return _anchored(root, fragment)
+    found: Any = root
+    for step in fragment.split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, Mapping):
+            found = found.get(name, True)
+        elif isinstance(found, list) and name.isascii() and name.isdigit() and int(name[:9]) < len(found):
+            found = found[int(name[:9])]
+        else:
+            return True
+    return found
+
+
+def _anchored(part: Any, anchor: str) -> Any:
+    if isinstance(part, Mapping) and part.get("$anchor") == anchor:
+        return part
+    inside = part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else ()
+    return next((found for one in inside if (found := _anchored(one, anchor)) is not True), True)
 
 
 def _with_references(old: Any, new: Any) -> Iterator[tuple[Any, Any]]:

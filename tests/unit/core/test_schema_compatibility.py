@@ -165,3 +165,35 @@ def test_a_new_lowest_version_takes_the_events_that_state_none() -> None:
     (found,) = changes([before], [lower])
     assert (found.message, found.breaks) == ("Version 1 is new, and the lowest: events that state no version get it.", True)
     assert not [one for one in changes([before], [higher]) if one.breaks]
+
+
+def test_a_pattern_of_members_that_is_gone_breaks_if_the_members_are_refused_now() -> None:
+    def with_patterns(*patterns: str, others: Any = False) -> ConfiguredEventType:
+        texts = {one: {"type": "string"} for one in patterns}
+        return kind({"patternProperties": texts, "additionalProperties": others})
+
+    (found,) = changes([with_patterns("^x-", "^y-")], [with_patterns("^y-")])
+    assert (found.path, found.message, found.breaks) == ("data./^x-/", "The allowed values changed.", True)
+    assert not any(one.breaks for one in changes([with_patterns("^x-", others=True)], [with_patterns(others=True)]))
+    narrower = with_patterns(others={"type": "string", "maxLength": 3})
+    paths = {one.path for one in changes([with_patterns("^x-", others={"type": "string"})], [narrower]) if one.breaks}
+    assert paths == {"data.*", "data./^x-/"}
+
+
+def test_each_of_two_members_that_are_refused_now_is_named() -> None:
+    def schema(allowed: bool) -> ConfiguredEventType:
+        return kind({"properties": {"a": allowed, "b": allowed}})
+
+    assert [one.path for one in changes([schema(True)], [schema(False)])] == ["data.a", "data.b"]
+
+
+@pytest.mark.parametrize("reference", ["#sku", "#/allOf/0/items", "#/$defs/a%20sku", "#/$defs/a sku", "#/$defs/a~1b"])
+def test_every_form_of_a_local_reference_is_followed(reference: str) -> None:
+    def with_length(length: int) -> ConfiguredEventType:
+        text = {"type": "string", "maxLength": length}
+        definitions = {"a sku": text, "a/b": text, "c": {"$anchor": "sku", **text}}
+        return kind({"properties": {"sku": {"$ref": reference}}, "allOf": [{"items": text}], "$defs": definitions})
+
+    assert ("data.sku", "maxLength was 9, and is 5.") in {
+        (one.path, one.message) for one in changes([with_length(9)], [with_length(5)])
+    }
