@@ -25,8 +25,9 @@ _HOP_BY_HOP: Final = frozenset(
 )
 # CGI turns proxy into HTTP_PROXY, which programs interpret as a setting (CVE-2016-5385).
 _OF_EVENTS: Final = frozenset({EVENT_KEY_HEADER, EVENT_SEQUENCE_HEADER})
-_OURS: Final = frozenset({"host", "user-agent", "accept-encoding", "proxy", *_OF_EVENTS})
-_ACCEPTED_BEFORE: Final = frozenset({"http2-settings", "proxy", *_OF_EVENTS})
+_OF_TRACES: Final = frozenset({"traceparent", "tracestate"})
+_OURS: Final = frozenset({"host", "user-agent", "accept-encoding", "proxy", *_OF_EVENTS, *_OF_TRACES})
+_ACCEPTED_BEFORE: Final = frozenset({"http2-settings", "proxy", *_OF_EVENTS, *_OF_TRACES})
 _TOKEN: Final = "authorization"
 _OUR_PREFIXES: Final = ("webhook-", "content-", "proxy-")
 

@@ -29,6 +29,7 @@ def test_null_takes_all_of_them_away() -> None:
         *("Webhook-Id", "webhook-signature", "webhook-anything"),
         *("webhook_id", "Webhook_Signature", "webhook.timestamp", "CONTENT_TYPE", "content_length", "content~encoding"),
         *("transfer_encoding", "proxy_authorization", "keep_alive", "user_agent", "Proxy", "HTTP2-Settings"),
+        *("Traceparent", "tracestate"),
     ],
 )
 def test_what_is_the_senders_to_say_is_refused(name: str) -> None:
