@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -58,6 +58,15 @@ class AnsweredObject(dict[str, Any]):
             f"The answer has no {name}. The server is not OMS webhooks, or it is another release than this command. "
             "Check --url, and use the same release on both sides."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """An event of a stream. ``data`` is its JSON, and None if it only has an id: what a client states after a break."""
+
+    name: str
+    data: Any
+    id: str = ""
 
 
 def checked_url(url: str) -> str:
@@ -139,8 +148,8 @@ class ApiClient:
             )
         return found
 
-    def events(self, path: str, params: list[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
-        """The server-sent events of a route, as name and JSON. Ends when the server closes the stream.
+    def events(self, path: str, params: list[tuple[str, str]]) -> Iterator[ServerEvent]:
+        """The server-sent events of a route. Ends when the server closes the stream.
 
         Raises:
             ApiCallError: there was no answer, it was not 2xx, or the connection broke.
@@ -153,15 +162,7 @@ class ApiClient:
                     raise ApiCallError(self._explained(response), response.status_code)
                 if not response.headers.get("Content-Type", "").startswith(_STREAM):
                     raise ApiCallError(self._is_foreign(response), response.status_code)
-                name, data = "", []
-                for line in response.iter_lines():
-                    if line.startswith("event: "):
-                        name = line.removeprefix("event: ")
-                    elif line.startswith("data: "):
-                        data.append(line.removeprefix("data: "))
-                    elif not line and data:
-                        yield name, json.loads("\n".join(data), object_hook=AnsweredObject)
-                        name, data = "", []
+                yield from _events(response.iter_lines())
         except httpx.HTTPError as error:
             raise ApiCallError(f"The API at {self._client.base_url} stopped answering ({_in_words(error)}).") from error
         except UnicodeEncodeError:
@@ -220,6 +221,21 @@ class ApiClient:
 
 
 _NOTHING: Final = object()
+
+
+def _events(lines: Iterable[str]) -> Iterator[ServerEvent]:
+    name, last_id, data = "", "", list[str]()
+    for line in lines:
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+        elif field == "id":
+            last_id = value
+        elif not line and (data or last_id):
+            yield ServerEvent(name, json.loads("\n".join(data), object_hook=AnsweredObject) if data else None, last_id)
+            name, last_id, data = "", "", []
 
 
 def _document(response: httpx.Response) -> Any:

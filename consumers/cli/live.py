@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import webbrowser
 from collections import deque
@@ -14,7 +15,7 @@ import typer
 from rich.cells import cell_len
 from rich.text import Text
 
-from consumers.cli.api_client import ApiCallError, Key, Url, checked_url, client_for
+from consumers.cli.api_client import ApiCallError, Key, ServerEvent, Url, checked_url, client_for
 from consumers.cli.console import Output, shortened, visible
 from consumers.cli.discovery import local_pipeline, print_notice, root_of
 from consumers.cli.search import endpoint_names, filters_of
@@ -56,28 +57,31 @@ def tail(
 class EventSource(Protocol):
     """The source of attempts: the API's client."""
 
-    def events(self, path: str, params: list[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    def events(self, path: str, params: list[tuple[str, str]]) -> Iterator[ServerEvent]:
         """Attempts from one stream, until it breaks."""
 
 
 def new_attempts(
     source: EventSource, params: list[tuple[str, str]], *, wait: Callable[[float], None] = time.sleep
 ) -> Iterator[Mapping[str, Any]]:
-    """Attempts as they are recorded, each once, from the stream that the dashboard uses. A broken stream is opened again.
+    """Attempts as they are recorded, each once, from the stream that the dashboard uses. A broken stream is opened again. What was
+    missed meanwhile is printed.
 
     Raises:
         ApiCallError: the stream was refused, or the key is no longer valid.
     """
     shown: deque[int] = deque(maxlen=_REMEMBERED)
-    is_open = False
+    is_open, last_id = False, ""
     while True:
+        seen = [("last_event_id", last_id)] if last_id else []
         try:
-            for name, data in source.events(_PATH, [*params, ("strict", "1")]):
+            for event in source.events(_PATH, [*params, *seen, ("strict", "1")]):
                 is_open = True
                 known = set(shown)
-                fresh = [one for one in _attempts(name, data) if one["id"] not in known]
+                fresh = [one for one in _attempts(event, params) if one["id"] not in known]
                 shown.extend(one["id"] for one in fresh)
                 yield from fresh
+                last_id = event.id or last_id
         except ApiCallError as error:
             # A refusal is raised. A server that was reachable before may come back.
             if error.status or not is_open:
@@ -86,18 +90,34 @@ def new_attempts(
         wait(_PAUSE_SECONDS)
 
 
-def _attempts(name: str, data: Any) -> list[Mapping[str, Any]]:
-    """The attempts in an event of the stream. A problem is printed, and has no attempts.
+def _attempts(event: ServerEvent, params: Iterable[tuple[str, str]]) -> list[Mapping[str, Any]]:
+    """The attempts in an event of the stream. A problem, or what was missed, is printed, and has no attempts.
 
     Raises:
         ApiCallError: the key is no longer allowed to watch.
     """
-    if name == "over":
+    data = event.data or {}
+    if event.name == "over":
         raise ApiCallError(data["error"], _OVER)
-    if name == "problem":
+    if event.name == "problem":
         print_notice(data["error"])
+    if missed := data.get("missed"):
+        print_notice(_missed(missed, params))
     found: list[Mapping[str, Any]] = data.get("attempts", [])
     return found
+
+
+def _missed(missed: Mapping[str, Any], params: Iterable[tuple[str, str]]) -> str:
+    """What is not shown, and the command that lists it."""
+    since, until, count = missed["created_at_gteq"], missed["created_at_lt"], missed["count"]
+    times = [("q[created_at_gteq]", since), ("q[created_at_lt]", until)]
+    filters = " ".join(f"--q {shlex.quote(f'{name}={value}')}" for name, value in [*params, *times])
+    if count is None:
+        what = "Attempts may be missing here"
+    else:
+        least = "" if missed["count_is_exact"] else "at least "
+        what = f"Missing here: {least}{count:,} {'attempt' if count == 1 else 'attempts'}"
+    return f"{what}, from {since} to {until}. List them: oms-webhooks attempts {filters}"
 
 
 def line_of(attempt: Mapping[str, Any], names: Mapping[int, str], width: int | None) -> Text:

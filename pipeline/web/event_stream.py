@@ -15,6 +15,7 @@ from pipeline.store.search.queries import AttemptPage, AttemptRow
 from pipeline.web.attempt_streams import BEFORE
 from pipeline.web.compression import EVENT_STREAM
 from pipeline.web.errors import ApiError
+from pipeline.web.routes import Parameter
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
 
@@ -36,6 +37,11 @@ class MissedAttempts:
     is_exact: bool = True
 
 
+LAST_EVENT: Final = Parameter(
+    "last_event_id",
+    "The id of the last event that the client has got, after a break. A browser that reconnects by itself sends the header "
+    "Last-Event-ID instead.",
+)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_ID: Final = 14
 
@@ -51,11 +57,14 @@ class StreamForm:
     problem: Callable[[str], str]
     may_listen: Callable[[], bool]
     over: str
+    missed: Callable[[MissedAttempts], str]
+    """Formats what the listener missed, like rows."""
     heartbeat_seconds: float = HEARTBEAT_SECONDS
-    missed: Callable[[MissedAttempts], str] | None = None
-    """Formats what the listener missed, like rows. Events then have an id, from which a browser's next request says what it has got."""
-    seen: datetime | None = None
-    """The time up to which the listener has all attempts, from such an id."""
+
+
+def seen_until(request: web.Request) -> datetime | None:
+    """The time up to which a client that connects again has all attempts, from the id of its last event."""
+    return time_of_id(request.headers.get("Last-Event-ID") or request.query.get(LAST_EVENT.name, ""))
 
 
 def time_of_id(text: str) -> datetime | None:
@@ -94,8 +103,8 @@ async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, f
         response = web.StreamResponse(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8", "X-Accel-Buffering": "no"})
         await response.prepare(request)
         await response.write(b"retry: 3000\n\n: here\n\n")
-        seen = _Seen(form)
-        if form.missed is not None and (missed := await _missed_before(api, query, form.seen)):
+        seen = _Seen(seen_until(request))
+        if missed := await _missed_before(api, query, seen.until):
             await response.write(_event("attempts", form.missed(missed)))
         while form.may_listen():
             try:
@@ -107,7 +116,7 @@ async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, f
                 continue
             if message.is_over or not form.may_listen():
                 break
-            if listener.lost and form.missed is not None:
+            if listener.lost:
                 now, lost, listener.lost = api.clock(), listener.lost, 0
                 await response.write(_event("attempts", form.missed(MissedAttempts(seen.next or now - BEFORE, now, lost))))
             if message.problem:
@@ -123,23 +132,21 @@ async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, f
 class _Seen:
     """What the listener of one stream has got."""
 
-    def __init__(self, form: StreamForm) -> None:
-        self._has_ids = form.missed is not None
-        self._until = form.seen
+    def __init__(self, until: datetime | None) -> None:
+        self.until = until
 
     def note(self, *times: datetime) -> None:
         """It has all attempts up to these times."""
-        if self._has_ids:
-            self._until = max(times if self._until is None else (self._until, *times), default=None)
+        self.until = max(times if self.until is None else (self.until, *times), default=None)
 
     @property
     def next(self) -> datetime | None:
         """The first moment of which it may not have all attempts."""
-        return None if self._until is None else self._until + _MILLISECOND
+        return None if self.until is None else self.until + _MILLISECOND
 
     @property
     def id_line(self) -> str:
-        return "" if self._until is None else f"id: {id_of_time(self._until)}\n"
+        return "" if self.until is None else f"id: {id_of_time(self.until)}\n"
 
 
 async def _missed_before(api: Api, query: AttemptQuery, seen: datetime | None) -> MissedAttempts | None:

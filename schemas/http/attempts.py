@@ -78,6 +78,18 @@ class AttemptListAnswer(ListAnswer):
     )
 
 
+class MissedAttemptsAnswer(Answer):
+    """What a stream did not send, because its connection was broken or its client too slow: from when to before when.
+
+    ``count`` is null if it is not known, and a lower bound if it is not exact.
+    """
+
+    created_at_gteq: Time
+    created_at_lt: Time
+    count: int | None
+    count_is_exact: bool
+
+
 class EndpointCount(Answer):
     """Number of attempts for an endpoint."""
 

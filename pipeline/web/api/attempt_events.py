@@ -11,10 +11,11 @@ from pipeline.web.api.attempts import asked, attempt_answer
 from pipeline.web.auth import principal_of
 from pipeline.web.compression import EVENT_STREAM
 from pipeline.web.errors import ApiError
-from pipeline.web.event_stream import StreamForm, stream_attempts, wants_events
+from pipeline.web.event_stream import LAST_EVENT, MissedAttempts, StreamForm, stream_attempts, wants_events
 from pipeline.web.routes import FILTERS, STRICT, Route
 from pipeline.web.services import Api
 from schemas.api_key import Access
+from schemas.http.attempts import MissedAttemptsAnswer
 
 
 def attempt_event_routes(api: Api) -> Iterable[Route]:
@@ -37,6 +38,7 @@ def attempt_event_routes(api: Api) -> Iterable[Route]:
             problem=lambda text: json.dumps({"error": text}),
             may_listen=may_listen,
             over=json.dumps({"error": "The API key is no longer valid, or its role has changed."}),
+            missed=_missed,
         )
         return await stream_attempts(api, request, query, form)
 
@@ -50,8 +52,16 @@ def attempt_event_routes(api: Api) -> Iterable[Route]:
             {200: EVENT_STREAM},
             'Server-sent events, for Accept: text/event-stream. attempts: {"attempts": [...]}, oldest first, each as in the '
             'list; problem: {"error": ...}, and the stream continues; over: {"error": ...}, and it ends. After a reconnection, '
-            "an attempt may be sent again, with the same id.",
-            parameters=(FILTERS, STRICT),
+            "an attempt may be sent again, with the same id. A client that states the id of its last event gets, in attempts, "
+            "missed: {created_at_gteq, created_at_lt, count, count_is_exact}, if there were attempts that are no longer sent.",
+            parameters=(FILTERS, LAST_EVENT, STRICT),
             errors=(406, 422, 503),
         )
     ]
+
+
+def _missed(missed: MissedAttempts) -> str:
+    answer = MissedAttemptsAnswer(
+        created_at_gteq=missed.since, created_at_lt=missed.until, count=missed.count, count_is_exact=missed.is_exact
+    )
+    return json.dumps({"attempts": [], "missed": answer.model_dump(mode="json")})

@@ -27,23 +27,19 @@ from pipeline.web.dashboard.time_zone import local
 from pipeline.web.endpoint_names import endpoint_names
 from pipeline.web.event_stream import (
     HEARTBEAT_SECONDS,
+    LAST_EVENT,
     MissedAttempts,
     StreamForm,
     id_of_time,
     search_attempts,
     stream_attempts,
-    time_of_id,
     wants_events,
 )
-from pipeline.web.routes import FILTERS, PAGE, Parameter
+from pipeline.web.routes import FILTERS, PAGE
 from schemas.api_key import Access
 
 _HEARTBEAT_SECONDS: Final = HEARTBEAT_SECONDS
 _SHOWN: Final = 50
-_LAST_EVENT: Final = Parameter(
-    "last_event_id",
-    "The id of the last event that a page has got. A browser sends the header Last-Event-ID only when it reconnects by itself.",
-)
 
 
 def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
@@ -59,7 +55,6 @@ def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
                 over="You are logged out. Reload the page.",
                 heartbeat_seconds=_HEARTBEAT_SECONDS,
                 missed=lambda missed: _missed(renderer, request, missed),
-                seen=time_of_id(request.headers.get("Last-Event-ID") or request.query.get(_LAST_EVENT.name, "")),
             )
             return await stream_attempts(renderer.api, request, query, form)
         page = await search_attempts(renderer.api, replace(query, sorts=(), page=1, per_page=_SHOWN, after=beginning()))
@@ -79,7 +74,7 @@ def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             search=f"{ATTEMPTS}?{search}",
         )
 
-    return [DashboardPage("GET", "/attempts/live", live, Access.VIEWER, (FILTERS, *PAGE, _LAST_EVENT))]
+    return [DashboardPage("GET", "/attempts/live", live, Access.VIEWER, (FILTERS, *PAGE, LAST_EVENT))]
 
 
 def _may_listen(renderer: PageRenderer, request: web.Request) -> bool:

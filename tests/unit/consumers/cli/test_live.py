@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
 import pytest
 
-from consumers.cli.api_client import ApiCallError, ApiClient
+from consumers.cli.api_client import ApiCallError, ApiClient, ServerEvent
 from consumers.cli.live import line_of, new_attempts, page_of
+from pipeline.web.event_stream import id_of_time
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import API_KEY, NOW, Service
 
@@ -18,11 +20,11 @@ from tests.unit.web.service import API_KEY, NOW, Service
 class Source:
     """Streams, one after the other; each ends as it says."""
 
-    def __init__(self, *streams: list[tuple[str, Any]]) -> None:
+    def __init__(self, *streams: list[ServerEvent]) -> None:
         self.streams = list(streams)
         self.asked: list[list[tuple[str, str]]] = []
 
-    def events(self, path: str, params: list[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    def events(self, path: str, params: list[tuple[str, str]]) -> Iterator[ServerEvent]:
         assert path == "attempts/live"
         self.asked.append(params)
         if not self.streams:
@@ -31,12 +33,15 @@ class Source:
         raise ApiCallError("It does not answer any more.")
 
 
-def told(*numbers: int) -> tuple[str, Any]:
-    return "attempts", {"attempts": [{"id": number} for number in numbers]}
+def told(*numbers: int, last_id: str = "", **more: Any) -> ServerEvent:
+    return ServerEvent("attempts", {"attempts": [{"id": number} for number in numbers], **more}, last_id)
 
 
 def test_each_attempt_is_shown_once_also_when_the_stream_breaks_off(capsys: pytest.CaptureFixture[str]) -> None:
-    source, pauses = Source([told(1, 2), ("problem", {"error": "ClickHouse is away."}), told(3)], [told(2, 3, 4)]), list[float]()
+    source, pauses = (
+        Source([told(1, 2), ServerEvent("problem", {"error": "ClickHouse is away."}), told(3)], [told(2, 3, 4)]),
+        list[float](),
+    )
     watched = new_attempts(source, [("q[state_eq]", "failed")], wait=pauses.append)
     assert [one["id"] for one in islice(watched, 4)] == [1, 2, 3, 4]
     with pytest.raises(ApiCallError, match="may not"):
@@ -47,7 +52,7 @@ def test_each_attempt_is_shown_once_also_when_the_stream_breaks_off(capsys: pyte
 
 
 def test_a_key_that_is_revoked_ends_it() -> None:
-    source = Source([told(1), ("over", {"error": "The API key is not valid any more."})])
+    source = Source([told(1), ServerEvent("over", {"error": "The API key is not valid any more."})])
     with pytest.raises(ApiCallError, match="not valid any more"):
         list(new_attempts(source, [], wait=lambda _: None))
 
@@ -55,6 +60,27 @@ def test_a_key_that_is_revoked_ends_it() -> None:
 def test_nobody_there_is_told_at_once() -> None:
     with pytest.raises(ApiCallError):
         list(new_attempts(Source([]), [], wait=lambda _: None))
+
+
+def test_what_was_missed_during_a_break_is_printed_with_the_command_that_lists_it(capsys: pytest.CaptureFixture[str]) -> None:
+    times = {"created_at_gteq": "2026-03-02T15:02:00.513Z", "created_at_lt": "2026-03-02T15:03:50.512Z"}
+    missed = [
+        {**times, "count": count, "count_is_exact": is_exact} for count, is_exact in ((1, True), (1_200, False), (None, False))
+    ]
+    streams = [[told(1, last_id="11"), ServerEvent("", None, "12")], [told(missed=one) for one in missed]]
+    source = Source(*streams)
+    with pytest.raises(ApiCallError, match="may not"):
+        list(new_attempts(source, [("q[order_number_eq]", "R1 a")], wait=lambda _: None))
+    assert [dict(one).get("last_event_id") for one in source.asked] == [None, "12", "12"]
+    period = (
+        "from 2026-03-02T15:02:00.513Z to 2026-03-02T15:03:50.512Z. List them: oms-webhooks attempts --q 'q[order_number_eq]=R1 a' "
+        "--q 'q[created_at_gteq]=2026-03-02T15:02:00.513Z' --q 'q[created_at_lt]=2026-03-02T15:03:50.512Z'"
+    )
+    assert [line for line in capsys.readouterr().err.splitlines() if "missing" in line.lower()] == [
+        f"Missing here: 1 attempt, {period}",
+        f"Missing here: at least 1,200 attempts, {period}",
+        f"Attempts may be missing here, {period}",
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
@@ -94,12 +120,24 @@ async def test_the_client_reads_the_stream_of_the_api(service: Service) -> None:
     """The real route, and what it writes."""
     service.attempts.rows = (attempt_row(id=12, created_at=NOW),)
 
-    def first() -> tuple[str, Any]:
+    def first(*params: tuple[str, str]) -> ServerEvent:
         with ApiClient(service.url, API_KEY) as client:
-            return next(client.events("attempts/live", [("q[state_eq]", "failed")]))
+            return next(client.events("attempts/live", [("q[state_eq]", "failed"), *params]))
 
-    name, data = await asyncio.to_thread(first)
-    assert (name, [one["id"] for one in data["attempts"]]) == ("attempts", [12])
+    event = await asyncio.to_thread(first)
+    assert (event.name, [one["id"] for one in event.data["attempts"]]) == ("attempts", [12])
+    assert event.id == id_of_time(NOW)
+    service.attempts.rows = (attempt_row(id=11, created_at=NOW - timedelta(minutes=1)),)
+    missed = await asyncio.to_thread(first, ("last_event_id", id_of_time(NOW - timedelta(minutes=2))))
+    assert missed.data == {
+        "attempts": [],
+        "missed": {
+            "created_at_gteq": "2026-03-02T15:02:00.513Z",
+            "created_at_lt": "2026-03-02T15:03:50.512Z",
+            "count": 1,
+            "count_is_exact": False,
+        },
+    }
 
     def refused() -> None:
         with ApiClient(service.url, "nobody") as client:

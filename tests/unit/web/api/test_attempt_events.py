@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+from pipeline.web.event_stream import id_of_time
 from schemas.api_key import Access
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.endpoint_requests import request
@@ -22,8 +23,8 @@ async def test_attempts_come_as_events_for_who_has_a_key(service: Service) -> No
         assert (response.status, response.content_type) == (200, "text/event-stream")
         await response.content.readuntil(b": here\n\n")
         told = (await response.content.readuntil(b"\n\n")).decode()
-        name, data = told.strip().split("\n")
-        assert name == "event: attempts"
+        name, data, last_id = told.strip().split("\n")
+        assert (name, last_id) == ("event: attempts", f"id: {id_of_time(NOW)}")
         [attempt] = json.loads(data.removeprefix("data: "))["attempts"]
         assert (attempt["id"], attempt["outcome"], attempt["token"]) == (12, "repeated", None)
 
