@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Final
 
 from consumers.held_values import HeldContext, ReleasedDelivery, endpoint_id_of, fact_of, reported_of
-from consumers.partition_processors import offset_bound_of
+from consumers.partition_processors import in_turn, offset_bound_of
 from pipeline.broker.api import Record
 from pipeline.core.held_ledger import HeldLedger, OffsetBound, ReportedHeld
 from pipeline.core.rate_limit import RateLimit
@@ -55,6 +55,8 @@ class HeldPartition:
         self._ledger = HeldLedger({})
         self._is_counted = False
         self._is_stopping = False
+        self._last_reported = 0
+        """The endpoint whose count was reported last."""
         self._paces: dict[int, RateLimit] = {}
         self._reported_at = self._clock_asked_at = 0.0
         self._latest_at = time.monotonic()
@@ -262,7 +264,9 @@ class HeldPartition:
         for endpoint_id, fact in self._context.health.held_in(self._partition).items():
             if (fact.held, fact.done) != (ledger.count(endpoint_id), ledger.done(endpoint_id).offset):
                 ledger.changed.add(endpoint_id)
-        await self._write_down(set(sorted(ledger.changed)[:_MAX_REPORTED]))
+        chosen = in_turn(ledger.changed, self._last_reported, _MAX_REPORTED)
+        self._last_reported = chosen[-1] if chosen else self._last_reported
+        await self._write_down(set(chosen))
 
     async def _write_down(self, endpoint_ids: set[int]) -> None:
         context = self._context

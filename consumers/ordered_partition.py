@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import structs
 
 from consumers.ordered_values import BodyCache, HeldBack, OrderedContext, source_of
-from consumers.partition_processors import offset_bound_of
+from consumers.partition_processors import in_turn, offset_bound_of
 from consumers.waiting_lanes import WaitingLanes
 from pipeline.broker.api import Record
 from pipeline.core.held_ledger import OffsetBound
@@ -71,6 +71,8 @@ class OrderedPartition:
         self._tasks: set[asyncio.Task[None]] = set()
         self._was_at_end = False
         self._reported_at = self._tidied_at = context.steady()
+        self._last_reported = 0
+        """The endpoint that was reported last."""
         self._settled = 0
         self._committed: int | None = None
 
@@ -206,7 +208,8 @@ class OrderedPartition:
                 key = self._wanted.pop(record.offset, None)
                 if key is not None and key not in self._busy and _stands_at(ledger.head(key), record):
                     self._start(key, record)
-            for offset in [one for one in self._wanted if one < fetched.next]:
+            # Only what was asked for: other heads may have become wanted meanwhile.
+            for offset in [one for one in self._wanted if first <= one < fetched.next]:
                 await self._lost(self._wanted.pop(offset))
             return True
         for endpoint_id in list(ledger.overflows):
@@ -366,10 +369,11 @@ class OrderedPartition:
         self._reported_at = self._context.steady()
         if not self._was_at_end:
             return
-        topic, facts = self._context.topics.endpoint_health, self._waiting_lanes.facts(self._ledger, self._partition)
-        await asyncio.gather(
-            *(self._context.producer.send(topic, key=fact.key, value=to_json(fact)) for fact in facts[:_MAX_REPORTED])
-        )
+        topic, producer = self._context.topics.endpoint_health, self._context.producer
+        facts = {fact.endpoint_id: fact for fact in self._waiting_lanes.facts(self._ledger, self._partition)}
+        chosen = in_turn(facts, self._last_reported, _MAX_REPORTED)
+        self._last_reported = chosen[-1] if chosen else self._last_reported
+        await asyncio.gather(*(producer.send(topic, key=facts[one].key, value=to_json(facts[one])) for one in chosen))
 
     async def _tidy(self) -> None:
         """Forget idle lanes: their progress is deleted from Kafka."""

@@ -8,7 +8,7 @@ joins only when it is needed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Generic, Protocol, TypeVar
 
 from pipeline.broker.api import Broker, Record
@@ -19,6 +19,11 @@ from pipeline.ops.logs import logger
 log = logger(__name__)
 
 _ASKED_APART_S: Final = 1.0
+
+
+def in_turn(ids: Iterable[int], last: int, most: int) -> list[int]:
+    """The next ``most`` ids after ``last``, which had its turn, in a circle: each gets its turn, even if all want another soon."""
+    return sorted(ids, key=lambda one: (one <= last, one))[:most]
 
 
 class PartitionProcessor(Protocol):

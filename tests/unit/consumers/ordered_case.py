@@ -134,8 +134,11 @@ class FakeSeekingConsumer:
 
     is_member_certain = True
 
-    def __init__(self, kafka: Kafka, most: int = 5, commit_every: int = 1) -> None:
-        """``commit_every``: after so many fetches, what was to be committed is; commits are not made at once."""
+    def __init__(self, kafka: Kafka, most: int = 5, commit_every: int = 1, turns: int = 1) -> None:
+        """``commit_every``: after so many fetches, what was to be committed is; commits are not made at once. ``turns``: how long a
+        fetch takes, in turns of the event loop.
+        """
+        self._turns = turns
         self._kafka = kafka
         self._most = most
         self._commit_every = commit_every
@@ -147,7 +150,8 @@ class FakeSeekingConsumer:
         return self.is_kept
 
     async def fetch(self, _: int, offset: int | None, __: float) -> FetchedPage:
-        await asyncio.sleep(0)
+        for _ in range(self._turns):
+            await asyncio.sleep(0)
         self._fetches += 1
         if self._fetches % self._commit_every == 0 and not self._kafka.is_dead:
             self._kafka.committed = self._pending
@@ -257,11 +261,11 @@ class World:
 
     # --- the process ---
 
-    def start(self, most: int = 5, commit_every: int = 1) -> None:
+    def start(self, most: int = 5, commit_every: int = 1, turns: int = 1) -> None:
         self.kafka.dies_at, self.kafka.writes = None, 0
         self._under_way.clear()
         self.in_flight = AttemptsInFlight(1000, 64 * 1024 * 1024)
-        self.consumer = FakeSeekingConsumer(self.kafka, most, commit_every)
+        self.consumer = FakeSeekingConsumer(self.kafka, most, commit_every, turns)
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
         self.health.apply(self.kafka.health)
         self.kafka.table = self.health

@@ -46,6 +46,29 @@ async def test_it_counts_and_lets_nothing_go() -> None:
     await world.die()
 
 
+async def test_each_endpoint_is_reported_in_its_turn_even_if_all_change_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_partition, "_MAX_REPORTED", 2)
+    reported = list[set[int]]()
+    write_down = HeldPartition._write_down
+
+    async def write_down_while_more_come(processor: HeldPartition, endpoint_ids: set[int]) -> None:
+        if endpoint_ids:
+            reported.append(endpoint_ids)
+        await write_down(processor, endpoint_ids)
+        if len(reported) < 4:
+            processor._ledger.changed |= {7, 8, 9}
+
+    monkeypatch.setattr(HeldPartition, "_write_down", write_down_while_more_come)
+    world = World(7, 8, 9)
+    for endpoint_id in (7, 8, 9):
+        world.hold(endpoint_id)
+    await world.start()
+    await world.until_quiet()
+
+    assert reported[:3] == [{7, 8}, {9, 7}, {8, 9}]
+    await world.die()
+
+
 async def test_while_kafka_does_not_answer_this_is_told_once_for_all_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight processors wrote eight lines at once, each of them again and again (three brokers, librdkafka)."""
     world = World(7)

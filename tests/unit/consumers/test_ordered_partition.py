@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import timedelta
 from functools import partial
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from consumers import ordered_partition
 from consumers.ordered_deliveries import take_progress
+from pipeline.broker.seeking_consumer import FetchedPage
 from pipeline.core.lane_ledger import LaneLedger
 from pipeline.core.retry_policies import RetryPolicies
+from pipeline.delivery.delivery import Delivery, DeliveryOutcome
 from schemas.codec import to_json
 from schemas.delivery import Trigger
 from schemas.lane_progress import LaneProgress
@@ -345,6 +348,37 @@ async def test_more_waits_than_places_are_kept_of(monkeypatch: pytest.MonkeyPatc
     await world.die()
 
 
+async def test_a_head_that_is_wanted_while_others_are_read_again_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is cached. While the head of R5 is read again, the first delivery of R1 ends, so that its next one is wanted."""
+    monkeypatch.setattr(ordered_partition, "_CACHE_BYTES", 0)
+    world = World(7)
+    for key in ("R1", "R1", "R2", "R3", "R4", "R5", "R6", "R7"):
+        world.publish(key)
+    outcome, is_asked_again, asked = world.outcome, asyncio.Event(), list[int | None]()
+
+    async def first_is_slow(delivery: Delivery) -> DeliveryOutcome:
+        if delivery.event.id == "evt-0":
+            await is_asked_again.wait()
+        return await outcome(delivery)
+
+    async def slow_fetch(partition: int, offset: int | None, wait: float) -> FetchedPage:
+        asked.append(offset)
+        if asked.count(5) == 2:  # the first time, new records are read
+            is_asked_again.set()
+            await world.live()
+        return await fetch(partition, offset, wait)
+
+    monkeypatch.setattr(world, "outcome", first_is_slow)
+    world.start()
+    fetch = world.consumer.fetch
+    monkeypatch.setattr(world.consumer, "fetch", slow_fetch)
+    await world.until_all_ended()
+
+    assert sorted(one.event for one in world.asked) == [event.id for event in world.events]
+    assert inversions(world.asked) == []
+    await world.die()
+
+
 _PUBLISH = st.tuples(st.just("publish"), st.lists(st.sampled_from(["R1", "R2"]), min_size=1, max_size=4))
 _STEPS = st.one_of(
     _PUBLISH,
@@ -365,17 +399,18 @@ _STEPS = st.one_of(
 @given(
     steps=st.lists(_STEPS, min_size=8, max_size=30),
     answers=st.lists(st.sampled_from(["ok", "ok", FAIL, "refused"]), min_size=20, max_size=60),
-    most=st.integers(1, 7),
-    commit_every=st.sampled_from([1, 3, 40]),
+    reads=st.tuples(st.integers(1, 7), st.sampled_from([1, 3, 40]), st.sampled_from([1, 1, 7])),
+    cached=st.sampled_from([0, 4 * 1024 * 1024]),
 )
 async def test_no_inversion_none_lost_one_at_a_time(
-    steps: list[tuple[str, object]], answers: list[str], most: int, commit_every: int
+    monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, object]], answers: list[str], reads: tuple[int, int, int], cached: int
 ) -> None:
     """Random outcomes, deaths at any write, what a dead or a frozen fan-out writes again, endpoints that are paused."""
+    monkeypatch.setattr(ordered_partition, "_CACHE_BYTES", cached)
     world = World(7, 8)
     for number, answer in enumerate(answers):
         world.answers.setdefault((7 + number % 2, f"evt-{number // 4}"), []).append(answer)
-    world.start(most, commit_every)
+    world.start(*reads)
     for step, value in steps:
         if step == "publish":
             for key in cast("list[str]", value):
@@ -392,7 +427,7 @@ async def test_no_inversion_none_lost_one_at_a_time(
             world.kafka.dies_at = world.kafka.writes + int(str(value))
             await world.live(60)
             await world.die()
-            world.start(most, commit_every)
+            world.start(*reads)
         elif step in ("pause", "resume"):
             world.change(int(str(value)), active=step == "resume")
     for endpoint_id in (7, 8):
