@@ -22,6 +22,8 @@ from schemas.health import HealthFact, HealthRecord
 _MIN_WAIT_S: Final = 1.0
 _MAX_WAIT_S: Final = 10.0
 """A head that is not admitted is tried again after one second, later after up to this long, or when its circuit allows a probe."""
+_MAX_CIRCUIT_WAIT_S: Final = 60.0
+"""A head asks again at least this often while a circuit is open: a change of the endpoint, or another process, may have closed it."""
 _ASK_A_SECOND: Final = 200
 """With thousands of lanes that are not admitted, each is tried less often: a try takes time, too."""
 _OWN_FAULTS: Final = frozenset(fault.value for fault in LocalFault)
@@ -77,8 +79,9 @@ class WaitingLanes:
         else:
             times = self._refused.get(key, 0)
             self._refused[key] = times + 1
-            most = _MAX_WAIT_S + len(self._heads) / _ASK_A_SECOND
-            seconds = max(parked.at_least.total_seconds(), min(_MIN_WAIT_S * 2 ** min(times, 10), most))
+            longer = len(self._heads) / _ASK_A_SECOND
+            at_least = min(parked.at_least.total_seconds(), _MAX_CIRCUIT_WAIT_S + longer)
+            seconds = max(at_least, min(_MIN_WAIT_S * 2 ** min(times, 10), _MAX_WAIT_S + longer))
         self.wait(key, due, head, parked.reason, seconds)
 
     def block(self, key: bytes, due: DeliveryRecord, head: OffsetBound) -> None:

@@ -35,3 +35,14 @@ def test_only_faults_on_our_side_count_as_doubts() -> None:
     assert lanes.parked(LANE) == 1
     lanes.retry(LANE, DUE, HEAD, 5)
     assert (lanes.parked(LANE), park("rate_limited")) == (0, 1)
+
+
+def test_a_lane_asks_again_after_a_minute_however_long_its_circuit_is_open() -> None:
+    """Its endpoint may be changed or resumed meanwhile, which closes the circuit."""
+    context = SimpleNamespace(now_ms=lambda: 0.0, steady=lambda: 0.0)
+    lanes = WaitingLanes(cast("OrderedContext", context))
+    for number in range(2_000):
+        parked = ParkedDelivery(Delivery(META, BODY, endpoint()), "circuit_open", timedelta(hours=6), timedelta(hours=6))
+        lanes.park(b"7/R%d" % number, DUE, HEAD, parked)
+    waits = [(head.due_ms or 0) / 1000 for head in lanes.heads]
+    assert (waits[0], waits[-1]) == (60, 60 + 1_999 / 200)
