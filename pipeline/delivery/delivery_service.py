@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
@@ -130,10 +131,20 @@ class DeliveryService:
         if in_place:
             records.follows = None
         self.observer.report(outcome, records.attempt)
-        disabled = None if result is None else self.watch.record_result(result.delivery.endpoint, result.exchange)
+        disabled = None if result is None else self._record_result(result)
         await self.publisher.write(records, urgent=in_place)
         if disabled is not None:
             await disabled
+
+    def _record_result(self, result: AttemptResult) -> Awaitable[None] | None:
+        """Record what the result says about the endpoint's health: nothing, if the endpoint was changed or deleted since the request
+        started. Its owner would be told that an endpoint was disabled which stays active.
+        """
+        tried = result.delivery.endpoint
+        current = self.admission.current(tried)
+        if current is None or current.record.activated_version > tried.record.activated_version:
+            return None
+        return self.watch.record_result(tried, result.exchange)
 
     async def park_for_unknown_endpoint(self, due: DeliveryRecord, body: bytes) -> None:
         """Postpone a delivery whose endpoint this process has not read (yet). Returns when Kafka has it."""

@@ -265,12 +265,23 @@ async def test_another_change_does_not() -> None:
     assert scene.health.disabled(at_version(5, 1).record) is not None
 
 
-async def test_an_answer_to_the_endpoint_as_it_was_does_not_disable_it_as_it_is() -> None:
-    scene = Scene()
+@pytest.mark.parametrize("changed", [at_version(4, 4), None], ids=["changed", "deleted"])
+async def test_an_answer_to_the_endpoint_as_it_was_does_not_disable_it_as_it_is(changed: Endpoint | None) -> None:
+    """Nor is its owner told so."""
+    known: Endpoint | None = at_version(3, 1)
+    scene = Scene(current=lambda _: known)
 
-    await attempted(scene, answer(410), at_version(3, 1))
+    async def change() -> None:
+        nonlocal known
+        known = changed
 
+    for exchange in (answer(410), NO_ANSWER):
+        known, scene.sender.before = at_version(3, 1), change
+        await attempted(scene, exchange, at_version(3, 1))
+
+    assert len(scene.attempts()) == 2
     assert scene.health.disabled(at_version(4, 4).record) is None
+    assert (scene.told(), scene.facts()) == ([], [])
 
 
 async def test_the_built_in_receiver_is_never_disabled_and_never_talked_about() -> None:
