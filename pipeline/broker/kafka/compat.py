@@ -16,6 +16,10 @@ What it saves, with kafka-python 3.0.12:
 - Another thread cannot end a poll, so polls must be short and frequent. Here it can.
 - If a member waits for a join, its poll continues until its time is over, even if the join ends early. Here it ends with the join.
 - A producer that may not send more at the moment busy-loops, 24,000 times a second. Here it waits.
+
+One thing is not about speed. A name of a header that is not UTF-8 (Kafka's protocol forbids it, but brokers accept it) makes a whole
+batch unreadable for kafka-python. Without the hooks, a role that meets one ends with an error, and nothing is lost. Here the record is
+read, with question marks in the name.
 """
 
 from __future__ import annotations
@@ -30,6 +34,9 @@ from importlib.metadata import version
 from typing import Any, ClassVar, Final
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import CorruptRecordError
+from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.util import decode_varint
 from kafka.structs import MemberState
 
 from pipeline.ops.logs import logger
@@ -83,8 +90,10 @@ class Speedups(Hooks):
     def __init__(self) -> None:
         # kafka-python has no setting for the transport. Connections that this process opens from now on use ours.
         import kafka.net.manager  # noqa: PLC0415 - private, and only where the version is known
+        import kafka.record.memory_records  # noqa: PLC0415
 
         kafka.net.manager.KafkaTCPTransport, kafka.net.manager.KafkaSSLTransport = _transports()
+        kafka.record.memory_records.DefaultRecordBatch = _ReadableBatch
 
     def configure(self, config: dict[str, Any]) -> dict[str, Any]:
         return config | {"selector": FewWaitsSelector}
@@ -223,6 +232,45 @@ def _transports() -> tuple[type, type]:  # noqa: C901 - two classes that need th
         pass
 
     return _Transport, _TlsTransport
+
+
+class _ReadableBatch(DefaultRecordBatch):  # type: ignore[misc]  # kafka-python is untyped
+    """A batch whose records can be read even if the name of a header is not UTF-8."""
+
+    __slots__ = ()
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except CorruptRecordError as error:
+            if not isinstance(error.__context__, UnicodeDecodeError):
+                raise
+            self._make_header_names_readable()
+            return super().__next__()
+
+    next = __next__
+
+    def _make_header_names_readable(self) -> None:
+        """In the record at the current position, replace the bytes that are not ASCII in names that are not UTF-8.
+
+        A record is: length, attributes, time, offset, key, value, number of headers, headers (KIP-98). Lengths of -1 mean null.
+        """
+        buffer: bytearray = self._buffer
+        at: int = self._pos
+        for _ in range(4):
+            _, at = decode_varint(buffer, at)
+        for _ in range(2):
+            length, at = decode_varint(buffer, at)
+            at += max(length, 0)
+        count, at = decode_varint(buffer, at)
+        for _ in range(count):
+            length, at = decode_varint(buffer, at)
+            name = bytes(buffer[at : at + length])
+            if "\N{REPLACEMENT CHARACTER}" in name.decode(errors="replace"):
+                buffer[at : at + length] = name.decode("ascii", "replace").replace("\N{REPLACEMENT CHARACTER}", "?").encode()
+            at += length
+            length, at = decode_varint(buffer, at)
+            at += max(length, 0)
 
 
 def _trust_connection(coordinator: Any) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from operator import methodcaller
 from typing import Final
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -16,7 +17,10 @@ from pipeline.broker.librdkafka.config import QUEUE_BYTES, reader_config
 from pipeline.broker.librdkafka.errors import GROUP_ERRORS, OUT_OF_RANGE, PARTITION_END, ours, translated
 from pipeline.broker.librdkafka.library_log import with_error_log
 from pipeline.broker.librdkafka.session import close_within, open_session, require_brokers
+from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
+
+log = logger(__name__)
 
 _READ_S: Final = 5.0
 _CLOSE_S: Final = 3.0
@@ -27,6 +31,12 @@ _TOLD_AFTER_S: Final = 1.0
 """How long errors of some partitions may wait for a poll without records of others."""
 _LEADERS_S: Final = 0.5
 """How long the brokers may take to name the leaders of new partitions."""
+
+
+_read_headers: Final[Callable[[Message], Sequence[tuple[str, bytes]] | None]] = methodcaller("headers")
+"""Called from C: for a name that is not UTF-8, confluent-kafka's method returns a value and leaves an exception behind. A caller in C
+turns it into a SystemError; one in Python may not notice, and then any later call fails.
+"""
 
 
 class _Record:
@@ -40,7 +50,21 @@ class _Record:
         self.timestamp = message.timestamp()[1]
         self.key = message.key()
         self.value = message.value()
-        self.headers: Sequence[tuple[str, bytes]] = message.headers() or ()  # type: ignore[assignment]  # fetched ones are pairs
+        self.headers = _headers(message)
+
+
+def _headers(message: Message) -> Sequence[tuple[str, bytes]]:
+    """The headers; none if one has a name that is not UTF-8. Kafka's protocol forbids such names, but brokers accept them."""
+    try:
+        return _read_headers(message) or ()
+    except (UnicodeDecodeError, SystemError):
+        log.warning(
+            "the headers of a record cannot be read, because a name is not UTF-8",
+            topic=message.topic(),
+            partition=message.partition(),
+            offset=message.offset(),
+        )
+        return ()
 
 
 class LibrdkafkaFetchClient:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from structlog.testing import capture_logs
 
 from pipeline.broker.api import Partition
 from pipeline.broker.errors import OutOfRangeError, RefusedError
@@ -156,6 +157,20 @@ def test_while_it_rests_errors_are_heard_and_records_are_for_the_next_poll(clien
     assert ("assign", [(0, 7)]) in library.told
     assert library.steps()[-1] == "pause"
     assert client.position(A) == 7
+    client.close()
+
+
+def test_a_record_whose_header_names_cannot_be_read_has_none(client: LibrdkafkaFetchClient) -> None:
+    class Unreadable(Message):
+        def headers(self) -> None:
+            b"n\xffme".decode()
+
+    client.assign({A: 7})
+    Library.made[-1].came = [Unreadable(A, 7), Message(A, 8)]
+    with capture_logs() as lines:
+        found = client.poll(0.0)
+    assert [(record.offset, record.headers) for record in found[A]] == [(7, ()), (8, ())]
+    assert [(line["log_level"], line["offset"]) for line in lines] == [("warning", 7)]
     client.close()
 
 
