@@ -186,6 +186,8 @@ async def test_the_record_of_an_order_a_shipment_and_a_subscription(store: Store
     order = await store.search.record_of(TimelineSubject.ORDER, "R1")
     assert [(one.event_id, one.endpoint_ids) for one in order.events] == [("evt_1", (7, 8))]
     assert [one.event_id for one in order.attempts] == ["evt_5", "evt_1", "evt_1"]
+    listed = await store.search.attempts(parse_query([("q[order_number_eq]", "R1")]))
+    assert list(order.attempts) == [one for one in listed.items if one.trigger != "test"], "in all columns"
     assert order.is_complete
     shipment = await store.search.record_of(TimelineSubject.SHIPMENT, "H1")
     assert [(one.event_id, one.endpoint_ids) for one in shipment.events] == [("evt_2", ()), ("evt_1", (7, 8))]

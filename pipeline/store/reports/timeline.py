@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from pipeline.core.search import Condition, Predicate
 from pipeline.store.bound_values import BoundValues
-from pipeline.store.reader import IN_ORDER, INDEX_FIRST, Reader, columns, sql
-from pipeline.store.search.attempt_rows import ATTEMPT_COLUMNS, AttemptRow, attempt_of
+from pipeline.store.reader import IN_ORDER, INDEX_FIRST, Reader, Rows, columns, sql
+from pipeline.store.search.attempt_rows import EVENT_COLUMNS, OWN_COLUMNS, AttemptRow, attempt_of_event
 from pipeline.store.search.conditions import milliseconds, where
+from pipeline.store.search.first_events import constant_times
 from pipeline.store.search.time_windows import TimeWindow, step, width_of_rows
 
 MAX_EVENTS: Final = 200
@@ -63,6 +64,7 @@ class TimelineRecords:
     is_complete: bool
 
 
+_ID, _EVENT_ID, _CREATED_AT = (OWN_COLUMNS.index(name) for name in ("id", "event_id", "created_at"))
 _ALL_TIME: Final = TimeWindow(0, 0, open_start=True, open_end=True)
 _SETTINGS: Final = {**IN_ORDER, **INDEX_FIRST}
 _EVENT_COLUMNS: Final = (
@@ -77,14 +79,15 @@ async def record_of(reader: Reader, about: TimelineSubject, value: str) -> Timel
     # An event that is not in `events` (yet) may have attempts, so attempts are not looked up by the events' ids.
     if about is not TimelineSubject.STOCK_ITEM:
         most = MAX_EVENTS
-        events, attempts = await asyncio.gather(_events(reader, condition, most + 1), _attempts(reader, condition, None))
+        events, rows = await asyncio.gather(_events(reader, condition, most + 1), _attempts(reader, condition, None))
     else:
         # An attempt is made after its event was received, so the time before the oldest shown event is left out.
         most = MAX_STOCK_EVENTS
         events = await _newest_events(reader, condition, most + 1)
-        attempts = await _attempts(reader, condition, _since(events, most))
+        rows = await _attempts(reader, condition, _since(events, most))
     if (since := _since(events, most)) is not None:
-        attempts = [one for one in attempts if one.created_at >= since]
+        rows = [row for row in rows if row[_CREATED_AT] >= since]
+    attempts = await _with_events(reader, rows, events)
     is_complete, shown = len(events) <= most and len(attempts) <= MAX_ATTEMPTS, events[:most]
     if len(attempts) > MAX_ATTEMPTS:
         shown, attempts = _with_all_attempts(shown, attempts[:MAX_ATTEMPTS])
@@ -115,15 +118,38 @@ async def _events(reader: Reader, condition: Condition, most: int, window: TimeW
     return list(map(_event, await reader.rows(statement, parameters.values, more=_SETTINGS)))
 
 
-async def _attempts(reader: Reader, condition: Condition, since: datetime | None) -> list[AttemptRow]:
-    """The newest attempts, one more than are shown."""
+async def _attempts(reader: Reader, condition: Condition, since: datetime | None) -> Rows:
+    """The newest attempts, one more than are shown, with `OWN_COLUMNS`.
+
+    A year's attempts are in a hundred blocks or more. There, each column costs a few milliseconds.
+    """
     parameters = BoundValues()
     test = where([condition], parameters)
     if since is not None:
         test = f"{test} AND created_at >= {parameters.time(milliseconds(since))}"
     newest = f"AND trigger != 'test' ORDER BY created_at DESC, id DESC LIMIT {MAX_ATTEMPTS + 1:d}"
-    statement = sql("SELECT", columns(ATTEMPT_COLUMNS), "FROM attempts WHERE", test, newest)
-    return list(map(attempt_of, await reader.rows(statement, parameters.values, more=_SETTINGS)))
+    statement = sql("SELECT", columns(OWN_COLUMNS), "FROM attempts WHERE", test, newest)
+    return await reader.rows(statement, parameters.values, more=_SETTINGS)
+
+
+async def _with_events(reader: Reader, rows: Rows, events: Sequence[EventRow]) -> list[AttemptRow]:
+    """The attempts, with the columns of their events. Few have another event than these: it is left out, or not recorded yet."""
+    known: dict[str, Sequence[Any]] = {one.event_id: _of_attempts(one) for one in events}
+    if others := [row for row in rows if row[_EVENT_ID] not in known]:
+        parameters = BoundValues()
+        made = f"created_at IN {constant_times([milliseconds(row[_CREATED_AT]) for row in others], parameters)}"
+        named = f"id IN {parameters.add([row[_ID] for row in others], 'Array(Int64)')}"
+        statement = sql("SELECT event_id,", columns(EVENT_COLUMNS), "FROM attempts WHERE", made, "AND", named)
+        known |= {event_id: event for event_id, *event in await reader.rows(statement, parameters.values)}
+    return [attempt_of_event(row, known[row[_EVENT_ID]]) for row in rows if row[_EVENT_ID] in known]
+
+
+def _of_attempts(event: EventRow) -> Sequence[Any]:
+    """What the attempts of an event have of it: `EVENT_COLUMNS`."""
+    return (
+        *(event.event_name, event.created_at, event.order_number, event.shipment_numbers, event.subscription_id),
+        *(event.stock_item_id, event.skus),
+    )
 
 
 def _since(events: Sequence[EventRow], most: int) -> datetime | None:

@@ -37,13 +37,27 @@ class AttemptRow:
 
 
 ATTEMPT_COLUMNS: Final = tuple(field.name for field in fields(AttemptRow))
+EVENT_COLUMNS: Final = (
+    *("event_name", "event_created_at", "order_number", "shipment_numbers", "subscription_id", "stock_item_id", "skus"),
+)
+"""What all attempts of an event have in common, besides its id."""
+OWN_COLUMNS: Final = tuple(name for name in ATTEMPT_COLUMNS if name not in EVENT_COLUMNS)
+"""The other columns of an attempt."""
 _TUPLES: Final = frozenset({"shipment_numbers", "skus"})
 _EMPTY_IS_NONE: Final = frozenset({"order_number", "subscription_id", "failure", "error"})
 
 
 def attempt_of(row: Sequence[Any]) -> AttemptRow:
-    """The attempt in a row with the columns ``ATTEMPT_COLUMNS``."""
-    values = dict(zip(ATTEMPT_COLUMNS, row, strict=True))
+    """The attempt in a row with the columns `ATTEMPT_COLUMNS`."""
+    return _attempt(dict(zip(ATTEMPT_COLUMNS, row, strict=True)))
+
+
+def attempt_of_event(row: Sequence[Any], event: Sequence[Any]) -> AttemptRow:
+    """The attempt in a row with the columns `OWN_COLUMNS`, and in one with the `EVENT_COLUMNS` of its event."""
+    return _attempt(dict(zip(OWN_COLUMNS, row, strict=True)) | dict(zip(EVENT_COLUMNS, event, strict=True)))
+
+
+def _attempt(values: dict[str, Any]) -> AttemptRow:
     values.update({name: tuple(values[name]) for name in _TUPLES})
     values.update({name: values[name] or None for name in _EMPTY_IS_NONE})
     return AttemptRow(**values)
