@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+from pipeline.core.handshake import ORIGIN
 from pipeline.endpoints.authentication import AuthenticationError, header_collision, stored_authentication
 from pipeline.endpoints.vault import Vault
 from pipeline.web.errors import InvalidError
 from schemas.endpoint import EndpointRecord
 from schemas.http.authentication import BearerAuthentication, NoAuthentication
 from schemas.http.endpoints import EndpointInput
+from schemas.verification import Verification
+
+_ORIGIN_IS_TAKEN: Final = (
+    "After a cloudevents_handshake, deliveries have the header origin with the origin that was allowed. Use another name for this header, "
+    "or another verification."
+)
 
 
 def authentication_values(given: EndpointInput, current: EndpointRecord | None, vault: Vault) -> dict[str, Any]:
@@ -50,15 +57,16 @@ def refuse_colliding_headers(values: Mapping[str, Any], current: EndpointRecord 
     """Make sure that, after the change, no two settings set the same header.
 
     Raises:
-        InvalidError: the custom headers, the authentication header and the signature header are not all different.
+        InvalidError: the custom headers, the authentication header and the signature header are not all different, or one of them is
+            Origin, which deliveries have after a handshake.
     """
-    if not values.keys() & {"authentication", "sealed_headers", "signature_header"}:
+    if not values.keys() & {"authentication", "sealed_headers", "signature_header", "verification"}:
         return
 
     def after(name: str) -> Any:
         return values.get(name, getattr(current, name, None))
 
-    taken = [*(after("sealed_headers") or ())]
+    taken = dict.fromkeys(after("sealed_headers") or (), "headers")
     for name, header in (
         ("authentication", getattr(after("authentication"), "header", "")),
         ("signature_header", getattr(after("signature_header"), "name", "")),
@@ -68,4 +76,6 @@ def refuse_colliding_headers(values: Mapping[str, Any], current: EndpointRecord 
         if (other := header_collision(header, taken)) is not None:
             sentence = f"The header {header!r} is set twice: another setting of the endpoint has {other!r}."
             raise InvalidError({name if name in values else "headers": [sentence]})
-        taken.append(header)
+        taken[header] = name
+    if after("verification") == Verification.CLOUDEVENTS_HANDSHAKE and (other := header_collision(ORIGIN, taken)) is not None:
+        raise InvalidError({taken[other]: [_ORIGIN_IS_TAKEN]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -53,6 +54,37 @@ async def test_a_handshake_at_the_registration(service: Service) -> None:
     assert endpoint is not None
     sent = signed_request(Delivery(META, b"{}", endpoint), None, NOW)
     assert sent.request.headers["origin"] == "hooks.example.com"  # the receiver has allowed it, and may look for it
+
+
+@pytest.mark.parametrize(
+    ("field", "setting"),
+    [
+        ("headers", {"Origin": "https://shop.example"}),
+        ("authentication", {"type": "api_key", "header": "Origin", "key": "hunter2-key-of-theirs"}),
+        ("signature_header", {"name": "Origin"}),
+    ],
+)
+async def test_a_header_that_a_handshake_would_overwrite_is_refused(
+    service: Service, field: str, setting: dict[str, str]
+) -> None:
+    """Once the endpoint was verified, its own header Origin was replaced without a word."""
+    service.sender.exchange = allowing()
+    given: dict[str, Any] = {field: setting}
+    fields = {"target_url": "http://127.0.0.1/", "events": ["order_completed"], "verification": HANDSHAKE} | given
+    status, refused = await request(service, "POST", **wrapped(**fields))
+    assert (status, list(refused["errors"])) == (422, [field])
+    assert "deliveries have the header origin" in refused["errors"][field][0]
+
+    with_header = await service.create(verification=EVENT_ASKED, **given)
+    with_handshake = await service.create("http://127.0.0.1/other", verification=HANDSHAKE)
+    for identifier, more in ((with_header, {"verification": HANDSHAKE}), (with_handshake, given)):
+        status, refused = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(**more))
+        assert (status, list(refused["errors"])) == (422, [field])
+    cleared: dict[str, Any] = {"headers": None, "authentication": {"type": "none"}, "signature_header": None}
+    status, changed = await request(
+        service, "PATCH", f"{PATH}/{with_header}", **wrapped(verification=HANDSHAKE, **{field: cleared[field]})
+    )
+    assert (status, changed["state"]) == (200, "active")
 
 
 async def test_what_does_not_allow_us_is_unverified_and_asked_again(service: Service) -> None:
