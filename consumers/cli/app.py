@@ -105,6 +105,7 @@ def all_roles(
     """Run every role in this process. If no Kafka is configured, an embedded broker is started.
 
     The command waits while Kafka or ClickHouse is unavailable. It exits if one of them refuses access (a wrong password, a missing right).
+    With a configured Kafka, it needs OMS_WEBHOOKS_ENCRYPTION_KEY.
     """
     settings = Settings()
     _configure_logs_of_all(settings)

@@ -44,16 +44,24 @@ class EmbeddedServices:
 def embedded_services(
     settings: Settings, kafka: KafkaKind | None = None, data_dir: Path = Path("var/apache")
 ) -> Iterator[EmbeddedServices]:
-    """Start a broker unless one is configured, and create missing keys. The broker stops at the end of the block.
+    """Start a broker unless a Kafka is configured, and create missing keys. The broker stops at the end of the block.
+
+    The encryption key of a configured Kafka is never created: nobody would know it after this process, and every endpoint that was stored
+    with it would be unusable.
 
     Raises:
-        BrokerStartError: the broker does not start, or ``kafka`` names one although a Kafka is configured.
+        BrokerStartError: the broker does not start; or a Kafka is configured, and ``kafka`` names another one, or there is no encryption key.
     """
     if settings.kafka_bootstrap_servers:
         if kafka is not None:
             raise BrokerStartError(
                 f"No broker is started, because the Kafka at {settings.kafka_bootstrap_servers} is configured. To use it, leave out "
                 "--kafka. Otherwise unset OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS."
+            )
+        if settings.encryption_key is None:
+            raise BrokerStartError(
+                "There is no key for endpoint secrets, and the endpoints in this Kafka outlive this process. Create one with "
+                "`oms-webhooks new-key`, and set OMS_WEBHOOKS_ENCRYPTION_KEY."
             )
         yield EmbeddedServices(_with_keys(settings, None), None)
         return

@@ -36,7 +36,8 @@ def banner(here: EmbeddedServices, url: str, created_key: str | None) -> Rendera
             lines.append(
                 "[yellow]This is for trying out. Events, endpoints, pending retries and recorded attempts are kept in memory and are lost at "
                 "exit.[/yellow]\n"
-                "To use a real Kafka, set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS=host:9092 (and OMS_WEBHOOKS_CLICKHOUSE_URL). "
+                "To use a real Kafka, set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS=host:9092, OMS_WEBHOOKS_ENCRYPTION_KEY (make one: oms-webhooks "
+                "new-key) and OMS_WEBHOOKS_CLICKHOUSE_URL. "
                 "To run a local Apache Kafka with its data on disk, use --kafka apache."
             )
     return Panel(Group(*(Text.from_markup(line) for line in lines)), expand=False)

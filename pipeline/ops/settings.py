@@ -224,7 +224,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     encryption_key: SecretStr | None = Field(
         default=None,
         description="Key that encrypts endpoint secrets in Kafka. Make one with: oms-webhooks new-key. To rotate it, give the new and the old "
-        "key, comma-separated. Embedded: generated at startup.",
+        "key, comma-separated. With an embedded broker: generated at startup.",
     )
 
     # Recorder

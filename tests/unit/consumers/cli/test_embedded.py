@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
+from rich.console import Console
 
-from consumers.cli.embedded import _kept
+from consumers.cli import tables
+from consumers.cli.embedded import EmbeddedServices, _kept, embedded_services
+from pipeline.devtools.local_broker import TansuBroker
+from pipeline.devtools.local_process import BrokerStartError
+from pipeline.endpoints.vault import Vault
+from pipeline.ops.settings import Settings
+
+ELSEWHERE = Settings(_env_file=None, kafka_bootstrap_servers="kafka.example.com:9092", encryption_key=None, api_keys=())  # type: ignore[call-arg,unused-ignore]
 
 
 def test_keys_are_kept_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +36,25 @@ def test_keys_are_kept_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
     assert path.stat().st_mode & 0o777 == 0o600
     assert _kept(path, {"api_key": "c"}) == {"api_key": "b"}
     assert [file.name for file in tmp_path.iterdir()] == ["keys.json"]
+
+
+def test_a_configured_kafka_gets_no_endpoints_under_a_key_that_nobody_knows() -> None:
+    """Their secrets could not be opened after a restart, by anybody."""
+    told = "`oms-webhooks new-key`, and set OMS_WEBHOOKS_ENCRYPTION_KEY"
+    with pytest.raises(BrokerStartError, match=told), embedded_services(ELSEWHERE):
+        pass
+    key = SecretStr(Vault.new_key())
+    with embedded_services(ELSEWHERE.model_copy(update={"encryption_key": key})) as here:
+        assert (here.broker, here.settings.encryption_key, len(here.settings.api_keys)) == (None, key, 1)
+
+
+def banner(here: EmbeddedServices) -> str:
+    """What is printed when everything runs."""
+    written = io.StringIO()
+    Console(file=written, width=1000).print(tables.banner(here, "http://127.0.0.1:8080", None))
+    return written.getvalue()
+
+
+def test_who_is_told_to_use_a_real_kafka_is_told_of_the_key_that_it_needs() -> None:
+    told = banner(EmbeddedServices(ELSEWHERE, TansuBroker()))
+    assert "OMS_WEBHOOKS_ENCRYPTION_KEY (make one: oms-webhooks new-key) and OMS_WEBHOOKS_CLICKHOUSE_URL" in told
