@@ -132,6 +132,12 @@ def _check(settings: Settings, roles: Collection[Role]) -> None:
     if settings.encryption_key is None and set(roles) != {Role.RECORDER}:
         message = "There is no key for endpoint secrets. Create one with `oms-webhooks new-key`, and set OMS_WEBHOOKS_ENCRYPTION_KEY in every role."
         raise RoleError(message)
+    if len({Role.RECORDER, Role.API} & set(roles)) == 1 and not settings.has_lasting_store:
+        message = (
+            "No ClickHouse is configured. A temporary directory would be lost at exit, and the recorder and the API could not share it. Set "
+            "OMS_WEBHOOKS_CLICKHOUSE_URL, or run `oms-webhooks all` with OMS_WEBHOOKS_CLICKHOUSE_PATH."
+        )
+        raise RoleError(message)
 
 
 class _Composition:

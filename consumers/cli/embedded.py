@@ -83,7 +83,7 @@ def embedded_services(
 
 def _refuse_a_lasting_store(settings: Settings) -> None:
     """An in-memory broker starts at offset 0 in every run. A persistent store would mistake new attempts for old ones."""
-    if settings.clickhouse_url or settings.clickhouse_path:
+    if settings.has_lasting_store:
         message = (
             "The embedded broker loses its data at exit, so it cannot be used with a persistent ClickHouse. Unset "
             "OMS_WEBHOOKS_CLICKHOUSE_URL and OMS_WEBHOOKS_CLICKHOUSE_PATH, set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS, or use --kafka apache."

@@ -40,6 +40,11 @@ def banner(here: EmbeddedServices, url: str, created_key: str | None) -> Rendera
                 "new-key) and OMS_WEBHOOKS_CLICKHOUSE_URL. "
                 "To run a local Apache Kafka with its data on disk, use --kafka apache."
             )
+    elif not here.settings.has_lasting_store:
+        lines.append(
+            "[yellow]Recorded attempts are kept in a temporary directory and are lost at exit.[/yellow] Set OMS_WEBHOOKS_CLICKHOUSE_URL or "
+            "OMS_WEBHOOKS_CLICKHOUSE_PATH."
+        )
     return Panel(Group(*(Text.from_markup(line) for line in lines)), expand=False)
 
 

@@ -408,6 +408,11 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         return copy
 
     @property
+    def has_lasting_store(self) -> bool:
+        """Whether what is stored in ClickHouse outlives the process. Otherwise it is in a temporary directory."""
+        return bool(self.clickhouse_url) or self.clickhouse_path is not None
+
+    @property
     def proxy(self) -> EgressProxy | None:
         """The egress proxy, if there is one."""
         credentials = self.egress_proxy_credentials

@@ -35,6 +35,7 @@ def stuck_api(silent_kafka: str, tmp_path: Path) -> Iterator[RoleProcess]:
         "OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS": silent_kafka,
         "OMS_WEBHOOKS_ENCRYPTION_KEY": Vault.new_key(),
         "OMS_WEBHOOKS_API_KEYS": "a-key",
+        "OMS_WEBHOOKS_CLICKHOUSE_PATH": str(tmp_path / "clickhouse"),
     }
     api = RoleProcess("api", variables, tmp_path)
     api.start()

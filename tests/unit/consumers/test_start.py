@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from consumers.run import Role, _Composition, _together
+from consumers.run import ALL_ROLES, Role, RoleError, _check, _Composition, _together
 from consumers.startup import StartupRetries
 from consumers.store_wiring import Recording
 from pipeline.broker.errors import TopicError
+from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 
 
@@ -42,6 +45,19 @@ async def test_when_a_step_fails_the_others_end_before_it_is_told() -> None:
     with pytest.raises(ValueError, match="refused"):
         await _together(waits(), fails())
     assert ended == ["waits"]
+
+
+@pytest.mark.parametrize("role", [Role.RECORDER, Role.API])
+def test_a_recorder_and_an_api_in_two_processes_need_a_store_that_lasts(role: Role, tmp_path: Path) -> None:
+    """The recorder committed what it had stored in a temporary directory, and the API searched in another one."""
+    settings = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1", encryption_key=SecretStr(Vault.new_key()))  # type: ignore[call-arg,unused-ignore]
+    with pytest.raises(RoleError, match="Set OMS_WEBHOOKS_CLICKHOUSE_URL, or run `oms-webhooks all`"):
+        _check(settings, [role, Role.FANOUT])
+    lasting: list[dict[str, Any]] = [{"clickhouse_url": "http://127.0.0.1:1"}, {"clickhouse_path": tmp_path}]
+    for place in lasting:
+        _check(settings.model_copy(update=place), [role])
+    for roles in (ALL_ROLES, [Role.FANOUT, Role.RETRY]):
+        _check(settings, roles)
 
 
 class Dependency:

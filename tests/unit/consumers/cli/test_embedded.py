@@ -58,3 +58,12 @@ def banner(here: EmbeddedServices) -> str:
 def test_who_is_told_to_use_a_real_kafka_is_told_of_the_key_that_it_needs() -> None:
     told = banner(EmbeddedServices(ELSEWHERE, TansuBroker()))
     assert "OMS_WEBHOOKS_ENCRYPTION_KEY (make one: oms-webhooks new-key) and OMS_WEBHOOKS_CLICKHOUSE_URL" in told
+
+
+def test_attempts_that_are_lost_at_exit_are_announced(tmp_path: Path) -> None:
+    """Their offsets are committed in a Kafka that outlives the process, so no later one records them again."""
+    told = "Recorded attempts are kept in a temporary directory and are lost at exit. Set OMS_WEBHOOKS_CLICKHOUSE_URL or"
+    assert told in banner(EmbeddedServices(ELSEWHERE, None))
+    lasting: list[dict[str, Any]] = [{"clickhouse_url": "http://clickhouse:8123"}, {"clickhouse_path": tmp_path}]
+    for place in lasting:
+        assert "lost at exit" not in banner(EmbeddedServices(ELSEWHERE.model_copy(update=place), None))
