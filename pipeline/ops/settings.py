@@ -27,7 +27,7 @@ from pipeline.core.egress_proxy import EgressProxy, egress_proxy
 from pipeline.core.signing import HOW_TO_MAKE_A_SECRET, SigningKey
 from pipeline.ops.event_types_file import read_event_types
 from pipeline.ops.settings_file import SETTINGS_FILE, as_toml, read_settings_file
-from pipeline.ops.settings_kafka import KafkaSettings
+from pipeline.ops.settings_kafka import KafkaSettings, OptionalPath
 from pipeline.ops.settings_retry import RetrySettings
 from pipeline.ops.settings_search import SearchSettings
 from schemas.event_reader import EventReader
@@ -85,7 +85,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     )
     clickhouse_username: str = Field(default="default", description="ClickHouse user.")
     clickhouse_password: SecretStr = Field(default=SecretStr(""), description="ClickHouse password.")
-    clickhouse_ca_file: Path | None = Field(
+    clickhouse_ca_file: OptionalPath = Field(
         default=None, description="PEM file of the CA that signed ClickHouse's certificate. Empty: the well-known CAs."
     )
     clickhouse_database: str = Field(
@@ -102,7 +102,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         "or a number.",
         pattern=r"^(auto|\d{1,2})$",
     )
-    clickhouse_path: Path | None = Field(
+    clickhouse_path: OptionalPath = Field(
         default=None, description="Directory of the in-process ClickHouse. Empty: a temporary directory, deleted at exit."
     )
     retention_days: int = Field(
@@ -120,7 +120,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         le=MAX_EVENT_BYTES_LIMIT,
         description="Largest event in bytes. Larger events become dead letters.",
     )
-    event_types_file: Path | None = Field(
+    event_types_file: OptionalPath = Field(
         default=None,
         description="YAML or JSON file with event types to add to the built-in ones (docs/event-types.md). Use the same file for every role "
         "and for the checks of producers.",
@@ -304,11 +304,6 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     def _parse_networks(cls, value: object) -> object:
         # Not strict: 127.0.0.1/8 means 127.0.0.0/8.
         return tuple(ip_network(part, strict=False) for part in _parts(value)) if isinstance(value, str) else value
-
-    @field_validator("event_types_file", mode="before")
-    @classmethod
-    def _no_file(cls, value: object) -> object:
-        return value or None  # an empty variable names no file
 
     @field_validator("operational_url", "otlp_endpoint")
     @classmethod

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+def _named_path(value: object) -> object:
+    """None for an empty text, which names no file. For pathlib, it is the working directory."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+OptionalPath = Annotated[Path | None, BeforeValidator(_named_path)]
+"""The type of settings that name a file or a directory."""
 
 
 def addresses(servers: str) -> list[tuple[str, int]]:
@@ -42,16 +51,16 @@ class KafkaSettings(BaseSettings):
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="How to connect to the brokers."
     )
-    kafka_ssl_cafile: Path | None = Field(default=None, description="PEM file of the CA that signed the brokers' certificates.")
-    kafka_ssl_certfile: Path | None = Field(default=None, description="PEM file of the client certificate (mutual TLS).")
-    kafka_ssl_keyfile: Path | None = Field(default=None, description="PEM file of the client certificate's key.")
+    kafka_ssl_cafile: OptionalPath = Field(default=None, description="PEM file of the CA that signed the brokers' certificates.")
+    kafka_ssl_certfile: OptionalPath = Field(default=None, description="PEM file of the client certificate (mutual TLS).")
+    kafka_ssl_keyfile: OptionalPath = Field(default=None, description="PEM file of the client certificate's key.")
     kafka_ssl_password: SecretStr | None = Field(default=None, description="Password of the client certificate's key.")
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
         default=None, description="SASL mechanism, with SASL_PLAINTEXT or SASL_SSL."
     )
     kafka_sasl_username: str | None = Field(default=None, description="SASL user name.")
     kafka_sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
-    kafka_oauth_token_file: Path | None = Field(
+    kafka_oauth_token_file: OptionalPath = Field(
         default=None,
         description="OAUTHBEARER: file with a token that another program keeps fresh (Kubernetes: a projected service account token). "
         "It is read for every connection.",
@@ -62,7 +71,7 @@ class KafkaSettings(BaseSettings):
     kafka_oauth_client_id: str = Field(default="", description="OAUTHBEARER: client id for kafka_oauth_token_url.")
     kafka_oauth_client_secret: SecretStr | None = Field(default=None, description="OAUTHBEARER: client secret.")
     kafka_oauth_scope: str = Field(default="", description="OAUTHBEARER: scope to request. Empty: the provider's default.")
-    kafka_oauth_cafile: Path | None = Field(
+    kafka_oauth_cafile: OptionalPath = Field(
         default=None, description="OAUTHBEARER: PEM file of the CA of kafka_oauth_token_url. Empty: the well-known CAs."
     )
     kafka_partitions: int = Field(default=6, ge=1, le=1024, description="Number of partitions of topics that are created.")

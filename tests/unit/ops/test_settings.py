@@ -331,8 +331,13 @@ def test_bootstrap_servers_may_be_names_and_addresses() -> None:
     assert Settings(kafka_bootstrap_servers=servers).kafka_bootstrap_servers == servers
 
 
-def test_an_empty_name_of_a_file_of_event_types_is_none() -> None:
-    assert Settings(event_types_file="").event_types_file is None
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_name_of_a_file_is_none(empty: str) -> None:
+    """It was the working directory: the embedded ClickHouse put its files there."""
+    names = [name for name, field in Settings.model_fields.items() if "Path" in str(field.annotation)]
+    assert "clickhouse_path" in names
+    settings = Settings(**dict.fromkeys(names, empty))  # type: ignore[arg-type]
+    assert {name: getattr(settings, name) for name in names} == dict.fromkeys(names)
 
 
 def test_empty_credentials_of_the_egress_proxy_are_none() -> None:
