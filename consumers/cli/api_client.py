@@ -14,12 +14,19 @@ import httpx
 import typer
 
 from consumers.cli.discovery import API_PATH, API_URL, local_pipeline, print_notice, root_of
+from consumers.cli.option_values import not_blank
 
 Url = Annotated[
-    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_URL", help="URL of the API. Default: the pipeline on this machine.")
+    str | None,
+    typer.Option(
+        envvar="OMS_WEBHOOKS_API_URL", help="URL of the API. Default: the pipeline on this machine.", callback=not_blank
+    ),
 ]
 Key = Annotated[
-    str | None, typer.Option(envvar="OMS_WEBHOOKS_API_KEY", help="API key. Default: the key of the pipeline on this machine.")
+    str | None,
+    typer.Option(
+        envvar="OMS_WEBHOOKS_API_KEY", help="API key. Default: the key of the pipeline on this machine.", callback=not_blank
+    ),
 ]
 
 

@@ -192,8 +192,10 @@ async def test_it_goes_on_with_the_pipeline_that_it_was_started_with(
     with leave_note(RunNote(filled.url, API_KEY, "127.0.0.1:1", 3)):
         arguments = ["replay", "--resume", str(state)]
         refused = await asyncio.to_thread(lambda: CliRunner().invoke(app, arguments, env=here))
+        nameless = await asyncio.to_thread(lambda: CliRunner().invoke(app, [*arguments, "--url", ""], env=here))
     assert f"was started with the API at https://webhooks.example.com, not with the one at {filled.url}" in str(refused.exception)
     assert (sent(filled), json.loads(state.read_text())) == ([], kept)
+    assert (nameless.exit_code, "it has no value" in nameless.output) == (2, True), "it was taken for a URL that was named"
     assert (await run("replay", "--resume", str(state), "--rate", "1000")).exit_code == 0, (
         "the URL was named: it may be a new one"
     )

@@ -160,11 +160,28 @@ def test_what_may_stand_twice(arguments: str) -> None:
         ("keys", "create", "--name", "Ada", "--role", "viewer", "--owner", ""),
         ("topics", "--accept-recreated", ""),
         ("open", " "),
+        # They removed endpoint 7 of the pipeline on this machine, with its admin key.
+        ("endpoints", "remove", "7", "--url", ""),
+        ("keys", "list", "--api-key", ""),
+        ("attempts", "--url", " "),
+        ("tail", "--api-key", ""),
+        ("open", "R1", "--url", ""),
     ],
 )
-def test_an_empty_variable_of_the_shell_is_refused(arguments: tuple[str, ...]) -> None:
+def test_an_empty_variable_of_the_shell_is_refused(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # no pipeline on this machine is found, should one not be refused
     refused = run(*arguments)
     assert (refused.exit_code, "is a shell variable empty?" in said(refused).lower()) == (2, True), said(refused)
+
+
+def test_an_empty_variable_of_the_api_is_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # no pipeline has left a note here
+    env = {"OMS_WEBHOOKS_API_URL": "", "OMS_WEBHOOKS_API_KEY": ""}
+    for command in ("keys list", "attempts"):
+        asked = CliRunner().invoke(app.app, command.split(), env=env)
+        assert str(asked.exception).startswith("No running pipeline was found on this machine."), command
 
 
 def test_a_day_is_no_reversed_range(anybody: str) -> None:
