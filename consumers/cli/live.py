@@ -71,22 +71,24 @@ def new_attempts(
         ApiCallError: the stream was refused, or the key is no longer valid.
     """
     shown: deque[int] = deque(maxlen=_REMEMBERED)
-    is_open, last_id = False, ""
+    is_open, last_id, told = False, "", ""
     while True:
         seen = [("last_event_id", last_id)] if last_id else []
         try:
             for event in source.events(_PATH, [*params, *seen, ("strict", "1")]):
-                is_open = True
+                is_open, told = True, ""
                 known = set(shown)
                 fresh = [one for one in _attempts(event, params) if one["id"] not in known]
                 shown.extend(one["id"] for one in fresh)
                 yield from fresh
                 last_id = event.id or last_id
         except ApiCallError as error:
-            # A refusal is raised. A server that was reachable before may come back.
-            if error.status or not is_open:
+            # A refusal is raised. A server that was reachable before may come back. While it starts, it or a proxy answers 502 or 503.
+            if not is_open or 0 < error.status < 500:
                 raise
-            print_notice(str(error))
+            if str(error) != told:  # there is an attempt every second
+                told = str(error)
+                print_notice(told)
         wait(_PAUSE_SECONDS)
 
 

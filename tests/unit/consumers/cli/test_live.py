@@ -18,9 +18,9 @@ from tests.unit.web.service import API_KEY, NOW, Service
 
 
 class Source:
-    """Streams, one after the other; each ends as it says."""
+    """Streams, one after the other; each ends as it says. An error is one that does not open."""
 
-    def __init__(self, *streams: list[ServerEvent]) -> None:
+    def __init__(self, *streams: list[ServerEvent] | ApiCallError) -> None:
         self.streams = list(streams)
         self.asked: list[list[tuple[str, str]]] = []
 
@@ -29,7 +29,10 @@ class Source:
         self.asked.append(params)
         if not self.streams:
             raise ApiCallError("The role may not.", 403)
-        yield from self.streams.pop(0)
+        stream = self.streams.pop(0)
+        if isinstance(stream, ApiCallError):
+            raise stream
+        yield from stream
         raise ApiCallError("It does not answer any more.")
 
 
@@ -60,6 +63,25 @@ def test_a_key_that_is_revoked_ends_it() -> None:
 def test_nobody_there_is_told_at_once() -> None:
     with pytest.raises(ApiCallError):
         list(new_attempts(Source([]), [], wait=lambda _: None))
+
+
+def test_an_api_that_is_restarted_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """It ended, because what starts answers 503, and a proxy in front of it 502."""
+    starting = ApiCallError("The service is starting.", 503)
+    outage = [ApiCallError("A proxy answered 502.", 502), starting, starting, starting]
+    source = Source([told(1, last_id="11")], *outage, [told(1, 2)], starting)
+    watched = new_attempts(source, [], wait=lambda _: None)
+    assert [one["id"] for one in islice(watched, 2)] == [1, 2]
+    assert [dict(one).get("last_event_id") for one in source.asked] == [None, *["11"] * 5]
+    with pytest.raises(ApiCallError, match="may not"):
+        next(watched)
+    broken, restarting = "It does not answer any more.", "The service is starting."
+    assert capsys.readouterr().err.splitlines() == [broken, "A proxy answered 502.", restarting, broken, restarting]
+
+
+def test_an_api_that_starts_refuses_who_comes_first() -> None:
+    with pytest.raises(ApiCallError, match="is starting"):
+        list(new_attempts(Source(ApiCallError("The service is starting.", 503)), [], wait=lambda _: None))
 
 
 def test_what_was_missed_during_a_break_is_printed_with_the_command_that_lists_it(capsys: pytest.CaptureFixture[str]) -> None:
