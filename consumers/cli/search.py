@@ -30,6 +30,7 @@ from consumers.cli.option_values import (
     refuse_reversed,
     time_value,
 )
+from consumers.cli.role_process import dashboard_url
 from consumers.cli.standard_input import read_text
 from pipeline.core.search.query_keys import is_filter_key
 from pipeline.core.spreadsheet_cells import cell
@@ -43,6 +44,10 @@ out = Output()
 
 _POLL_SECONDS = 1.0
 """Time between two checks of a run's progress."""
+_SILENT_SECONDS = 60.0
+"""How long checks may fail, for example because the API is restarted."""
+_REFUSED = frozenset({401, 403, 422})
+"""Statuses that another check would get, too. A process that does not know the run yet answers 404."""
 
 
 class Format(StrEnum):
@@ -252,13 +257,7 @@ def resend_failed(
             return
         run = client.call("POST", "resends", params=params)
         print_notice(f"Run {run['id']} has started. It continues in the API, also if this command ends.")
-        columns = (TextColumn("resending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task("notifications", total=run["total"])
-            while run["state"] in ("running", "cancelling"):
-                time.sleep(_POLL_SECONDS)
-                run = client.call("GET", f"resends/{run['id']}")
-                progress.update(task, completed=run["resent"] + run["delivered"] + run["skipped"])
+        run = _followed(client, run)
     summary = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {run['delivered']:,} were delivered already, "
     out.print(
         f"{summary}{run['skipped']:,} could not be resent. {run['problem']}".rstrip(),
@@ -268,6 +267,31 @@ def resend_failed(
     )
     if run["state"] != "done":
         raise typer.Exit(1)
+
+
+def _followed(client: ApiClient, run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Show the progress of a run until it is over. Returns its last state.
+
+    Raises:
+        ApiCallError: the API refuses to tell the progress, or has not told it for a minute. That does not end the run.
+    """
+    columns = (TextColumn("resending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("notifications", total=run["total"])
+        heard_at = time.monotonic()
+        while run["state"] in ("running", "cancelling"):
+            time.sleep(_POLL_SECONDS)
+            try:
+                run = client.call("GET", f"resends/{run['id']}")
+            except ApiCallError as error:
+                if error.status in _REFUSED or time.monotonic() - heard_at > _SILENT_SECONDS:
+                    page = f"{dashboard_url(client.root)}/resends/{run['id']}"
+                    message = f"{error}\nThe run goes on, unless its process has ended. To see its progress: {page}"
+                    raise ApiCallError(message, error.status) from error
+                continue
+            heard_at = time.monotonic()
+            progress.update(task, completed=run["resent"] + run["delivered"] + run["skipped"])
+    return run
 
 
 @attempts_app.command("resend")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from consumers.cli.api_client import ApiCallError
+from consumers.cli.api_client import ApiCallError, ApiClient
 from consumers.cli.roles import role_banner
 from pipeline.core.search import leaves
 from pipeline.endpoints.vault import Vault
@@ -131,6 +132,47 @@ async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monke
     wrong = await run("attempts", "resend-failed", "--q", "colour_eq=red", "--yes")
     assert isinstance(wrong.exception, ApiCallError)
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
+
+
+def fail_first_looks(monkeypatch: pytest.MonkeyPatch, *statuses: int) -> list[int]:
+    """Let the first looks at a run's progress fail. Returns the failures that are still to come."""
+    left, call = list(statuses), ApiClient.call
+
+    def fail_first(client: ApiClient, method: str, path: str, **more: Any) -> Any:
+        if method == "GET" and path.startswith("resends/") and path != "resends/preview" and left:
+            raise ApiCallError("Not now.", left.pop(0))
+        return call(client, method, path, **more)
+
+    monkeypatch.setattr(ApiClient, "call", fail_first)
+    monkeypatch.setattr("consumers.cli.search._POLL_SECONDS", 0.01)
+    return left
+
+
+async def test_a_look_at_the_progress_that_fails_is_no_failure_of_the_run(
+    service: Service, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command ended with exit code 1, and the run went on."""
+    await service.create()
+    service.attempts.rows = (attempt_row(id=1, event_id="evt_1", endpoint_id=1),)
+    left = fail_first_looks(monkeypatch, 503, 0, 404, 502)
+    done = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
+    assert (done.exit_code, "done." in done.stdout, left) == (0, True, []), done.output
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(403, 60.0), (503, 0.0)])
+async def test_a_progress_that_is_not_told_is_at_another_place(
+    service: Service, run: Command, monkeypatch: pytest.MonkeyPatch, status: int, seconds: float
+) -> None:
+    await service.create()
+    service.attempts.rows = (attempt_row(id=1, event_id="evt_1", endpoint_id=1),)
+    fail_first_looks(monkeypatch, status)
+    monkeypatch.setattr("consumers.cli.search._SILENT_SECONDS", seconds)
+    refused = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
+    said, where = str(refused.exception).splitlines()
+    assert (refused.exit_code, said) == (1, "Not now.")
+    assert where.startswith(
+        f"The run goes on, unless its process has ended. To see its progress: {service.url}/webhooks/resends/"
+    )
 
 
 async def test_attempts_are_still_searched(service: Service, run: Command) -> None:
