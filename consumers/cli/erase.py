@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.text import Text
 
 from consumers.cli.api_client import ApiCallError, Key, Url, client_for
-from consumers.cli.console import Output, Rows, escape_markup
+from consumers.cli.console import Output, Rows, escape_markup, visible
 from consumers.cli.discovery import API_URL
 from consumers.cli.option_values import not_blank
 from consumers.cli.standard_input import read_text
@@ -73,6 +73,13 @@ def _elsewhere(found: Mapping[str, Any], url: str | None) -> str:
     topics = "; ".join(f"{count} days: {', '.join(names)}" for count, names in sorted(days.items()))
     # Without the URL, the printed commands would ask the pipeline on this machine, and report that nothing is left.
     api = f" --url {shlex.quote(url)}" if url and os.environ.get(API_URL) != url else ""
-    orders = "".join(f"\n  oms-webhooks erase --order {shlex.quote(order)} --yes{api}" for order in found["orders"])
+    orders = "".join(f"\n  {_later(order, api)}" for order in found["orders"])
     again = f" {_STILL_TO_COME} Erase them afterwards:{orders}" if orders else ""
     return escape_markup(f"Not erased: your backups, and what Kafka keeps ({topics}).{again}")
+
+
+def _later(order: str, api: str) -> str:
+    """The command that erases an order. Its number, which a producer chose, must not control the terminal, nor the shell that it is pasted into."""
+    if order.isprintable():
+        return f"oms-webhooks erase --order {shlex.quote(order)} --yes{api}"
+    return f"oms-webhooks erase --order - --yes{api}  # on standard input: {visible(order).plain}, with the characters that these escapes stand for"

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.cli.attempt_table import AttemptRows
-from consumers.cli.console import Rows, escape_markup
+from consumers.cli.console import Rows, escape_markup, visible
 from consumers.cli.embedded import EmbeddedServices
 from consumers.cli.role_process import dashboard_url
 from pipeline.broker.topic_admin import Difference, Growth
@@ -94,7 +94,7 @@ def endpoint(found: Mapping[str, Any]) -> RenderableType:
         description = (
             f"{failure['expression']}: {failure['reason']} Events: {failure['count']:,}, the last one {failure['event_id']}."
         )
-        table.add_row("a filter failed", Text(description, "yellow"))
+        table.add_row("a filter failed", visible(Text(description, "yellow")))
     if (authentication := found.get("authentication") or {"type": "none"})["type"] != "none":
         shown = [f"{name} {value}" for name, value in authentication.items() if name != "type" and value]
         table.add_row("authentication", Text(", ".join([authentication["type"], *shown])))
@@ -150,7 +150,7 @@ def tested(attempt: Mapping[str, Any]) -> RenderableType:
     table.add_row("outcome", outcome)
     table.add_row("answer", Text(f"{attempt['http_status_code'] or attempt['failure']} in {attempt['duration_ms']:.0f} ms"))
     if attempt["error"]:
-        table.add_row("error", Text(attempt["error"]))
+        table.add_row("error", visible(attempt["error"]))
     return table
 
 
@@ -161,12 +161,12 @@ def preview(found: Mapping[str, Any]) -> RenderableType:
         description = (
             f"{failure['expression']}: {failure['reason']} Events: {failure['count']:,}, the newest {failure['event_id']}."
         )
-        lines.append(Text(f"A filter failed. {description}", "yellow"))
+        lines.append(visible(Text(f"A filter failed. {description}", "yellow")))
     for title, events in (("Would have been delivered:", found["would"]), ("Would not have been delivered:", found["would_not"])):
         if events:
             lines.append(Text(title))
         lines += [
-            Text(f"  {event['received_at']}  {event['event_name']}  {event['order_number'] or '-'}  {event['id']}")
+            visible(f"  {event['received_at']}  {event['event_name']}  {event['order_number'] or '-'}  {event['id']}")
             for event in events
         ]
     return Group(*lines)

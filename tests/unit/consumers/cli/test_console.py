@@ -120,6 +120,15 @@ LEFT_OUT = {
 """What stands in columns that a narrow terminal does not show."""
 
 
+def test_what_a_producer_wrote_does_not_control_the_terminal() -> None:
+    escape, shown = "R1\x1b[2J", r"R1\x1b[2J"
+    event = {"received_at": TIME, "event_name": "order_completed", "order_number": escape, "id": "evt_1"}
+    failure = {"expression": "data.total > 1", "reason": f"It is {escape}.", "count": 1, "event_id": "evt_1"}
+    found = {"sentence": "It would have received 1 event.", "failures": [failure], "would": [event], "would_not": [event]}
+    text = printed(tables.preview(found), None)
+    assert (text.count("\x1b"), text.count(shown)) == (0, 3)
+
+
 @pytest.mark.parametrize("width", [80, 100, 130, 200])
 @pytest.mark.parametrize("made", ALL)
 def test_on_a_terminal_ids_times_and_names_are_whole(made: Callable[[], RenderableType], width: int) -> None:

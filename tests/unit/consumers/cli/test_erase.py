@@ -46,3 +46,11 @@ async def test_one_of_the_two_is_given_or_read_from_standard_input(service: Serv
     assert service.eraser.asked == []
     assert (await run("erase", "--email", "-", stdin="ada@example.com\n")).exit_code == 0
     assert service.eraser.asked == [Subject(email="ada@example.com")]
+
+
+async def test_an_order_number_does_not_control_the_terminal(service: Service, run: Command) -> None:
+    """A producer chose it."""
+    service.eraser.found = [PersonData(events=("evt_1",), orders=("R1\x1b[2J\r",))]
+    shown = await run("erase", "--email", "ada@example.com")
+    assert [one for one in shown.output if not one.isprintable() and one != "\n"] == []
+    assert r"  oms-webhooks erase --order - --yes  # on standard input: R1\x1b[2J\r, with the characters that" in shown.output
