@@ -114,8 +114,10 @@ async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, f
                 seen.note(api.clock() - _RECORDED_AFTER)
                 await response.write(f"{seen.id_line}: still here\n\n".encode())
                 continue
-            if message.is_over or not form.may_listen():
+            if message.is_over:
                 break
+            if not form.may_listen():
+                continue  # the loop ends, and says why
             if listener.lost:
                 now, lost, listener.lost = api.clock(), listener.lost, 0
                 await response.write(_event("attempts", form.missed(MissedAttempts(seen.next or now - BEFORE, now, lost))))
