@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -139,7 +139,8 @@ class AttemptStreams:
         has_failed = False
         while True:
             try:
-                attempts = _new_attempts(watch, (await find(_now(watch, clock()))).items, clock())
+                page = await find(_now(watch, clock()))
+                attempts = _new_attempts(watch, page.items, clock())
             except ApiError as error:
                 _send(watch, StreamMessage(problem=str(error)))
                 has_failed = True
@@ -151,10 +152,7 @@ class AttemptStreams:
                 if attempts or has_failed:
                     _send(watch, StreamMessage(attempts[-_MAX_ROWS:]))
                 has_failed = False
-                if (left_out := len(attempts) - _MAX_ROWS) > 0:
-                    problem = (
-                        f"{left_out:,} more attempts were recorded at the same time, and are not shown. Watch a narrower search."
-                    )
+                if problem := _left_out(attempts, page):
                     _send(watch, StreamMessage(problem=problem))
             await asyncio.sleep(self._pause * (_SLOWER if has_failed else 1))
 
@@ -192,6 +190,16 @@ def _new_attempts(watch: _Watch, found: tuple[AttemptRow, ...], now: datetime) -
     forgotten = now - 2 * _LOOK_BACK
     watch.reported = {one: at for one, at in watch.reported.items() if at > forgotten}
     return new
+
+
+def _left_out(new: Sequence[AttemptRow], page: AttemptPage) -> str:
+    """Says that new attempts of a page are not shown, and how many. Empty if all are shown."""
+    # If the oldest attempt of the page is new, so may be some that the page had no room for.
+    is_all = page.next_cursor is None or not new or new[0].id != page.items[-1].id
+    if (count := len(new) - _MAX_ROWS) > 0:
+        number = f"{count:,}" if is_all else f"At least {count:,}"
+        return f"{number} more attempts were recorded at the same time, and are not shown. Watch a narrower search."
+    return "" if is_all else "More attempts were recorded than are shown. Watch a narrower search."
 
 
 def _send(watch: _Watch, message: StreamMessage) -> None:

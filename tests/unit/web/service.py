@@ -18,7 +18,7 @@ from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.producer import Producer
 from pipeline.core.circuit import CircuitLimits
 from pipeline.core.retry_policies import RetryPolicies
-from pipeline.core.search import AttemptQuery, Cursor
+from pipeline.core.search import MAX_PER_PAGE, AttemptQuery, Cursor
 from pipeline.delivery.admission import Admission, AdmissionLimits
 from pipeline.delivery.delivery_service import DeliveryService
 from pipeline.delivery.endpoint_health_monitor import EndpointHealthMonitor, FailingLimits
@@ -197,7 +197,8 @@ class Attempts(Search):
             cursor = Cursor(1_700_000_000_000, rows[-1].id).encode() if self.pages else None
             return AttemptPage(rows, len(rows), query.page, query.per_page, is_exact=False, next_cursor=cursor)
         since = None if query.in_time else self.since
-        return AttemptPage(self.rows, len(self.rows), query.page, query.per_page, False, "next", since)
+        cursor = "next" if query.per_page < MAX_PER_PAGE else None  # whoever reads more, such as a stream, gets all
+        return AttemptPage(self.rows, len(self.rows), query.page, query.per_page, False, cursor, since)
 
     async def facets(self, query: AttemptQuery) -> Facets:
         await self._answer()

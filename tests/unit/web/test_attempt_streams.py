@@ -15,6 +15,7 @@ from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import NOW
 
 FAILED = AttemptQuery(conditions=(Condition("state", Predicate.EQ, ("failed",)),))
+WITH_BODY = AttemptQuery(conditions=(Condition("request_body", Predicate.CONT, ("ada",)),))
 
 
 class Store:
@@ -29,7 +30,8 @@ class Store:
         self.looks.append(query)
         if self.error:
             raise self.error
-        return AttemptPage(tuple(self.rows[::-1][: query.per_page]), len(self.rows), 1, query.per_page)
+        found, cursor = tuple(self.rows[::-1][: query.per_page]), "next" if len(self.rows) > query.per_page else None
+        return AttemptPage(found, len(self.rows), 1, query.per_page, next_cursor=cursor)
 
 
 async def told(listener: asyncio.Queue[StreamMessage]) -> StreamMessage:
@@ -69,13 +71,35 @@ async def test_a_slow_attempt_is_found_among_many_quick_ones(store: Store) -> No
         assert [row.id for row in (await told(listener)).attempts] == [999, *range(151, 301)]
 
 
-async def test_what_is_left_out_is_said(store: Store) -> None:
+@pytest.mark.parametrize(
+    ("query", "count", "said"),
+    [
+        (FAILED, 1_500, "1,300 more attempts were recorded at the same time, and are not shown. Watch a narrower search."),
+        (
+            FAILED,
+            2_500,
+            "At least 1,800 more attempts were recorded at the same time, and are not shown. Watch a narrower search.",
+        ),
+        (WITH_BODY, 450, "More attempts were recorded than are shown. Watch a narrower search."),
+    ],
+)
+async def test_what_is_left_out_is_said(store: Store, query: AttemptQuery, count: int, said: str) -> None:
     streams = AttemptStreams(poll_seconds=0.001)
-    store.rows = [attempt_row(id=number, created_at=NOW) for number in range(1, 1_501)]
-    async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
-        assert [row.id for row in (await told(listener)).attempts] == list(range(1_301, 1_501))
-        said = "1,300 more attempts were recorded at the same time, and are not shown. Watch a narrower search."
+    store.rows = [attempt_row(id=number, created_at=NOW) for number in range(1, count + 1)]
+    async with streams.listen(query, store.look, lambda: NOW) as listener:
+        assert [row.id for row in (await told(listener)).attempts] == list(range(count - 199, count + 1))
         assert (await told(listener)).problem == said
+        store.rows.append(attempt_row(id=9_999, created_at=NOW))
+        assert [row.id for row in (await told(listener)).attempts] == [9_999]
+        assert listener.empty(), "a page that is full again begins with what is known"
+
+
+async def test_as_many_as_a_message_has_are_all_shown(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=0.001)
+    store.rows = [attempt_row(id=number, created_at=NOW) for number in range(1, 201)]
+    async with streams.listen(WITH_BODY, store.look, lambda: NOW) as listener:
+        assert len((await told(listener)).attempts) == 200
+        assert listener.empty()
 
 
 async def test_equal_searches_share_a_look_whatever_their_order_and_page(store: Store) -> None:
