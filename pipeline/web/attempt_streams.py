@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from pipeline.web.errors import ApiError
 
 log = logger(__name__)
 
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _LOOK_BACK: Final = timedelta(seconds=60)
 BEFORE: Final = timedelta(seconds=10)
 """Attempts of this period before the start of a stream still count as new, because a page loads before its stream starts."""
@@ -55,8 +55,10 @@ FindAttempts = Callable[[AttemptQuery], Awaitable[AttemptPage]]
 class Listener(asyncio.Queue[StreamMessage]):
     """The messages for one listener. One that does not read loses the oldest."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: datetime) -> None:
         super().__init__(_MAX_WAITING)
+        self.since = since
+        """It gets the attempts that were made from then on."""
         self.lost = 0
         """How many attempts were in lost messages. The listener resets it."""
 
@@ -72,10 +74,12 @@ class _Watch:
 
     query: AttemptQuery
     since: datetime
+    kept_since: datetime
+    """``last`` has all attempts that were made from then on."""
     listeners: set[Listener] = field(default_factory=set)
     reported: dict[int, datetime] = field(default_factory=dict)
     """Attempts that were sent and that a poll may still find again."""
-    last: deque[AttemptRow] = field(default_factory=lambda: deque(maxlen=_MAX_ROWS))
+    last: tuple[AttemptRow, ...] = ()
     """The latest attempts in full, for new listeners, so that nothing is missed between a page and its stream."""
     task: asyncio.Task[None] | None = None
 
@@ -101,7 +105,8 @@ class AttemptStreams:
         Raises:
             ApiError: 503, there are too many listeners or searches, or the process is stopping.
         """
-        query = _watched(query, clock())
+        now = clock()
+        query, since = _watched(query, now), now - BEFORE
         watch = self._watches.get(query)
         if self._is_stopped or self.listeners >= self._most_listeners:
             raise ApiError(
@@ -113,11 +118,11 @@ class AttemptStreams:
                     "Too many different searches are being watched right now. Watch one with fewer filters, or try again later."
                 )
                 raise ApiError(503, message, headers={"Retry-After": "30"})
-            watch = self._watches[query] = _Watch(query, clock() - BEFORE)
+            watch = self._watches[query] = _Watch(query, since, kept_since=since)
             watch.task = asyncio.create_task(self._follow(watch, find, clock), name="live attempts")
-        listener = Listener()
+        listener = Listener(max(since, min(watch.kept_since, now)))
         watch.listeners.add(listener)
-        if recent := tuple(row for row in watch.last if row.created_at >= clock() - BEFORE):
+        if recent := tuple(row for row in watch.last if row.created_at >= listener.since):
             listener.send(StreamMessage(recent))
         try:
             yield listener
@@ -140,7 +145,7 @@ class AttemptStreams:
         while True:
             try:
                 page = await find(_now(watch, clock()))
-                attempts = _new_attempts(watch, page.items, clock())
+                attempts = _new_attempts(watch, page, clock())
             except ApiError as error:
                 _send(watch, StreamMessage(problem=str(error)))
                 has_failed = True
@@ -183,19 +188,26 @@ def _now(watch: _Watch, now: datetime) -> AttemptQuery:
     )
 
 
-def _new_attempts(watch: _Watch, found: tuple[AttemptRow, ...], now: datetime) -> tuple[AttemptRow, ...]:
-    new = tuple(row for row in reversed(found) if row.id not in watch.reported)
+def _new_attempts(watch: _Watch, page: AttemptPage, now: datetime) -> tuple[AttemptRow, ...]:
+    new = tuple(row for row in reversed(page.items) if row.id not in watch.reported)
     watch.reported |= {row.id: row.created_at for row in new}
-    watch.last.extend(new)
+    last = (*watch.last, *new)
+    gone = last[:-_MAX_ROWS] + (new[:1] if _is_cut(new, page) else ())
+    watch.last = last[-_MAX_ROWS:]
+    watch.kept_since = max([watch.kept_since, *(row.created_at + _MILLISECOND for row in gone)])
     forgotten = now - 2 * _LOOK_BACK
     watch.reported = {one: at for one, at in watch.reported.items() if at > forgotten}
     return new
 
 
+def _is_cut(new: Sequence[AttemptRow], page: AttemptPage) -> bool:
+    """Whether there may be older new attempts that the page had no room for: its oldest attempt is new."""
+    return page.next_cursor is not None and bool(new) and new[0].id == page.items[-1].id
+
+
 def _left_out(new: Sequence[AttemptRow], page: AttemptPage) -> str:
     """Says that new attempts of a page are not shown, and how many. Empty if all are shown."""
-    # If the oldest attempt of the page is new, so may be some that the page had no room for.
-    is_all = page.next_cursor is None or not new or new[0].id != page.items[-1].id
+    is_all = not _is_cut(new, page)
     if (count := len(new) - _MAX_ROWS) > 0:
         number = f"{count:,}" if is_all else f"At least {count:,}"
         return f"{number} more attempts were recorded at the same time, and are not shown. Watch a narrower search."

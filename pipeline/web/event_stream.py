@@ -104,7 +104,7 @@ async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, f
         await response.prepare(request)
         await response.write(b"retry: 3000\n\n: here\n\n")
         seen = _Seen(seen_until(request))
-        if missed := await _missed_before(api, query, seen.until):
+        if missed := await _missed_before(api, query, seen.until, listener.since):
             await response.write(_event("attempts", form.missed(missed)))
         while form.may_listen():
             try:
@@ -151,9 +151,8 @@ class _Seen:
         return "" if self.until is None else f"id: {id_of_time(self.until)}\n"
 
 
-async def _missed_before(api: Api, query: AttemptQuery, seen: datetime | None) -> MissedAttempts | None:
-    """What a listener missed until it connected again. Attempts of the last seconds are sent."""
-    until = api.clock() - BEFORE
+async def _missed_before(api: Api, query: AttemptQuery, seen: datetime | None, until: datetime) -> MissedAttempts | None:
+    """What a listener missed until it connected again. Attempts that were made from ``until`` on are sent."""
     since = until if seen is None else seen + _MILLISECOND
     if since >= until:
         return None

@@ -143,6 +143,31 @@ async def test_who_comes_later_is_told_of_the_last_seconds(store: Store) -> None
             assert [row.id for row in (await told(second)).attempts] == [2]
 
 
+async def test_who_joins_a_busy_search_is_told_from_when_on_nothing_is_left_out(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=0.001)
+    times = {number: NOW - timedelta(milliseconds=10 * (251 - number)) for number in range(1, 251)}
+    store.rows = [attempt_row(id=number, created_at=at) for number, at in times.items()]
+    async with streams.listen(FAILED, store.look, lambda: NOW) as first:
+        assert first.since == NOW - timedelta(seconds=10)
+        assert len((await told(first)).attempts) == 200
+        assert (await told(first)).problem.startswith("50 more")
+        store.rows.insert(0, attempt_row(id=999, created_at=NOW - timedelta(seconds=9)))  # it was recorded late
+        assert [row.id for row in (await told(first)).attempts] == [999]
+        async with streams.listen(FAILED, store.look, lambda: NOW) as second:
+            assert second.since == times[51] + timedelta(milliseconds=1)
+            assert [row.id for row in (await told(second)).attempts] == list(range(52, 251))
+
+
+async def test_what_a_full_page_had_no_room_for_is_not_taken_for_told(store: Store) -> None:
+    streams = AttemptStreams(poll_seconds=3600)
+    times = {number: NOW - timedelta(milliseconds=10 * (251 - number)) for number in range(1, 251)}
+    store.rows = [attempt_row(id=number, created_at=at) for number, at in times.items()]
+    async with streams.listen(WITH_BODY, store.look, lambda: NOW) as first:
+        assert len((await told(first)).attempts) == 200
+        async with streams.listen(WITH_BODY, store.look, lambda: NOW) as second:
+            assert second.since == times[51] + timedelta(milliseconds=1)
+
+
 async def test_listeners_and_searches_are_bounded(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=3600, most_listeners=2, most_searches=1)
     async with streams.listen(FAILED, store.look, lambda: NOW):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
+
+import aiohttp
 
 from pipeline.web.event_stream import id_of_time
 from schemas.api_key import Access
@@ -13,6 +16,14 @@ from tests.unit.web.service import NOW, Service
 
 PATH = "/api/webhook/attempts/live"
 EVENTS = {"Accept": "text/event-stream"}
+
+
+async def events(response: aiohttp.ClientResponse, count: int) -> list[str]:
+    """The next events and comments, however long they are."""
+    text = b""
+    while text.count(b"\n\n") < count:
+        text += await response.content.readany()
+    return text.decode().split("\n\n")[:count]
 
 
 async def test_attempts_come_as_events_for_who_has_a_key(service: Service) -> None:
@@ -45,3 +56,18 @@ async def test_who_does_not_ask_for_events_is_told_how(service: Service) -> None
         assert response.status == 403
     async with service.client.get(f"{PATH}?q[colour_eq]=red&strict=1", headers=EVENTS) as response:
         assert response.status == 422
+
+
+async def test_who_comes_back_to_a_busy_search_is_told_what_it_missed(service: Service) -> None:
+    """Only the last 200 attempts are kept for who comes back: here, those of two seconds."""
+    times = {number: NOW - timedelta(milliseconds=10 * (251 - number)) for number in range(250, 0, -1)}
+    service.attempts.rows = tuple(attempt_row(id=number, created_at=at) for number, at in times.items())
+    back = f"{PATH}?last_event_id={id_of_time(NOW - timedelta(seconds=9))}"
+    async with asyncio.timeout(30), service.client.get(PATH, headers=EVENTS) as first:
+        await events(first, 4)  # what opens it, the attempts, and how many are left out
+        async with service.client.get(back, headers=EVENTS) as second:
+            *_, earlier, latest = await events(second, 4)
+    missed, shown = (json.loads(one.partition("data: ")[2].partition("\n")[0]) for one in (earlier, latest))
+    assert (missed["attempts"], missed["missed"]["created_at_gteq"]) == ([], "2026-03-02T15:03:51.513Z")
+    assert missed["missed"]["created_at_lt"] == "2026-03-02T15:03:58.503Z"
+    assert [one["id"] for one in shown["attempts"]] == list(range(51, 251))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 from urllib.parse import parse_qsl
 
 import aiohttp
@@ -123,8 +124,8 @@ async def test_a_browser_that_does_not_read_is_told_what_it_missed(
     made: list[Listener] = []
 
     class Known(Listener):
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, *known: Any) -> None:
+            super().__init__(*known)
             made.append(self)
 
     monkeypatch.setattr("pipeline.web.attempt_streams.Listener", Known)
