@@ -28,6 +28,8 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _LOOK_BACK: Final = timedelta(seconds=60)
 BEFORE: Final = timedelta(seconds=10)
 """Attempts of this period before the start of a stream still count as new, because a page loads before its stream starts."""
+_RECORDED_AFTER: Final = timedelta(seconds=5)
+"""Attempts that were made before this time are recorded, unless the recorder is behind."""
 _MAX_READ: Final = 2_000
 """How many attempts of the last minute a poll reads. With fewer, slow attempts are not found among many quick ones."""
 _MAX_ROWS: Final = 200
@@ -41,12 +43,14 @@ _SLOWER: Final = 4
 class StreamMessage:
     """A message to a listener: attempts, oldest first, or why there are none at the moment. ``is_over``: it is the last message.
 
-    After a problem, a message without attempts says that it has ended.
+    After a problem, a message without attempts says that it has ended. ``missed``: attempts of the time between were not
+    read, because ClickHouse did not answer for too long. They are older than those of the message.
     """
 
     attempts: tuple[AttemptRow, ...] = ()
     problem: str = ""
     is_over: bool = False
+    missed: tuple[datetime, datetime] | None = None
 
 
 FindAttempts = Callable[[AttemptQuery], Awaitable[AttemptPage]]
@@ -55,12 +59,18 @@ FindAttempts = Callable[[AttemptQuery], Awaitable[AttemptPage]]
 class Listener(asyncio.Queue[StreamMessage]):
     """The messages for one listener. One that does not read loses the oldest."""
 
-    def __init__(self, since: datetime) -> None:
+    def __init__(self, watch: _Watch, since: datetime) -> None:
         super().__init__(_MAX_WAITING)
+        self._watch = watch
         self.since = since
         """It gets the attempts that were made from then on."""
         self.lost = 0
         """How many attempts were in lost messages. The listener resets it."""
+
+    @property
+    def read_until(self) -> datetime:
+        """Attempts that were made before this time were sent to it, or wait for it."""
+        return self._watch.read_until
 
     def send(self, message: StreamMessage) -> None:
         if self.full():
@@ -74,6 +84,8 @@ class _Watch:
 
     query: AttemptQuery
     since: datetime
+    read_until: datetime
+    """Attempts that were made before this time were read by a poll."""
     kept_since: datetime
     """``last`` has all attempts that were made from then on."""
     listeners: set[Listener] = field(default_factory=set)
@@ -118,9 +130,9 @@ class AttemptStreams:
                     "Too many different searches are being watched right now. Watch one with fewer filters, or try again later."
                 )
                 raise ApiError(503, message, headers={"Retry-After": "30"})
-            watch = self._watches[query] = _Watch(query, since, kept_since=since)
+            watch = self._watches[query] = _Watch(query, since, read_until=since, kept_since=since)
             watch.task = asyncio.create_task(self._follow(watch, find, clock), name="live attempts")
-        listener = Listener(max(since, min(watch.kept_since, now)))
+        listener = Listener(watch, max(since, min(watch.kept_since, now)))
         watch.listeners.add(listener)
         if recent := tuple(row for row in watch.last if row.created_at >= listener.since):
             listener.send(StreamMessage(recent))
@@ -143,9 +155,11 @@ class AttemptStreams:
     async def _follow(self, watch: _Watch, find: FindAttempts, clock: Clock) -> None:
         has_failed = False
         while True:
+            now = clock()
+            since = max(watch.since, now - _LOOK_BACK)
             try:
-                page = await find(_now(watch, clock()))
-                attempts = _new_attempts(watch, page, clock())
+                page = await find(_polled(watch.query, since))
+                attempts = _new_attempts(watch, page, now)
             except ApiError as error:
                 _send(watch, StreamMessage(problem=str(error)))
                 has_failed = True
@@ -154,8 +168,10 @@ class AttemptStreams:
                 _send(watch, StreamMessage(problem="New attempts cannot be read at the moment. The log of the API says why."))
                 has_failed = True
             else:
-                if attempts or has_failed:
-                    _send(watch, StreamMessage(attempts[-_MAX_ROWS:]))
+                missed = (watch.read_until, since) if watch.read_until < since else None
+                watch.read_until = now - _RECORDED_AFTER
+                if attempts or has_failed or missed:
+                    _send(watch, StreamMessage(attempts[-_MAX_ROWS:], missed=missed))
                 has_failed = False
                 if problem := _left_out(attempts, page):
                     _send(watch, StreamMessage(problem=problem))
@@ -177,13 +193,12 @@ def _is_met(one: Filter, since: datetime) -> bool:
     return all(isinstance(value, datetime) and value < since for value in one.values)
 
 
-def _now(watch: _Watch, now: datetime) -> AttemptQuery:
-    since = Condition("created_at", Predicate.GTEQ, (max(watch.since, now - _LOOK_BACK),))
+def _polled(query: AttemptQuery, since: datetime) -> AttemptQuery:
     return replace(
-        watch.query,
-        conditions=(*watch.query.conditions, since),
+        query,
+        conditions=(*query.conditions, Condition("created_at", Predicate.GTEQ, (since,))),
         combinator=Combinator.AND,
-        per_page=_MAX_ROWS if any(map(has_body, watch.query.conditions)) else _MAX_READ,
+        per_page=_MAX_ROWS if any(map(has_body, query.conditions)) else _MAX_READ,
         after=beginning(),
     )
 

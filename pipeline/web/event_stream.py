@@ -12,7 +12,7 @@ from aiohttp import web
 
 from pipeline.core.search import AttemptQuery, Combinator, Condition, Predicate
 from pipeline.store.search.queries import AttemptPage, AttemptRow
-from pipeline.web.attempt_streams import BEFORE
+from pipeline.web.attempt_streams import BEFORE, Listener
 from pipeline.web.compression import EVENT_STREAM
 from pipeline.web.errors import ApiError
 from pipeline.web.routes import Parameter
@@ -21,8 +21,6 @@ from pipeline.web.services import Api
 
 HEARTBEAT_SECONDS: Final = 10.0
 """The longest pause between writes: it keeps proxies from closing the stream, and the listener's access is checked again."""
-_RECORDED_AFTER: Final = timedelta(seconds=5)
-"""Attempts that were made before this time are recorded, unless the recorder is behind."""
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
@@ -111,7 +109,7 @@ async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, f
                 async with asyncio.timeout(form.heartbeat_seconds):
                     message = await listener.get()
             except TimeoutError:
-                seen.note(api.clock() - _RECORDED_AFTER)
+                seen.note(listener.read_until)
                 await response.write(f"{seen.id_line}: still here\n\n".encode())
                 continue
             if message.is_over:
@@ -121,6 +119,8 @@ async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, f
             if listener.lost:
                 now, lost, listener.lost = api.clock(), listener.lost, 0
                 await response.write(_event("attempts", form.missed(MissedAttempts(seen.next or now - BEFORE, now, lost))))
+            if message.missed and (missed := _missed_meanwhile(listener, *message.missed)):
+                await response.write(_event("attempts", form.missed(missed)))
             if message.problem:
                 await response.write(_event("problem", form.problem(message.problem)))
             else:
@@ -164,6 +164,12 @@ async def _missed_before(api: Api, query: AttemptQuery, seen: datetime | None, u
     except ApiError:
         return MissedAttempts(since, until, None)
     return MissedAttempts(since, until, found.total_count, found.is_exact) if found.total_count else None
+
+
+def _missed_meanwhile(listener: Listener, since: datetime, until: datetime) -> MissedAttempts | None:
+    """What a listener missed while ClickHouse did not answer. What was made before it joined is none of that."""
+    since = max(since, listener.since)
+    return MissedAttempts(since, until, None) if since < until else None
 
 
 def _event(name: str, data: str, id_line: str = "") -> bytes:

@@ -53,7 +53,8 @@ def attempt_event_routes(api: Api) -> Iterable[Route]:
             'Server-sent events, for Accept: text/event-stream. attempts: {"attempts": [...]}, oldest first, each as in the '
             'list; problem: {"error": ...}, and the stream continues; over: {"error": ...}, and it ends. After a reconnection, '
             "an attempt may be sent again, with the same id. A client that states the id of its last event gets, in attempts, "
-            "missed: {created_at_gteq, created_at_lt, count, count_is_exact}, if there were attempts that are no longer sent.",
+            "missed: {created_at_gteq, created_at_lt, count, count_is_exact}, if there were attempts that are no longer sent. So does any "
+            "client after an outage of ClickHouse of more than a minute.",
             parameters=(FILTERS, LAST_EVENT, STRICT),
             errors=(406, 422, 503),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -202,6 +202,29 @@ async def test_what_goes_wrong_is_told_and_it_goes_on(store: Store, error: Excep
         store.error, store.rows = None, [attempt_row(id=1, created_at=NOW)]
         while not (news := await told(listener)).attempts:
             assert news.problem
+
+
+@pytest.mark.parametrize(("seconds", "missed"), [(50, None), (300, (NOW - timedelta(seconds=5), NOW + timedelta(seconds=240)))])
+async def test_what_was_made_during_a_long_outage_is_told_as_missed(
+    store: Store, seconds: float, missed: tuple[datetime, datetime] | None
+) -> None:
+    """A poll reads the last minute, and nothing that was made before."""
+    streams, now = AttemptStreams(poll_seconds=0.001), [NOW]
+    async with streams.listen(FAILED, store.look, lambda: now[0]) as listener:
+        assert listener.read_until == listener.since
+        while listener.read_until != NOW - timedelta(seconds=5):  # noqa: ASYNC110 - nothing tells of it but this
+            await asyncio.sleep(0)
+        store.error = ApiError(503, "ClickHouse is away.")
+        assert (await told(listener)).problem
+        now[0] = NOW + timedelta(seconds=seconds)
+        assert (await told(listener)).problem
+        assert listener.read_until == NOW - timedelta(seconds=5)
+        row = attempt_row(id=1, created_at=now[0])
+        store.error, store.rows = None, [row]
+        while (news := await told(listener)).problem:
+            pass
+        assert news == StreamMessage((row,), missed=missed)
+        assert listener.read_until == now[0] - timedelta(seconds=5)
 
 
 async def test_the_end_of_a_problem_is_told_even_if_there_is_nothing_new(store: Store) -> None:

@@ -7,7 +7,9 @@ import json
 from datetime import timedelta
 
 import aiohttp
+import pytest
 
+from pipeline.store.errors import StoreUnavailableError
 from pipeline.web.event_stream import id_of_time
 from schemas.api_key import Access
 from tests.unit.web.attempt_rows import attempt_row
@@ -71,3 +73,27 @@ async def test_who_comes_back_to_a_busy_search_is_told_what_it_missed(service: S
     assert (missed["attempts"], missed["missed"]["created_at_gteq"]) == ([], "2026-03-02T15:03:51.513Z")
     assert missed["missed"]["created_at_lt"] == "2026-03-02T15:03:58.503Z"
     assert [one["id"] for one in shown["attempts"]] == list(range(51, 251))
+
+
+async def test_what_was_made_while_clickhouse_was_away_is_named(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.web.attempt_streams._SLOWER", 0.01)
+    service.attempts.error = StoreUnavailableError("gone")
+    async with asyncio.timeout(30), service.client.get(PATH, headers=EVENTS) as response:
+        await response.content.readuntil(b"event: problem\n")
+        service.now[0] = NOW + timedelta(minutes=5)
+        for _ in range(2):  # the first may be of a look that had begun before
+            await response.content.readuntil(b"event: problem\n")
+        service.attempts.rows, service.attempts.error = (attempt_row(id=12, created_at=service.now[0]),), None
+        await response.content.readuntil(b"event: attempts\n")
+        missed = json.loads((await response.content.readuntil(b"\n\n")).decode().removeprefix("data: "))
+        shown = (await response.content.readuntil(b"\n\n")).decode()
+    assert missed == {
+        "attempts": [],
+        "missed": {
+            "created_at_gteq": "2026-03-02T15:03:50.512Z",
+            "created_at_lt": "2026-03-02T15:08:00.512Z",
+            "count": None,
+            "count_is_exact": True,
+        },
+    }
+    assert (shown.startswith("event: attempts\n"), '"id": 12' in shown) == (True, True)

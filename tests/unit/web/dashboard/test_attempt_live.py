@@ -118,6 +118,17 @@ async def test_a_quiet_stream_says_up_to_when_nothing_is_missing(
     assert time_of_id(beat.partition("\n")[0]) == NOW - timedelta(seconds=5)
 
 
+async def test_while_clickhouse_hangs_a_stream_does_not_say_that_nothing_is_missing(
+    service: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_live, "_HEARTBEAT_SECONDS", 0.01)
+    service.attempts.seconds = 3600
+    async with stream(admin) as response:
+        service.now[0] = NOW + timedelta(minutes=1)
+        beats = [(await response.content.readuntil(b": still here\n\n")).decode() for _ in range(3)]
+    assert time_of_id(beats[-1].partition("id: ")[2].partition("\n")[0]) == NOW - timedelta(seconds=10)
+
+
 async def test_a_browser_that_does_not_read_is_told_what_it_missed(
     service: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
