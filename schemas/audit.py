@@ -60,7 +60,7 @@ class RunState(enum.StrEnum):
     DONE = "done"
     CANCELLED = "cancelled"
     STOPPED = "stopped"
-    """Its process ended, or another run was in progress."""
+    """Its process ended, another run was in progress, or the recorder was too far behind to know of one."""
     FAILED = "failed"
     """Kafka or ClickHouse stopped answering."""
 

@@ -6,7 +6,9 @@ each batch. Every API process reads it there, so any of them can show or cancel 
 sent, because notifications that were delivered in the meantime are left out.
 
 Two runs at once could send the same notifications twice, so there is one at a time in all processes. A start is refused while another run is
-on record. If two processes start one in the same seconds, neither is on record yet. Each looks again before each batch, and the later one stops.
+on record. If two processes start one in the same seconds, neither is on record yet. So a run sends nothing until its own start is on record.
+Each looks again before each batch, and the later one stops. A run that has recorded nothing for a minute is taken for dead. The recorder may be
+behind, so a run compares the last record of another one with its own, and not with the clock.
 """
 
 from __future__ import annotations
@@ -41,33 +43,53 @@ MAX_RESENT: Final = 100_000
 _BATCH: Final = 50
 _REMEMBERED: Final = 20
 _LOOKS: Final = 10
+_LONGEST_PAUSE: Final = 5.0
+"""In seconds, between two looks for the start of a run."""
 _NO_RUN: Final = (
     "No such run is on record. If it was started in the last seconds, look again before you start another one, which would send the "
     "same notifications."
 )
+_SILENT: Final = (
+    "The run has reported nothing for a minute: its process has ended, or the recorder is behind. Notifications that it had resent will be "
+    "delivered."
+)
+_RECORDER_BEHIND: Final = (
+    "The recorder is more than {minutes:g} minutes behind, or has stopped, so it is not known whether another run is in progress. Nothing was "
+    "sent. Wait until the recorder has caught up."
+)
+_WAS_SILENT: Final = (
+    "This run could report nothing for a minute, so other processes took it for dead, and another run may have started. It has stopped."
+)
 _SILENT_AFTER: Final = timedelta(seconds=60)
-"""A run that has written no record for this long counts as dead. A batch takes about a second."""
+"""A run that has written no record for this long counts as dead."""
+_HEARD_EVERY: Final = timedelta(seconds=15)
+"""If nothing has been recorded for this long, a run records its progress before it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResendRun:
-    """A run, as people see it. ``heard_at`` is when it last recorded its progress."""
+    """A run, as people see it. ``heard_at`` is when it last recorded its progress. ``is_silent``: that was long ago, so it is taken for
+    dead. If the recorder is behind, it may go on.
+    """
 
     id: str
     started_by: str
     started_at: datetime
     heard_at: datetime
     progress: ResendProgress
+    is_silent: bool = False
 
 
 class ResendRuns:
     """The runs of this process, and those of other processes, from the audit log. There is one at a time."""
 
     def __init__(self, resender: Resender, per_second: float = 50.0, record_seconds: float = 5.0) -> None:
-        """``per_second`` is the maximum rate of resends. ``record_seconds``: how long it may take until a start is on record."""
+        """``per_second`` is the maximum rate of resends. ``record_seconds``: how long a request waits until a start is on record."""
         self.resender = resender
         self.pause_seconds = 1 / per_second
-        self._record_seconds = record_seconds
+        self.give_up_seconds = 300.0
+        """A run sends nothing until its start is on record. If that takes longer than this, it ends."""
+        self.look_seconds = record_seconds / _LOOKS
         self._beginning = asyncio.Lock()
         """Held from the check that no run is in progress until the new run has started."""
         self._known: OrderedDict[str, RunInProcess] = OrderedDict()
@@ -129,14 +151,8 @@ class ResendRuns:
             return None
         # Both processes compare the same two rows, so only one of the two runs stops.
         earlier = [row for row in rows if (row.started_at, row.id) < (own.started_at, own.id)]
-        return next((run for run in self._runs_of(earlier) if not run.progress.state.is_over), None)
-
-    async def await_record(self, run_id: str) -> None:
-        """Wait a while until a run is on record. From then on, the other processes know it."""
-        for _ in range(_LOOKS):
-            if await self.on_record(run_id):
-                return
-            await asyncio.sleep(self._record_seconds / _LOOKS)
+        # The recorder may be behind: what matters is whether they had recorded something shortly before this run did.
+        return next((run for run in self._runs_of(earlier, own.heard_at) if not run.progress.state.is_over), None)
 
     def begin(self, work: RunInProcess) -> None:
         """Start the task of a run. No other run may be in progress."""
@@ -159,9 +175,9 @@ class ResendRuns:
             ApiError: 404, there is no such run; 409, it has ended; 503, Kafka or ClickHouse does not answer.
         """
         run = await self.find(run_id)
-        if run.progress.state.is_over:
+        if run.progress.state.is_over and not run.is_silent:
             raise ApiError(409, f"This run has ended: {run.progress.state.value}.")
-        asked = replace(run, progress=structs.replace(run.progress, state=RunState.CANCELLING))
+        asked = replace(run, progress=structs.replace(run.progress, state=RunState.CANCELLING, problem=""), is_silent=False)
         await self.record_progress(who, asked)
         if work := self._known.get(run_id):
             work.is_cancelled = True
@@ -179,15 +195,15 @@ class ResendRuns:
             if found := await self.last(run_id):
                 return found[0]
             if look < _LOOKS - 1:
-                await asyncio.sleep(self._record_seconds / _LOOKS)
+                await asyncio.sleep(self.look_seconds)
         raise ApiError(404, _NO_RUN)
 
     async def last(self, run_id: str | None = None) -> list[ResendRun]:
         """The last runs of all processes, newest first, or only the one with this id."""
-        return self._runs_of(await self.on_record(run_id))
+        return self._runs_of(await self.on_record(run_id), self.resender.audit.clock())
 
-    def _runs_of(self, rows: Sequence[RunRow]) -> list[ResendRun]:
-        now, runs = self.resender.audit.clock(), []
+    def _runs_of(self, rows: Sequence[RunRow], now: datetime) -> list[ResendRun]:
+        runs = []
         for run in map(_run_of_row, rows):
             if run is not None:
                 work = self._known.get(run.id)
@@ -227,15 +243,20 @@ class RunInProcess:
     async def carry_out(self) -> None:
         """Send all batches, unless the run is canceled, fails, or is not the first. Raises only CancelledError."""
         try:
-            await self._runs.await_record(self.snapshot.id)
+            if not await self._is_known_to_others():
+                minutes = self._runs.give_up_seconds / 60
+                await self.record_progress(state=RunState.STOPPED, problem=_RECORDER_BEHIND.format(minutes=minutes))
+                return
             for first in range(0, len(self._notifications), _BATCH):
                 if await self._is_cancelled():
                     await self.record_progress(state=RunState.CANCELLED)
                     return
+                await self._stay_heard()
                 if earlier := await self._runs.earlier_than(self.snapshot.id):
                     problem = f"{self._runs.in_progress(earlier)} So this run has stopped."
                     await self.record_progress(state=RunState.STOPPED, problem=problem)
                     return
+                await self._stay_heard()
                 await self._send(self._notifications[first : first + _BATCH])
                 await self.record_progress()
             await self.record_progress(state=RunState.DONE)
@@ -248,6 +269,33 @@ class RunInProcess:
             log.exception("a resend run failed", run=self.snapshot.id)
             await self._end(RunState.FAILED, "Something went wrong on our side. The log of the API says what.")
 
+    async def _is_known_to_others(self) -> bool:
+        """Wait until the start is on record. False: that takes too long, so another run may be in progress.
+
+        A run that is to stop is not waited for.
+        """
+        loop, pause = asyncio.get_running_loop(), self._runs.look_seconds
+        deadline = loop.time() + self._runs.give_up_seconds
+        while not (self.is_cancelled or await self._runs.on_record(self.snapshot.id)):
+            if loop.time() >= deadline:
+                return False
+            await self._stay_heard()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return True
+
+    async def _stay_heard(self) -> None:
+        """Record the progress, unless that was done a moment ago: a silent run is taken for dead, and another one may start.
+
+        Raises:
+            ApiError: 503, it has been silent for so long that this may have happened; or the progress cannot be recorded.
+        """
+        silence = self._resender.audit.clock() - self.snapshot.heard_at
+        if silence > _SILENT_AFTER:
+            raise ApiError(503, _WAS_SILENT)
+        if silence > _HEARD_EVERY:
+            await self.record_progress()
+
     async def _is_cancelled(self) -> bool:
         self.is_cancelled = self.is_cancelled or any(row.is_cancelled for row in await self._runs.on_record(self.snapshot.id))
         return self.is_cancelled
@@ -258,6 +306,7 @@ class RunInProcess:
                 [one.attempt_id for one in batch], [one.failed_at for one in batch]
             )
         for one in batch:
+            await self._stay_heard()
             what = await self._sent(found.get(one.attempt_id))
             self._change(**{what: getattr(self.snapshot.progress, what) + 1}, last_attempt_id=one.attempt_id)
             if what == "resent":
@@ -309,8 +358,7 @@ def _run_of_row(row: RunRow) -> ResendRun | None:
 
 
 def _taken_for_dead(run: ResendRun) -> ResendRun:
-    """A run that has not ended but has been silent for a minute: its process has died."""
+    """A run that has not ended but has been silent for a minute: its process has probably died."""
     if run.progress.state.is_over:
         return run
-    problem = "The run has reported nothing for a minute, so its process must have ended. Notifications that it had resent will be delivered."
-    return replace(run, progress=structs.replace(run.progress, state=RunState.STOPPED, problem=problem))
+    return replace(run, progress=structs.replace(run.progress, state=RunState.STOPPED, problem=_SILENT), is_silent=True)

@@ -24,7 +24,7 @@ class ResendRunAnswer(Answer):
 
     ``delivered``: not sent again, because the endpoint had acknowledged them by then. ``skipped``: they could not be sent again
     (endpoint deleted or paused, body gone). ``stopped``: its process ended, or has not reported for a minute, or another run was
-    in progress (``problem`` says which); start it again with the same filters.
+    in progress, or the recorder is behind (``problem`` says which); start it again with the same filters.
     """
 
     id: str

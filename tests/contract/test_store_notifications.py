@@ -301,14 +301,17 @@ async def test_runs_as_the_audit_tells_of_them(store: Store) -> None:
         told(2, "a", RunState.RUNNING, 9),
         told(3, "b", RunState.CANCELLING, 2, "api-key:3"),
         told(4, "b", RunState.RUNNING, 3, "api-key:2"),
+        told(5, "c", RunState.RUNNING, 1, "api-key:2"),
+        told(9, "c", RunState.CANCELLING, 1, "api-key:3"),  # which is no sign of life
         replace(told(0, "x", RunState.DONE, 1), action=AuditAction.RESEND),
     ]
     await store.writer.append(Table.AUDIT_LOG, 0, [audit_row(RowPosition(0, at), one) for at, one in enumerate(entries)])
     reports = Reports(store.connections)
-    newest, oldest = await reports.resend_runs()
+    cancelled, newest, oldest = await reports.resend_runs()
 
     assert (newest.id, newest.actor, newest.is_cancelled) == ("b", "api-key:2", True)
     assert from_json(newest.detail.encode(), ResendProgress).resent == 3
+    assert (cancelled.id, cancelled.is_cancelled, cancelled.heard_at) == ("c", True, START + timedelta(seconds=5))
     assert (oldest.id, oldest.started_at, oldest.heard_at) == ("a", START, START + timedelta(seconds=2))
     assert from_json(oldest.detail.encode(), ResendProgress).state is RunState.DONE
     assert await reports.resend_runs("a") == (oldest,)

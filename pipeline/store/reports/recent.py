@@ -71,7 +71,7 @@ class DeadLetterDetail:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run of resends, from the audit log. ``detail`` is the last recorded progress."""
+    """A run of resends, from the audit log. ``detail`` is the last recorded progress, and ``heard_at`` when the run recorded any."""
 
     id: str
     actor: str
@@ -79,6 +79,7 @@ class RunRow:
     heard_at: datetime
     detail: str
     is_cancelled: bool
+    """Whether somebody asked it to stop. That is the only record that the run does not write itself."""
 
 
 # As with attempts, the position in the topic becomes the id.
@@ -213,7 +214,8 @@ class Reports:
         test = "AND subject = concat('resend run ', {run:String})" if run_id is not None else ""
         rows = await self._rows(
             sql(
-                "SELECT substring(subject, length('resend run ') + 1), argMin(actor, at), min(at) AS begun, max(at),",
+                "SELECT substring(subject, length('resend run ') + 1), argMin(actor, at), min(at) AS begun,",
+                f"maxIf(at, {state} != 'cancelling'),",  # somebody else recorded that
                 last,
                 f", countIf({state} = 'cancelling') > 0 FROM audit_log WHERE action = 'resend_run'",
                 test,

@@ -315,6 +315,11 @@ class Reported(Reports):
 
     async def resend_runs(self, run_id: str | None = None, limit: int = 20) -> tuple[RunRow, ...]:
         """As the recorder would have recorded the audit."""
+
+        def is_request(entry: AuditEntry) -> bool:
+            """Somebody asked the run to stop."""
+            return '"cancelling"' in entry.detail
+
         await self.attempts._answer()
         runs: dict[str, list[AuditEntry]] = {}
         for entry in self.kafka.audits:
@@ -325,9 +330,9 @@ class Reported(Reports):
                 one,
                 entries[0].actor,
                 entries[0].at,
-                entries[-1].at,
+                max(entry.at for entry in entries if not is_request(entry)),
                 entries[-1].detail,
-                is_cancelled=any('"cancelling"' in entry.detail for entry in entries),
+                is_cancelled=any(map(is_request, entries)),
             )
             for one, entries in list(runs.items())[-limit:]
             if run_id in (None, one)

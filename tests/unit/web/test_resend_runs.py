@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -184,6 +185,71 @@ async def test_a_run_waits_until_it_is_on_record(failing: Service, monkeypatch: 
     assert (shown["state"], resent(failing)) == ("stopped", [])
 
 
+async def test_while_the_recorder_is_behind_the_second_of_two_runs_still_sees_the_first(failing: Service) -> None:
+    """The last records are 90 s old, and the first run goes on in its process."""
+    first, second = "0" * 16, "f" * 16
+    failing.kafka.tell(run_entry(first))
+    failing.kafka.tell(replace(run_entry(second), at=NOW + timedelta(seconds=1)))
+    failing.now[0] = NOW + timedelta(seconds=90)
+    earlier = await failing.runs.earlier_than(second)
+    assert (earlier and earlier.id, await failing.runs.earlier_than(first)) == (first, None)
+
+    status, shown = await request(failing, "POST", f"{RESENDS}/{first}/cancel")
+    assert (status, shown["state"], shown["problem"]) == (202, "cancelling", "")
+    entry = failing.kafka.audits[-1]
+    assert (entry.subject, from_json(entry.detail.encode(), ResendProgress).state) == (f"resend run {first}", RunState.CANCELLING)
+    shown = (await request(failing, "GET", f"{RESENDS}/{first}"))[1]
+    assert (shown["state"], shown["heard_at"]) == ("stopped", "2026-03-02T15:04:00.512Z"), "that is no sign of life"
+
+
+async def test_a_run_that_died_long_before_another_one_started_does_not_stop_it(failing: Service) -> None:
+    failing.kafka.tell(run_entry("0" * 16))
+    failing.kafka.tell(replace(run_entry("f" * 16), at=NOW + timedelta(seconds=61)))
+    failing.now[0] = NOW + timedelta(seconds=62)
+    assert await failing.runs.earlier_than("f" * 16) is None
+
+
+async def test_a_run_sends_nothing_until_it_is_on_record(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(run_id: str | None = None) -> Sequence[RunRow]:
+        failing.now[0] += timedelta(seconds=10)
+        return ()
+
+    monkeypatch.setattr(failing.runs, "on_record", nothing)
+    failing.runs.give_up_seconds = 0.2
+    shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
+    assert (shown["state"], resent(failing)) == ("stopped", [])
+    assert shown["problem"].startswith("The recorder is more than 0.00333333 minutes behind, or has stopped, so")
+    times = [entry.at for entry in failing.kafka.audits]
+    assert len(times) > 2, "meanwhile, it is not taken for dead"
+    assert max(later - earlier for earlier, later in pairwise(times)) < timedelta(seconds=60)
+
+
+async def test_a_run_that_waits_for_its_record_can_be_cancelled(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(run_id: str | None = None) -> Sequence[RunRow]:
+        return ()
+
+    monkeypatch.setattr(failing.runs, "on_record", nothing)
+    run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
+    assert (await request(failing, "POST", f"{RESENDS}/{run}/cancel"))[0] == 202
+    assert (await over(failing, run))["state"] == "cancelled"
+    assert resent(failing) == []
+
+
+@pytest.mark.parametrize(("seconds", "state", "records"), [(14, "done", 3), (16, "done", 4), (61, "failed", 2)])
+async def test_a_run_that_is_slow_says_that_it_lives_and_one_that_was_silent_ends(
+    failing: Service, seconds: float, state: str, records: int
+) -> None:
+    """Another process takes it for dead after a minute, and may have started another run."""
+
+    def pass_time() -> None:
+        failing.now[0] += timedelta(seconds=seconds)
+
+    listening(failing, AuditAction.RESEND, pass_time)
+    shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
+    assert (shown["state"], "another run may have started" in shown["problem"]) == (state, state == "failed")
+    assert sum(entry.action is AuditAction.RESEND_RUN for entry in failing.kafka.audits) == records
+
+
 async def test_a_cancelled_run_stops_before_its_next_batch(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.web.resend_runs._BATCH", 1)
 
@@ -299,6 +365,7 @@ async def test_filters_are_taken_as_they_are_meant(failing: Service) -> None:
 
 async def test_only_so_many_runs_are_remembered(failing: Service) -> None:
     runs = failing.runs
+    runs.give_up_seconds = 0.0
     work = [RunInProcess(runs, Actor("api-key:1", Access.OPERATOR, ""), ()) for _ in range(30)]
     for one in work:
         runs.begin(one)

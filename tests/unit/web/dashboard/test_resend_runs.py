@@ -120,7 +120,13 @@ async def test_a_run_of_a_process_that_died(failing: Service, admin: Visitor) ->
     failing.kafka.tell(run_entry("00000000000000bb", RunState.DONE))
     failing.now[0] = NOW + timedelta(minutes=5)
     seen = await admin.go(f"{RESENDS}/00000000000000aa")
-    for part in ("stopped", "The run has reported nothing for a minute", "start again with the same search", "attempt 77"):
+    for part in (
+        "stopped",
+        "The run has reported nothing for a minute",
+        "start again with the same search",
+        "attempt 77",
+        "Stop it",
+    ):
         assert part in seen.text, part
     token = [pair for pair in seen.form("/webhooks/logout").fields if pair[0] == "csrf"]
     seen = await admin.post(f"{RESENDS}/00000000000000bb/cancel", token)
