@@ -10,7 +10,7 @@ of queries that are not logged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
@@ -31,6 +31,8 @@ from schemas.event_key import EVENT_KEY_HEADER
 
 MAX_EVENTS: Final = 20_000
 """No person has more. If there are more, the address may be the shop's own."""
+MAX_QUOTES: Final = 20_000
+"""No person is quoted in more answers of other orders, or in more dead letters. Each of them is named in a mutation."""
 _SHORTEST_QUOTED: Final = 6
 """A shorter order number is only searched for in columns: in bodies it could be any number."""
 _IDS_AT_ONCE: Final = 400
@@ -127,7 +129,7 @@ class Eraser:
         key is the number of such an order.
 
         Raises:
-            StoreRejectedError: there are too many events for one person.
+            StoreRejectedError: there are too many events, answers or dead letters for one person.
         """
         orders = {*subject.orders, subject.order_number} - {""}
         events: dict[str, None] = {}
@@ -135,12 +137,10 @@ class Eraser:
             for event_id, order_number in await self._quoting_events(subject.email):
                 events[event_id] = None
                 orders |= {order_number} - {""}
-        found = PersonData(tuple(events), orders=tuple(sorted(orders)))
-        found = replace(found, events=tuple({**events, **dict.fromkeys(await self._events_of(found.orders))}))
-        if len(found.events) > MAX_EVENTS:
-            raise StoreRejectedError(f"More than {MAX_EVENTS:,} events are not one person's. Search for something else.")
+        found = PersonData(orders=tuple(sorted(orders)))
+        found = replace(found, events=tuple(await self._events_of(found.orders, events)))
         attempts = {*await self._attempts_of(found)}
-        answers = {*await self._quoting_attempts(subject)} - attempts
+        answers = await self._quoting_attempts(subject, attempts)
         letters = await self._dead_letters(subject, found.orders)
         return replace(found, attempts=tuple(sorted(attempts)), answers=tuple(sorted(answers)), dead_letters=letters)
 
@@ -172,16 +172,18 @@ class Eraser:
             condition = f"{_within('received_at', first, parameters)} AND {_quotes('request_body', email, parameters)}"
             select = sql("SELECT DISTINCT event_id, order_number FROM events WHERE", condition, f"LIMIT {MAX_EVENTS + 1:d}")
             found += [(row[0], row[1]) for row in await self._rows(select, parameters)]
+            _refuse_too_many({event_id for event_id, _ in found}, MAX_EVENTS, "events")
         return found
 
-    async def _events_of(self, orders: Sequence[str]) -> list[str]:
-        """An overwritten body contains nothing to find, but references that arrived later are found."""
-        found: list[str] = []
+    async def _events_of(self, orders: Sequence[str], quoting: Mapping[str, None]) -> Mapping[str, None]:
+        """Also the events in which nothing is quoted: those of the orders. References that arrived after an erasure are found, too."""
+        found = dict(quoting)
         for some in _pieces(orders):
             parameters = BoundValues()
             condition = f"order_number IN {parameters.add(some, 'Array(String)')}"
             select = sql("SELECT DISTINCT event_id FROM events WHERE", condition, f"LIMIT {MAX_EVENTS + 1:d}")
-            found += [row[0] for row in await self._rows(select, parameters)]
+            found |= {row[0]: None for row in await self._rows(select, parameters)}
+            _refuse_too_many(found, MAX_EVENTS, "events")
         return found
 
     async def _attempts_of(self, traces: PersonData) -> list[int]:
@@ -196,33 +198,39 @@ class Eraser:
                 found += [int(row[0]) for row in rows]
         return found
 
-    async def _quoting_attempts(self, subject: Subject) -> list[int]:
+    async def _quoting_attempts(self, subject: Subject, own: Set[int]) -> set[int]:
+        """Those of other orders. ``own`` are the attempts of the person's orders."""
         quoted = _quoted(subject)
-        found: list[int] = []
+        found: set[int] = set()
+        limit = f"LIMIT {len(own) + MAX_QUOTES + 1:d}"
         for first in await self._weeks("attempts", "created_at") if quoted else ():
             parameters = BoundValues()
             body, error = (_quotes(column, quoted, parameters) for column in ("response_body", "error"))
             header = f"arrayExists(header -> {_quotes('header.2', quoted, parameters)}, response_headers)"
             condition = f"{_within('created_at', first, parameters)} AND ({body} OR {error} OR {header})"
-            rows = await self._rows(sql("SELECT id FROM attempts WHERE", condition), parameters)
-            found += [int(row[0]) for row in rows]
+            rows = await self._rows(sql("SELECT id FROM attempts WHERE", condition, limit), parameters)
+            found |= {int(row[0]) for row in rows} - own
+            _refuse_too_many(found, MAX_QUOTES, "answers that quote it")
         return found
 
     async def _dead_letters(self, subject: Subject, orders: Sequence[str]) -> tuple[int, ...]:
-        quoted, found = _quoted(subject), set()
+        quoted, found = _quoted(subject), set[int]()
         if quoted:
             parameters = BoundValues()
             columns = ("ifNull(record_value, '')", "ifNull(record_key, '')", "detail")
             tests = [_quotes(column, quoted, parameters) for column in columns]
             tests.append(f"arrayExists(header -> {_quotes('header.2', quoted, parameters)}, headers)")
             found |= await self._letters(" OR ".join(tests), parameters)
+            _refuse_too_many(found, MAX_QUOTES, "dead letters")
         for some in _pieces(orders):  # the key of an event is its order's number
             parameters = BoundValues()
             found |= await self._letters(f"record_key IN {parameters.add(some, 'Array(String)')}", parameters)
+            _refuse_too_many(found, MAX_QUOTES, "dead letters")
         return tuple(sorted(found))
 
     async def _letters(self, condition: str, parameters: BoundValues) -> set[int]:
-        rows = await self._rows(sql("SELECT", _LETTER_ID, "FROM dead_letters WHERE", condition), parameters)
+        limit = f"LIMIT {MAX_QUOTES + 1:d}"
+        rows = await self._rows(sql("SELECT", _LETTER_ID, "FROM dead_letters WHERE", condition, limit), parameters)
         return {int(row[0]) for row in rows}
 
     async def _weeks(self, table: str, column: str) -> list[datetime]:
@@ -243,6 +251,11 @@ class Eraser:
             client.command(statement, parameters=parameters.values, settings={"mutations_sync": 0})
 
         await self._connections.write(run)
+
+
+def _refuse_too_many(found: Collection[str | int], most: int, what: str) -> None:
+    if len(found) > most:
+        raise StoreRejectedError(f"More than {most:,} {what} are not one person's. Search for something else.")
 
 
 def _quoted(subject: Subject) -> str:

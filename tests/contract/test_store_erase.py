@@ -14,9 +14,11 @@ import pytest
 
 from pipeline.core.person_patterns import encoded_forms, whole_word_pattern
 from pipeline.core.search import parse_query
+from pipeline.store.bound_values import BoundValues
 from pipeline.store.cluster import on_cluster, storage_table
 from pipeline.store.connection import StoreRejectedError
 from pipeline.store.erase import Eraser, PersonData, Subject
+from pipeline.store.reader import Rows
 from pipeline.store.reports.notification_history import NotificationHistory
 from pipeline.store.rows import MAX_PARTITIONS, RowPosition, Table, attempt_id, attempt_row, dead_letter_row, event_row
 from schemas.delivery import DeadLetter, DeadLetterReason
@@ -236,6 +238,67 @@ async def test_what_is_no_person_is_refused(store: Store, monkeypatch: pytest.Mo
     await store.writer.append(Table.EVENTS, 0, event_rows(range(5), text="shop@shop.example"))
     with pytest.raises(StoreRejectedError, match="not one person's"):
         await Eraser(store.connections).find(Subject(email="shop@shop.example"))
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The queries of erasers."""
+    asked: list[str] = []
+    rows = Eraser._rows
+
+    async def counted(eraser: Eraser, statement: str, parameters: BoundValues) -> Rows:
+        asked.append(statement)
+        return await rows(eraser, statement, parameters)
+
+    monkeypatch.setattr(Eraser, "_rows", counted)
+    return asked
+
+
+async def test_what_is_no_person_is_refused_after_the_first_week(
+    store: Store, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.store.erase.MAX_EVENTS", 3)
+    for week in range(4):
+        numbers, received_at = range(week * 5, week * 5 + 5), START + week * timedelta(days=8)
+        made = event_rows(numbers, partition=week, text="shop@shop.example", received_at=received_at)
+        await store.writer.append(Table.EVENTS, week, made)
+    with pytest.raises(StoreRejectedError, match="More than 3 events are not one person's"):
+        await Eraser(store.connections).find(Subject(email="shop@shop.example"))
+    assert len(statements) == 2, "from when to when there are events, and the first week"
+
+
+async def test_many_events_of_the_first_orders_are_refused_at_once(
+    store: Store, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.store.erase.MAX_EVENTS", 4)
+    monkeypatch.setattr("pipeline.store.erase._IDS_AT_ONCE", 1)
+    others = [dispatch(number, event=meta(number, order_number="R000000000")) for number in range(3, 6)]
+    rows = [event_row(RowPosition(0, number), one, b"{}") for number, one in enumerate(others, 3)]
+    await store.writer.append(Table.EVENTS, 0, [*event_rows(range(3), text=ADA), *rows])
+    with pytest.raises(StoreRejectedError, match="More than 4 events"):
+        await Eraser(store.connections).find(Subject(email=ADA))
+    assert len(statements) == 3, "the first of three orders has too many"
+
+
+async def test_many_answers_of_other_orders_are_refused_and_own_ones_are_not(
+    store: Store, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.store.erase.MAX_QUOTES", 3)
+    await store.writer.append(Table.EVENTS, 0, event_rows(range(5), text=ADA))
+    await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(5), response_body=ADA))
+    assert len((await Eraser(store.connections).find(Subject(email=ADA))).attempts) == 5
+
+    await store.writer.append(Table.ATTEMPTS, 1, attempt_rows(range(10, 14), partition=1, response_body=ADA))
+    statements.clear()
+    with pytest.raises(StoreRejectedError, match="More than 3 answers that quote it are not one person's"):
+        await Eraser(store.connections).find(Subject(email=ADA))
+    assert not [one for one in statements if "dead_letters" in one]
+
+
+async def test_many_dead_letters_are_refused(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.store.erase.MAX_QUOTES", 3)
+    with pytest.raises(StoreRejectedError, match="More than 3 dead letters are not one person's"):
+        await Eraser(filled.connections).find(Subject(email=ADA))
 
 
 async def test_an_empty_database_holds_nothing(store: Store) -> None:
