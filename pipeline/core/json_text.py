@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import unicodedata
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final
 
@@ -42,30 +45,49 @@ def places(text: str, wanted: str) -> Iterator[tuple[int, int]]:
     needle = folded(wanted)
     if not needle:
         return
-    decoded, starts, ends = _decode(text)
-    found = decoded.find(needle)
+    decoded = _DecodedText(text)
+    found = decoded.text.find(needle)
     while found >= 0:
         behind = found + len(needle)
-        yield starts[found], ends[behind - 1]
-        found = decoded.find(needle, behind)
+        yield decoded.start(found), decoded.end(behind - 1)
+        found = decoded.text.find(needle, behind)
 
 
-def _decode(text: str) -> tuple[str, list[int], list[int]]:
-    """The text decoded and folded, and for each of its characters the start and end in the original."""
-    if text.isascii() and "\\" not in text:
-        return text.lower(), list(range(len(text))), list(range(1, len(text) + 1))
-    parts, starts, ends = list[str](), list[int](), list[int]()
-    for letter, start, end in _letters(text):
-        if letter.isascii() and len(letter) == end - start:
-            parts.append(letter.lower())
-            starts += range(start, end)
-            ends += range(start + 1, end + 1)
-            continue
-        part = folded(letter)
-        parts.append(part)
-        starts += [start] * len(part)
-        ends += [end] * len(part)
-    return "".join(parts), starts, ends
+class _DecodedText:
+    """A text decoded and folded, and where its characters come from.
+
+    A body may have megabytes, so its characters are not listed one by one: a run of plain ASCII is one piece.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._at, self._starts, self._ends, self._plain = array("I"), array("I"), array("I"), bytearray()
+        """For each piece: where it begins in the decoded text, its place in the original, and whether it is plain ASCII."""
+        if text.isascii() and "\\" not in text:
+            self.text = text.lower()
+            self._add(0, 0, len(text), is_plain=True)
+            return
+        decoded, length = io.StringIO(), 0
+        for letter, start, end in _letters(text):
+            part = folded(letter)
+            self._add(length, start, end, is_plain=letter.isascii() and len(letter) == end - start)
+            length += decoded.write(part)
+        self.text = decoded.getvalue()
+
+    def _add(self, at: int, start: int, end: int, *, is_plain: bool) -> None:
+        self._at.append(at)
+        self._starts.append(start)
+        self._ends.append(end)
+        self._plain.append(is_plain)
+
+    def start(self, place: int) -> int:
+        """Where the character at a place of the decoded text begins in the original."""
+        piece = bisect_right(self._at, place) - 1
+        return self._starts[piece] + (place - self._at[piece] if self._plain[piece] else 0)
+
+    def end(self, place: int) -> int:
+        """Where it ends."""
+        piece = bisect_right(self._at, place) - 1
+        return self._starts[piece] + place - self._at[piece] + 1 if self._plain[piece] else self._ends[piece]
 
 
 def _letters(text: str) -> Iterator[tuple[str, int, int]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
 
 from pipeline.core.search import AttemptQuery, beginning, decode_cursor
 from pipeline.core.spreadsheet_cells import cell
+from pipeline.store.search.bodies import LARGE_BODY, Bodies
 from pipeline.store.search.queries import AttemptRow
 from pipeline.web.errors import InvalidError
 from pipeline.web.search_errors import searching
@@ -19,7 +20,7 @@ from schemas.http.attempts import AttemptAnswer
 
 _PER_PAGE: Final = 1_000
 _PER_PAGE_WITH_BODIES: Final = 50
-"""Fewer, because a body may have a megabyte."""
+"""Fewer, because of the bodies."""
 _BODIES: Final = ("request_body", "response_body", "response_body_encoding")
 _LINE: Final = tuple(AttemptAnswer.model_fields)
 
@@ -41,16 +42,36 @@ async def pages(api: AttemptServices, query: AttemptQuery, *, with_bodies: bool)
     while True:
         async with searching(api):
             page = await api.search.attempts(query)
-            found = await api.search.bodies_of(page.items) if with_bodies else {}
-        lines = [_line(row) for row in page.items]
-        for line in lines if with_bodies else ():
-            bodies = found.get(line["id"])
-            line.update(asdict(bodies) if bodies else dict.fromkeys(_BODIES))
-        yield lines
+        if with_bodies:
+            async for lines in _with_bodies(api, page.items):
+                yield lines
+        else:
+            yield [_line(row) for row in page.items]
         cursor = decode_cursor(page.next_cursor) if page.next_cursor else None
         if cursor is None:
             return
         query = replace(query, after=cursor)
+
+
+async def _with_bodies(api: AttemptServices, attempts: Sequence[AttemptRow]) -> AsyncIterator[list[Line]]:
+    """The attempts of a page. One with a large body is read and passed on alone."""
+    found, lines = await _bodies(api, attempts, LARGE_BODY), list[Line]()
+    for row in attempts:
+        if row.id in found:
+            lines.append(_line(row) | asdict(found[row.id]))
+            continue
+        if lines:
+            yield lines
+            lines = []
+        bodies = (await _bodies(api, [row])).get(row.id)
+        yield [_line(row) | (asdict(bodies) if bodies else dict.fromkeys(_BODIES))]
+    if lines or not attempts:
+        yield lines
+
+
+async def _bodies(api: AttemptServices, attempts: Sequence[AttemptRow], most_bytes: int | None = None) -> dict[int, Bodies]:
+    async with searching(api):
+        return await api.search.bodies_of(attempts, most_bytes)
 
 
 def _line(row: AttemptRow) -> Line:

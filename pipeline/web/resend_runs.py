@@ -29,6 +29,7 @@ from pipeline.core.search import AttemptQuery
 from pipeline.ops.logs import logger
 from pipeline.store.reports.notification_history import FailedNotification, FailedNotifications, PastNotification
 from pipeline.store.reports.recent import RunRow
+from pipeline.store.search.bodies import LARGE_BODY
 from pipeline.web.audit import Actor
 from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.resending import Resender
@@ -57,9 +58,7 @@ _RECORDER_BEHIND: Final = (
     "The recorder is more than {minutes:g} minutes behind, or has stopped, so it is not known whether another run is in progress. Nothing was "
     "sent. Wait until the recorder has caught up."
 )
-_WAS_SILENT: Final = (
-    "This run could report nothing for a minute, so other processes took it for dead, and another run may have started. It has stopped."
-)
+_WAS_SILENT: Final = "This run could report nothing for a minute, so other processes took it for dead, and another run may have started. It has stopped."
 _SILENT_AFTER: Final = timedelta(seconds=60)
 """A run that has written no record for this long counts as dead."""
 _HEARD_EVERY: Final = timedelta(seconds=15)
@@ -301,16 +300,18 @@ class RunInProcess:
         return self.is_cancelled
 
     async def _send(self, batch: Sequence[FailedNotification]) -> None:
-        async with searching(self._resender):
-            found = await self._resender.notifications.of_attempts(
-                [one.attempt_id for one in batch], [one.failed_at for one in batch]
-            )
+        found = await self._read(batch, LARGE_BODY)
         for one in batch:
             await self._stay_heard()
-            what = await self._sent(found.get(one.attempt_id))
+            what = await self._sent(found.get(one.attempt_id) or (await self._read([one])).get(one.attempt_id))
             self._change(**{what: getattr(self.snapshot.progress, what) + 1}, last_attempt_id=one.attempt_id)
             if what == "resent":
                 await asyncio.sleep(self._runs.pause_seconds)
+
+    async def _read(self, batch: Sequence[FailedNotification], most_bytes: int | None = None) -> dict[int, PastNotification]:
+        ids, made = [one.attempt_id for one in batch], [one.failed_at for one in batch]
+        async with searching(self._resender):
+            return await self._resender.notifications.of_attempts(ids, made, most_bytes)
 
     async def _sent(self, one: PastNotification | None) -> str:
         """Resend one notification. Returns the counter of :class:`ResendProgress` that counts it."""

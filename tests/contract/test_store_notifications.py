@@ -12,6 +12,7 @@ from pipeline.store.reports.notification_history import FailedNotification, Noti
 from pipeline.store.reports.recent import Reports
 from pipeline.store.reports.timeline import TimelineSubject
 from pipeline.store.rows import Row, RowPosition, attempt_id, attempt_row, audit_row, event_row
+from pipeline.store.search.bodies import LARGE_BODY
 from pipeline.store.writer import Table
 from schemas.api_key import Access
 from schemas.attempt import Attempt, AttemptState, Outcome
@@ -143,6 +144,24 @@ async def test_the_bodies_of_a_page(store: Store) -> None:
     second, first = page.items
     assert (found[first.id].request_body, found[first.id].response_body) == (body(1, "Grüße").decode(), "Grüße ✓")
     assert (found[second.id].request_body, found[second.id].response_body_encoding) == (None, "base64")
+
+
+async def test_large_bodies_are_left_out_where_many_are_read(store: Store) -> None:
+    """The first is known by its time, the second by its id alone; the third is small."""
+    large, received = body(1, "x" * LARGE_BODY), START + timedelta(seconds=1, milliseconds=50)
+    bodies = {1: large, 2: large, 3: body(3)}
+    await store_events(store, [event_row(RowPosition(0, number), dispatch(number), one) for number, one in bodies.items()])
+    await store_attempts(
+        store, attempt(1, event=meta(1, received_at=received), **FAILED), attempt(2, **FAILED), attempt(3, **FAILED)
+    )
+    third, second, first = rows = (await store.search.attempts(query())).items
+
+    assert await store.search.request_bodies(rows) == {"evt_3": body(3).decode()}
+    assert set(await store.search.bodies_of(rows, LARGE_BODY)) == {third.id}
+    assert (await store.search.bodies_of([first]))[first.id].request_body == large.decode()
+    notifications, ids = NotificationHistory(store.connections), [one.id for one in rows]
+    assert set(await notifications.of_attempts(ids, most_bytes=LARGE_BODY)) == {third.id}
+    assert [one.body for one in (await notifications.of_attempts([second.id])).values()] == [large]
 
 
 async def test_two_events_with_one_id_keep_their_bodies(store: Store) -> None:

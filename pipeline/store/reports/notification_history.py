@@ -142,8 +142,11 @@ class NotificationHistory:
             not_made=sum(bool(row[5]) for row in kept),
         )
 
-    async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, PastNotification]:
-        """The notifications of attempts, by attempt id. Attempts whose retention is over are left out.
+    async def of_attempts(
+        self, ids: Sequence[int], made: Sequence[datetime] = (), most_bytes: int | None = None
+    ) -> dict[int, PastNotification]:
+        """The notifications of attempts, by attempt id. Attempts whose retention is over are left out, and those whose body is larger than
+        ``most_bytes``.
 
         ``made``: when the attempts were made, if that is known. Less is read then.
         """
@@ -158,22 +161,23 @@ class NotificationHistory:
         select = sql("SELECT", _OF_ATTEMPTS, ",", columns(_REFERENCES), "FROM attempts WHERE", where)
         rows = await reader.rows(select, parameters.values)
         events = sorted({(row[4], row[3]) for row in rows})
-        sent = await sent_events(reader, events)
+        sent = await sent_events(reader, events, most_bytes)
         found = {one: event for one in events if (event := sent.get(*one)) is not None}
         if missing := [one for one in events if one not in found]:
-            elsewhere = await sent_events(reader, [(event_id, UNKNOWN_TIME) for event_id, _ in missing])
+            elsewhere = await sent_events(reader, [(event_id, UNKNOWN_TIME) for event_id, _ in missing], most_bytes)
             found |= {one: event for one in missing if (event := elsewhere.get(*one)) is not None}
         delivered = await _delivered(reader, [(row[4], row[6]) for row in rows])
         return {
             identifier: _past_notification(
                 _event(received, *of_event),
                 endpoint_id,
-                found.get((of_event[0], received)),
+                event,
                 attempt_id=identifier,
                 is_test=trigger == Trigger.TEST,
                 is_delivered=(of_event[0], endpoint_id) in delivered,
             )
             for identifier, endpoint_id, trigger, received, *of_event in rows
+            if (event := found.get((of_event[0], received))) is None or event.body
         }
 
     async def count(self, wanted: ReplayRequest) -> tuple[int, int]:

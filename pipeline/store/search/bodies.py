@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from pipeline.store.bound_values import BoundValues
 from pipeline.store.reader import Reader, sql
@@ -12,6 +13,11 @@ from pipeline.store.rows import UNKNOWN_TIME
 from pipeline.store.search.attempt_rows import AttemptRow
 from pipeline.store.search.conditions import milliseconds
 from pipeline.store.search.first_events import among, constant_times
+
+LARGE_BODY: Final = 256 * 1024
+"""A page of larger bodies would not fit into memory. They are read one at a time, or not at all."""
+
+_AS_BYTES: Final = {"sent": "bytes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,10 @@ class Bodies:
 
 @dataclass(frozen=True, slots=True)
 class SentEvent:
-    """An event as it was sent: its body, and the values by which receivers can order it; ``key`` is empty if not recorded."""
+    """An event as it was sent: its body, and the values by which receivers can order it; ``key`` is empty if not recorded.
+
+    ``body`` is empty if it is larger than what was asked for.
+    """
 
     body: bytes
     key: str
@@ -45,8 +54,8 @@ class SentEvents:
         return found.get(_milliseconds(received)) or next(iter(found.values()), None)
 
 
-async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[int, Bodies]:
-    """The bodies of attempts, by id."""
+async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow], most_bytes: int | None = None) -> dict[int, Bodies]:
+    """The bodies of attempts, by id. Attempts with a larger request body than ``most_bytes`` are left out."""
     if not attempts:
         return {}
     parameters = BoundValues()
@@ -55,15 +64,16 @@ async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[int,
     wanted = f"id IN {parameters.add([one.id for one in attempts], 'Array(Int64)')}"
     answered = "id, event_id, event_received_at, response_body, response_body_encoding"
     rows = await reader.rows(sql("SELECT", answered, "FROM attempts WHERE", within, "AND", wanted), parameters.values)
-    sent = await sent_events(reader, [(event_id, received) for _, event_id, received, _, _ in rows])
+    sent = await sent_events(reader, [(event_id, received) for _, event_id, received, _, _ in rows], most_bytes)
     return {
-        identifier: Bodies(_text(sent.get(event_id, received)), body, encoding)
+        identifier: Bodies(None if event is None else event.body.decode("utf-8", "replace"), body, encoding)
         for identifier, event_id, received, body, encoding in rows
+        if (event := sent.get(event_id, received)) is None or event.body
     }
 
 
 async def request_bodies(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[str, str]:
-    """What attempts sent, by event id, in one query if the attempts say when their events were received."""
+    """What attempts sent, by event id, in one query if the attempts say when their events were received. Large bodies are left out."""
     if not attempts:
         return {}
     parameters = BoundValues()
@@ -73,29 +83,29 @@ async def request_bodies(reader: Reader, attempts: Sequence[AttemptRow]) -> dict
     # The primary key begins with the time.
     received = ("received_at IN (SELECT event_received_at FROM attempts WHERE", made, "AND", named, ")")
     wanted = f"AND event_id IN {parameters.add(ids, 'Array(String)')} AND request_body != ''"
-    statement = sql("SELECT event_id, request_body FROM events WHERE", *received, wanted)
-    rows = await reader.rows(statement, parameters.values, {"request_body": "bytes"})
+    statement = sql("SELECT event_id,", _body(LARGE_BODY), "FROM events WHERE", *received, wanted)
+    rows = await reader.rows(statement, parameters.values, _AS_BYTES)
     found = {event_id: bytes(body) for event_id, body in rows}
     if elsewhere := [(one, UNKNOWN_TIME) for one in ids if one not in found]:
-        sent = await sent_events(reader, elsewhere)
+        sent = await sent_events(reader, elsewhere, LARGE_BODY)
         found |= {one: event.body for one, received in elsewhere if (event := sent.get(one, received)) is not None}
-    return {event_id: body.decode("utf-8", "replace") for event_id, body in found.items()}
+    return {event_id: body.decode("utf-8", "replace") for event_id, body in found.items() if body}
 
 
-async def sent_events(reader: Reader, events: Sequence[tuple[str, datetime]]) -> SentEvents:
+async def sent_events(reader: Reader, events: Sequence[tuple[str, datetime]], most_bytes: int | None = None) -> SentEvents:
     """Events as they were sent. Erased events are left out.
 
-    ``events`` are ids with the times received, 1970 if unknown.
+    ``events`` are ids with the times received, 1970 if unknown. Bodies larger than ``most_bytes`` are not read.
     """
     if not events:
         return SentEvents({})
     parameters = BoundValues()
     known = {(event_id, _milliseconds(received)) for event_id, received in events}
     still_there = f"{among(sorted(known), parameters)} AND request_body != ''"
-    columns = "SELECT event_id, toUnixTimestamp64Milli(received_at), request_body, event_key, source_offset"
-    statement = sql(columns, "FROM events WHERE", still_there)
+    columns = ("SELECT event_id, toUnixTimestamp64Milli(received_at),", _body(most_bytes), ", event_key, source_offset")
+    statement = sql(*columns, "FROM events WHERE", still_there)
     found: dict[str, dict[int, SentEvent]] = {}
-    for event_id, received, body, key, offset in await reader.rows(statement, parameters.values, {"request_body": "bytes"}):
+    for event_id, received, body, key, offset in await reader.rows(statement, parameters.values, _AS_BYTES):
         found.setdefault(event_id, {})[received] = SentEvent(bytes(body), key, offset)
     return SentEvents(found)
 
@@ -104,5 +114,8 @@ def _milliseconds(received: datetime) -> int:
     return 0 if received == UNKNOWN_TIME else milliseconds(received)
 
 
-def _text(event: SentEvent | None) -> str | None:
-    return None if event is None else event.body.decode("utf-8", "replace")
+def _body(most_bytes: int | None) -> str:
+    """The column of the sent body, empty if it is larger. Its name differs from the stored one, which conditions refer to."""
+    return (
+        "request_body AS sent" if most_bytes is None else f"if(length(request_body) > {most_bytes:d}, '', request_body) AS sent"
+    )

@@ -133,12 +133,12 @@ class Search:
         """The searched values that exist in the records, looked up within the quick budget (a second)."""
         return await recorded_values(self._quick.with_full_budget(), asked)
 
-    async def bodies_of(self, attempts: Sequence[AttemptRow]) -> dict[int, Bodies]:
-        """The bodies of attempts, by id."""
-        return await bodies_of(self._reader.with_full_budget(), attempts)
+    async def bodies_of(self, attempts: Sequence[AttemptRow], most_bytes: int | None = None) -> dict[int, Bodies]:
+        """The bodies of attempts, by id. Attempts with a larger request body than ``most_bytes`` are left out."""
+        return await bodies_of(self._reader.with_full_budget(), attempts, most_bytes)
 
     async def request_bodies(self, attempts: Sequence[AttemptRow]) -> dict[str, str]:
-        """What attempts sent, by the ids of their events."""
+        """What attempts sent, by the ids of their events. Bodies larger than ``LARGE_BODY`` are left out."""
         return await request_bodies(self._reader.with_full_budget(), attempts)
 
     async def attempt(self, identifier: int) -> AttemptDetail | None:

@@ -216,5 +216,6 @@ async def _rows(api: Api, request: web.Request, query: AttemptQuery, attempts: S
     await api.audit.put(
         request, AuditAction.VIEW_BODY, "attempts", f"excerpts of {sum(one.event_id in found for one in attempts)}"
     )
-    excerpts = {event_id: excerpt(body, wanted) for event_id, body in found.items()}
+    # A page of bodies takes long: meanwhile, other requests are answered.
+    excerpts = await asyncio.to_thread(lambda: {event_id: excerpt(body, wanted) for event_id, body in found.items()})
     return [AttemptListRow(one, excerpts.get(one.event_id, ())) for one in attempts]

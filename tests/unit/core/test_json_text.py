@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -62,3 +63,16 @@ def test_a_letter_in_a_run_of_ascii_is_composed_with_what_follows() -> None:
     assert list(places("abcu\u0308x", "c\u00fcx")) == [(2, 6)]
     assert list(places(r"abcu\u0308x", "c\u00fcx")) == [(2, 11)]
     assert list(places("abcu\u0308x", "cu")) == []
+
+
+@pytest.mark.parametrize("end", ["Ada", r"\u00fcAda"])
+def test_a_large_text_takes_little_memory(end: str) -> None:
+    text = "x" * 2_000_000 + end
+    tracemalloc.start()
+    try:
+        found = list(places(text, "ada"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [text[first:last] for first, last in found] == ["Ada"]
+    assert peak < 16 * 1024**2

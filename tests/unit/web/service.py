@@ -175,6 +175,8 @@ class Attempts(Search):
         """What is on record, by attribute and value."""
         self.record = timeline.TimelineRecords((), (), is_complete=True)
         self.sent: dict[str, bytes] = {}
+        self.bodies_read: list[list[int]] = []
+        """The attempts whose bodies were asked for, by the query."""
         self.counted: SearchSummary | Exception = SearchSummary(Facets(0, {}, {}, {}), Histogram(60, ()))
         self.pages: list[tuple[AttemptRow, ...]] = []
         """Where there are any, the answers to searches, one after the other."""
@@ -225,9 +227,15 @@ class Attempts(Search):
         await self._answer()
         return frozenset(asked) & self.known
 
-    async def bodies_of(self, attempts: Sequence[AttemptRow]) -> dict[int, Bodies]:
+    async def bodies_of(self, attempts: Sequence[AttemptRow], most_bytes: int | None = None) -> dict[int, Bodies]:
         await self._answer()
-        return {one.id: Bodies(self.sent.get(one.event_id, b"").decode(), "=answered()", "text") for one in attempts}
+        self.bodies_read.append([one.id for one in attempts])
+        sent = {one.id: self.sent.get(one.event_id, b"") for one in attempts}
+        return {
+            one: Bodies(body.decode(), "=answered()", "text")
+            for one, body in sent.items()
+            if most_bytes is None or len(body) <= most_bytes
+        }
 
     async def request_bodies(self, attempts: Sequence[AttemptRow]) -> dict[str, str]:
         await self._answer()
@@ -401,8 +409,11 @@ class Past(NotificationHistory):
         not_made = sum(one in ("discarded", "expired") for one in last.values())
         return FailedNotifications(tuple(kept.values())[:most], len(rows), is_all=len(kept) <= most, not_made=not_made)
 
-    async def of_attempts(self, ids: Sequence[int], made: Sequence[datetime] = ()) -> dict[int, PastNotification]:
+    async def of_attempts(
+        self, ids: Sequence[int], made: Sequence[datetime] = (), most_bytes: int | None = None
+    ) -> dict[int, PastNotification]:
         await self.attempts._answer()
+        self.attempts.bodies_read.append(list(ids))
         rows = self.attempts.rows
         delivered = {(row.event_id, row.endpoint_id) for row in rows if row.state == "succeeded"}
         known = {row.id: (row, NOW) for row in rows} | {
@@ -418,7 +429,7 @@ class Past(NotificationHistory):
                 (row.event_id, row.endpoint_id) in delivered,
             )
             for one, (row, received) in known.items()
-            if one in ids
+            if one in ids and (most_bytes is None or len(self.attempts.sent.get(row.event_id, b"")) <= most_bytes)
         }
 
     async def count(self, wanted: ReplayRequest) -> tuple[int, int]:

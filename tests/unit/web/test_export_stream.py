@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from pipeline.core.search import Cursor
 from pipeline.core.spreadsheet_cells import cell
 from pipeline.store.errors import StoreUnavailableError
+from pipeline.store.search.bodies import LARGE_BODY
 from pipeline.store.search.queries import AttemptPage
 from schemas.api_key import Access
 from schemas.audit import AuditAction
@@ -88,6 +89,17 @@ async def test_bodies_are_for_operators_and_on_record(two_pages: Service) -> Non
     [entry] = two_pages.kafka.audits
     assert (entry.action, entry.subject, entry.detail) == (AuditAction.VIEW_BODY, "export", "request_body, response_body")
     assert two_pages.attempts.queries[0].per_page == 50
+
+
+async def test_a_large_body_is_read_and_sent_alone(two_pages: Service) -> None:
+    large = "x" * (LARGE_BODY + 1)
+    two_pages.attempts.pages = [tuple(attempt_row(id=number, event_id=f"evt_{number}") for number in (5, 4, 3, 2, 1))]
+    two_pages.attempts.sent = {f"evt_{number}": f"body {number}".encode() for number in (5, 3, 2)}
+    two_pages.attempts.sent |= {"evt_4": large.encode(), "evt_1": large.encode()}
+
+    _, text = await fetch(two_pages, f"{JSON}?bodies=1")
+    assert [one["request_body"] for one in json.loads(text)] == ["body 5", large, "body 3", "body 2", large]
+    assert two_pages.attempts.bodies_read == [[5, 4, 3, 2, 1], [4], [1]]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from pipeline.core.search import Combinator, Condition, Predicate
 from pipeline.store.errors import StoreUnavailableError
 from pipeline.store.reports.recent import RunRow
+from pipeline.store.search.bodies import LARGE_BODY
 from pipeline.web.audit import Actor
 from pipeline.web.resend_runs import RunInProcess
 from schemas.api_key import Access
@@ -380,3 +381,12 @@ async def test_a_run_that_another_process_has_just_started_is_waited_for(failing
     assert (status, shown["id"]) == (200, run)
     status, answer = await request(failing, "GET", f"{RESENDS}/00000000000000cc")
     assert (status, "look again before you start another one" in answer["error"]) == (404, True)
+
+
+async def test_a_large_body_is_read_alone(failing: Service) -> None:
+    """Fifty large ones at once would not fit into memory."""
+    failing.attempts.sent["evt_1"] = b"1" * (LARGE_BODY + 1)
+    run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
+    assert (await over(failing, run))["resent"] == 2
+    assert failing.attempts.bodies_read == [[2, 3, 4, 6], [2]]
+    assert [one.value for one in failing.kafka.to("webhooks.delay.0s")] == [failing.attempts.sent["evt_1"], b'{"n":2}']

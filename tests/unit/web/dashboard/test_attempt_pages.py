@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import parse_qsl, unquote, urlencode
@@ -19,6 +21,7 @@ from pipeline.ops.settings import Settings
 from pipeline.store.errors import NARROW, StoreBudgetError, StoreBusyError, StoreUnavailableError
 from pipeline.store.search.aggregates import AggregateBar, Facets, Histogram
 from pipeline.store.search.summary import SearchSummary
+from pipeline.web.dashboard.highlight import HighlightedText
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 from tests.unit.web.api.test_resend import detail
@@ -202,6 +205,20 @@ async def test_what_was_searched_for_is_marked_and_that_is_on_record(searched: S
         (AuditAction.SEARCH_BODIES, "attempts", "request_body"),
         (AuditAction.VIEW_BODY, "attempts", "excerpts of 2"),
     ]
+
+
+async def test_excerpts_are_made_beside_the_loop(searched: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of bodies takes long, and other requests would wait."""
+    threads: list[threading.Thread] = []
+
+    def made(text: str, wanted: Sequence[str]) -> tuple[HighlightedText, ...]:
+        threads.append(threading.current_thread())
+        return ()
+
+    monkeypatch.setattr("pipeline.web.dashboard.attempt_list.excerpt", made)
+    await admin.go(f"{SEARCH}?q[request_body_cont]=ada@example")
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_an_order_and_its_figures_come_of_one_look_unless_it_has_very_many(searched: Service, admin: Visitor) -> None:
