@@ -69,6 +69,7 @@ def test_what_expressions_mean(text: str, result: bool) -> None:
         ("data.l.map(i, i + i) == []", "column 8: map is not available; use exists, all or filter."),
         ("data.a.all(a, data.a.all(b, data.a.all(c, true)))", "column 36: loops can be nested 2 deep at most."),
         ("data.l.exists(i, j)", "column 18: j is not defined here; use event, data or i."),
+        ("data.l.exists(i, data.l.exists(j, k))", "column 35: k is not defined here; use event, data or i, j."),
         ("data.l.exists(data, true)", "column 15: data cannot be the name of an element."),
         ("data.x.matches(data.y)", "column 8: matches must be given its pattern as a text"),
         ('data.x.matches("[")', "column 16: this is not a valid pattern"),
@@ -118,9 +119,17 @@ def test_giants_are_refused_before_they_are_evaluated() -> None:
         deep = [deep]
 
     assert failure("data.l.exists(i, i == 0)", wide).fault is FilterFault.TOO_LARGE
-    assert failure("data.m.exists(i, data.m.exists(j, i == j + 1))", wide).fault is FilterFault.TOO_LARGE
+    slow = failure("data.m.exists(i, data.m.exists(j, i == j + 1))", wide)
+    assert (slow.fault, str(slow)) == (
+        FilterFault.TOO_LARGE,
+        "Evaluating the filter on an event of this size would take too long.",
+    )
     assert failure("size(data.d) > 1", {"d": deep}).fault is FilterFault.TOO_LARGE
     assert holds("data.m.exists(i, i == 1999)", wide)
+
+    # With the lists themselves, 20,000 values are read, and then one more.
+    assert holds("size(data.l) == 2", {"l": [[0] * 9_999, [0] * 9_998]})
+    assert failure("size(data.l) == 2", {"l": [[0] * 9_999, [0] * 9_999]}).fault is FilterFault.TOO_LARGE
 
     # Others do not pay for it.
     both = [compile_expression("size(data.l) > 0"), compile_expression("data.x > 0")]
