@@ -42,12 +42,13 @@ async def steady_load(deployment: Deployment, rate: float, seed: int) -> AsyncIt
     finally:
         publishing.cancel()
         await asyncio.wait([publishing])
-        positions = await asyncio.gather(*(acknowledged for _, acknowledged in sent))
-        await producer.close()
-        deployment.events += [
-            Event(event.id, TopicOffset(*position[:3]), frozenset({PATH}))
-            for (event, _), position in zip(sent, positions, strict=True)
-        ]
+    # Not after a failure: the broker may be away for good, and then nothing is acknowledged.
+    positions = await asyncio.gather(*(acknowledged for _, acknowledged in sent))
+    await producer.close()
+    deployment.events += [
+        Event(event.id, TopicOffset(*position[:3]), frozenset({PATH}))
+        for (event, _), position in zip(sent, positions, strict=True)
+    ]
 
 
 async def _publish(

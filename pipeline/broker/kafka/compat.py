@@ -15,7 +15,8 @@ What it saves, with kafka-python 3.0.12:
   after milliseconds. Here there are six.
 - Another thread cannot end a poll, so polls must be short and frequent. Here it can.
 - If a member waits for a join, its poll continues until its time is over, even if the join ends early. Here it ends with the join.
-- A producer that may not send more at the moment busy-loops, 24,000 times a second. Here it waits.
+- A producer that may not send more at the moment, or whose partition has no leader, busy-loops, 24,000 times a second. Here it
+  waits.
 
 One thing is not about speed. A name of a header that is not UTF-8 (Kafka's protocol forbids it, but brokers accept it) makes a whole
 batch unreadable for kafka-python. Without the hooks, a role that meets one ends with an error, and nothing is lost. Here the record is
@@ -78,7 +79,7 @@ class Hooks:
     def set_fetch_wait(self, consumer: KafkaConsumer, milliseconds: int) -> None:
         """For a reader: from now on, the broker may hold a fetch for this long."""
 
-    def wait_while_full(self, producer: KafkaProducer) -> None:
+    def end_busy_loops(self, producer: KafkaProducer) -> None:
         """For a producer, called once."""
 
 
@@ -127,11 +128,14 @@ class Speedups(Hooks):
         """kafka-python reads this configuration for each fetch."""
         consumer._fetcher.config["fetch_max_wait_ms"] = milliseconds  # noqa: SLF001
 
-    def wait_while_full(self, producer: KafkaProducer) -> None:
-        """kafka-python confuses seconds with milliseconds there, and busy-loops if the answer is 0."""
+    def end_busy_loops(self, producer: KafkaProducer) -> None:
+        """If a broker can take no more, kafka-python confuses seconds with milliseconds, and does not wait if the answer is 0. While
+        a partition has no leader, it asks for the metadata in each turn, and each time this ends its own wait.
+        """
         client = producer._sender._client  # noqa: SLF001 - used only by its thread
         delay_s = client.connection_delay
         client.connection_delay = lambda node: max(delay_s(node) * 1000, _FULL_WAIT_MS)
+        _request_update_once(client.cluster)
 
 
 def hooks_for(settings: Settings) -> Hooks:
@@ -232,6 +236,18 @@ def _transports() -> tuple[type, type]:  # noqa: C901 - two classes that need th
         pass
 
     return _Transport, _TlsTransport
+
+
+def _request_update_once(metadata: Any) -> None:
+    """Let a request for metadata do nothing while an earlier one waits: its loop is awake, or waits for the end of a pause."""
+    request_update = metadata.request_update
+
+    def once() -> Any:
+        earlier = metadata._future  # noqa: SLF001
+        is_waiting = metadata.need_update and earlier is not None and not earlier.is_done
+        return earlier if is_waiting else request_update()
+
+    metadata.request_update = once
 
 
 class _ReadableBatch(DefaultRecordBatch):  # type: ignore[misc]  # kafka-python is untyped

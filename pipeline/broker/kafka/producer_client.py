@@ -142,7 +142,7 @@ class KafkaProducerClient:
     def _connect(self, special: dict[str, Any]) -> KafkaProducer:
         with opening_session(self._config) as met:
             producer = KafkaProducer(**met | special)
-        self._hooks.wait_while_full(producer)
+        self._hooks.end_busy_loops(producer)
         return producer
 
     def _learn_all(self, producer: KafkaProducer, topics: Collection[str], deadline: float) -> None:

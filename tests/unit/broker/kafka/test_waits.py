@@ -73,23 +73,24 @@ def test_a_poll_of_a_member_ends_with_the_join(silent_broker: int, monkeypatch: 
         consumer.close(autocommit=False, timeout_ms=0)
 
 
-@pytest.mark.parametrize("state", ["connecting", "five requests to answer"])
-def test_a_producer_waits_for_a_broker_that_can_take_no_more(
+@pytest.mark.parametrize("state", ["connecting", "five requests to answer", "no leader"])
+def test_a_producer_waits_for_a_broker_that_can_take_no_more_and_for_a_leader(
     silent_broker: int, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{silent_broker}")
     config = producer_config(settings) | {"enable_idempotence": False, "api_version": (2, 6)}
     producer = KafkaProducer(**config)
-    Speedups().wait_while_full(producer)
-    _know_leader(producer, silent_broker)
+    Speedups().end_busy_loops(producer)
+    _know_leader(producer, silent_broker, leader=-1 if state == "no leader" else 1)
     try:
         producer.send(PARTITION.topic, value=b"record", partition=PARTITION.partition)
-        connection = _connection(producer)
-        if state != "connecting":
+        connection = _connection(producer) if state != "no leader" else None
+        if connection is not None and state == "five requests to answer":
             connection.connected, connection.initializing, connection.paused = True, False, {"max_in_flight"}
         turns = _counted(monkeypatch, Sender, "run_once")
         time.sleep(0.5)
-        assert 0 < len(turns) < 200  # ten thousand and more otherwise
+        assert len(turns) < 200  # ten thousand and more otherwise
+        assert turns or state == "no leader"  # for a leader, it waits until the metadata can be asked for again
     finally:
         producer._sender.force_close()
         producer._sender.join(60)
@@ -109,10 +110,10 @@ def _counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[No
     return calls
 
 
-def _know_leader(producer: KafkaProducer, port: int) -> None:
+def _know_leader(producer: KafkaProducer, port: int, leader: int) -> None:
     topic = MetadataResponse.MetadataResponseTopic
     partition = topic.MetadataResponsePartition(
-        error_code=0, partition_index=0, leader_id=1, leader_epoch=0, replica_nodes=[1], isr_nodes=[1], offline_replicas=[]
+        error_code=0, partition_index=0, leader_id=leader, leader_epoch=0, replica_nodes=[1], isr_nodes=[1], offline_replicas=[]
     )
     producer._metadata._brokers = {1: MetadataResponse.MetadataResponseBroker(1, "127.0.0.1", port, None)}
     producer._metadata._partitions = {PARTITION.topic: {0: partition}}
