@@ -17,7 +17,7 @@ async def test_clickhouse_goes_and_comes_back(deployment: Deployment, tmp_path: 
     async with watching(tmp_path / "prometheus", {name: role.url for name, role in deployment.roles.items()}) as prometheus:
         await prometheus.until("sum(oms_webhooks_role)", 4)
         await prometheus.until('min(oms_webhooks_dependency_up{dependency="clickhouse"})', 1)
-        await prometheus.until_silent("OmsWebhooksRoleMissing", "OmsWebhooksClickHouseDown")
+        await prometheus.until_silent("OmsWebhooksRoleMissing", "OmsWebhooksClickHouseDown", "OmsWebhooksNotReady")
         assert await prometheus.alerts() == [], "all is well"
 
         deployment.clickhouse.kill()
