@@ -35,9 +35,6 @@ from importlib.metadata import version
 from typing import Any, ClassVar, Final
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import CorruptRecordError
-from kafka.record.default_records import DefaultRecordBatch
-from kafka.record.util import decode_varint
 from kafka.structs import MemberState
 
 from pipeline.ops.logs import logger
@@ -94,7 +91,7 @@ class Speedups(Hooks):
         import kafka.record.memory_records  # noqa: PLC0415
 
         kafka.net.manager.KafkaTCPTransport, kafka.net.manager.KafkaSSLTransport = _transports()
-        kafka.record.memory_records.DefaultRecordBatch = _ReadableBatch
+        kafka.record.memory_records.DefaultRecordBatch = _readable_batch()
 
     def configure(self, config: dict[str, Any]) -> dict[str, Any]:
         return config | {"selector": FewWaitsSelector}
@@ -250,43 +247,51 @@ def _request_update_once(metadata: Any) -> None:
     metadata.request_update = once
 
 
-class _ReadableBatch(DefaultRecordBatch):  # type: ignore[misc]  # kafka-python is untyped
-    """A batch whose records can be read even if the name of a header is not UTF-8."""
+def _readable_batch() -> type:
+    """The class of a batch whose records can be read even if the name of a header is not UTF-8. Created on demand, as the transports."""
+    from kafka.errors import CorruptRecordError  # noqa: PLC0415
+    from kafka.record.default_records import DefaultRecordBatch  # noqa: PLC0415
 
-    __slots__ = ()
+    class _ReadableBatch(DefaultRecordBatch):  # type: ignore[misc]  # kafka-python is untyped
+        __slots__ = ()
 
-    def __next__(self) -> Any:
+        def __next__(self) -> Any:
+            try:
+                return super().__next__()
+            except CorruptRecordError as error:
+                if not isinstance(error.__context__, UnicodeDecodeError):
+                    raise
+                _make_header_names_readable(self._buffer, self._pos)
+                return super().__next__()
+
+        next = __next__
+
+    return _ReadableBatch
+
+
+def _make_header_names_readable(buffer: bytearray, at: int) -> None:
+    """In the record at a position, replace the bytes that are not ASCII in header names that are not UTF-8.
+
+    A record is: length, attributes, time, offset, key, value, number of headers, headers (KIP-98). Lengths of -1 mean null.
+    """
+    from kafka.record.util import decode_varint  # noqa: PLC0415
+
+    for _ in range(4):
+        _, at = decode_varint(buffer, at)
+    for _ in range(2):
+        length, at = decode_varint(buffer, at)
+        at += max(length, 0)
+    count, at = decode_varint(buffer, at)
+    for _ in range(count):
+        length, at = decode_varint(buffer, at)
+        name = bytes(buffer[at : at + length])
         try:
-            return super().__next__()
-        except CorruptRecordError as error:
-            if not isinstance(error.__context__, UnicodeDecodeError):
-                raise
-            self._make_header_names_readable()
-            return super().__next__()
-
-    next = __next__
-
-    def _make_header_names_readable(self) -> None:
-        """In the record at the current position, replace the bytes that are not ASCII in names that are not UTF-8.
-
-        A record is: length, attributes, time, offset, key, value, number of headers, headers (KIP-98). Lengths of -1 mean null.
-        """
-        buffer: bytearray = self._buffer
-        at: int = self._pos
-        for _ in range(4):
-            _, at = decode_varint(buffer, at)
-        for _ in range(2):
-            length, at = decode_varint(buffer, at)
-            at += max(length, 0)
-        count, at = decode_varint(buffer, at)
-        for _ in range(count):
-            length, at = decode_varint(buffer, at)
-            name = bytes(buffer[at : at + length])
-            if "\N{REPLACEMENT CHARACTER}" in name.decode(errors="replace"):
-                buffer[at : at + length] = name.decode("ascii", "replace").replace("\N{REPLACEMENT CHARACTER}", "?").encode()
-            at += length
-            length, at = decode_varint(buffer, at)
-            at += max(length, 0)
+            name.decode()
+        except UnicodeDecodeError:
+            buffer[at : at + length] = bytes(byte if byte < 128 else ord("?") for byte in name)  # as long as before
+        at += length
+        length, at = decode_varint(buffer, at)
+        at += max(length, 0)
 
 
 def _trust_connection(coordinator: Any) -> None:
