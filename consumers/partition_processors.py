@@ -22,7 +22,7 @@ _ASKED_APART_S: Final = 1.0
 
 
 def in_turn(ids: Iterable[int], last: int, most: int) -> list[int]:
-    """The next ``most`` ids after ``last``, which had its turn, in a circle: each gets its turn, even if all want another soon."""
+    """Up to ``most`` ids: those above ``last`` first, then from the beginning. Each gets its turn, even if all of them always wait."""
     return sorted(ids, key=lambda one: (one <= last, one))[:most]
 
 

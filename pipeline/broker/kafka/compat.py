@@ -18,9 +18,9 @@ What it saves, with kafka-python 3.0.12:
 - A producer that may not send more at the moment, or whose partition has no leader, busy-loops, 24,000 times a second. Here it
   waits.
 
-One thing is not about speed. A name of a header that is not UTF-8 (Kafka's protocol forbids it, but brokers accept it) makes a whole
-batch unreadable for kafka-python. Without the hooks, a role that meets one ends with an error, and nothing is lost. Here the record is
-read, with question marks in the name.
+One hook is not about speed. kafka-python cannot read a batch in which a header name is not UTF-8 (Kafka's protocol forbids such names,
+but brokers accept them). Without the hooks, the role ends with an error, and nothing is lost. Here the record is read, with question
+marks in the name.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ def _transports() -> tuple[type, type]:  # noqa: C901 - two classes that need th
 
 
 def _request_update_once(metadata: Any) -> None:
-    """Let a request for metadata do nothing while an earlier one waits: its loop is awake, or waits for the end of a pause."""
+    """Ignore a request for metadata while an earlier one is pending. The refresh loop is already awake, or backs off."""
     request_update = metadata.request_update
 
     def once() -> Any:

@@ -121,7 +121,7 @@ async def _events(reader: Reader, condition: Condition, most: int, window: TimeW
 async def _attempts(reader: Reader, condition: Condition, since: datetime | None) -> Rows:
     """The newest attempts, one more than are shown, with `OWN_COLUMNS`.
 
-    A year's attempts are in a hundred blocks or more. There, each column costs a few milliseconds.
+    A year's attempts are spread over a hundred blocks or more, and reading a column from all of them takes a few milliseconds.
     """
     parameters = BoundValues()
     test = where([condition], parameters)
