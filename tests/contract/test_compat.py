@@ -7,6 +7,7 @@ import gc
 import time
 from typing import Any
 
+import kafka.consumer.group
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.net.selector import NetworkSelector
@@ -67,9 +68,46 @@ async def test_a_poll_asks_no_other_thread(bootstrap_servers: str, topic_prefix:
         await asyncio.to_thread(consumer.close)
 
 
-def _consumer(settings: Settings, topic: TopicSpec) -> KafkaConsumer:
+async def test_a_poll_waits_for_the_leader_of_a_new_partition(
+    bootstrap_servers: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(kafka_bootstrap_servers=bootstrap_servers, kafka_replication_factor=1)
+    topic = TopicSpec(f"{topic_prefix}led", "any", "delete", 60_000, partitions=1)
+    await asyncio.to_thread(_create, settings, topic)
+    producer = Producer(open_broker(settings), [topic.name])
+    await producer.start()
+    await producer.send(topic.name, key=b"k", value=b"waits")
+    await producer.close()
+    consumer = await asyncio.to_thread(_reader, settings)
+    slept = 0
+    sleep = time.sleep
+
+    def count(seconds: float) -> None:
+        nonlocal slept
+        slept += 1
+        sleep(seconds)
+
+    monkeypatch.setattr(kafka.consumer.group.time, "sleep", count)
+    try:
+        consumer.assign([TopicPartition(topic.name, 0)])
+        consumer.seek(TopicPartition(topic.name, 0), 0)
+        polled = await asyncio.to_thread(consumer.poll, timeout_ms=30_000)
+        assert [record.value for records in polled.values() for record in records] == [b"waits"]
+        # On Apache Kafka, without the wait for the leader: ten times 100 ms, in which nobody asks for it. (The embedded broker names
+        # all leaders at the start.)
+        assert slept == 0
+    finally:
+        await asyncio.to_thread(consumer.close)
+
+
+def _reader(settings: Settings) -> KafkaConsumer:
     consumer = KafkaConsumer(**consumer_config(settings) | {"group_id": None})
     Speedups().speed_up_reader(consumer)
+    return consumer
+
+
+def _consumer(settings: Settings, topic: TopicSpec) -> KafkaConsumer:
+    consumer = _reader(settings)
     partition = TopicPartition(topic.name, 0)
     consumer.assign([partition])
     consumer.seek_to_beginning(partition)

@@ -397,6 +397,10 @@ class _Fetches:
         awaited = list(fetcher._fetch_futures)  # noqa: SLF001
         if fetcher._reset_task is not None and not fetcher._reset_task.is_done:  # noqa: SLF001
             awaited.append(fetcher._reset_task)  # noqa: SLF001
+        metadata = fetcher._manager.cluster  # noqa: SLF001
+        if metadata.need_update:
+            # The leader of a partition is unknown. The original sleeps while its I/O thread asks for it. Here, nobody would.
+            awaited.append(metadata.request_update())
         if not awaited:
             return False
         woken = self._new_future()

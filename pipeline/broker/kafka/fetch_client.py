@@ -28,6 +28,10 @@ _CLOSE_MS: Final = 2_000
 _PATIENT_MS: Final = 5_000
 _SHORT_MS: Final = 500
 """If the configured ``fetch_max_wait_ms`` is shorter, the broker does not end a fetch when records arrive."""
+_FIRST_MS: Final = 50
+"""How long the broker may hold the first fetch of new partitions. Only its end shows that there is nothing to read, and a start
+waits for that.
+"""
 _LONGEST_S: Final = 1.0
 _LONGEST_UNENDED_S: Final = 0.1
 """The longest poll if a poll cannot be ended: a stop or a new assignment waits for it."""
@@ -53,6 +57,9 @@ class KafkaFetchClient:
         with opening_session(config) as met:
             self._consumer = KafkaConsumer(**met | own)
         self._hooks = hooks
+        self._fetch_wait_ms: int = config["fetch_max_wait_ms"]
+        self._not_fetched: frozenset[TopicPartition] = frozenset()
+        """New partitions, until the first fetch of any of them has ended."""
         self._has_long_polls = config["fetch_max_wait_ms"] >= _SHORT_MS
         self._end_poll = hooks.speed_up_reader(self._consumer)
 
@@ -62,6 +69,8 @@ class KafkaFetchClient:
         for partition, position in positions.items():
             if TopicPartition(*partition) not in before:
                 self._consumer.seek(TopicPartition(*partition), position)
+        self._not_fetched = frozenset(self._consumer.assignment() - before)
+        self._set_fetch_wait()
 
     def seek(self, partition: Partition, offset: int) -> None:
         self._consumer.seek(TopicPartition(*partition), offset)
@@ -80,7 +89,12 @@ class KafkaFetchClient:
 
     def allow_long_polls(self) -> None:
         if self._has_long_polls:
-            self._hooks.set_fetch_wait(self._consumer, _PATIENT_MS)
+            self._fetch_wait_ms = _PATIENT_MS
+            self._set_fetch_wait()
+
+    def _set_fetch_wait(self) -> None:
+        milliseconds = min(self._fetch_wait_ms, _FIRST_MS) if self._not_fetched else self._fetch_wait_ms
+        self._hooks.set_fetch_wait(self._consumer, milliseconds)
 
     def idle(self) -> None:
         """Nothing to do: the next poll sees all events."""
@@ -92,6 +106,9 @@ class KafkaFetchClient:
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Fetched]]:
         with translated():
             polled = self._consumer.poll(timeout_ms=max(round(seconds * 1000), 1))
+        if any(self._consumer.highwater(partition) is not None for partition in self._not_fetched):
+            self._not_fetched = frozenset()
+            self._set_fetch_wait()
         return {Partition(*partition): records for partition, records in polled.items() if records}
 
     def end(self, partition: Partition) -> int | None:
