@@ -387,13 +387,9 @@ class _Fetches:
         ends, self._is_to_end = self._is_to_end, False
         return ends
 
-    async def _await_records(self, timeout_ms: float | None, is_to_send: bool) -> bool:
-        """Send fetches, and wait for any. Returns whether there was something to wait for. Runs in kafka-python's loop."""
+    def _awaited(self) -> list[Any]:
+        """What may bring records, or let them be fetched."""
         fetcher = self._fetcher
-        if is_to_send:
-            await fetcher._send_fetches_async()  # noqa: SLF001
-        if fetcher._completed_fetches:  # noqa: SLF001 - arrived after the poll had checked, before this wait
-            return True
         awaited = list(fetcher._fetch_futures)  # noqa: SLF001
         if fetcher._reset_task is not None and not fetcher._reset_task.is_done:  # noqa: SLF001
             awaited.append(fetcher._reset_task)  # noqa: SLF001
@@ -401,6 +397,16 @@ class _Fetches:
         if metadata.need_update:
             # The leader of a partition is unknown. The original sleeps while its I/O thread asks for it. Here, nobody would.
             awaited.append(metadata.request_update())
+        return awaited
+
+    async def _await_records(self, timeout_ms: float | None, is_to_send: bool) -> bool:
+        """Send fetches, and wait for any. Returns whether there was something to wait for. Runs in kafka-python's loop."""
+        fetcher = self._fetcher
+        if is_to_send:
+            await fetcher._send_fetches_async()  # noqa: SLF001
+        if fetcher._completed_fetches:  # noqa: SLF001 - arrived after the poll had checked, before this wait
+            return True
+        awaited = self._awaited()
         if not awaited:
             return False
         woken = self._new_future()
