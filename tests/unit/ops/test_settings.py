@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -242,6 +243,14 @@ def test_every_setting_is_shown_and_described() -> None:
     assert shown["allowed_networks"] == ""
     assert shown["clickhouse_path"] == ""
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_every_setting_is_read() -> None:
+    root = Path(__file__).parents[3]
+    sources = [*(root / "pipeline").rglob("*.py"), *(root / "consumers").rglob("*.py")]
+    read = {name for path in sources for name in re.findall(r"\.([a-z]\w*)", path.read_text("utf-8"))}
+
+    assert [name for name in Settings.model_fields if name not in read] == []
 
 
 def test_what_is_shown_can_be_set_again() -> None:
