@@ -209,7 +209,9 @@ BATCH_DURATION: Final = Histogram(
     "oms_webhooks_recorder_batch_seconds", "Duration of a batch's insert", ["table"], buckets=_LATENCY
 )
 SEARCHABLE: Final = Histogram(
-    "oms_webhooks_attempt_to_searchable_seconds", "From the end of an attempt to when it can be searched", buckets=_LATENCY
+    "oms_webhooks_attempt_to_searchable_seconds",
+    "From the end of an attempt to when it can be searched",
+    buckets=sorted({*_LATENCY, 1.5, 2.0}),  # 95% within two seconds is promised
 )
 RETENTION_DROPPED: Final = Counter(
     "oms_webhooks_retention_dropped_rows", "Rows dropped from ClickHouse because they were older than retention_days", ["table"]
