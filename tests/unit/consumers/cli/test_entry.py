@@ -53,7 +53,7 @@ def test_a_role_loads_what_every_role_needs_and_no_more() -> None:
     told = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(told.stdout.split())
     assert {"consumers.run", "aiohttp", "kafka"} <= loaded
-    assert not loaded & NOT_LOADED, "load it where it is used: see docs/code.md, A start"
+    assert not loaded & NOT_LOADED, "load it where it is used: see docs/code.md, Startup time"
 
 
 def test_little_is_loaded_before_a_ctrl_c_is_caught() -> None:
