@@ -30,19 +30,25 @@ _SAME_FAILURE: Final = timedelta(minutes=1)
 _NAMED: Final = 3
 """The most endpoints that the headline names."""
 _FAILURES: Final[dict[str, tuple[str, str]]] = {
-    Failure.TIMEOUT: ("has not answered in time", "did not answer in time"),
+    Failure.TIMEOUT: ("has been timing out", "timed out"),
     Failure.CONNECT_TIMEOUT: (
-        "has been unreachable (connecting takes too long)",
-        "could not be reached (connecting took too long)",
+        "has been unreachable (connections time out)",
+        "could not be reached (the connection timed out)",
     ),
-    Failure.CONNECTION_REFUSED: ("has refused connections", "refused the connection"),
-    Failure.CONNECTION_RESET: ("has been cutting connections", "cut the connection"),
-    Failure.DNS: ("has been unreachable (its host name is not known)", "could not be found (its host name was not known)"),
-    Failure.TLS: ("has had a TLS problem", "had a TLS problem"),
-    Failure.TRUNCATED: ("has sent incomplete answers", "sent an incomplete answer"),
-    Failure.INVALID_RESPONSE: ("has not answered with valid HTTP", "did not answer with valid HTTP"),
-    Failure.BLOCKED_ADDRESS: ("has had an address that webhooks are not sent to", "had an address that webhooks are not sent to"),
-    Failure.INVALID_TARGET: ("has had a URL or headers that cannot be used", "had a URL or headers that could not be used"),
+    Failure.CONNECTION_REFUSED: ("has been refusing connections", "refused the connection"),
+    Failure.CONNECTION_RESET: ("has been dropping connections", "dropped the connection"),
+    Failure.DNS: (
+        "has been unreachable (its host name does not resolve)",
+        "could not be reached (its host name did not resolve)",
+    ),
+    Failure.TLS: ("has been failing with TLS errors", "failed with a TLS error"),
+    Failure.TRUNCATED: ("has been sending incomplete responses", "sent an incomplete response"),
+    Failure.INVALID_RESPONSE: ("has been sending invalid HTTP responses", "sent an invalid HTTP response"),
+    Failure.BLOCKED_ADDRESS: (
+        "has had an address that webhooks may not be sent to",
+        "had an address that webhooks may not be sent to",
+    ),
+    Failure.INVALID_TARGET: ("has had an invalid URL or header", "had an invalid URL or header"),
 }
 _NOT_MADE: Final = ("discarded", "expired")
 """Outcomes of attempts that were due and not made."""
@@ -53,7 +59,7 @@ def headline(timeline: Timeline) -> Sentence:
     """The most important sentence: whether every endpoint got everything."""
     missing, count = timeline.missing, sum(len(one.deliveries) for one in timeline.endpoints)
     if not count:
-        return (_counted(len(timeline.events), "event", "came, and no endpoint was subscribed to", "it.", "any of them."),)
+        return (_counted(len(timeline.events), "event", "arrived, but no endpoint was subscribed to", "it.", "any of them."),)
     if not missing:
         return (_all_is_well(timeline, count),)
     if len(missing) == 2 and all(len(one.deliveries) == 1 for one in missing):
@@ -76,13 +82,11 @@ def sentence(part: EndpointTimeline) -> Sentence:
         return ("Delivered at " if total == 1 else f"All {total:,} delivered, the last at ", Moment(last), ".")
     pieces: list[str | Moment] = [f"{len(missing):,} of {total:,} not delivered"]
     if reason := _reason(part, missing):
-        pieces += [", because ", *reason]
+        pieces += [" because ", *reason]
     if coming := _coming(missing):
         pieces += ["; ", *coming]
     if part.endpoint.max_per_second is not None and any(one.status is DeliveryStatus.LATE for one in missing):
-        pieces.append(
-            f"; it may be waiting for its turn, because the endpoint gets at most {part.endpoint.max_per_second:,} a second"
-        )
+        pieces.append(f"; possibly delayed by the endpoint's limit of {part.endpoint.max_per_second:,} requests per second")
     if waiting:
         pieces.append(f"; {waiting:,} more on {'its' if waiting == 1 else 'their'} way")
     return (*pieces, ".")
@@ -93,12 +97,12 @@ def note(delivery: EndpointDelivery) -> Sentence:
     last, due_at = delivery.last, delivery.due_at
     match delivery.status:
         case DeliveryStatus.DELIVERED:
-            return (f"answered {last.http_status_code}" if last and last.http_status_code else "acknowledged",)
+            return (f"returned {last.http_status_code}" if last and last.http_status_code else "acknowledged",)
         case DeliveryStatus.ON_ITS_WAY:
             return ("nothing has been recorded yet",)
     if last is None and due_at is not None and delivery.status is DeliveryStatus.LATE:
         # It may have been sent, and only its record may be late.
-        return ("no attempt is on record; it came ", Moment(due_at, is_relative=True))
+        return ("no attempt recorded; it arrived ", Moment(due_at, is_relative=True))
     pieces: list[str | Moment] = [_short_reason(last)] if last else ["not sent yet"]
     if due_at is not None and delivery.status is DeliveryStatus.WILL_RETRY:
         pieces += ["; next retry ", Moment(due_at, is_relative=True)]
@@ -124,7 +128,7 @@ def _all_is_well(timeline: Timeline, count: int) -> str:
         rest = f"; {count - waiting:,} delivered." if count > waiting else "."
         return f"{waiting:,} notification{' is' if waiting == 1 else 's are'} on {'its' if waiting == 1 else 'their'} way{rest}"
     receivers = timeline.endpoints[0].endpoint.name if len(timeline.endpoints) == 1 else f"{len(timeline.endpoints):,} endpoints"
-    everything = "Everything" if timeline.is_complete else "Everything that is shown here"
+    everything = "Everything" if timeline.is_complete else "Everything shown here"
     return f"{everything} was delivered: {count:,} notification{'' if count == 1 else 's'} to {receivers}."
 
 
@@ -149,7 +153,11 @@ def _reason(part: EndpointTimeline, missing: Sequence[EndpointDelivery]) -> Sent
     if failed := [one for one in failed if one.outcome not in _NOT_MADE] or failed:
         return _failure(max(failed, key=lambda one: (one.created_at, one.id)), part.endpoint.failing_since)
     is_down = part.endpoint.failing_since is not None and any(one.status is DeliveryStatus.ON_HOLD for one in missing)
-    return ("it has been failing since ", Moment(part.endpoint.failing_since)) if is_down and part.endpoint.failing_since else ()
+    return (
+        ("the endpoint has been failing since ", Moment(part.endpoint.failing_since))
+        if is_down and part.endpoint.failing_since
+        else ()
+    )
 
 
 def _is_missing_by_deletion(delivery: EndpointDelivery) -> bool:
@@ -160,33 +168,33 @@ def _is_missing_by_deletion(delivery: EndpointDelivery) -> bool:
 
 def _kept_back(endpoint: EndpointState) -> Sentence:
     if endpoint.problem is not None and endpoint.state == "active":
-        return ("nothing can be sent to it: its secrets cannot be opened",)
-    held = f" ({endpoint.held_count:,} held for it in total)" if endpoint.held_count else ""
+        return ("the endpoint's secrets cannot be decrypted, so nothing can be sent to it",)
+    held = f" ({endpoint.held_count:,} held in total)" if endpoint.held_count else ""
     since: Sentence = (" since ", Moment(endpoint.disabled_at)) if endpoint.disabled_at else ()
     reasons: dict[str, Sentence] = {
         "deleted": ("the endpoint was deleted",),
-        "paused": (f"it is paused{held}",),
-        "disabled": ("it has been disabled" if since else "it is disabled", *since),
-        "unverified": (f"it is not verified{held}",),
+        "paused": (f"the endpoint is paused{held}",),
+        "disabled": ("the endpoint has been disabled" if since else "the endpoint is disabled", *since),
+        "unverified": (f"the endpoint is not verified{held}",),
     }
     return reasons.get(endpoint.state, ())
 
 
 def _failure(last: AttemptRow, failing_since: datetime | None) -> Sentence:
     if last.outcome == "expired":
-        return ("it waited for longer than deliveries are kept",)
+        return ("it waited too long",)
     if last.outcome == "discarded":
-        return ("it was no longer to be sent",)
+        return ("it was dropped or no longer wanted",)
     # An attempt that failed before the endpoint last recovered does not say how it fails now.
     if failing_since is not None and failing_since - last.created_at <= _SAME_FAILURE:
-        return (f"it {_words(last)[0]} since ", Moment(failing_since))
-    return (f"it {_words(last)[1]} at ", Moment(last.created_at))
+        return (f"the endpoint {_words(last)[0]} since ", Moment(failing_since))
+    return (f"the endpoint {_words(last)[1]} at ", Moment(last.created_at))
 
 
 def _words(attempt: AttemptRow) -> tuple[str, str]:
     """What the endpoint did, in two tenses: since a time, and at a time."""
     if attempt.http_status_code is not None:
-        return f"has answered {attempt.http_status_code}", f"answered {attempt.http_status_code}"
+        return f"has been returning {attempt.http_status_code}", f"returned {attempt.http_status_code}"
     return _FAILURES.get(attempt.failure or "", _UNREACHABLE)
 
 
@@ -214,7 +222,11 @@ def _coming_of(status: DeliveryStatus, found: Sequence[EndpointDelivery], *, is_
     if due_at is not None and status in (DeliveryStatus.WILL_RETRY, DeliveryStatus.LATE):
         is_late = status is DeliveryStatus.LATE
         text = (
-            ("it was due " if is_late else "next retry ") if is_alone else "overdue, due " if is_late else "to be retried, next "
+            ("it was due " if is_late else "next retry ")
+            if is_alone
+            else "overdue, due "
+            if is_late
+            else "will be retried, next "
         )
         return (f"{number}{text}", Moment(due_at, is_relative=True))
     text = _COMING.get(status, "") if is_alone else _COMING_OF_SOME.get(status, "")
@@ -222,12 +234,12 @@ def _coming_of(status: DeliveryStatus, found: Sequence[EndpointDelivery], *, is_
 
 
 _COMING: Final = {
-    DeliveryStatus.BEHIND: "held back until an earlier event is delivered",
+    DeliveryStatus.BEHIND: "waiting for an earlier event",
     DeliveryStatus.ON_HOLD: "on hold: endpoint is down",
-    DeliveryStatus.PAUSED: "held until it is resumed",
-    DeliveryStatus.DISABLED: "held until it is resumed",
-    DeliveryStatus.UNVERIFIED: "held until it is verified",
-    DeliveryStatus.GAVE_UP: "no retry is left",
+    DeliveryStatus.PAUSED: "held until the endpoint is resumed",
+    DeliveryStatus.DISABLED: "held until the endpoint is resumed",
+    DeliveryStatus.UNVERIFIED: "held until the endpoint is verified",
+    DeliveryStatus.GAVE_UP: "no retries left",
 }
 _COMING_OF_SOME: Final = _COMING | {
     DeliveryStatus.GAVE_UP: "gave up",

@@ -33,7 +33,7 @@ class DeliveryStatus(enum.StrEnum):
     WILL_RETRY = "will retry"
     LATE = "overdue"
     """It should have been sent by now, and no reason is known why it was not."""
-    BEHIND = "waits for an earlier event"
+    BEHIND = "waiting for an earlier event"
     """The endpoint gets its events in order, and an earlier one with the same key is still to be delivered."""
     ON_HOLD = "on hold: endpoint is down"
     PAUSED = "paused"

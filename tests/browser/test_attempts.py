@@ -78,7 +78,7 @@ async def test_from_the_registration_to_the_page_of_the_order(shop: Shop, admin:
     await expect(rows.first.locator(".badge.good")).to_have_count(1)
     await rows.last.locator("a").first.click()
 
-    await expect(page.get_by_text("The endpoint answered 503 (Service Unavailable)")).to_be_visible()
+    await expect(page.get_by_text("The endpoint returned 503 (Service Unavailable)")).to_be_visible()
     await expect(page.get_by_text("What the receiver should do:")).to_be_visible()
     await expect(page.locator("#request-body")).to_contain_text('"email": "grace.hopper@example.com"')
     await expect(page.locator("#curl")).to_contain_text("curl --request POST")
@@ -86,17 +86,17 @@ async def test_from_the_registration_to_the_page_of_the_order(shop: Shop, admin:
     await admin.look("attempt")
 
     # It was delivered by now: the page says so, and resending it asks first.
-    await expect(page.locator(".status .verdict")).to_contain_text(re.compile(r"^Delivered\s+at .* by the second attempt"))
-    await page.get_by_role("link", name="Compare the answers").click()
+    await expect(page.locator(".status .verdict")).to_contain_text(re.compile(r"^Delivered\s+at .* on the second attempt"))
+    await page.get_by_role("link", name="Compare the response").click()
     await expect(page.locator(".diff .removed").first).to_contain_text("503")
     await expect(page.locator(".diff .added").first).to_contain_text("204")
     await admin.look("attempt-compared")
     await expect(page.locator(".button.primary")).to_have_count(0)
-    await page.get_by_role("link", name="Resend …").click()
-    await expect(page.get_by_role("heading", name="though it was delivered")).to_be_visible()
+    await page.get_by_role("link", name="Resend…").click()
+    await expect(page.get_by_role("heading", name="Resend a delivered notification")).to_be_visible()
     await admin.look("attempt-resend")
-    await page.get_by_role("button", name="Send it again").click()
-    await expect(page.get_by_text(f"The notification is queued for endpoint {endpoint_id} again.")).to_be_visible()
+    await page.get_by_role("button", name="Resend").click()
+    await expect(page.get_by_text(f"The notification is queued for endpoint {endpoint_id}.")).to_be_visible()
     await attempts_of(shop, "evt_bookkeeping", 3, endpoint_id_eq=endpoint_id)
     await page.reload()
     await expect(page.locator(".tries tbody tr")).to_have_count(3)
@@ -113,11 +113,11 @@ async def test_from_the_registration_to_the_page_of_the_order(shop: Shop, admin:
     await expect(page.locator("#request-body mark")).to_have_text("grace.hopper")
 
     await page.get_by_role("link", name="R000000042").first.click()
-    await expect(page.get_by_role("heading", name="Order information")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Order details")).to_be_visible()
     await expect(page.locator(".receiver", has_text="bookkeeping")).to_have_count(1)
     await expect(page.locator(".receiver", has_text="bookkeeping")).to_contain_text("Delivered at")
     await admin.look("order")
-    await page.get_by_role("link", name="Webhooks of this order").click()
+    await page.get_by_role("link", name="Webhooks for this order").click()
     await expect(page.locator("#order")).to_have_value("R000000042")
 
     await admin.go("/webhooks/subscriptions/S-77")
@@ -144,9 +144,9 @@ async def test_a_wide_search_is_narrowed_by_clicking(shop: Shop, admin: Tab) -> 
     assert await count.inner_text() != before
 
     first = await page.locator("tbody tr a").first.get_attribute("href")
-    await page.get_by_role("link", name="More →").click()
+    await page.get_by_role("link", name="Next →").click()
     assert await page.locator("tbody tr a").first.get_attribute("href") != first
-    await page.get_by_role("link", name="← Back").click()
+    await page.get_by_role("link", name="← Previous").click()
     await expect(page.locator("tbody tr a").first).to_be_visible()
 
     await admin.go(
@@ -168,7 +168,7 @@ async def test_a_wide_search_is_narrowed_by_clicking(shop: Shop, admin: Tab) -> 
 async def test_all_failed_ones_of_a_filter_are_resent(shop: Shop, admin: Tab) -> None:
     page = admin.page
     await admin.go(f"/webhooks/attempts?q[endpoint_id_eq]={shop.ids['warehouse']}&q[state_eq]=failed")
-    await page.get_by_role("link", name="Resend the failed ones").click()
+    await page.get_by_role("link", name="Resend failed").click()
     await admin.look("resend-new")
     heading = await page.get_by_role("heading", level=1).inner_text()
     count = int(re.findall(r"\d+", heading)[0])
@@ -202,7 +202,7 @@ async def test_a_dead_letter_is_mended(shop: Shop, admin: Tab) -> None:
 
     admin.expected.add(422)
     await page.get_by_role("button", name="Check and publish").click()
-    await expect(page.get_by_text("It would become a dead letter again.")).to_be_visible()
+    await expect(page.get_by_text("the record would become a dead letter again.")).to_be_visible()
     await admin.look("dead-letter-refused")
     admin.expected.clear()
     event = {
@@ -213,9 +213,9 @@ async def test_a_dead_letter_is_mended(shop: Shop, admin: Tab) -> None:
     }
     await page.get_by_label("Value").fill(json.dumps(event, indent=2))
     await page.get_by_role("button", name="Check and publish").click()
-    await expect(page.get_by_text(re.compile("Published to .*oms.orders again"))).to_be_visible()
+    await expect(page.get_by_text(re.compile("Published again to .*oms.orders"))).to_be_visible()
     await attempts_of(shop, "evt_mended", 1)
-    await page.get_by_role("link", name="Its attempts").click()
+    await page.get_by_role("link", name="View attempts").click()
     await expect(page.locator("tbody tr").first).to_contain_text("R000000043")
 
 
@@ -225,13 +225,13 @@ async def test_a_viewer_sees_no_bodies_and_changes_nothing(shop: Shop, stranger:
     page = stranger.page
     await stranger.go("/webhooks/attempts?q[state_eq]=failed")
     await expect(page.locator("#body")).to_have_count(0)
-    await expect(page.get_by_role("link", name="Resend the failed ones")).to_have_count(0)
+    await expect(page.get_by_role("link", name="Resend failed")).to_have_count(0)
     await page.locator("tbody tr a").first.click()
     await expect(page.get_by_text("Bodies contain customer data")).to_be_visible()
     await expect(page.get_by_role("button", name="Resend")).to_have_count(0)
     stranger.expected.add(403)
     await stranger.go("/webhooks/attempts?q[request_body_cont]=ada")
-    await expect(page.locator("#problem")).to_contain_text("Searching in bodies needs a key with the role operator.")
+    await expect(page.locator("#problem")).to_contain_text("Searching in bodies needs a key with the operator role.")
 
 
 async def test_a_search_that_asks_for_too_much_says_how_to_narrow_it(shop: Shop, admin: Tab) -> None:

@@ -23,7 +23,7 @@ async def test_the_login(shop: Shop, stranger: Tab) -> None:
     stranger.expected.add(401)
     await page.get_by_label("API key").fill("a-wrong-key")
     await page.get_by_role("button", name="Log in").click()
-    await expect(page.get_by_text("not one of the service's API keys")).to_be_visible()
+    await expect(page.get_by_text("This API key is not valid")).to_be_visible()
     await expect(page.get_by_label("API key")).to_have_value("")
     await stranger.look("login-wrong")
 
@@ -34,7 +34,7 @@ async def test_a_key_opens_what_its_role_may(shop: Shop, admin: Tab, browser: Br
     await admin.look("keys-none")
     await page.get_by_label("Name").fill("Ada, support")
     await page.get_by_role("radio", name=re.compile("^Viewer")).check()
-    await page.get_by_role("button", name="Create a key").click()
+    await page.get_by_role("button", name="Create key").click()
     key = await page.locator(".secret code").inner_text()
     await admin.look("keys")
 
@@ -46,13 +46,13 @@ async def test_a_key_opens_what_its_role_may(shop: Shop, admin: Tab, browser: Br
         await expect(ada.page.get_by_role("button", name="Pause")).to_have_count(0)
         ada.expected.add(403)
         await ada.go("/webhooks/keys")
-        await expect(ada.page.get_by_text("This needs a key with the role admin. Your key has the role viewer.")).to_be_visible()
+        await expect(ada.page.get_by_text("This needs a key with the admin role. Your key has the viewer role.")).to_be_visible()
         await ada.look("not-allowed")
 
-        await page.get_by_role("link", name="Revoke the key of Ada, support").click()
+        await page.get_by_role("link", name="Revoke the key Ada, support").click()
         await admin.look("key-revoke")
-        await page.get_by_role("button", name="Revoke the key").click()
-        await expect(page.get_by_text("The key of Ada, support is revoked.")).to_be_visible()
+        await page.get_by_role("button", name="Revoke key").click()
+        await expect(page.get_by_text("The key “Ada, support” was revoked.")).to_be_visible()
 
         await ada.go("/webhooks")
         await expect(ada.page).to_have_url(re.compile("/webhooks/login"))

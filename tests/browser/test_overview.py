@@ -37,7 +37,7 @@ async def test_it_is_live(shop: Shop, admin: Tab) -> None:
     # What has the keyboard focus is not replaced, and the page does not call itself live meanwhile.
     link = admin.page.locator("[data-live] a").first
     await link.focus()
-    await expect(admin.page.get_by_text("Not updated while a link or button in it has the focus")).to_be_visible(timeout=15_000)
+    await expect(admin.page.get_by_text("Paused while a link or button here has the focus")).to_be_visible(timeout=15_000)
     await link.blur()
     await expect(admin.page.get_by_text("Live", exact=True)).to_be_visible(timeout=15_000)
 
@@ -60,11 +60,11 @@ async def test_the_keyboard_gets_everywhere(shop: Shop, admin: Tab) -> None:
     page = admin.page
     await admin.go("/webhooks")
     await page.keyboard.press("Tab")
-    await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    await expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.locator("main")).to_be_focused()
     await admin.go("/webhooks")
     # The name of the service leads to the overview too, and is no stop of its own.
-    for name in ("Skip to the content", "Overview", "Endpoints"):
+    for name in ("Skip to content", "Overview", "Endpoints"):
         await page.keyboard.press("Tab")
         await expect(page.get_by_role("link", name=name, exact=True).first).to_be_focused()

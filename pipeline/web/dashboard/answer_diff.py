@@ -41,7 +41,7 @@ def answer_diff(earlier: AttemptDetailAnswer, later: AttemptDetailAnswer) -> tup
 
 
 def _lines(attempt: AttemptDetailAnswer) -> Sequence[str]:
-    status = str(attempt.http_status_code) if attempt.http_status_code is not None else attempt.error or "no answer"
+    status = str(attempt.http_status_code) if attempt.http_status_code is not None else attempt.error or "no response"
     headers = sorted(f"{name.lower()}: {value}" for name, value in attempt.response_headers if name.lower() not in _NO_NEWS)
     body = pretty(attempt.response_body) if attempt.response_body_encoding == "text" else attempt.response_body
     return [line[:_MAX_LINE] for line in (status, *headers, *([""] if body else []), *body.splitlines())][:_MAX_LINES]

@@ -20,8 +20,8 @@ from schemas.http.keys import KeyInput
 
 _LIST: Final = f"{PREFIX}/keys"
 _ROLES: Final = (
-    (Access.VIEWER, "Can view endpoints and attempts, without bodies."),
-    (Access.OPERATOR, "Can also view bodies (customer data), resend, and send tests."),
+    (Access.VIEWER, "Can view endpoints and attempts, but not bodies."),
+    (Access.OPERATOR, "Can also view bodies (customer data), resend and send test events."),
     (Access.ADMIN, "Can also change endpoints and API keys."),
 )
 _BLANK: Final[Mapping[str, str]] = {"name": "", "owner": "", "role": Access.VIEWER}
@@ -52,9 +52,7 @@ class _Handlers:
             record, key = await create_key(self._renderer.api, request, validated(typed, KeyInput))
         except InvalidError as error:
             return self._list(request, 422, typed, error.errors)
-        text = (
-            f"The key of {record.name} ({record.role.value}) was created. Copy it now: it is shown only once and is not stored."
-        )
+        text = f"The key “{record.name}” ({record.role.value}) was created. Copy it now: it is shown only once and is not stored."
         return self._renderer.redirect(request, _LIST, Notice("good", text, secret=key))
 
     async def ask_revoke(self, request: web.Request) -> web.Response:
@@ -69,7 +67,7 @@ class _Handlers:
                 "The key stops working, and everyone who is logged in with it is logged out. This cannot be undone.",
                 *own,
             ],
-            button="Revoke the key",
+            button="Revoke key",
             is_harmful=True,
             action=f"{_LIST}/{record.id}/revoke",
             back=_LIST,
@@ -77,7 +75,7 @@ class _Handlers:
 
     async def revoke(self, request: web.Request) -> web.Response:
         record = await revoke_key(self._renderer.api, request, request.match_info["id"])
-        return self._renderer.redirect(request, _LIST, Notice("good", f"The key of {record.name} is revoked."))
+        return self._renderer.redirect(request, _LIST, Notice("good", f"The key “{record.name}” was revoked."))
 
     def _list(
         self,

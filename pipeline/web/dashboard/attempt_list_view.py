@@ -27,7 +27,7 @@ TIMES: Final[Mapping[str, tuple[str, str]]] = {
     "today": ("today", ""),
     "yesterday": ("yesterday", "yesterday"),
     "last hour": ("-1h", ""),
-    "last 24 h": ("-24h", ""),
+    "last 24 hours": ("-24h", ""),
     "last 7 days": ("-7d", ""),
     "last 30 days": ("-30d", ""),
 }

@@ -35,8 +35,10 @@ from schemas.http.endpoints import EndpointAnswer
 
 _MAX_FIND: Final = 20_000
 _FIND: Final = Parameter("find", "Text to mark in the request's body.")
-_NOT_RECORDED: Final = "There is no attempt {} on record. If it was made in the last seconds, for example as a test, it is not recorded yet: reload the page."
-_COMPARE: Final = Parameter("compare", "Another attempt of the notification, to compare its answer.", {"type": "integer"})
+_NOT_RECORDED: Final = "Attempt {} was not found. If it was made in the last few seconds, for example as a test, it is not recorded yet. Reload the page."
+_COMPARE: Final = Parameter(
+    "compare", "Another attempt to deliver the notification, to compare its response.", {"type": "integer"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +143,19 @@ class _Handlers:
         here = f"{PREFIX}/attempts/{found.attempt.id}"
         sentences = [
             "The receiver gets the same body with the same webhook-id again. A receiver that does not check these ids processes "
-            "the event twice: it may send a second e-mail, or book the order again.",
+            "the event twice: it may send a second email or book the order again.",
             "The audit log records that you resent it.",
         ]
         if status.acknowledged is not None:
-            answered = f"It was delivered: the endpoint acknowledged it with {status.acknowledged.http_status_code}, {status.how}"
+            answered = f"It was delivered: the endpoint returned {status.acknowledged.http_status_code}, {status.how}"
             sentences.insert(0, answered)
         return self._renderer.show(
             request,
             "confirm.html",
-            title="Send it again?" if status.acknowledged is None else "Resend it although it was delivered?",
+            title="Resend this notification?" if status.acknowledged is None else "Resend a delivered notification?",
             subject=f"{found.attempt.event_name} {found.attempt.order_number or found.attempt.event_id}, to {found.attempt.target_url}",
             sentences=sentences,
-            button="Send it again",
+            button="Resend",
             fields={"again": "1"},
             is_harmful=False,
             action=f"{here}/resend",
@@ -175,9 +177,7 @@ class _Handlers:
             if error.status != 409:
                 raise
             return renderer.redirect(request, here, Notice("bad", str(error)))
-        done = (
-            f"The notification is queued for endpoint {endpoint.id} again. The new attempt will appear in the list in a moment."
-        )
+        done = f"The notification is queued for endpoint {endpoint.id}. The new attempt will appear in the list in a moment."
         return renderer.redirect(request, here, Notice("good", done))
 
     async def _found(self, identifier: int) -> AttemptDetail:
@@ -210,8 +210,8 @@ def phases(attempt: AttemptAnswer) -> Sequence[Phase]:
     waiting = min(attempt.first_byte_ms, attempt.duration_ms)
     share = round(waiting / attempt.duration_ms * 1000, 1)
     return (
-        Phase("until the answer started", "waiting", waiting, 0, share),
-        Phase("reading the answer", "reading", attempt.duration_ms - waiting, share, round(1000 - share, 1)),
+        Phase("waiting for the response", "waiting", waiting, 0, share),
+        Phase("reading the response", "reading", attempt.duration_ms - waiting, share, round(1000 - share, 1)),
     )
 
 

@@ -18,7 +18,7 @@ from pipeline.web.errors import ApiError
 
 FORM: Final = web.RequestKey("form", MultiDictProxy[str])
 CSRF_FIELD: Final = "csrf"
-_EXPIRED: Final = "This form has expired. Go back, reload the page and send it again. Log in first if you are asked to."
+_EXPIRED: Final = "This form has expired. Go back, reload the page and submit the form again. Log in first if you are asked to."
 
 
 def auth_middleware(renderer: PageRenderer, pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
@@ -89,7 +89,7 @@ async def _form(request: web.Request) -> MultiDictProxy[str]:
     try:
         fields = await request.post()
     except (ConnectionError, web.RequestPayloadError) as error:
-        raise ApiError(400, "The form is incomplete. Send it again.") from error
+        raise ApiError(400, "The form is incomplete. Submit it again.") from error
     except (LookupError, ValueError) as error:
-        raise ApiError(400, "The form is not UTF-8 text. Send it again.") from error
+        raise ApiError(400, "The form is not valid UTF-8 text. Submit it again.") from error
     return fields  # type: ignore[return-value]  # files come with multipart/form-data only

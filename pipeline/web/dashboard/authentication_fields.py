@@ -15,13 +15,13 @@ from schemas.endpoint import EndpointRecord
 AUTHENTICATION_CHOICES: Final = (
     (AuthenticationType.NONE, "Signature only"),
     (AuthenticationType.BEARER, "Bearer token"),
-    (AuthenticationType.BASIC, "HTTP Basic: user name and password"),
+    (AuthenticationType.BASIC, "HTTP Basic: username and password"),
     (AuthenticationType.API_KEY, "API key in a header"),
     (AuthenticationType.OAUTH2, "OAuth 2.0 client credentials"),
 )
 CLIENT_METHODS: Final = (
-    (ClientAuthMethod.BASIC, "In the header Authorization (client_secret_basic)"),
-    (ClientAuthMethod.POST, "In the form (client_secret_post)"),
+    (ClientAuthMethod.BASIC, "In the Authorization header (client_secret_basic)"),
+    (ClientAuthMethod.POST, "In the request body (client_secret_post)"),
 )
 _MEMBERS: Final = {
     AuthenticationType.BASIC: ("username", "password"),

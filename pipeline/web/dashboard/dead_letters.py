@@ -116,7 +116,7 @@ class _Handlers:
         """Report the problems of the text, and format it if requested. Nothing is published."""
         form, given = form_of(request), _given(request)
         if given is None or given.value is None:
-            raise ApiError(422, "Send the value to check.")
+            raise ApiError(422, "The value to check is missing.")
         value = given.value
         if form.get("do") == "format" and value.encoding == _TEXT:
             value = value.model_copy(update={"content": pretty(value.content)})
@@ -145,9 +145,9 @@ class _Handlers:
             if error.status != 409:
                 raise
             return self._renderer.redirect(request, here, Notice("bad", str(error)))
-        text = f"Published to {done.position.topic} again."
+        text = f"Published again to {done.position.topic}."
         attempts = f"{PREFIX}/attempts?{urlencode({'q[event_id_eq]': done.event.id})}"
-        return self._renderer.redirect(request, here, Notice("good", text, href=attempts, label="Its attempts"))
+        return self._renderer.redirect(request, here, Notice("good", text, href=attempts, label="View attempts"))
 
     async def _is_overtaken(self, request: web.Request) -> bool:
         """Whether it was repaired since the page was loaded. If both publish it, each endpoint gets the event twice."""
@@ -169,7 +169,9 @@ class _Handlers:
 
     async def dismiss(self, request: web.Request) -> web.Response:
         await self._renderer.api.resender.dismiss(self._renderer.api.audit.actor(request), path_id(request))
-        return self._renderer.redirect(request, LIST, Notice("good", "Dismissed. It leaves this list within a few seconds."))
+        return self._renderer.redirect(
+            request, LIST, Notice("good", "Dismissed. The record disappears from this list within a few seconds.")
+        )
 
     def _view(self, letter: DeadLetterDetail, given: RepairInput | None, checked: Checked) -> DeadLetterView:
         is_event = letter.summary.topic in self._renderer.api.events.sources
@@ -202,7 +204,7 @@ class _Handlers:
             content = value.decoded()
             found = event_problems(content.decode(), event_of)
         except UnicodeDecodeError:
-            return Checked((TextProblem("It is not text in UTF-8."),))
+            return Checked((TextProblem("The value is not UTF-8 text."),))
         except ValueError as error:
             return Checked((TextProblem(str(error)),))
         if found:

@@ -118,19 +118,18 @@ def _effects(action: str, changed: int, left: int, held: int, unverified: int, h
     """
     sentences: list[str] = []
     if changed and action in ("pause", "disable"):
-        listed = "" if action == "pause" else " Lists show them as disabled, and by whom."
+        listed = "" if action == "pause" else " Lists show that they are disabled, and by whom."
         sentences = [
-            f"They receive nothing until you resume them.{listed} Nothing is lost: new events and due retries are held, and use up no "
-            "attempt.",
-            f"When you resume them, the held deliveries are sent. After {span(hold)}, held deliveries expire: they are never sent, and "
-            "are recorded as expired.",
+            f"They receive nothing until you resume them.{listed} Nothing is lost: new events and due retries are held and use up "
+            "no attempts.",
+            f"When you resume them, the held deliveries are sent. After {span(hold)}, held deliveries expire and are never sent.",
         ]
         if held:
             sentences.append(f"{held:,} {'delivery is' if held == 1 else 'deliveries are'} already held for them.")
     elif held:
         sentences = [f"{held:,} {'held delivery is' if held == 1 else 'held deliveries are'} sent immediately."]
     elif changed > unverified:
-        sentences = ["Nothing is held for them. They receive new events from now on."]
+        sentences = ["Nothing is held for them. They start receiving new events now."]
     if unverified:
         is_so, until = ("is", "until it is") if unverified == 1 else ("are", "until they are")
         sentences.append(f"{unverified:,} of them {is_so} not verified: nothing is sent {until}.")

@@ -211,7 +211,7 @@ def _given_pins(form: MultiDictProxy[str]) -> dict[str, Any]:
 VERIFICATION_CHOICES: Final = (
     (Verification.NONE.value, "None: webhooks are sent immediately"),
     (Verification.CLOUDEVENTS_HANDSHAKE.value, "CloudEvents handshake: the receiver allows our origin"),
-    (Verification.SIGNED_EVENT.value, "Signed event: the receiver acknowledges webhook.verify"),
+    (Verification.SIGNED_EVENT.value, "Signed event: the receiver acknowledges a webhook.verify event"),
 )
 
 

@@ -51,8 +51,8 @@ from schemas.topics import delay_label
 _LIST: Final = f"{PREFIX}/endpoints"
 _EVERYTHING: Final = Notice(
     "warning",
-    "This endpoint subscribes to all events. Every change of every order, shipment and stock item becomes a request to its "
-    "server, most of them unnecessary. Select only the events that the receiver uses.",
+    "This endpoint subscribes to all events. Every change to every order, shipment and stock item becomes a request to its "
+    "server, and most of these are unnecessary. Select only the events that the receiver uses.",
 )
 
 
@@ -99,7 +99,7 @@ class _Handlers:
         except InvalidError as error:
             return self._form(request, sent(form, await self._mistakes(form, error)), status=422)
         if secret is None:
-            known = Notice("warning", "This URL was already registered. This is its endpoint. Nothing was changed.")
+            known = Notice("warning", "This URL is already registered. Nothing was changed. This is its endpoint.")
             return self._renderer.redirect(request, page_of(endpoint), known)
         endpoint = await verify_when_asked(self._renderer.api, endpoint, principal_of(request).actor)
         made = Notice("good", f"The endpoint is registered. {SECRET_SHOWN}", secret=secret)
@@ -139,7 +139,7 @@ class _Handlers:
             return self._form(request, typed, current, status=error.status)
         if endpoint.is_unverified and not endpoint.record.verification_problem:
             endpoint = await verify_when_asked(api, endpoint, principal_of(request).actor)
-        return self._back(request, endpoint, Notice("good", "The changes are saved."), *self._warnings(endpoint))
+        return self._back(request, endpoint, Notice("good", "Changes saved."), *self._warnings(endpoint))
 
     async def ask_pause(self, request: web.Request) -> web.Response:
         api = self._renderer.api
@@ -152,8 +152,8 @@ class _Handlers:
             endpoint,
             "pause",
             "Pause this endpoint?",
-            "Pause the endpoint",
-            "It receives nothing until you resume it. Nothing is lost: new events and due retries are held, and use up no attempt.",
+            "Pause endpoint",
+            "It receives nothing until you resume it. Nothing is lost: new events and due retries are held and use up no attempts.",
             *(
                 [
                     f"In the last 24 hours, it was sent {_deliveries(made, 'request', 'requests')}. Expect about the same number "
@@ -163,8 +163,8 @@ class _Handlers:
                 else []
             ),
             *([f"{_deliveries(held, 'delivery is held', 'deliveries are held')} for it."] if held else []),
-            f"When you resume it, the held deliveries are sent, at the endpoint's own pace. After {span(api.hold)}, held "
-            "deliveries expire: they are never sent, and are recorded as expired.",
+            f"When you resume it, the held deliveries are sent as fast as the endpoint's limits allow. After "
+            f"{span(api.hold)}, held deliveries expire and are never sent.",
             "The endpoint's page shows how many deliveries are held. You can also drop them there.",
         )
 
@@ -182,14 +182,18 @@ class _Handlers:
             text = "The endpoint is no longer paused or disabled. It receives nothing until it is verified."
             return self._back(request, endpoint, Notice("warning", text))
         if endpoint.problem is not None:
-            return self._back(request, endpoint, Notice("warning", "The endpoint is resumed, but nothing can be sent to it."))
+            return self._back(
+                request, endpoint, Notice("warning", "The endpoint is resumed, but nothing can be sent to it. See below.")
+            )
         waited = f" {_deliveries(waiting, 'held delivery is', 'held deliveries are')} sent now." if waiting else ""
         return self._back(request, endpoint, Notice("good", f"The endpoint receives webhooks again.{waited}"))
 
     async def verify(self, request: web.Request) -> web.Response:
         endpoint = await verify_endpoint(self._renderer.api, path_id(request), principal_of(request).actor)
         if endpoint.is_unverified:
-            return self._back(request, endpoint, Notice("bad", f"It is not verified. {endpoint.record.verification_problem}"))
+            return self._back(
+                request, endpoint, Notice("bad", f"The endpoint is not verified. {endpoint.record.verification_problem}")
+            )
         return self._back(request, endpoint, Notice("good", "The endpoint is verified."))
 
     async def ask_drop(self, request: web.Request) -> web.Response:
@@ -204,8 +208,8 @@ class _Handlers:
             "drop",
             f"Drop {what}?",
             f"Drop {what}",
-            "They will not be sent, even if you resume the endpoint. Each is recorded as discarded, with your name.",
-            "Deliveries that are held from now on stay. If the number changes before you confirm, nothing is dropped.",
+            "They will not be sent, even if you resume the endpoint. Each is recorded as not sent, with your name.",
+            "Deliveries that are held later are kept. If the number changes before you confirm, nothing is dropped.",
             count=str(count),
         )
 
@@ -219,7 +223,7 @@ class _Handlers:
             if error.status != HTTPStatus.CONFLICT:
                 raise
             return self._back(request, endpoint, Notice("bad", str(error)))
-        dropped = f"{_deliveries(count, 'held delivery is', 'held deliveries are')} dropped, and will be recorded as discarded."
+        dropped = f"{_deliveries(count, 'held delivery is', 'held deliveries are')} dropped and will be recorded as not sent."
         return self._back(request, endpoint, Notice("good", dropped))
 
     async def ask_delete(self, request: web.Request) -> web.Response:
@@ -229,10 +233,10 @@ class _Handlers:
             endpoint,
             "delete",
             "Delete this endpoint?",
-            "Delete the endpoint",
+            "Delete endpoint",
             "It receives nothing more, not even retries that are due. Its signing secrets, token and headers are deleted "
             "permanently.",
-            "Its recorded attempts are kept. To stop it only for a while, pause it.",
+            "Its recorded attempts are kept. To stop deliveries only for a while, pause the endpoint instead.",
         )
 
     async def delete(self, request: web.Request) -> web.Response:

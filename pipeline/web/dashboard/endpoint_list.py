@@ -47,7 +47,7 @@ STATES: Final[Mapping[str, str]] = {
     "down": "Down",
     "failing": "Failing",
     "paused": "Paused",
-    "active": "Working",
+    "active": "Active",
 }
 """States in words, worst first."""
 _TROUBLE: Final = {state: place for place, state in enumerate(STATES)}
@@ -138,7 +138,7 @@ def day_chart(day: EndpointDay, until: datetime) -> Chart:
     begins = first_hour(until)
     return columns(
         [
-            (f"{hour(begins + number * timedelta(hours=1))}: {good:,} succeeded, {bad:,} failed", good, bad)
+            (f"{hour(begins + number * timedelta(hours=1))}: {good:,} delivered, {bad:,} failed", good, bad)
             for number, (good, bad) in enumerate(day.hours)
         ]
     )

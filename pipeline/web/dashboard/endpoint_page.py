@@ -84,7 +84,7 @@ def _certificate_ends(endpoint: Endpoint, now: datetime) -> str | None:
 def _chart(stats: StatsAnswer) -> Chart:
     return columns(
         [
-            (f"{hour(one.start)}: {one.succeeded:,} succeeded, {one.failed:,} failed", one.succeeded, one.failed)
+            (f"{hour(one.start)}: {one.succeeded:,} delivered, {one.failed:,} failed", one.succeeded, one.failed)
             for one in stats.buckets
         ],
         width=720,
@@ -97,7 +97,7 @@ def _test_notice(attempt: AttemptDetailAnswer) -> Notice:
     """The outcome of a test delivery."""
     took, link = milliseconds(attempt.duration_ms), f"{PREFIX}/attempts/{attempt.id}"
     if attempt.state == "succeeded":
-        text = f"Test acknowledged: {attempt.event_name} was answered with {attempt.http_status_code} in {took}."
-        return Notice("good", text, href=link, label="View the attempt")
+        text = f"Test acknowledged: {attempt.event_name} returned {attempt.http_status_code} in {took}."
+        return Notice("good", text, href=link, label="View attempt")
     text = f"Test not acknowledged ({attempt.event_name}, {took}). {attempt.error or ''}"
-    return Notice("bad", text, href=link, label="View the attempt")
+    return Notice("bad", text, href=link, label="View attempt")

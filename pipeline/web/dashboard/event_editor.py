@@ -21,10 +21,10 @@ _PLAIN: Final = (
     ("Expecting ':' delimiter", "Expected a colon between the name and its value."),
     ("Expecting value", "Expected a value: text in double quotes, a number, true, false, null, { or [."),
     ("Illegal trailing comma", "There is an extra comma here."),
-    ("Extra data", "There is text after the end of the event."),
-    ("Unterminated string", "The text that begins here has no closing double quote."),
-    ("Invalid control character", "There is a line break or tab inside a text here. Write \\n or \\t."),
-    ("Invalid \\", "There is an invalid escape here. Write two backslashes for one."),
+    ("Extra data", "There is extra text after the end of the event."),
+    ("Unterminated string", "The text that starts here has no closing double quote."),
+    ("Invalid control character", "There is a line break or tab inside the text here. Write \\n or \\t instead."),
+    ("Invalid \\", "There is an invalid escape here. For a backslash, write two."),
 )
 
 

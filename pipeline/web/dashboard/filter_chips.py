@@ -58,8 +58,8 @@ _WORDS: Final[Mapping[str, str]] = {
     "i_cont": "contains",
     "not_cont": "does not contain",
     "not_i_cont": "does not contain",
-    "start": "begins with",
-    "not_start": "does not begin with",
+    "start": "starts with",
+    "not_start": "does not start with",
     "end": "ends with",
     "not_end": "does not end with",
     "matches": "matches",
@@ -205,7 +205,7 @@ def _label(pairs: Pairs) -> str:
     if simple is None or len({key for key, _ in pairs}) > 1:
         text = "; ".join(f"{key.removeprefix('q') or key} = {value}" for key, value in pairs)
     elif simple[1] in ("m", "combinator"):
-        text = "any of the filters matches" if values == "or" else f"filters are combined by {values}"
+        text = "any filter matches" if values == "or" else f"filters combined with {values}"
     elif simple[1] in ("s", "sorts"):
         text = f"sorted by {values}"
     else:

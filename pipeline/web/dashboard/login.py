@@ -26,11 +26,11 @@ from schemas.api_key import Access
 
 log = logger(__name__)
 
-_WRONG: Final = "This is not one of the service's API keys. Check it for missing characters."
+_WRONG: Final = "This API key is not valid. Check it for missing characters."
 _NOT_EVERYWHERE: Final = Notice(
     "bad",
-    "This browser is logged out. Kafka has not confirmed the logout, so a copy of the session cookie may still work elsewhere, for up to "
-    "12 hours. If somebody may have a copy, revoke the API key.",
+    "This browser is logged out. Kafka did not confirm the logout, so a copy of the session cookie may still work elsewhere, for up to "
+    "12 hours. If someone might have a copy, revoke the API key.",
 )
 _NEXT: Final = Parameter("next", "Page to open after the login.")
 _NO_KEY: Final = "Enter your API key."

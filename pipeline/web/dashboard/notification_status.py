@@ -37,7 +37,7 @@ def notification_status(attempts: Sequence[AttemptAnswer], endpoint: EndpointAns
         case "repeated":
             return _waiting(last, endpoint, now)
         case "discarded":
-            return NotificationStatus("bad", "Not sent", last.created_at, "It was discarded.")
+            return NotificationStatus("bad", "Not sent", last.created_at, "It was dropped, or is no longer wanted.")
         case "expired":
             return NotificationStatus("bad", "Not sent", last.created_at, "It waited too long and expired.")
     if last.trigger == "test":
@@ -58,8 +58,8 @@ def _by(attempt: AttemptAnswer, count: int) -> str:
     if attempt.trigger == "test":
         return "by this test."
     if attempt.trigger == "resend":
-        return "by a resend." if attempt.attempt == 1 else f"by the {ordinal(attempt.attempt)} attempt of a resend."
-    return "by the first attempt." if count == 1 else f"by the {ordinal(attempt.attempt)} attempt."
+        return "by a resend." if attempt.attempt == 1 else f"on the {ordinal(attempt.attempt)} attempt of a resend."
+    return "on the first attempt." if count == 1 else f"on the {ordinal(attempt.attempt)} attempt."
 
 
 def _waiting(last: AttemptAnswer, endpoint: EndpointAnswer | None, now: datetime) -> NotificationStatus:
@@ -80,9 +80,9 @@ def _waiting(last: AttemptAnswer, endpoint: EndpointAnswer | None, now: datetime
 
 def _waiting_for_active(due: datetime | None, endpoint: EndpointAnswer, now: datetime) -> NotificationStatus:
     if due is not None and due > now:
-        return NotificationStatus("warning", "Will retry", due, "Not delivered so far.")
+        return NotificationStatus("warning", "Will retry", due, "Not delivered yet.")
     if endpoint.circuit != CircuitState.CLOSED:
-        return NotificationStatus("bad", "On hold", how="The endpoint is down. The retry will be sent when it answers again.")
+        return NotificationStatus("bad", "On hold", how="The endpoint is down. The retry will be sent when it responds again.")
     if due is None or now - due <= GRACE:
-        return NotificationStatus("warning", "Retrying now", how="Not delivered so far. The result will appear here in a moment.")
-    return NotificationStatus("bad", "Overdue: its retry was due", due, "No further attempt is on record.")
+        return NotificationStatus("warning", "Retrying now", how="Not delivered yet. The result will appear here in a moment.")
+    return NotificationStatus("bad", "Overdue: the retry was due", due, "No later attempt has been recorded.")

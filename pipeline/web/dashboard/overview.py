@@ -108,7 +108,7 @@ def _chart(minutes: Sequence[OverviewMinute]) -> Chart:
     return columns(
         [
             (
-                f"{minute(one.begins_at)}: {one.events:,} events, {one.succeeded:,} succeeded, {one.failed:,} failed",
+                f"{minute(one.begins_at)}: {one.events:,} events, {one.succeeded:,} delivered, {one.failed:,} failed",
                 one.succeeded,
                 one.failed,
             )

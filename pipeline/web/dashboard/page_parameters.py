@@ -15,7 +15,7 @@ from pipeline.web.dashboard.page import DashboardPage
 from pipeline.web.declared_parameters import ParameterProblem, findings, settle
 from pipeline.web.routes import STRICT
 
-_NO_FIELD: Final = "this form has no such field"
+_NO_FIELD: Final = "unknown field"
 
 
 def check_page_parameters(pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:

@@ -126,7 +126,7 @@ def _named(pasted: Pasted) -> list[Choice]:
 def _doubts(pasted: Pasted, only: Choice, *, is_guess: bool) -> Iterable[Notice]:
     """A notice if the only result is a guess, because the user may have meant something else."""
     if pasted.url is None and only in _named(pasted):
-        yield _or_in_bodies(pasted.text, f"names {only.label[:1].lower()}{only.label[1:]}")
+        yield _or_in_bodies(pasted.text, f"mentions {only.label[:1].lower()}{only.label[1:]}")
     elif pasted.url is None and is_guess:
         yield _or_in_bodies(pasted.text, "matches this endpoint")
 
@@ -165,5 +165,5 @@ def _or_in_bodies(text: str, what: str) -> Notice:
         "good",
         f"\N{LEFT DOUBLE QUOTATION MARK}{short}\N{RIGHT DOUBLE QUOTATION MARK} {what}.",
         href=_in_bodies(text),
-        label="Search the bodies instead",
+        label="Search in bodies instead",
     )

@@ -63,7 +63,7 @@ def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
         query = await asked(renderer.api, request, now)
         found = await renderer.api.runs.preview(query)
         obstacles = [
-            f"A filter is not valid, and without it more would be sent than you want: {one}"
+            f"A filter is not valid, and without it more would be resent than you want: {one}"
             for one in (*request[IGNORED], *query.ignored)
         ]
         obstacles += resend_objections(query)

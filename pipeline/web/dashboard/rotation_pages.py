@@ -23,8 +23,8 @@ from schemas.http.signatures import RotationInput
 
 SECRET_SHOWN: Final = "Copy the signing secret now: it is shown only once. The receiver needs it to verify signatures."
 _OVERLAPS: Final = (
-    ("0", "no time: it becomes invalid immediately"),
-    ("1", "an hour"),
+    ("0", "0 hours: it becomes invalid immediately"),
+    ("1", "1 hour"),
     ("24", "24 hours"),
     ("72", "3 days"),
     ("168", "7 days"),
@@ -54,8 +54,8 @@ def rotation_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         return ask(
             request,
             "Create a new signing secret?",
-            "Create a new secret",
-            "From now on, requests are signed with the new secret and, for a time that you choose, also with the current one. "
+            "Create new secret",
+            "Requests will be signed with the new secret and, for the time that you choose, also with the current one. "
             "Use that time to give the new secret to the receiver.",
             "The new secret is shown once, on the next page.",
         )
@@ -70,8 +70,8 @@ def rotation_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         return ask(
             request,
             "Create a new key pair?",
-            "Create a new key pair",
-            "From now on, requests are signed with the new key pair and, for a time that you choose, also with the current one.",
+            "Create new key pair",
+            "Requests will be signed with the new key pair and, for the time that you choose, also with the current one.",
             "The public keys are on the endpoint's page and in the JWKS. Receivers that cache the JWKS need an overlap.",
         )
 

@@ -47,7 +47,9 @@ def signatures_of_others(typed: SignatureForm, now: SignatureForm) -> dict[str, 
     """The current signatures in words, if what was typed differs from them. Secrets are not compared."""
     others: dict[str, str] = {}
     if typed.has_v1a != now.has_v1a:
-        others["v1a_signature"] = "on; if you save without it, its key pair is deleted permanently" if now.has_v1a else "off"
+        others["v1a_signature"] = (
+            "on; if you save with it turned off, its key pair is deleted permanently" if now.has_v1a else "off"
+        )
     ours, theirs = ((one.name.strip().lower(), one.encoding, one.prefix.strip()) for one in (typed, now))
     if ours != theirs and (ours[0] or theirs[0]):
         prefix = f", prefix {now.prefix}" if now.prefix else ""

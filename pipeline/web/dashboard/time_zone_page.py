@@ -17,7 +17,7 @@ from schemas.api_key import Access
 
 _YEAR: Final = 365 * 86_400
 _NEXT: Final = Parameter("next", "Page to open after choosing a zone.")
-_UNKNOWN: Final = "There is no such time zone. Names look like Europe/Berlin."
+_UNKNOWN: Final = "This time zone does not exist. Names look like Europe/Berlin."
 
 
 def time_zone_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:

@@ -173,11 +173,13 @@ class _Handlers:
             return back(Notice("bad", str(error)))
         count = run.progress.total
         if not count:
-            return back(Notice("good", "There is nothing to resend. All failed notifications have been delivered since."))
+            return back(
+                Notice("good", "There is nothing to resend. All failed notifications have been delivered in the meantime.")
+            )
         known = None if only is None else api.registry.get(only)
         to = f" to {name_of(known).name}" if known is not None else ""
         text = f"{count:,} notification{' is' if count == 1 else 's are'} being resent{to}. Reload this page to see the result."
-        return back(Notice("good", text, href=f"{PREFIX}/resends/{run.id}", label="Show the progress"))
+        return back(Notice("good", text, href=f"{PREFIX}/resends/{run.id}", label="View progress"))
 
     def _number(self, request: web.Request) -> str:
         number = request.match_info["number"]

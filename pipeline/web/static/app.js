@@ -14,7 +14,7 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
-// POST forms are sent once, however often a button is pressed. In <form data-busy="Sending …">, the button then shows that text.
+// POST forms are sent once, however often a button is pressed. In <form data-busy="Sending…">, the button then shows that text.
 for (const form of document.querySelectorAll("form[method=post]")) {
   form.addEventListener("submit", (event) => {
     if (form.dataset.sent) { event.preventDefault(); return; }
@@ -64,7 +64,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
   const say = (text) => { if (state && state.textContent !== text) state.textContent = text; };
   const refresh = async () => {
     if (part.contains(document.activeElement)) {
-      say("Not updated while a link or button in it has the focus");
+      say("Paused while a link or button here has the focus");
     } else if (!document.hidden) {
       try {
         const answer = await fetch(part.dataset.live, { headers: { Accept: "text/html" }, redirect: "manual" });
@@ -76,10 +76,10 @@ for (const part of document.querySelectorAll("[data-live]")) {
           part.innerHTML = await answer.text();
           say("Live");
         } else {
-          say("Not live at the moment");
+          say("Update failed. Trying again…");
         }
       } catch {
-        say("Not live at the moment");
+        say("Update failed. Trying again…");
       }
     }
     setTimeout(refresh, pause);

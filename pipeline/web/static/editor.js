@@ -5,7 +5,7 @@ for (const form of document.querySelectorAll("form[data-check]")) {
   const text = form.querySelector("textarea");
   const problems = form.querySelector("[data-problems]");
   const pause = 400;
-  const unknown = "The text could not be checked. It is checked again when it is sent.";
+  const unknown = "The text could not be checked now. It will be checked when you publish it.";
   let timer = 0;
   let asked = null;
 

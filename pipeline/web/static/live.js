@@ -38,11 +38,11 @@ for (const body of document.querySelectorAll("[data-live-rows]")) {
       if (!rows.length) return;
       if (!isPaused) { show(rows); return; }
       waiting = [...rows, ...waiting].slice(0, most);
-      button.textContent = `Resume, ${waiting.length} new`;
+      button.textContent = `Resume (${waiting.length} new)`;
     });
     source.addEventListener("problem", (event) => say(event.data));
     source.addEventListener("over", (event) => { say(event.data); source.close(); button.hidden = true; });
-    source.addEventListener("error", () => say(source.readyState === EventSource.CLOSED ? "Not live. Reload the page." : "Not live at the moment"));
+    source.addEventListener("error", () => say(source.readyState === EventSource.CLOSED ? "Disconnected. Reload the page." : "Reconnecting…"));
   };
   button.hidden = false;
   button.addEventListener("click", () => {
@@ -53,6 +53,6 @@ for (const body of document.querySelectorAll("[data-live-rows]")) {
   });
   window.addEventListener("pagehide", () => source.close());
   window.addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
-  say("Connecting …");
+  say("Connecting…");
   listen();
 }

@@ -60,33 +60,33 @@ DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes
 @pytest.mark.parametrize(
     ("made", "endpoint", "status", "said"),
     [
-        ((DELIVERED, REPEATED), ERP, DeliveryStatus.DELIVERED, "answered 204"),
+        ((DELIVERED, REPEATED), ERP, DeliveryStatus.DELIVERED, "returned 204"),
         # What was delivered stays so, whatever a resend met later, and whatever became of the endpoint.
-        ((EXHAUSTED | {"trigger": "resend"}, DELIVERED), None, DeliveryStatus.DELIVERED, "answered 204"),
-        ((REPEATED,), ERP, DeliveryStatus.WILL_RETRY, "answered 503; next retry in 4 min"),
+        ((EXHAUSTED | {"trigger": "resend"}, DELIVERED), None, DeliveryStatus.DELIVERED, "returned 204"),
+        ((REPEATED,), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
         # What is due now, not what was planned then.
-        ((LATE,), DOWN, DeliveryStatus.ON_HOLD, "answered 503; due since 14:40"),
-        ((LATE,), ERP, DeliveryStatus.LATE, "answered 503; it was due 24 min ago"),
-        ((LATE,), PAUSED, DeliveryStatus.PAUSED, "answered 503; due since 14:40"),
-        ((LATE,), DISABLED, DeliveryStatus.DISABLED, "answered 503; due since 14:40"),
-        ((LATE,), UNVERIFIED, DeliveryStatus.UNVERIFIED, "answered 503; due since 14:40"),
+        ((LATE,), DOWN, DeliveryStatus.ON_HOLD, "returned 503; due since 14:40"),
+        ((LATE,), ERP, DeliveryStatus.LATE, "returned 503; it was due 24 min ago"),
+        ((LATE,), PAUSED, DeliveryStatus.PAUSED, "returned 503; due since 14:40"),
+        ((LATE,), DISABLED, DeliveryStatus.DISABLED, "returned 503; due since 14:40"),
+        ((LATE,), UNVERIFIED, DeliveryStatus.UNVERIFIED, "returned 503; due since 14:40"),
         ((), UNVERIFIED, DeliveryStatus.UNVERIFIED, "not sent yet"),
-        ((LATE,), None, DeliveryStatus.DELETED, "answered 503"),
-        ((LATE,), replace(ERP, problem="No key."), DeliveryStatus.UNUSABLE, "answered 503; due since 14:40"),
+        ((LATE,), None, DeliveryStatus.DELETED, "returned 503"),
+        ((LATE,), replace(ERP, problem="No key."), DeliveryStatus.UNUSABLE, "returned 503; due since 14:40"),
         ((), PAUSED, DeliveryStatus.PAUSED, "not sent yet"),
         ((), DOWN, DeliveryStatus.ON_HOLD, "not sent yet"),
-        ((), ERP, DeliveryStatus.LATE, "no attempt is on record; it came 9 min ago"),
-        ((EXHAUSTED, REPEATED), PAUSED, DeliveryStatus.GAVE_UP, "answered 503"),
+        ((), ERP, DeliveryStatus.LATE, "no attempt recorded; it arrived 9 min ago"),
+        ((EXHAUSTED, REPEATED), PAUSED, DeliveryStatus.GAVE_UP, "returned 503"),
         ((DISCARDED, REPEATED), ERP, DeliveryStatus.DROPPED, "The endpoint was paused"),
         # A resend failed for good, and the event's own retries go on.
-        ((EXHAUSTED | {"trigger": "resend"}, REPEATED), ERP, DeliveryStatus.WILL_RETRY, "answered 503; next retry in 4 min"),
-        ((REPEATED | {"trigger": "resend"}, EXHAUSTED), ERP, DeliveryStatus.WILL_RETRY, "answered 503; next retry in 4 min"),
-        ((EXHAUSTED | {"trigger": "resend"}, EXHAUSTED, REPEATED), ERP, DeliveryStatus.GAVE_UP, "answered 503"),
+        ((EXHAUSTED | {"trigger": "resend"}, REPEATED), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
+        ((REPEATED | {"trigger": "resend"}, EXHAUSTED), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
+        ((EXHAUSTED | {"trigger": "resend"}, EXHAUSTED, REPEATED), ERP, DeliveryStatus.GAVE_UP, "returned 503"),
         (
             (REPEATED | {"http_status_code": None, "failure": "timeout"},),
             ERP,
             DeliveryStatus.WILL_RETRY,
-            "did not answer in time; next retry in 4 min",
+            "timed out; next retry in 4 min",
         ),
     ],
 )
@@ -110,35 +110,47 @@ def test_what_has_just_come_is_on_its_way() -> None:
 @pytest.mark.parametrize(
     ("made", "endpoint", "said"),
     [
-        ((REPEATED,), DOWN, "1 of 3 not delivered, because it has answered 503 since 12:58; next retry in 4 min."),
-        ((LATE,), DOWN, "1 of 3 not delivered, because it has answered 503 since 12:58; on hold: endpoint is down."),
-        ((LATE,), ERP, "1 of 3 not delivered, because it answered 503 at 15:05; it was due 24 min ago."),
+        ((REPEATED,), DOWN, "1 of 3 not delivered because the endpoint has been returning 503 since 12:58; next retry in 4 min."),
+        (
+            (LATE,),
+            DOWN,
+            "1 of 3 not delivered because the endpoint has been returning 503 since 12:58; on hold: endpoint is down.",
+        ),
+        ((LATE,), ERP, "1 of 3 not delivered because the endpoint returned 503 at 15:05; it was due 24 min ago."),
         (
             (LATE,),
             SLOW,
-            "1 of 3 not delivered, because it answered 503 at 15:05; it was due 24 min ago; it may be waiting for its turn, because "
-            "the endpoint gets at most 5 a second.",
+            "1 of 3 not delivered because the endpoint returned 503 at 15:05; it was due 24 min ago; possibly delayed "
+            "by the endpoint's limit of 5 requests per second.",
         ),
-        ((EXHAUSTED,), SLOW, "1 of 3 not delivered, because it answered 503 at 15:05; no retry is left."),
-        ((LATE,), PAUSED, "1 of 3 not delivered, because it is paused (12 held for it in total); held until it is resumed."),
-        ((LATE,), DISABLED, "1 of 3 not delivered, because it has been disabled since 13:04; held until it is resumed."),
+        ((EXHAUSTED,), SLOW, "1 of 3 not delivered because the endpoint returned 503 at 15:05; no retries left."),
+        (
+            (LATE,),
+            PAUSED,
+            "1 of 3 not delivered because the endpoint is paused (12 held in total); held until the endpoint is resumed.",
+        ),
+        (
+            (LATE,),
+            DISABLED,
+            "1 of 3 not delivered because the endpoint has been disabled since 13:04; held until the endpoint is resumed.",
+        ),
         (
             (LATE,),
             UNVERIFIED,
-            "1 of 3 not delivered, because it is not verified (3 held for it in total); held until it is verified.",
+            "1 of 3 not delivered because the endpoint is not verified (3 held in total); held until the endpoint is verified.",
         ),
-        ((LATE,), None, "1 of 3 not delivered, because the endpoint was deleted."),
-        ((DISCARDED,), ERP, "1 of 3 not delivered, because it was no longer to be sent."),
-        (({"outcome": "expired"},), ERP, "1 of 3 not delivered, because it waited for longer than deliveries are kept."),
-        ((EXHAUSTED,), None, "1 of 3 not delivered, because it answered 503 at 15:05; no retry is left."),
-        ((DISCARDED | {"target_url": ""},), None, "1 of 3 not delivered, because the endpoint was deleted."),
+        ((LATE,), None, "1 of 3 not delivered because the endpoint was deleted."),
+        ((DISCARDED,), ERP, "1 of 3 not delivered because it was dropped or no longer wanted."),
+        (({"outcome": "expired"},), ERP, "1 of 3 not delivered because it waited too long."),
+        ((EXHAUSTED,), None, "1 of 3 not delivered because the endpoint returned 503 at 15:05; no retries left."),
+        ((DISCARDED | {"target_url": ""},), None, "1 of 3 not delivered because the endpoint was deleted."),
         # Somebody dropped it, and the endpoint was deleted later.
-        ((DISCARDED,), None, "1 of 3 not delivered, because it was no longer to be sent."),
-        ((DISCARDED,), PAUSED, "1 of 3 not delivered, because it was no longer to be sent."),
+        ((DISCARDED,), None, "1 of 3 not delivered because it was dropped or no longer wanted."),
+        ((DISCARDED,), PAUSED, "1 of 3 not delivered because it was dropped or no longer wanted."),
         (
             (REPEATED | {"http_status_code": None, "failure": "connection_refused"},),
             DOWN,
-            "1 of 3 not delivered, because it has refused connections since 12:58; next retry in 4 min.",
+            "1 of 3 not delivered because the endpoint has been refusing connections since 12:58; next retry in 4 min.",
         ),
         ((DELIVERED,), ERP, "All 3 delivered, the last at 15:04."),
     ],
@@ -156,7 +168,7 @@ def test_an_endpoint_in_a_sentence(made: tuple[dict[str, Any], ...], endpoint: E
 @pytest.mark.parametrize("endpoint", [PAUSED, DISABLED, UNVERIFIED, replace(ERP, problem="No key.")])
 def test_what_gave_up_is_not_held_for_an_endpoint_that_was_stopped_since(endpoint: EndpointState) -> None:
     [part] = timeline(EXHAUSTED, endpoint=endpoint).endpoints
-    assert plain(sentence(part)) == "1 of 1 not delivered, because it answered 503 at 15:05; no retry is left."
+    assert plain(sentence(part)) == "1 of 1 not delivered because the endpoint returned 503 at 15:05; no retries left."
     assert (part.waiting, part.resendable) == ((), 0), "a resend would be refused"
 
 
@@ -167,23 +179,28 @@ def test_what_was_dropped_is_not_why_the_rest_was_not_delivered(made: dict[str, 
     rows = (*attempts(made | {"created_at": NOW}), *attempts(REPEATED, event_id="evt_2"))
     record = TimelineRecords((event(1, 7), event(2, 7)), rows, is_complete=True)
     [part] = build_timeline(record, {7: ERP}, NOW).endpoints
-    expected = f"2 of 2 not delivered, because it answered 503 at 15:05; 1 to be retried, next in 4 min; {also}."
+    expected = f"2 of 2 not delivered because the endpoint returned 503 at 15:05; 1 will be retried, next in 4 min; {also}."
     assert plain(sentence(part)) == expected
 
 
 def test_what_was_never_sent_to_an_endpoint_that_is_down_has_a_reason() -> None:
     record = TimelineRecords((event(1, 7),), (), is_complete=True)
     [part] = build_timeline(record, {7: DOWN}, NOW + timedelta(minutes=30)).endpoints
-    assert plain(sentence(part)) == "1 of 1 not delivered, because it has been failing since 12:58; on hold: endpoint is down."
+    assert (
+        plain(sentence(part))
+        == "1 of 1 not delivered because the endpoint has been failing since 12:58; on hold: endpoint is down."
+    )
 
 
 def test_a_failure_before_the_last_recovery_is_not_how_it_fails_now() -> None:
     yesterday = EXHAUSTED | {"http_status_code": 404, "created_at": NOW - timedelta(days=1)}
     [part] = timeline(yesterday, endpoint=DOWN).endpoints
-    assert plain(sentence(part)) == "1 of 1 not delivered, because it answered 404 at 1 Mar, 15:04; no retry is left."
+    assert plain(sentence(part)) == "1 of 1 not delivered because the endpoint returned 404 at 1 Mar, 15:04; no retries left."
     first = EXHAUSTED | {"created_at": NOW - timedelta(hours=2, minutes=6, seconds=30)}
     [part] = timeline(first, endpoint=DOWN).endpoints
-    assert plain(sentence(part)) == "1 of 1 not delivered, because it has answered 503 since 12:58; no retry is left."
+    assert (
+        plain(sentence(part)) == "1 of 1 not delivered because the endpoint has been returning 503 since 12:58; no retries left."
+    )
 
 
 def test_what_waits_for_its_turn_is_not_overdue() -> None:
@@ -197,8 +214,8 @@ def test_what_waits_for_its_turn_is_not_overdue() -> None:
     waiting = TimelineRecords(tuple(keyed[:2]), attempts(REPEATED), is_complete=True)
     [part] = build_timeline(waiting, {7: replace(ERP, is_ordered=True)}, NOW).endpoints
     assert plain(sentence(part)) == (
-        "2 of 2 not delivered, because it answered 503 at 15:05; 1 to be retried, next in 4 min; "
-        "1 held back until an earlier event is delivered."
+        "2 of 2 not delivered because the endpoint returned 503 at 15:05; 1 will be retried, next in 4 min; "
+        "1 waiting for an earlier event."
     )
     assert (plain(note(part.deliveries[1])), part.status, part.resendable) == ("not sent yet", DeliveryStatus.WILL_RETRY, 1)
     # Once the earlier one has ended, nothing holds it back.
@@ -215,7 +232,7 @@ def test_several_reasons_are_counted() -> None:
     )
     [part] = build_timeline(record, {7: DOWN}, NOW).endpoints
     assert plain(sentence(part)) == (
-        "3 of 3 not delivered, because it has answered 503 since 12:58; 2 to be retried, next in 4 min; 1 gave up."
+        "3 of 3 not delivered because the endpoint has been returning 503 since 12:58; 2 will be retried, next in 4 min; 1 gave up."
     )
     assert (part.status, part.resendable) == (DeliveryStatus.GAVE_UP, 3)
 
@@ -288,12 +305,12 @@ def test_the_first_sentence(missing: tuple[int, ...], said: str) -> None:
 
 def test_the_first_sentence_about_a_part_of_the_events() -> None:
     told = replace(timeline(DELIVERED), is_complete=False)
-    assert plain(headline(told)) == "Everything that is shown here was delivered: 1 notification to ERP."
+    assert plain(headline(told)) == "Everything shown here was delivered: 1 notification to ERP."
 
 
 def test_the_first_sentence_where_nobody_listens_and_where_there_was_one() -> None:
     nobody = build_timeline(TimelineRecords((event(1), event(2)), (), is_complete=True), {}, NOW)
-    assert plain(headline(nobody)) == "2 events came, and no endpoint was subscribed to any of them."
+    assert plain(headline(nobody)) == "2 events arrived, but no endpoint was subscribed to any of them."
     assert plain(headline(timeline(EXHAUSTED))) == "ERP did not get its notification."
     both = tuple(attempt_row(**EXHAUSTED | {"id": one, "event_id": "evt_1", "endpoint_id": one}) for one in (1, 2))
     known = {one: EndpointState(one, name, "") for one, name in ((1, "ERP"), (2, "BI"))}

@@ -41,7 +41,7 @@ async def test_a_key_is_revoked_after_a_question(service: Service, admin: Visito
     assert "Revoke this key?" in seen.text
     assert "You are logged in with this key" not in seen.text
     seen = await admin.send(f"{KEYS}/{record.id}/revoke")
-    assert "The key of Ada is revoked." in seen.text
+    assert "The key “Ada” was revoked." in seen.text
     assert service.ring.valid() == []
     assert (await admin.go(f"{KEYS}/{record.id}/revoke")).status == 404
 

@@ -47,7 +47,7 @@ async def test_the_page_works_without_a_script(service: Service, admin: Visitor)
     seen = await admin.go(f"{LIVE}?q[state_eq]=failed&q[endpoint_id_eq]=1")
     assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in seen.html
     assert 'data-live-rows="/webhooks/attempts/live?q%5Bstate_eq%5D=failed&amp;q%5Bendpoint_id_eq%5D=1"' in seen.html
-    assert 'href="/webhooks/attempts?q%5Bstate_eq%5D=failed&amp;q%5Bendpoint_id_eq%5D=1">Back to the search' in seen.html
+    assert 'href="/webhooks/attempts?q%5Bstate_eq%5D=failed&amp;q%5Bendpoint_id_eq%5D=1">Back to search' in seen.html
     assert ("The ERP" in seen.text, 'href="/webhooks/attempts/12"' in seen.html) == (True, True)
     assert f'data-shown="{id_of_time(NOW)}"' in seen.html
 

@@ -121,7 +121,7 @@ async def test_an_endpoint_is_called_by_its_name(service: Service, admin: Visito
     seen = await admin.go(f"{SEARCH}?q[endpoint_id_eq]={identifier}")
     assert "Endpoint: The ERP " in seen.text
     for part in ("The ERP", "127.0.0.1/a/long/path", "reads/either", "x/99 (deleted)"):
-        assert part in seen.text.partition("Took")[2], part
+        assert part in seen.text.partition("Duration")[2], part
 
 
 async def test_the_receiver_of_operational_events_was_not_deleted(service: Service, admin: Visitor) -> None:
@@ -152,7 +152,7 @@ async def test_what_was_to_be_retried_by_now_is_not_said_to_be_retried_later(ser
     soon, before = NOW + timedelta(seconds=1), NOW - timedelta(seconds=1)
     for due, words, others in ((soon, "will retry", "failed"), (before, "failed", "will retry")):
         service.attempts.rows = (attempt_row(next_attempt_at=due),)
-        row = (await admin.go(SEARCH)).text.partition("Took")[2]
+        row = (await admin.go(SEARCH)).text.partition("Duration")[2]
         assert (words in row, others in row) == (True, False), row
 
 
@@ -171,7 +171,7 @@ async def test_the_form_holds_what_is_searched_for_and_chips_the_rest(searched: 
     assert "utm_source" not in str(fields)
     for label in ("attempt is more than 2", "sku is one of A, B", "colour_eq: red", "[g][0][m] = or; [g][0][state_eq] = failed;"):
         assert label in seen.text, label
-    assert "These filters cannot be used , so the results may not be what you want" in seen.text
+    assert "These filters were ignored , so the results may not be what you expect" in seen.text
     assert "colour_eq: attempts have no attribute colour" in seen.text
     [without] = [one for one in seen.html.split('<span class="chip">') if one.startswith("<span>sku is one of")]
     href = without.partition('<a href="?')[2].partition('"')[0].replace("&amp;", "&")
@@ -265,14 +265,18 @@ async def test_viewers_search_but_not_in_bodies(searched: Service, viewer: Visit
     assert "Body contains" not in seen.text
     assert "Resends" not in seen.text
     seen = await viewer.go(f"{SEARCH}?q[request_body_cont]=ada")
-    assert (seen.status, "Searching in bodies needs a key with the role operator." in seen.text) == (403, True)
+    assert (seen.status, "Searching in bodies needs a key with the operator role." in seen.text) == (403, True)
     assert len(searched.attempts.queries) == 1, "the one before"
 
 
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
-        (StoreBudgetError(f"The search needs more time or memory than it may take. {NARROW}"), 422, "Narrow it: a time range"),
+        (
+            StoreBudgetError(f"The search needs more time or memory than it may take. {NARROW}"),
+            422,
+            "Narrow it with a time range",
+        ),
         (StoreBusyError(3, 10.0), 503, "Too many searches at once: 3 other searches are ahead of this one"),
         (StoreUnavailableError("gone"), 503, "Attempts cannot be searched right now: gone"),
     ],
@@ -316,7 +320,7 @@ async def test_older_and_newer_pages(searched: Service, admin: Visitor) -> None:
     query = searched.attempts.queries[-1]
     assert (query.after, query.sorts) == (replace(first, descending=False), (Sort("created_at"),))
     assert seen.html.index("/attempts/12") < seen.html.index("/attempts/11"), "turned round again"
-    assert ("Back" in seen.text, "More" in seen.text) == (True, True)
+    assert ("Previous" in seen.text, "Next" in seen.text) == (True, True)
     # At the beginning there is nothing newer: the first page, whole.
     searched.attempts.pages = []
     searched.attempts.rows = ()
@@ -333,7 +337,7 @@ async def test_another_order_has_pages_by_number(searched: Service, admin: Visit
 
 async def test_nothing_was_found(service: Service, admin: Visitor) -> None:
     assert "Nothing has been sent yet." in (await admin.go(SEARCH)).text
-    assert "No attempt matches all of these filters." in (await admin.go(f"{SEARCH}?q[order_number_eq]=R9")).text
+    assert "No attempts match these filters." in (await admin.go(f"{SEARCH}?q[order_number_eq]=R9")).text
 
 
 async def test_an_export_from_the_page(searched: Service, viewer: Visitor) -> None:
@@ -352,15 +356,15 @@ async def test_an_attempt_in_full(service: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{SEARCH}/11?find=GRÜSSE")
 
     for part in (
-        "Will retry in 1 min , at 2026-03-02 15:06:00 UTC Not delivered so far.",
-        "The endpoint answered 503 (Service Unavailable).",
-        "What the receiver should do: Nothing, if it is temporarily overloaded or in maintenance",
+        "Will retry in 1 min , at 2026-03-02 15:06:00 UTC Not delivered yet.",
+        "The endpoint returned 503 (Service Unavailable).",
+        "What the receiver should do: Nothing, if it is temporarily overloaded or under maintenance",
         '"note" : ',
         "webhook-id",
         "curl --request POST",
         "they know ada@example.com",
-        "until the answer started: 10 ms",
-        "reading the answer: 2 ms",
+        "waiting for the response: 10 ms",
+        "reading the response: 2 ms",
         "evt_1",
         "SKUs SKU-1 , SKU-2",
     ):
@@ -368,10 +372,10 @@ async def test_an_attempt_in_full(service: Service, admin: Visitor) -> None:
     assert "<mark>Grüße</mark>" in seen.html
     assert seen.html.index("/attempts/10") > 0
     assert f'href="{SEARCH}?q%5Bsku_eq%5D=SKU-1"' in seen.html
-    assert seen.html.index("Will retry</strong>") < seen.html.index(">Answer</h2>") < seen.html.index(">Request</h2>")
+    assert seen.html.index("Will retry</strong>") < seen.html.index(">Response</h2>") < seen.html.index(">Request</h2>")
     assert [entry.action for entry in service.kafka.audits] == [AuditAction.VIEW_BODY]
     seen = await admin.go(f"{SEARCH}/99")
-    assert (seen.status, "it is not recorded yet: reload the page" in seen.text) == (404, True)
+    assert (seen.status, "it is not recorded yet. Reload the page" in seen.text) == (404, True)
 
 
 async def test_an_attempt_knows_what_became_of_the_notification(service: Service, admin: Visitor) -> None:
@@ -389,16 +393,16 @@ async def test_an_attempt_knows_what_became_of_the_notification(service: Service
     service.attempts.details[11] = replace(detail(endpoint_id=1), siblings=(delivered,))
     service.attempts.sent["evt_1"] = b"{}"
     seen = await admin.go(f"{SEARCH}/11")
-    assert "Delivered at 2026-03-02 15:05:30 UTC by the third attempt." in seen.text
+    assert "Delivered at 2026-03-02 15:05:30 UTC on the third attempt." in seen.text
     assert "You are viewing the second attempt, before it was delivered. Show the acknowledged attempt" in seen.text
     assert "will retry" not in seen.text.lower()
     assert "to The ERP" in seen.text
-    assert f'href="{SEARCH}/11/resend">Resend …' in seen.html
+    assert f'href="{SEARCH}/11/resend">Resend…' in seen.html
     assert "button primary" not in seen.html
 
     asked = await admin.go(f"{SEARCH}/11/resend")
-    assert "Resend it although it was delivered?" in asked.text
-    assert "the endpoint acknowledged it with 204, by the third attempt." in asked.text
+    assert "Resend a delivered notification?" in asked.text
+    assert "the endpoint returned 204, on the third attempt." in asked.text
     token = dict(asked.form(f"{SEARCH}/11/resend").fields)["csrf"]
     # A page that was opened before it was delivered has a button that sends: that asks, too.
     seen = await admin.post(f"{SEARCH}/11/resend", [("csrf", token)])
@@ -467,10 +471,10 @@ async def test_a_resend_from_the_page(service: Service, admin: Visitor) -> None:
     service.attempts.sent["evt_1"] = b"{}"
     await admin.go(f"{SEARCH}/11")
     seen = await admin.send(f"{SEARCH}/11/resend")
-    assert (seen.path, "The notification is queued for endpoint 1 again." in seen.text) == (f"{SEARCH}/11", True)
+    assert (seen.path, "The notification is queued for endpoint 1." in seen.text) == (f"{SEARCH}/11", True)
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
 
     service.attempts.sent.clear()
     seen = await admin.send(f"{SEARCH}/11/resend")
-    assert "The body of this event is not in ClickHouse" in seen.text
+    assert "its body has not been recorded yet or has been deleted" in seen.text
     assert len(service.kafka.to("webhooks.delay.0s")) == 1

@@ -23,7 +23,7 @@ OAUTH = {
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        (BASIC, "HTTP Basic, user name oms"),
+        (BASIC, "HTTP Basic, username oms"),
         ({"authentication": "api_key", "auth_header": "X-API-Key", "auth_key": "hunter2-key"}, "API key in x-api-key"),
         (OAUTH, "client oms at http://127.0.0.1/token"),
     ],

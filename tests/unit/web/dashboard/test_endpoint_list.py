@@ -22,16 +22,16 @@ LIST = "/webhooks/endpoints"
 async def test_each_endpoint_with_its_last_day(service: Service, admin: Visitor) -> None:
     identifier = await service.create("http://127.0.0.1/busy", events=list(EventType), description="The ERP")
     await service.create("http://127.0.0.1/idle", active=False)
-    failure = LastFailure(7, NOW - timedelta(minutes=3), 503, None, "The endpoint answered 503.")
+    failure = LastFailure(7, NOW - timedelta(minutes=3), 503, None, "The endpoint returned 503.")
     service.reports.days = {identifier: EndpointDay([(0, 0)] * 22 + [(90, 10), (1000, 1)], failure)}
 
     seen = await admin.go(LIST)
 
     rows = seen.text.partition("Last failure")[2]
     idle, busy = rows[: rows.index("The ERP")], rows[rows.index("The ERP") :]
-    for part in ("The ERP http://127.0.0.1/busy", "active", "All of them", "99.0%", "of 1,101", "3 min ago", "503"):
+    for part in ("The ERP http://127.0.0.1/busy", "active", "All types", "99.0%", "of 1,101", "3 min ago", "503"):
         assert part in busy, part
-    for part in ("127.0.0.1/idle", "paused", "Order completed", "no failure"):
+    for part in ("127.0.0.1/idle", "paused", "Order completed", "none"):
         assert part in idle, part
     assert 'href="/webhooks/attempts/7"' in seen.html
     assert 'aria-label="Attempts by hour: 1,090 delivered, 11 failed"' in seen.html
@@ -43,7 +43,7 @@ async def test_without_clickhouse_the_endpoints_are_shown(service: Service, admi
     service.attempts.error = StoreUnavailableError("ClickHouse at ch:8123 does not answer.")
     seen = await admin.go(LIST)
     assert seen.status == 200
-    assert "Statistics are not available at the moment." in seen.text
+    assert "Statistics are unavailable right now." in seen.text
     assert "ClickHouse at ch:8123 does not answer." in seen.text
     assert "127.0.0.1/hooks" in seen.text
 
@@ -61,7 +61,7 @@ async def test_the_list_can_be_filtered(service: Service, admin: Visitor) -> Non
     seen = await admin.go(f"{LIST}?q[target_url_cont]=TWO&q[colour_eq]=red")
     assert ("127.0.0.1/two" in seen.text, "127.0.0.1/one" in seen.text) == (True, False)
     assert "q[colour_eq]" in seen.text
-    assert "No endpoint matches." in (await admin.go(f"{LIST}?q[target_url_cont]=three")).text
+    assert "No endpoints match." in (await admin.go(f"{LIST}?q[target_url_cont]=three")).text
 
 
 async def test_the_list_has_pages(service: Service, admin: Visitor) -> None:
@@ -89,13 +89,13 @@ async def test_names_and_urls_are_searched(service: Service, admin: Visitor) -> 
     ):
         seen = await admin.go(LIST, params={"find": find})
         assert [name for name in ("Alpha", "Mails, switched off", "Zeta mails") if f">{name}</a>" in seen.html] == names, find
-    assert "No endpoint matches." in seen.text
+    assert "No endpoints match." in seen.text
 
 
 async def test_states_are_counted_and_chosen(service: Service, admin: Visitor) -> None:
     await several(service)
     seen = await admin.go(f"{LIST}?find=mails")
-    assert "All 2 Paused 1 Working 1" in seen.text
+    assert "All 2 Paused 1 Active 1" in seen.text
     assert 'href="?find=mails&amp;state=paused"' in seen.html
     seen = await admin.go(f"{LIST}?state=paused")
     assert (">Mails, switched off</a>" in seen.html, ">Alpha</a>" in seen.html) == (True, False)
@@ -202,8 +202,8 @@ async def test_what_waits_in_order_goes_out_on_resume(service: Service, admin: V
         )
     )
     seen = await admin.go(f"{LIST}/{ordered}")
-    assert "5 deliveries wait in order." in seen.text
-    assert "Nothing is held now" not in seen.text
+    assert "5 deliveries are waiting in order." in seen.text
+    assert "Nothing is held yet" not in seen.text
     await admin.go(LIST)
     seen = await admin.send(f"{LIST}/several/change", {"ids": [str(ordered)], "do": "resume"})
     assert "5 held deliveries are sent immediately." in seen.text
@@ -220,7 +220,7 @@ async def test_several_are_disabled(service: Service, admin: Visitor) -> None:
     asked = await admin.send(f"{LIST}/several/change", {"ids": [str(zeta), str(off)], "do": "disable"})
     for part in (
         "Disable 2 endpoints?",
-        "Lists show them as disabled",
+        "Lists show that they are disabled",
         "3 deliveries are already held for them",
         "held deliveries expire",
     ):
@@ -234,8 +234,8 @@ async def test_several_are_disabled(service: Service, admin: Visitor) -> None:
 
     seen = await admin.go(f"{LIST}/{zeta}")
     assert "a key in the settings" in seen.text
-    assert "disabled it" in seen.text
-    assert "last 24 h Nothing" in (await admin.go("/webhooks")).text, "what somebody wanted needs nobody"
+    assert "disabled this endpoint" in seen.text
+    assert "last 24 hours Nothing" in (await admin.go("/webhooks")).text, "what somebody wanted needs nobody"
     await admin.go(f"{LIST}/{zeta}")
     await admin.send(f"{LIST}/{zeta}/resume")
     assert (service.kafka.changes[-1].active, service.kafka.changes[-1].disabled_at) == (True, None)

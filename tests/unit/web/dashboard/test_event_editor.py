@@ -27,8 +27,8 @@ def test_an_event_has_none() -> None:
         ('{"id": "evt_1"\n "data": {}}', "Expected a comma", 2, 2),
         ('{"id" "x"}', "Expected a colon", 1, 7),
         ('{"id": }', "Expected a value", 1, 8),
-        ('{"id": "x"} {', "There is text after the end of the event", 1, 13),
-        ('{"id": "x', "The text that begins here", 1, 8),
+        ('{"id": "x"} {', "There is extra text after the end of the event", 1, 13),
+        ('{"id": "x', "The text that starts here", 1, 8),
         ("", "Expected a value", 1, 1),
     ],
 )

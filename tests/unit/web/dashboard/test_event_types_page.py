@@ -45,9 +45,9 @@ async def test_removed_and_unusable_types_are_told(service: Service, admin: Visi
 
 async def test_all_of_them_includes_what_was_added(service: Service, admin: Visitor) -> None:
     await service.create(events=list(EventType))
-    assert "All of them" in (await admin.go("/webhooks/endpoints")).text
+    assert "All types" in (await admin.go("/webhooks/endpoints")).text
     await request(service, "POST", PATH, **given())
-    assert "All of them" not in (await admin.go("/webhooks/endpoints")).text
+    assert "All types" not in (await admin.go("/webhooks/endpoints")).text
 
 
 def _row(html: str, name: str) -> str:

@@ -33,7 +33,7 @@ async def test_the_root_leads_to_the_dashboard(visitor: Visitor) -> None:
 async def test_a_wrong_key_opens_nothing(visitor: Visitor) -> None:
     seen = await visitor.log_in("wrong")
     assert (seen.status, seen.path) == (401, "/webhooks/login")
-    assert "not one of the service's API keys" in seen.text
+    assert "This API key is not valid" in seen.text
     assert "wrong" not in [value for _, value in seen.form("/webhooks/login").fields]
     assert (await visitor.go(HOME)).path.startswith("/webhooks/login")
     assert (await visitor.log_in("")).status == 422
@@ -141,7 +141,7 @@ async def test_a_logout_that_kafka_does_not_confirm_is_told_so(service: Service,
 
     seen = await admin.send("/webhooks/logout")
 
-    assert "This browser is logged out. Kafka has not confirmed the logout" in seen.text
+    assert "This browser is logged out. Kafka did not confirm the logout" in seen.text
     assert (await admin.go(HOME)).path.startswith("/webhooks/login")
     assert not await opens(service, copied)  # here; other processes do not know
 

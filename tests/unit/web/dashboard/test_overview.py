@@ -40,10 +40,10 @@ async def test_the_last_hour(service: Service, admin: Visitor) -> None:
         "1,200",
         "95.2%",
         "120 ms",
-        "95%: 900 ms, 99%: 65.0 s",
+        "p95: 900 ms, p99: 65.0 s",
         "12 ms",
         "2 h ago",
-        "4 deliveries wait for their retry",
+        "4 deliveries are waiting for a retry",
     )
     for part in (*parts, "Failing for 30 min"):
         assert part in seen.text, part
@@ -85,14 +85,14 @@ async def test_without_clickhouse_it_says_what_fails(service: Service, admin: Vi
     service.learn(circuit)
     service.attempts.error = StoreUnavailableError("ClickHouse does not answer.")
     seen = await admin.go(HOME)
-    assert (seen.status, "Statistics are not available at the moment" in seen.text) == (200, True)
+    assert (seen.status, "Statistics are unavailable right now" in seen.text) == (200, True)
     assert "on hold: endpoint is down" in seen.text
 
 
 async def test_when_all_is_well_it_says_so(admin: Visitor) -> None:
     seen = await admin.go(HOME)
-    assert "Nothing. All active endpoints acknowledge their notifications, and all events could be used." in seen.text
-    assert "No endpoint is registered yet." in seen.text
+    assert "Nothing. All active endpoints are acknowledging their notifications, and there are no dead letters." in seen.text
+    assert "No endpoints yet." in seen.text
 
 
 async def test_an_endpoint_that_is_not_verified_needs_attention(service: Service, admin: Visitor) -> None:

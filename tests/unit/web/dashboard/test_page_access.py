@@ -127,7 +127,7 @@ async def test_every_page_role_and_method(service: Service, visitor: Visitor, ro
             assert seen.status == 405, where
         elif not role.covers(cast("Access", rule)):
             assert seen.status == 403, where
-            needed = f"This needs a key with the role {cast('Access', rule).value}. Your key has the role {role.value}."
+            needed = f"This needs a key with the {cast('Access', rule).value} role. Your key has the {role.value} role."
             assert method == "HEAD" or needed in seen.text, where
         else:
             # 404 and 422: the handler was reached, and found nothing to do.

@@ -38,7 +38,7 @@ async def test_from_the_preview_to_the_end(failing: Service, admin: Visitor) -> 
     seen = await admin.go(f"{RESENDS}/{run}")
     for part in ("done", "Resent 2 of 2", "attempt 2"):
         assert part in seen.text, part
-    assert "Stop it" not in seen.text
+    assert "Cancel run" not in seen.text
     assert len(failing.kafka.to("webhooks.delay.0s")) == 2
     assert f'href="{RESENDS}/{run}"' in (await admin.go(RESENDS)).html
 
@@ -46,7 +46,7 @@ async def test_from_the_preview_to_the_end(failing: Service, admin: Visitor) -> 
 async def test_what_somebody_dropped_is_named(failing: Service, admin: Visitor) -> None:
     failing.attempts.rows += (attempt_row(id=13, event_id="evt_3", endpoint_id=1, outcome="discarded"),)
     seen = await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
-    assert "1 of them was not attempted in the end: somebody dropped it, or it waited too long." in seen.text
+    assert "1 of them was not sent: someone dropped it, or it waited too long." in seen.text
 
 
 async def test_what_was_confirmed_before_midnight_is_sent_after_it(failing: Service, admin: Visitor) -> None:
@@ -67,8 +67,8 @@ async def test_what_is_left_out_is_not_counted(failing: Service, admin: Visitor)
     paused = await failing.create("http://127.0.0.1/paused", active=False)
     failing.attempts.rows += tuple(attempt_row(id=10 + one, event_id="evt_1", endpoint_id=one) for one in (paused, 99))
     seen = await admin.go(f"{RESENDS}/new?q[event_name_eq]=order_completed")
-    assert "not attempted in the end" not in seen.text
-    for part in ("Resend 2 notifications?", "127.0.0.1/paused (paused: left out) 1", "99 (deleted: left out) 1"):
+    assert "not sent: someone" not in seen.text
+    for part in ("Resend 2 notifications?", "127.0.0.1/paused (paused: skipped) 1", "99 (deleted: skipped) 1"):
         assert part in seen.text, part
     failing.attempts.rows = failing.attempts.rows[2:]
     seen = await admin.go(f"{RESENDS}/new?q[event_name_eq]=order_completed")
@@ -79,7 +79,7 @@ async def test_what_is_left_out_is_not_counted(failing: Service, admin: Visitor)
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("", "Give a filter"),
+        ("", "Add a filter"),
         ("q[endpoint_id_eq]=1&q[colour_eq]=red", "A filter is not valid"),
     ],
 )
@@ -122,10 +122,10 @@ async def test_a_run_of_a_process_that_died(failing: Service, admin: Visitor) ->
     seen = await admin.go(f"{RESENDS}/00000000000000aa")
     for part in (
         "stopped",
-        "The run has reported nothing for a minute",
+        "The run has not reported its progress for a minute",
         "start again with the same search",
         "attempt 77",
-        "Stop it",
+        "Cancel run",
     ):
         assert part in seen.text, part
     token = [pair for pair in seen.form("/webhooks/logout").fields if pair[0] == "csrf"]

@@ -58,14 +58,14 @@ async def test_the_timeline_of_an_order(troubled: Service, viewer: Visitor) -> N
     assert troubled.attempts.told == [(TimelineSubject.ORDER, "R/1"), (TimelineSubject.ORDER, "{R}: 1")]
     for part in (
         "Order R/1 ERP did not get 1 of 2 notifications.",
-        "1 of 2 not delivered, because it answered 503 at 15:05 ; no retry is left.",
-        "What to do: Nothing, if it is temporarily overloaded or in maintenance",
+        "1 of 2 not delivered because the endpoint returned 503 at 15:05 ; no retries left.",
+        "What to do: Nothing, if it is temporarily overloaded or under maintenance",
         "2 events",
-        "answered 202",
+        "returned 202",
         "2 attempts",
         "Delivered at 15:05 .",
-        "No endpoint was subscribed to this event when it came.",
-        "Order information",
+        "No endpoint was subscribed to this event when it arrived.",
+        "Order details",
         "SKU-9",
         "Times are in UTC .",
     ):
@@ -74,7 +74,7 @@ async def test_the_timeline_of_an_order(troubled: Service, viewer: Visitor) -> N
     assert order == sorted(order), "the ERP first, and what happened first"
     assert seen.html.count('<details class="fold" open>') == 1, "folded where all is well"
     html = unquote(seen.html.replace("&amp;", "&"))
-    assert 'href="/webhooks/attempts?q[order_number_eq]=R/1">Webhooks of this order' in html
+    assert 'href="/webhooks/attempts?q[order_number_eq]=R/1">Webhooks for this order' in html
     assert "q[shipment_number_in][]=H1&q[shipment_number_in][]=H12345678901&q[shipment_number_in][]=H2" in html
     assert 'href="/webhooks/subscriptions/S%201"' in seen.html
     assert f'<code id="link">{troubled.url}/webhooks/orders/R%2F1</code>' in seen.html
@@ -141,7 +141,7 @@ async def test_all_are_resent_except_to_an_endpoint_that_accepts_nothing(trouble
     troubled.attempts.record = TimelineRecords(troubled.attempts.record.events[:1], rows, is_complete=True)
     seen = await admin.go("/webhooks/orders/R%2F1")
     assert "Resend all 2 that failed" in seen.text
-    for part in ("resume the endpoint . Then resend what it did not get.", "no retry is left"):
+    for part in ("resume the endpoint . Then resend what it did not get.", "no retries left"):
         assert part in seen.text, part
     assert "held deliveries are then sent" not in seen.text, "nothing is held"
     resend_all = [form for form in seen.forms if ("endpoint", "3") in form.fields and ("endpoint", "1") in form.fields]
@@ -165,13 +165,15 @@ async def test_what_is_true_now_and_not_what_was_planned(troubled: Service, admi
         HealthRecord(fact=HealthFact.FAILING, since=NOW - timedelta(hours=2, minutes=6), **facts),
     )
     seen = await admin.go("/webhooks/orders/R1")
-    assert "1 of 1 not delivered, because it has answered 503 since 12:58 ; on hold: endpoint is down." in seen.text
+    assert (
+        "1 of 1 not delivered because the endpoint has been returning 503 since 12:58 ; on hold: endpoint is down." in seen.text
+    )
     assert "24 min ago" not in seen.text
 
     async with troubled.client.patch("/api/webhook/endpoints/1", json={"endpoint": {"active": False}}) as response:
         assert response.status == 200
     seen = await admin.go("/webhooks/orders/R1")
-    for part in ("because it is paused; held until it is resumed.", "resume the endpoint"):
+    for part in ("because the endpoint is paused; held until the endpoint is resumed.", "resume the endpoint"):
         assert part in seen.text, part
     assert "Resend it" not in seen.text
     async with troubled.client.delete("/api/webhook/endpoints/1") as response:
@@ -185,9 +187,9 @@ async def test_a_number_that_does_not_exist_says_so(viewer: Visitor) -> None:
     seen = await viewer.go("/webhooks/orders/r742992696")
     for part in (
         "No webhooks recorded for order “r742992696”",
-        "has exactly this order number",
+        "has this exact order number",
         "Did you mean Order R742992696",
-        "Every digit and the case of letters matter",
+        "Every digit matters, and so does upper and lower case",
     ):
         assert part in seen.text, part
     assert 'href="/webhooks/orders/R742992696"' in seen.html
