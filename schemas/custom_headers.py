@@ -52,7 +52,7 @@ def check_headers(value: object) -> dict[str, str | None] | None:
         if content is not None:  # a header that an older release accepted can still be removed
             _refuse_reserved(lowered)
         if lowered in checked:
-            raise ValueError(f"headers has {lowered!r} twice; the case of a name does not matter.")
+            raise ValueError(f"headers has {lowered!r} twice; names are not case-sensitive.")
         if content is not None and not is_header_value(content):
             form = f"1 to {MAX_HEADER_VALUE} ASCII characters without line breaks, not beginning or ending with a space"
             raise ValueError(f"headers must give {lowered!r} a text of {form}, or null to remove it.")

@@ -46,7 +46,7 @@ def certificate_facts(identity: ClientIdentity, now: datetime | None = None) -> 
     try:
         chain = x509.load_pem_x509_certificates(identity.certificate.encode())
     except ValueError:
-        raise CertificateError("certificate must be PEM: the client's certificate, then those of its authorities.") from None
+        raise CertificateError("certificate must be PEM: the client's certificate, followed by its CA certificates.") from None
     if len(chain) > _MAX_CHAIN:
         raise CertificateError(f"certificate has {len(chain)} certificates; at most {_MAX_CHAIN} are accepted.")
     leaf = chain[0]

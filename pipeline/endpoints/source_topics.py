@@ -60,7 +60,7 @@ class SourceTopics:
         if is_read:
             return unexpected
         return (
-            f"The topic {spec.name} existed already. Fan-outs read it from its beginning; "
+            f"The topic {spec.name} existed already. It is read from its beginning; "
             "records that are not events of this type become dead letters.",
             *unexpected,
         )

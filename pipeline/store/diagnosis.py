@@ -58,7 +58,7 @@ def _inside(client: Client, settings: Settings, clock: Clock) -> list[CheckResul
         found.append(CheckResult(f"ClickHouse: grant {grant}", None if ok else problem))
     there = client.query("SELECT now64(3, 'UTC')").result_rows[0][0].replace(tzinfo=UTC)
     skew = (there - clock()).total_seconds()
-    problem = f"It is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's. Set both by NTP: times of attempts depend on it."
+    problem = f"It is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's. Synchronize both clocks with NTP: the times of attempts depend on them."
     found.append(CheckResult("ClickHouse: clock", problem if abs(skew) > _SKEW_SECONDS else None))
     return found
 

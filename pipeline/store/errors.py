@@ -67,9 +67,9 @@ class StoreBusyError(StoreUnavailableError):
     def __init__(self, ahead: int | None = None, seconds: float | None = None) -> None:
         """``ahead`` searches were before this one. It gave up after ``seconds``, or was refused immediately if that is None."""
         before = "other searches are" if ahead is None else f"{ahead} other searches are" if ahead != 1 else "one other search is"
-        waited = "" if seconds is None else f", and none of them ended within {seconds:g} seconds"
+        waited = "" if seconds is None else f", and none of them finished within {seconds:g} seconds"
         super().__init__(
-            f"Too many searches at once: {before} ahead of this one{waited}. Please try again in {self.retry_after} seconds."
+            f"Too many searches at once: {before} ahead of this one{waited}. Try again in {self.retry_after} seconds."
         )
 
 
@@ -77,15 +77,15 @@ _TOO_MUCH: Final = {158, 191, 307, 396}
 """ClickHouse's error codes for reading too much (system.errors lists them on a server)."""
 
 NARROW: Final = (
-    "Narrow it: a time range (created_at_gteq, created_at_lteq), an order number, an endpoint, or a longer part of the body "
-    "(three characters at least)."
+    "Narrow it with a time range (created_at_gteq, created_at_lteq), an order number, an endpoint, or a longer part of the body "
+    "(at least three characters)."
 )
 
 
 def over_budget(code: int | None = None) -> StoreBudgetError:
     """The error for a search that exceeds its budget: of time, unless ``code``, ClickHouse's error code, says otherwise."""
     what = {
-        241: "The search needs more memory than it may take.",
-        **dict.fromkeys(_TOO_MUCH, "The search reads more than it may."),
+        241: "The search needs more memory than it may use.",
+        **dict.fromkeys(_TOO_MUCH, "The search reads more data than it may."),
     }
     return StoreBudgetError(f"{what.get(code or 0, 'The search ran for longer than it may, and was stopped.')} {NARROW}")

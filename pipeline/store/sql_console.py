@@ -102,7 +102,7 @@ def _explained(error: StoreError) -> StoreError | None:
             f"The statement needs more than {MAX_SECONDS} seconds or {size} of memory; narrow it, by created_at for example."
         )
     if code == _UNKNOWN_TABLE:
-        return StoreRejectedError(f"There is no such table or view. The views for people are {', '.join(VIEWS)}.")
+        return StoreRejectedError(f"This table or view does not exist. Use one of these views: {', '.join(VIEWS)}.")
     if code == _SYNTAX_ERROR:
         detail = _OURS_AROUND.sub("", str(error))
         return StoreRejectedError(f"Only a single SELECT is accepted here, and ClickHouse cannot read this as one. {detail}")

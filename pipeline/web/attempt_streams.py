@@ -122,7 +122,7 @@ class AttemptStreams:
         watch = self._watches.get(query)
         if self._is_stopped or self.listeners >= self._most_listeners:
             raise ApiError(
-                503, "Too many people are watching attempts right now. Please try again later.", headers={"Retry-After": "30"}
+                503, "Too many people are watching attempts right now. Try again later.", headers={"Retry-After": "30"}
             )
         if watch is None:
             if len(self._watches) >= self._most_searches:
@@ -165,7 +165,7 @@ class AttemptStreams:
                 has_failed = True
             except Exception:
                 log.exception("the search for new attempts failed")
-                _send(watch, StreamMessage(problem="New attempts cannot be read at the moment. The log of the API says why."))
+                _send(watch, StreamMessage(problem="New attempts cannot be read right now. See the log of the API."))
                 has_failed = True
             else:
                 missed = (watch.read_until, since) if watch.read_until < since else None
@@ -225,8 +225,8 @@ def _left_out(new: Sequence[AttemptRow], page: AttemptPage) -> str:
     is_all = not _is_cut(new, page)
     if (count := len(new) - _MAX_ROWS) > 0:
         number = f"{count:,}" if is_all else f"At least {count:,}"
-        return f"{number} more attempts were recorded at the same time, and are not shown. Watch a narrower search."
-    return "" if is_all else "More attempts were recorded than are shown. Watch a narrower search."
+        return f"{number} more attempts were recorded at the same time and are not shown. Narrow your search to see all of them."
+    return "" if is_all else "More attempts were recorded than are shown. Narrow your search to see all of them."
 
 
 def _send(watch: _Watch, message: StreamMessage) -> None:

@@ -19,7 +19,7 @@ from schemas.audit import AuditAction, AuditEntry
 from schemas.codec import to_json
 
 _UNRECORDED: Final = (
-    "Kafka does not answer, so the action cannot be recorded and was not carried out. Please try again in a moment."
+    "Kafka is not responding, so the action could not be recorded and was not carried out. Try again in a moment."
 )
 
 

@@ -66,7 +66,7 @@ class ApiKeys:
         """
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
-            raise UnauthorizedError(f"This needs an API key: {HOW_TO_SEND_A_KEY}")
+            raise UnauthorizedError(f"This needs an API key. {HOW_TO_SEND_A_KEY}")
         return self.owner(key.strip())
 
     def owner(self, key: str) -> Principal:
@@ -136,7 +136,7 @@ def authorize(
 def require_role(who: Principal, needed: Access) -> None:
     """Raise ApiError (403) if the caller's role is too low."""
     if not who.role.covers(needed):
-        raise ApiError(403, f"This needs a key with the role {needed.value}. Your key has the role {who.role.value}.")
+        raise ApiError(403, f"This needs a key with the {needed.value} role. Your key has the {who.role.value} role.")
 
 
 def declared(request: web.Request, routes: Mapping[tuple[str, str], DeclaredT]) -> DeclaredT | None:

@@ -30,7 +30,7 @@ def authentication_values(given: EndpointInput, current: EndpointRecord | None, 
     """
     if given.token is not None:
         if not _agrees_with_token(given):
-            raise InvalidError({"authentication": ["Give either token, or authentication of another type, not both."]})
+            raise InvalidError({"authentication": ["Send either token or authentication of another type, not both."]})
         return {"sealed_token": vault.seal(given.token.get_secret_value()), "authentication": None}
     is_removed = "token" in given.model_fields_set
     if given.authentication is None:
@@ -74,7 +74,7 @@ def refuse_colliding_headers(values: Mapping[str, Any], current: EndpointRecord 
         if not header:
             continue
         if (other := header_collision(header, taken)) is not None:
-            sentence = f"The header {header!r} is set twice: another setting of the endpoint has {other!r}."
+            sentence = f"The header {header!r} is set twice: another setting of the endpoint uses {other!r}."
             raise InvalidError({name if name in values else "headers": [sentence]})
         taken[header] = name
     if after("verification") == Verification.CLOUDEVENTS_HANDSHAKE and (other := header_collision(ORIGIN, taken)) is not None:

@@ -35,5 +35,5 @@ async def check_body_search(api: CommonServices, request: web.Request, query: At
     if not searched:
         return
     if not principal_of(request).role.covers(Access.OPERATOR):
-        raise ApiError(403, f"Searching in bodies needs a key with the role {Access.OPERATOR.value}.")
+        raise ApiError(403, f"Searching in bodies needs a key with the {Access.OPERATOR.value} role.")
     await api.audit.put(request, AuditAction.SEARCH_BODIES, "attempts", ", ".join(searched))

@@ -59,9 +59,9 @@ def check_parameters(routes: Mapping[tuple[str, str], Route]) -> Middleware:
         await _check_media_type(request)
         found = findings((*route.parameters, STRICT), request.query.items())
         if route.body is None and (await read_body(request)).strip() not in _NOTHING:
-            found.append(ParameterProblem(_BODY, "this request has no body; its parameters belong in the query string"))
+            found.append(ParameterProblem(_BODY, "this request takes no body; send its parameters in the query string"))
         if route.method != "GET" and hdrs.IF_MATCH in request.headers and IF_MATCH not in route.parameters:
-            found.append(ParameterProblem(hdrs.IF_MATCH, "it has no effect here; only changes of one endpoint support it"))
+            found.append(ParameterProblem(hdrs.IF_MATCH, "it has no effect here; only changes to a single endpoint support it"))
         settle(request, found, acts=route.acts)
         response = await handler(request)
         return _with_ignored_filters(response, request.get(IGNORED, []), has_document=isinstance(route.answers.get(200), str))
@@ -126,7 +126,7 @@ def findings(known: Sequence[Parameter], pairs: Iterable[tuple[str, str]]) -> li
         if parameter is None or parameter.style != "form":
             found[ParameterProblem(shown(key) or "''", _unknown(key, by_name))] = None
         elif name in seen:
-            found[ParameterProblem(name, "it is given more than once, and only the last value is used")] = None
+            found[ParameterProblem(name, "it is given more than once; only the last value is used")] = None
         elif not value.strip():
             found[ParameterProblem(name, "it has no value; give it one, or leave it out", is_blank=True)] = None
         elif reason := _unfit(parameter, value.strip()):
@@ -137,9 +137,9 @@ def findings(known: Sequence[Parameter], pairs: Iterable[tuple[str, str]]) -> li
 
 def _unknown(key: str, known: Mapping[str, Parameter]) -> str:
     if _FILTERS in known and _IS_NO_FILTER.match(key.strip()):
-        return "there is no such parameter; filters look like q[order_number_eq]=R1"
+        return "unknown parameter; filters look like q[order_number_eq]=R1"
     names = ", ".join(one for one in known if one != STRICT.name)
-    return "there is no such parameter here" + (f"; known parameters: {names}" if names else "")
+    return "unknown parameter" + (f"; known parameters: {names}" if names else "")
 
 
 def _unfit(parameter: Parameter, value: str) -> str | None:

@@ -22,11 +22,9 @@ log = logger(__name__)
 Versions = Collection[str] | None
 """The versions that may be changed (If-Match). None: any."""
 
-_NOT_NOW: Final = (
-    "Kafka does not accept changes of endpoints at the moment (/readyz says why), so nothing was changed. Please try again later."
-)
+_NOT_NOW: Final = "Kafka is not accepting changes to endpoints right now (see /readyz), so nothing was changed. Try again later."
 _UNCONFIRMED: Final = (
-    "Kafka has not confirmed the change in time. The change may still take effect. Check the endpoint before you try again."
+    "Kafka did not confirm the change in time. It may still take effect. Check the endpoint before you try again."
 )
 
 
@@ -51,7 +49,7 @@ def require_right_key(api: EndpointServices) -> None:
     """
     require_endpoints(api.registry)
     if problem := api.registry.wrong_key():
-        raise ApiError(503, f"Nothing is changed: {problem}")
+        raise ApiError(503, f"Nothing was changed: {problem}")
 
 
 @asynccontextmanager
@@ -111,9 +109,9 @@ async def change_endpoint(
 def _require_version(record: EndpointRecord, expected: Versions) -> None:
     if expected is not None and str(record.version) not in expected:
         message = (
-            "The endpoint has changed since you read it. Read it again, and make your change to the current version."
+            "The endpoint has changed since you read it. Read it again and apply your change to the current version."
             if any(one.isdigit() for one in expected)
-            else f'If-Match does not contain a version of an endpoint. Send the ETag that you read, quotes included, such as "{record.version}".'
+            else f'If-Match must contain a version of the endpoint. Send the ETag that you read, including the quotes, such as "{record.version}".'
         )
         raise ApiError(412, message, headers={"ETag": f'"{record.version}"'})
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 NOT_FOUND = "The resource you were looking for could not be found."
-HOW_TO_SEND_A_KEY = "send one in the header Authorization: Bearer <API key>."
-_REFUSED = "Kafka does not accept what this request writes, so all or some of it has no effect."
+HOW_TO_SEND_A_KEY = "Send it in the header Authorization: Bearer <API key>."
+_REFUSED = "Kafka refused what this request tried to write, so all or part of the request had no effect."
 INVALID = "Invalid resource. Please fix errors and try again."
 
 
@@ -62,7 +62,7 @@ class HeldCountError(ApiError):
     def __init__(self, named: int, held: int) -> None:
         are = "is held" if held == 1 else "are held"
         super().__init__(
-            409, f"{held:,} {are} for this endpoint now, not {named:,}: nothing was dropped. Send the current number."
+            409, f"{held:,} {are} for this endpoint now, not {named:,}, so nothing was dropped. Send the current number."
         )
         self.held = held
 
@@ -78,17 +78,15 @@ class WrongKeyError(UnauthorizedError):
     """401: the key in the request is not valid."""
 
     def __init__(self) -> None:
-        super().__init__(
-            f"The API key is not one of this service's keys. Check it for missing characters, and {HOW_TO_SEND_A_KEY}"
-        )
+        super().__init__(f"The API key is not valid. Check it for missing characters. {HOW_TO_SEND_A_KEY}")
 
 
 class StartingError(ApiError):
     """503: the API is still starting, or cannot start because Kafka is unavailable."""
 
     def __init__(self, waiting_for: str = "") -> None:
-        why = f": it waits for {waiting_for}, which is not available now (/readyz says why)" if waiting_for else ""
-        super().__init__(503, f"The service is starting{why}; please try again in a moment.", headers={"Retry-After": "5"})
+        why = f" and is waiting for {waiting_for}, which is not available now (see /readyz)" if waiting_for else ""
+        super().__init__(503, f"The service is starting{why}. Try again in a moment.", headers={"Retry-After": "5"})
 
 
 def require_endpoints(registry: Registry) -> None:
@@ -98,7 +96,7 @@ def require_endpoints(registry: Registry) -> None:
         ApiError: 503, they have not been read yet.
     """
     if registry.table.problem() is not None:
-        raise ApiError(503, "The endpoints are still being read from Kafka; please try again in a moment.")
+        raise ApiError(503, "The endpoints are still being loaded. Try again in a moment.")
 
 
 def not_found() -> ApiError:
@@ -132,12 +130,12 @@ def explained(request: web.Request, error: Exception) -> ErrorBody:
         case PublishError():
             log.error("Kafka does not accept what a request writes", error=str(error))
             reason = str(error).rstrip(".")
-            return ErrorBody(503, f"{_REFUSED} {reason}. Trying again does not help until that is corrected.")
+            return ErrorBody(503, f"{_REFUSED} {reason}. Trying again will not help until this is fixed.")
     # The route's template, not the path: text that a client chose must not get into the log.
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unmatched"
     log.error("a request failed", method=request.method, route=route, exc_info=error)
-    return ErrorBody(500, "Something went wrong on our side. It has been logged. Please try again later.")
+    return ErrorBody(500, "Something went wrong on our side. The error was logged. Try again later.")
 
 
 @web.middleware

@@ -28,12 +28,14 @@ _MAX_NAMED: Final = 10
 MAX_TOPICS: Final = 200
 """Includes the former topics of event types that were removed or moved to another topic."""
 _UNCONFIRMED: Final = (
-    "Kafka has not confirmed the change in time. The change may still take effect. List the event types before you try again."
+    "Kafka did not confirm the change in time. It may still take effect. List the event types before you try again."
 )
 _NO_TOPIC_YET: Final = (
-    "Kafka has not said whether the topic exists, or has not created it in time. No event type was changed. Please try again."
+    "Kafka did not say in time whether the topic exists, or did not create it in time. No event type was changed. Try again."
 )
-_OVERTAKEN: Final = "Somebody else changed the event type at the same time, so your change was not made. Read it again."
+_OVERTAKEN: Final = (
+    "Someone else changed the event type at the same time, so your change was not saved. Read it again, then repeat your change."
+)
 
 
 async def create_event_type(api: EventTypeServices, entry: dict[str, Any], actor: str) -> Sequence[str]:
@@ -63,7 +65,7 @@ def require_new(api: EventTypeServices, entry: dict[str, Any]) -> None:
     if name in api.catalogue.types.by_name:
         raise ApiError(409, f"The event type {name} already exists. Change it, or choose another name.")
     if len(api.catalogue.types.configured) >= MAX_TYPES:
-        raise ApiError(409, f"There are {MAX_TYPES} added event types already, which is the maximum.")
+        raise ApiError(409, f"There are already {MAX_TYPES} added event types, which is the maximum. Remove one first.")
 
 
 async def update_event_type(
@@ -122,8 +124,10 @@ def require_changeable(api: EventTypeServices, name: str) -> None:
     """
     require_event_types(api)
     if name in api.catalogue.of_file.by_name:
-        where = "is in the file of event types: change it there" if name in api.catalogue.of_file.configured else "is built in"
-        raise ApiError(409, f"{name} {where}. You can only change event types that were added with the API here.")
+        where = (
+            "comes from the file of event types: change it there" if name in api.catalogue.of_file.configured else "is built in"
+        )
+        raise ApiError(409, f"{name} {where}. Only event types that were added with the API can be changed here.")
     if api.catalogue.get(name) is None:
         raise not_found()
 
@@ -150,9 +154,7 @@ async def _provide_topic(api: EventTypeServices, topic: str) -> Sequence[str]:
         return ()
     read = {*catalogue.types.more_topics, *catalogue.types.former_topics}
     if topic not in read and len(read) >= MAX_TOPICS:
-        raise ApiError(
-            409, f"Fan-outs read {len(read)} added topics already, which is the maximum. Use one of these, or oms.orders."
-        )
+        raise ApiError(409, f"There are already {len(read)} added topics, which is the maximum. Use one of these, or oms.orders.")
     try:
         return await api.source_topics.provide(topic, is_read=topic in read)
     except RefusedError as error:

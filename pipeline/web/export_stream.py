@@ -35,7 +35,7 @@ async def pages(api: AttemptServices, query: AttemptQuery, *, with_bodies: bool)
         ApiError: 422, the order is not by time, or the search takes too much; 503, ClickHouse does not answer.
     """
     if query.in_time is None:
-        raise InvalidError({"q": ["An export is sorted by time: leave the sort out, or sort by created_at alone."]})
+        raise InvalidError({"q": ["Exports are sorted by time. Leave out the sort, or sort by created_at only."]})
     # With a cursor, the store does not count all results.
     first = beginning(descending=query.in_time.descending)
     query = replace(query, page=1, per_page=_PER_PAGE_WITH_BODIES if with_bodies else _PER_PAGE, after=query.after or first)

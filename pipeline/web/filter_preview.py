@@ -144,10 +144,10 @@ def _answer(
     since, until = covered
     span = f"the last {days} days" if days > 1 else "the last day"
     reached = "" if is_complete else f" The preview reached its limit and covers the time since {since:%Y-%m-%d %H:%M} UTC."
-    unread = f" {tally.unread:,} could not be read: too large, erased, or too old." if tally.unread else ""
+    unread = f" {tally.unread:,} could not be checked: too large, erased or too old." if tally.unread else ""
     of = f"{events:,} {'event' if events == 1 else 'events'}"
     return PreviewAnswer(
-        sentence=f"You would have received {tally.matched:,} of {of} in {span}.{reached}{unread}",
+        sentence=f"The endpoint would have received {tally.matched:,} of {of} in {span}.{reached}{unread}",
         matched=tally.matched,
         events=events,
         examined=tally.examined,

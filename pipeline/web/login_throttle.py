@@ -37,7 +37,9 @@ class LoginThrottle:
         if count >= self._limit:
             wait = max(1, round(began + self._seconds - now))
             raise ApiError(
-                429, f"Too many wrong API keys came from your address. Try again in {wait} s.", headers={"Retry-After": str(wait)}
+                429,
+                f"Too many invalid API keys were sent from your address. Try again in {wait} s.",
+                headers={"Retry-After": str(wait)},
             )
         try:
             return check()

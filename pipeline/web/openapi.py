@@ -20,11 +20,11 @@ _Schemas = Mapping[Any, dict[str, Any]]
 _EVENT_TYPE: Final = "EventType"
 _JSON: Final = "application/json"
 _ABOUT: Final = (
-    "Webhooks of an order management system: register endpoints, and find out what was sent to them. "
-    "Times are ISO 8601 in UTC with milliseconds, durations are milliseconds. "
-    "A GET ignores parameters that it does not understand, and lists them in `ignored_filters` of its answer. With `strict=1`, and "
-    "wherever something is sent, exported or changed, they are an error (422). "
-    "The role of a key is viewer, operator or admin. Each role includes the rights of the roles before it."
+    "Webhooks of an order management system: register endpoints, and see what was sent to them. "
+    "Times are ISO 8601 in UTC with milliseconds. Durations are in milliseconds. "
+    "A GET ignores unknown parameters and lists them in `ignored_filters` of its response. With `strict=1`, and in requests that "
+    "send, export or change something, they are an error (422). "
+    "A key has the role viewer, operator or admin. Each role includes the rights of the roles before it."
 )
 
 
@@ -102,7 +102,7 @@ def tag(route: Route) -> str:
 
 
 def _access(route: Route) -> str:
-    return "Needs no key." if route.access is None else f"Needs a key with the role {route.access.value}."
+    return "Needs no key." if route.access is None else f"Needs a key with the {route.access.value} role."
 
 
 def _models(models: Models) -> tuple[type[BaseModel], ...]:

@@ -77,7 +77,7 @@ def expected_versions(request: web.Request) -> frozenset[str] | None:
     """
     if not request.headers.get(hdrs.IF_MATCH, ETAG_ANY).strip():
         raise InvalidError(
-            {hdrs.IF_MATCH: ["If-Match is empty. Send the ETag that you read, quotes included, or leave the header out."]}
+            {hdrs.IF_MATCH: ["If-Match is empty. Send the ETag that you read, including the quotes, or leave the header out."]}
         )
     tags = request.if_match
     if tags is None or any(tag.value == ETAG_ANY for tag in tags):
@@ -99,7 +99,9 @@ def refuse_ignored(request: web.Request, ignored: Sequence[str], blank: Sequence
     """
     if not request.get(IS_STRICT, False):
         return
-    empty = [f"{name} has no value. Give one, or leave it out. Without a value, more is found than you want." for name in blank]
+    empty = [
+        f"{name} has no value. Give it a value, or leave it out. Without a value, more is found than you want." for name in blank
+    ]
     if refused := [*ignored, *empty]:
         raise InvalidError({"q": refused})
 

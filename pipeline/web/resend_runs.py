@@ -47,18 +47,18 @@ _LOOKS: Final = 10
 _LONGEST_PAUSE: Final = 5.0
 """In seconds, between two looks for the start of a run."""
 _NO_RUN: Final = (
-    "No such run is on record. If it was started in the last seconds, look again before you start another one, which would send the "
-    "same notifications."
+    "This run was not found. If it was started in the last few seconds, look again before you start another one, which would send "
+    "the same notifications."
 )
 _SILENT: Final = (
-    "The run has reported nothing for a minute: its process has ended, or the recorder is behind. Notifications that it had resent will be "
-    "delivered."
+    "The run has not reported its progress for a minute: its process has ended, or the recorder is behind. Notifications that it has "
+    "already resent will be delivered."
 )
 _RECORDER_BEHIND: Final = (
-    "The recorder is more than {minutes:g} minutes behind, or has stopped, so it is not known whether another run is in progress. Nothing was "
-    "sent. Wait until the recorder has caught up."
+    "The recorder is more than {minutes:g} minutes behind or has stopped, so it is not known whether another run is in progress. Nothing "
+    "was sent. Wait until the recorder has caught up."
 )
-_WAS_SILENT: Final = "This run could report nothing for a minute, so other processes took it for dead, and another run may have started. It has stopped."
+_WAS_SILENT: Final = "This run could not report its progress for a minute. Other processes then assumed that it had ended, and may have started another run. So this run has stopped."
 _SILENT_AFTER: Final = timedelta(seconds=60)
 """A run that has written no record for this long counts as dead."""
 _HEARD_EVERY: Final = timedelta(seconds=15)
@@ -110,7 +110,7 @@ class ResendRuns:
             ApiError: 409, another run is in progress; 422, a filter has no effect, or there are too many notifications; 503.
         """
         if query.ignored:
-            raise InvalidError({"q": [*query.ignored, "Correct it. Without this filter, more would be sent than you want."]})
+            raise InvalidError({"q": [*query.ignored, "Correct it. Without this filter, more would be resent than you want."]})
         if found := resend_objections(query):
             raise InvalidError({"q": found})
         failed = await self.preview(query)
@@ -266,7 +266,7 @@ class RunInProcess:
             await self._end(RunState.FAILED, str(error))
         except Exception:
             log.exception("a resend run failed", run=self.snapshot.id)
-            await self._end(RunState.FAILED, "Something went wrong on our side. The log of the API says what.")
+            await self._end(RunState.FAILED, "Something went wrong on our side. See the log of the API.")
 
     async def _is_known_to_others(self) -> bool:
         """Wait until the start is on record. False: that takes too long, so another run may be in progress.
@@ -340,11 +340,11 @@ class RunInProcess:
 def resend_objections(query: AttemptQuery) -> list[str]:
     """Why a search is refused for a resend: it might send more than is intended."""
     found = [
-        f"{one} has no value. Give one, or leave it out. Without a value, more would be sent than you want."
+        f"{one} has no value. Give it a value, or leave it out. Without a value, more would be resent than you want."
         for one in query.blank
     ]
     if not query.conditions:
-        found.append("Give a filter: an endpoint, a time range, an order number, …")
+        found.append("Add a filter, such as an endpoint, a time range or an order number.")
     return found
 
 

@@ -45,9 +45,7 @@ _AT_ONCE: Final = timedelta(0)
 _LOOK_FIRST: Final = "check the attempts before you try again."
 _NO_KEY: Final = "The record has no key. Enter the order number or, for stock events, the stock item id."
 _ANY_KEY: Final = b"any"
-_CUT: Final = (
-    "Only the beginning of this record is stored here. Its detail says where the whole record is. Enter the whole value."
-)
+_CUT: Final = "Only the beginning of this record is stored here. Its detail says where the full record is. Enter the full value."
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +133,10 @@ class Resender:
             ApiError: 409, it cannot be sent again now; 503, Kafka does not answer.
         """
         if one.is_test:
-            raise ApiError(409, "This was a test with a sample event. Tests cannot be resent. Send another test to the endpoint.")
+            raise ApiError(409, "This was a test with a sample event. Tests cannot be resent. Send another test event instead.")
         endpoint = self.addressee(one.endpoint_id)
         if one.body is None:
-            raise ApiError(409, "The body of this event is not in ClickHouse (not yet, or no longer), so it cannot be resent.")
+            raise ApiError(409, "The event cannot be resent, because its body has not been recorded yet or has been deleted.")
         detail = f"event {one.event.id}, endpoint {endpoint.id}" + (f", run {run}" if run else "")
         await self.audit.put(who, AuditAction.RESEND, f"attempt {one.attempt_id}", detail)
         await self._deliver(one, one.body, trace)
@@ -152,7 +150,7 @@ class Resender:
         """
         endpoint = self.registry.get(endpoint_id)
         if endpoint_id == OPERATIONAL_ENDPOINT_ID:
-            raise ApiError(409, "This is an operational event. Operational events cannot be resent.")
+            raise ApiError(409, "Operational events cannot be resent.")
         if endpoint is None:
             raise ApiError(409, f"Endpoint {endpoint_id} was deleted, so nothing can be sent to it.")
         if endpoint.is_unverified:
@@ -276,7 +274,7 @@ class Resender:
         for endpoint_id in wanted.endpoint_ids:
             # A user typed the id, so it may never have existed.
             if self.registry.get(endpoint_id) is None:
-                raise ApiError(409, f"There is no endpoint {endpoint_id}: it was deleted, or it never existed.")
+                raise ApiError(409, f"Endpoint {endpoint_id} does not exist, or was deleted.")
             self.addressee(endpoint_id)
 
     async def _deliver_all(self, notifications: Sequence[PastNotification]) -> int:
@@ -308,7 +306,7 @@ class Resender:
         await self._confirmed(sent, "the resend", "be made")
 
     async def _confirmed(self, sent: asyncio.Future[ResultT], what: str, may: str) -> ResultT:
-        problem = f"Kafka has not confirmed {what} in time. It may still {may}: {_LOOK_FIRST}"
+        problem = f"Kafka did not confirm {what} in time. It may still {may}: {_LOOK_FIRST}"
         async with confirmed_within(self.audit.write_timeout_seconds, problem):
             return await sent
 

@@ -102,12 +102,10 @@ class Route:
 
 
 PAGE: Final = (
-    Parameter("page", "Page, from 1.", {"type": "integer", "minimum": 1, "default": 1}),
+    Parameter("page", "Page number, starting at 1.", {"type": "integer", "minimum": 1, "default": 1}),
     Parameter("per_page", "Number of items per page.", {"type": "integer", "minimum": 1, "maximum": 200, "default": 25}),
 )
-AFTER: Final = Parameter(
-    "after", "The next_cursor of the previous page. Needs the same filters, and sorting by created_at alone."
-)
+AFTER: Final = Parameter("after", "The next_cursor of the previous page. Needs the same filters, and sorting by created_at only.")
 STRICT: Final = Parameter(
     "strict", "1: treat a filter or parameter that would be ignored, or that has no value, as an error.", {"type": "boolean"}
 )
@@ -119,5 +117,5 @@ FILTERS: Final = Parameter(
     style="deepObject",
 )
 IF_MATCH: Final = Parameter(
-    "If-Match", "The ETag of the version to change. If the endpoint has another version now, the answer is 412.", place="header"
+    "If-Match", "The ETag of the version to change. The response is 412 if the endpoint has changed since then.", place="header"
 )

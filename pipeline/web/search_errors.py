@@ -33,7 +33,7 @@ async def searching(limits: SearchLimits) -> AsyncIterator[None]:
         raise ApiError(503, f"Attempts cannot be searched right now: {error}") from error
     except TimeoutError as error:
         message = (
-            f"The search did not end within {limits.search_timeout_seconds:g} seconds, its waits for other searches included. "
-            "Please try again later, or narrow it to a shorter time."
+            f"The search did not finish within {limits.search_timeout_seconds:g} seconds, including the wait for other searches. "
+            "Try again later, or narrow it to a shorter time range."
         )
         raise ApiError(503, message) from error

@@ -51,7 +51,7 @@ async def verify_endpoint(api: EndpointServices, endpoint_id: int, actor: str, e
     if endpoint.record.verification == Verification.NONE:
         raise ApiError(409, _NOT_ASKED)
     if api.verifier is None:
-        raise ApiError(409, "This process does not send requests. Call another API process.")
+        raise ApiError(409, "This process does not send webhooks. Call another API process.")
     try:
         found = await api.verifier.verify(endpoint)
     except PublishError as error:

@@ -63,7 +63,7 @@ class AttemptDetailAnswer(AttemptAnswer):
     response_truncated: bool
     response_headers: list[tuple[str, str]]
     siblings: list[AttemptAnswer]
-    bodies_hidden: bool = Field(default=False, description="Both bodies are omitted, because the key's role may not see them.")
+    bodies_hidden: bool = Field(default=False, description="Both bodies are omitted, because the key's role may not view them.")
 
 
 class AttemptListAnswer(ListAnswer):

@@ -15,7 +15,7 @@ class ClientCertificateInput(BaseModel):
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    certificate: SecretStr | None = Field(default=None, description="PEM: the certificate, then those of its authorities.")
+    certificate: SecretStr | None = Field(default=None, description="PEM: the certificate, followed by its CA certificates.")
     private_key: SecretStr | None = Field(default=None, description="PEM, without a passphrase. Never shown.")
 
 

@@ -75,7 +75,7 @@ class EndpointInput(BaseModel):
     )
     filters: tuple[str, ...] = Field(
         default=(),
-        description="Expressions (CEL) over event and data; all must hold. An object of paths with their values is accepted too.",
+        description="Expressions (CEL) over event and data; all must be true. An object of paths with their values is accepted too.",
         json_schema_extra=filters_schema,
     )
     active: bool = Field(
@@ -85,7 +85,7 @@ class EndpointInput(BaseModel):
         default=False,
         description="True disables it: like a pause, but lists show it as disabled, and by whom. active: true ends it.",
     )
-    max_per_second: int | None = Field(default=None, description="Maximum requests a second; null: no limit.")
+    max_per_second: int | None = Field(default=None, description="Maximum requests per second; null: no limit.")
     retry_policy: str | None = Field(default=STANDARD, description=RETRY_POLICY_DESCRIPTION)
     verification: str | None = Field(
         default=Verification.NONE.value,
@@ -94,14 +94,18 @@ class EndpointInput(BaseModel):
     )
     ordered: bool = Field(
         default=False,
-        description="Events with one key (an order) are sent one at a time, in order; one that fails holds back those after it.",
+        description="Events with the same key (such as one order) are sent one at a time, in order. One that fails holds back those after it.",
     )
     event_type_versions: dict[str, int] = Field(
         default_factory=dict,
         description=PINS_DESCRIPTION,
         json_schema_extra={"anyOf": [{"type": "object", "additionalProperties": {"type": "integer"}}, {"type": "null"}]},
     )
-    description: str = Field(default="", description="For people.", json_schema_extra={"maxLength": MAX_DESCRIPTION})
+    description: str = Field(
+        default="",
+        description="For people. The dashboard uses the first line as the endpoint's name.",
+        json_schema_extra={"maxLength": MAX_DESCRIPTION},
+    )
 
     @field_validator("target_url", mode="before")
     @classmethod
@@ -226,7 +230,7 @@ class EndpointAnswer(Answer):
     events: tuple[str, ...]
     active: bool
     description: str
-    filters: tuple[str, ...] = Field(description="Expressions (CEL) over event and data; all must hold.")
+    filters: tuple[str, ...] = Field(description="Expressions (CEL) over event and data; all must be true.")
     filter_failure: FilterFailureAnswer | None = Field(
         description="The filter that failed last, if one has failed since the filters were changed."
     )

@@ -27,12 +27,12 @@ class ErasureInput(StrictInput):
 
     email: SecretStr | None = Field(
         default=None,
-        description="Everything of the orders whose events quote this address, and everything else that quotes it.",
+        description="Erase all data of the orders whose events contain this address, and everything else that contains it.",
         json_schema_extra={"minLength": 3, "maxLength": MAX_EMAIL},
     )
     order_number: SecretStr | None = Field(
         default=None,
-        description="Everything of this order.",
+        description="Erase all data of this order.",
         json_schema_extra={"minLength": 1, "maxLength": MAX_ORDER_NUMBER},
     )
 
@@ -41,7 +41,7 @@ class ErasureInput(StrictInput):
     def _check_email(cls, value: object) -> object:
         if value is None or (isinstance(value, str) and len(value) <= MAX_EMAIL and _EMAIL.fullmatch(value.strip())):
             return value.strip() if isinstance(value, str) else value
-        raise ValueError("email must be an e-mail address, and nothing else.")
+        raise ValueError("email must be an email address, and nothing else.")
 
     @field_validator("order_number", mode="before")
     @classmethod

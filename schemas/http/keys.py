@@ -19,13 +19,15 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 class KeyInput(StrictInput):
     """The member ``key`` of a request body."""
 
-    name: str = Field(default="", description="Whose key it is.", json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_NAME})
+    name: str = Field(
+        default="", description="What the key is for.", json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_NAME}
+    )
     role: Access = Field(
         default=Access.VIEWER, description="The role of the key. Each role includes the rights of the roles before it."
     )
     owner: str = Field(
         default="",
-        description="The person who is responsible for it; the audit and the dashboard show them. Empty: its name says it.",
+        description="The person responsible for the key, shown in the audit log and the dashboard. Empty: the name of the key is used.",
         json_schema_extra={"maxLength": MAX_KEY_NAME},
     )
 
@@ -72,9 +74,9 @@ class KeyAnswer(Answer):
     role: Access
     created_at: Time
     created_by: str
-    owner: str = Field(default="", description="The person who is responsible for it.")
+    owner: str = Field(default="", description="The person responsible for the key.")
     last_used_at: Time | None = Field(
-        default=None, description="When it was last used; uses of the last hour in another process may be missing."
+        default=None, description="When it was last used. Uses in other processes within the last hour may be missing."
     )
 
 

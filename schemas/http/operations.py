@@ -136,7 +136,7 @@ class StatsAnswer(Answer):
     succeeded: int
     failed: int
     discarded: int
-    success_rate: float | None = Field(description="From 0 to 1; null without attempts.")
+    success_rate: float | None = Field(description="From 0 to 1; null if there are no attempts.")
     duration_ms: DurationAnswer | None
     last_failure: LastFailureAnswer | None
     buckets: list[BucketAnswer] = Field(description="24 hours, oldest first.")

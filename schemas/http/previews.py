@@ -23,7 +23,7 @@ class PreviewInput(BaseModel):
     events: tuple[EventName, ...] = Field(default=(), description="The event types that it would subscribe to; at least one.")
     filters: tuple[str, ...] = Field(
         default=(),
-        description="Expressions (CEL) over event and data; all must hold. An object of paths with their values is accepted too.",
+        description="Expressions (CEL) over event and data; all must be true. An object of paths with their values is accepted too.",
         json_schema_extra=filters_schema,
     )
     event_type_versions: dict[str, int] = Field(

@@ -127,7 +127,7 @@ class ReplayStep(ReplayInput):
         description="Maximum events of this step.",
         json_schema_extra={"minimum": 1, "maximum": MAX_REPLAY_EVENTS},
     )
-    skip: StrictBool = Field(default=False, description="Send nothing: only return where the step ends.")
+    skip: StrictBool = Field(default=False, description="Send nothing, only return where the step ends.")
 
     @field_validator("run")
     @classmethod

@@ -50,7 +50,7 @@ class PublicKeyAnswer(BaseModel):
 
     key: str = Field(description="whpk_ and the base64 of the 32 bytes of an Ed25519 key.")
     kid: str = Field(description="Its key id in the JWKS: the thumbprint (RFC 7638).")
-    expires_at: _Time | None = Field(description="Until when it signs, if it was rotated out.")
+    expires_at: _Time | None = Field(description="Until when it is still used to sign, if it was rotated out.")
 
 
 class RotationInput(BaseModel):
@@ -60,7 +60,7 @@ class RotationInput(BaseModel):
 
     overlap_hours: int = Field(
         default=DEFAULT_OVERLAP_HOURS,
-        description="For how many hours the previous one also signs. 0: not at all.",
+        description="For how many hours the previous one is also used to sign. 0: not at all.",
         json_schema_extra={"minimum": 0, "maximum": MAX_OVERLAP_HOURS},
     )
 

@@ -106,7 +106,9 @@ async def test_limits(embedded: Store, statement: str, what_to_do: str) -> None:
 
 
 async def test_who_misspells_a_view_is_told_what_there_is(embedded: Store) -> None:
-    with pytest.raises(StoreRejectedError, match=r"^There is no such table or view\. .* attempt_history, .*endpoint_history\.$"):
+    with pytest.raises(
+        StoreRejectedError, match=r"^This table or view does not exist\. .* attempt_history, .*endpoint_history\.$"
+    ):
         await SqlConsole(embedded.connections).ask("SELECT * FROM atempt_history")
     found = await embedded.rows("SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'")
     assert {name for [name] in found} == set(VIEWS)

@@ -265,7 +265,7 @@ async def test_a_condition_whose_value_cannot_be_read_finds_nothing(filled: Stor
     assert [row.id // 65536 for row in (await filled.search.attempts(grouped)).items] == [3, 1]
 
 
-NARROW = r" Narrow it: a time range \(created_at_gteq"
+NARROW = r" Narrow it with a time range \(created_at_gteq"
 
 
 async def test_a_search_that_takes_too_long_says_how_to_narrow_it(store: Store) -> None:
@@ -282,7 +282,7 @@ async def test_a_search_that_takes_too_much_memory_says_how_to_narrow_it(store: 
     values = "toString(number), toDateTime64('2026-03-02 00:00:00', 3, 'UTC'), 'abc'"
     await store.command(f"INSERT INTO events (event_id, received_at, request_body) SELECT {values} FROM numbers(1000000)")
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
-    with pytest.raises(StoreBudgetError, match=r"needs more memory than it may take\." + NARROW):
+    with pytest.raises(StoreBudgetError, match=r"needs more memory than it may use\." + NARROW):
         await Search(store.connections, QueryBudget(memory_bytes=20_000_000)).attempts(
             parse_query([("q[request_body_cont]", "ab")])
         )

@@ -65,7 +65,7 @@ async def test_a_role_that_starts_is_alive_and_not_ready(stuck_api: RoleProcess)
         assert (await client.get("api/webhook/endpoints")).status_code == 401
         refused = await client.get("api/webhook/endpoints", headers={"Authorization": "Bearer a-key"})
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
-        assert refused.json()["error"].startswith("The service is starting: it waits for Kafka, which is not available now")
+        assert refused.json()["error"].startswith("The service is starting and is waiting for Kafka, which is not available now")
 
 
 async def test_a_role_that_starts_can_be_stopped(stuck_api: RoleProcess) -> None:

@@ -121,7 +121,7 @@ async def test_everything_is_started_before_kafka_and_clickhouse(site: Site) -> 
         refused = await site.get("api", path)
         assert refused is not None
         assert refused.status_code == 503
-        assert "it waits for Kafka, which is not available now" in refused.text
+        assert "is waiting for Kafka, which is not available now" in refused.text
 
     site.broker.start()
     for role in ("api", "fanout", "retry"):
@@ -193,7 +193,7 @@ async def the_dashboard_shows_the_rest(site: Site) -> None:
         for path in ("/webhooks", "/webhooks/endpoints", "/webhooks/endpoints/1"):
             page = await browser.get(path)
             assert page.status_code == 200, (path, page.text)
-            assert "Statistics are not available at the moment" in page.text
+            assert "Statistics are unavailable right now" in page.text
             assert "/webhooks/endpoints/1" in page.text
         assert (await browser.get("/webhooks/keys")).status_code == 200
         search = await browser.get("/webhooks/attempts")

@@ -27,7 +27,7 @@ async def test_a_wrong_key_is_told_and_one_endpoint_sealed_otherwise_stops_nothi
         refused = await pipeline.api.post(
             "endpoints", json={"endpoint": {"target_url": "http://127.0.0.1:9/x", "events": ["order_completed"]}}
         )
-        assert (refused.status_code, refused.json()["error"][:20]) == (503, "Nothing is changed: ")
+        assert (refused.status_code, refused.json()["error"][:21]) == (503, "Nothing was changed: ")
         (shown,) = (await pipeline.api.get("endpoints")).json()["endpoints"]
         assert "another encryption_key" in shown["problem"]
     async with start_pipeline(encryption_key=SecretStr(f"{wrong.get_secret_value()},{right.get_secret_value()}")) as pipeline:

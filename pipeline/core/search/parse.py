@@ -96,7 +96,7 @@ def _cursor(text: str, query: AttemptQuery) -> Cursor:
     if cursor is None:
         raise SearchLimitError("after is not a cursor of this search; take next_cursor of the page before, or leave it out.")
     if query.in_time is None:
-        raise SearchLimitError("after works when attempts are sorted by created_at alone; use page with other sorts.")
+        raise SearchLimitError("after works when attempts are sorted by created_at only; use page with other sorts.")
     if query.in_time.descending is not cursor.descending:
         raise SearchLimitError("after is a cursor of the opposite order; start again without it.")
     return cursor

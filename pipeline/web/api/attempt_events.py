@@ -26,7 +26,7 @@ def attempt_event_routes(api: Api) -> Iterable[Route]:
         if request.method == "HEAD":
             return web.Response(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8"})
         if not wants_events(request):
-            raise ApiError(406, f"This is a stream of events. Request it with Accept: {EVENT_STREAM}.")
+            raise ApiError(406, f"This is an event stream. Request it with Accept: {EVENT_STREAM}.")
         who = principal_of(request)
 
         def may_listen() -> bool:

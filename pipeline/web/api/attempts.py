@@ -96,11 +96,11 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
             "/webhook/attempts",
             index,
             Access.VIEWER,
-            "Search the attempts",
+            "Search attempts",
             {200: AttemptListAnswer},
             "Newest first. In another order, a search in texts (bodies, *_cont) sorts only the newest 2,000 attempts that it "
             "finds, and sorted_since is set. Filters without effect are reported in ignored_filters. Searching in bodies needs "
-            "an operator.",
+            "the operator role.",
             parameters=(*PAGE, AFTER, FILTERS, STRICT),
             errors=(422, 503),
         ),
@@ -121,7 +121,7 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
             "/webhook/attempts/histogram",
             histogram,
             Access.VIEWER,
-            "The attempts of a search over time",
+            "Count the attempts of a search over time",
             {200: HistogramAnswer},
             "If counting all would read too much, only the newest 5,000 are counted (1,000 if the search is in bodies), and "
             "counted_since is set.",
@@ -133,7 +133,7 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
             "/webhook/attempts/{id}",
             show,
             Access.VIEWER,
-            "One attempt with headers and bodies",
+            "Get an attempt with its headers and bodies",
             {200: AttemptDetailAnswer},
             "Operators see the bodies, and the view is recorded in the audit log. For viewers, bodies_hidden is true.",
             errors=(503,),

@@ -45,7 +45,7 @@ from schemas.validation_sentences import sentence_of
 
 log = logger(__name__)
 
-_WRAPPER: Final = 'Send lines of a backup, wrapped: {"restore": {"endpoints": [{…}], "dry_run": true}}.'
+_WRAPPER: Final = 'Send the lines of a backup, wrapped: {"restore": {"endpoints": [{…}], "dry_run": true}}.'
 
 
 def backup_routes(api: EndpointServices) -> Iterable[Route]:
@@ -76,7 +76,7 @@ def backup_routes(api: EndpointServices) -> Iterable[Route]:
             "/webhook/backups/endpoints",
             export,
             Access.ADMIN,
-            "All endpoints as a backup",
+            "Back up all endpoints",
             {200: MEDIA_TYPE},
             "JSON lines. Secrets are encrypted with the encryption key, as in Kafka. The backup is recorded in the audit log.",
             errors=(503,),

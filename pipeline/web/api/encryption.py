@@ -44,7 +44,7 @@ def encryption_routes(api: EndpointServices) -> Iterable[Route]:
             "/webhook/encryption",
             show,
             Access.ADMIN,
-            "How many endpoints are encrypted with an old key",
+            "Count the endpoints that are encrypted with an old key",
             {200: EncryptionAnswer},
             errors=(503,),
         ),
@@ -55,7 +55,7 @@ def encryption_routes(api: EndpointServices) -> Iterable[Route]:
             Access.ADMIN,
             "Encrypt endpoints with the first encryption key",
             {200: EncryptionAnswer},
-            f"At most {_AT_ONCE} per request: repeat it until nothing remains. Each one is a change of its endpoint "
+            f"At most {_AT_ONCE} per request: repeat it until none remain. Each one is a change to its endpoint "
             "(`reencrypt`), with a new version. Nothing else changes, and deliveries continue.",
             errors=(503,),
         ),

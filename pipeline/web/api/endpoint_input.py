@@ -56,7 +56,7 @@ def parse_endpoint(
         raise InvalidError(misspelt)
     ignored = some_names([*(given.model_extra or ()), *names_beside(document, _MEMBER)])
     if is_strict and ignored:
-        raise InvalidError({name: ["It has no meaning here, and with strict=1 nothing is ignored."] for name in ignored})
+        raise InvalidError({name: ["It has no effect here, and with strict=1 that is an error."] for name in ignored})
     return EndpointRequest(given, ignored)
 
 

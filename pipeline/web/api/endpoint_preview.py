@@ -44,10 +44,10 @@ def preview_routes(api: PreviewServices) -> Iterable[Route]:
             "/webhook/endpoints/preview",
             show,
             Access.ADMIN,
-            "What an endpoint would have received",
+            "Preview what an endpoint would have received",
             {200: PreviewAnswer},
-            "Nothing is registered and nothing is sent. The events of the last days are matched by the rules of the fan-out, "
-            "newest first, up to 50,000 of them or for 15 seconds. The answer says which time it covers.",
+            "Nothing is registered and nothing is sent. The events of the last days are matched as new events are, "
+            "newest first, up to 50,000 of them or for 15 seconds. The response says which time it covers.",
             body=PreviewBody,
             errors=(503,),
         )

@@ -67,14 +67,14 @@ _ATTEMPTS: Final = (
 def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
     handlers = _Handlers(api)
-    one, changed = "/webhook/endpoints/{id}", "Fields that are not given keep their values, with PUT and with PATCH."
+    one, changed = "/webhook/endpoints/{id}", "Omitted fields keep their values, with PUT as well as with PATCH."
     return [
         Route(
             "GET",
             "/webhook/endpoints",
             handlers.index,
             Access.VIEWER,
-            "List the endpoints",
+            "List endpoints",
             {200: EndpointListAnswer},
             parameters=(*PAGE, *_ATTEMPTS, FILTERS, STRICT),
             errors=(422, 503),
@@ -86,8 +86,8 @@ def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
             Access.ADMIN,
             "Register an endpoint",
             {200: EndpointWritten, 201: EndpointCreated},
-            "201 shows the signing secret, once. An endpoint with a verification is verified immediately: see verified_at and "
-            "verification_problem. If the target_url is already registered, the answer is 200 with that endpoint, unchanged.",
+            "A 201 contains the signing secret, which is shown only once. An endpoint with a verification is verified immediately: see verified_at and "
+            "verification_problem. If the target_url is already registered, the response is 200 with that endpoint, unchanged.",
             body=NewEndpointBody,
             errors=(503,),
         ),
@@ -96,7 +96,7 @@ def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
             one,
             handlers.show,
             Access.VIEWER,
-            "One endpoint",
+            "Get an endpoint",
             {200: (EndpointWithAttempts, EndpointAnswer)},
             "The ETag is its version, for If-Match.",
             parameters=_ATTEMPTS,
@@ -132,9 +132,9 @@ def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
             f"{one}/rotate_secret",
             handlers.rotate_secret,
             Access.ADMIN,
-            "Give an endpoint a new signing secret",
+            "Rotate an endpoint's signing secret",
             {200: EndpointCreated},
-            "Shows the new secret, once. During the overlap (24 hours, unless the body says otherwise), requests are signed with "
+            "Returns the new secret, which is shown only once. During the overlap (24 hours, unless the body says otherwise), requests are signed with "
             "both secrets.",
             body=RotationBody,
             parameters=(IF_MATCH,),
@@ -145,7 +145,7 @@ def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
             f"{one}/rotate_key_pair",
             handlers.rotate_key_pair,
             Access.ADMIN,
-            "Give an endpoint a new key pair for v1a signatures",
+            "Rotate an endpoint's key pair for v1a signatures",
             {200: EndpointWritten},
             "public_keys and the JWKS have the new public key. During the overlap, requests are signed with both key pairs.",
             body=RotationBody,

@@ -89,7 +89,7 @@ def erasure_routes(api: ErasureServices) -> Iterable[Route]:
             Access.ADMIN,
             "Erase a person's data from ClickHouse",
             {200: ErasureAnswer},
-            "Overwrites bodies, answers and references of the person's events and attempts, and dead letters. Answers when "
+            "Overwrites bodies, answers and references of the person's events and attempts, and dead letters. Responds when "
             "ClickHouse is done and nothing is found any more; 503 means that it is still working. The request can be repeated. "
             "Kafka keeps its records until their retention ends (`kept_elsewhere`).",
             body=ErasureBody,
@@ -122,7 +122,7 @@ def _subject(body: bytes) -> Subject:
 
 
 def _kind(subject: Subject) -> str:
-    return "e-mail address" if subject.email else "order number"
+    return "email address" if subject.email else "order number"
 
 
 def _counts(found: PersonData) -> dict[str, object]:
@@ -159,4 +159,4 @@ async def _at_work() -> AsyncIterator[None]:
     except (StoreBudgetError, StoreRejectedError) as error:
         raise InvalidError({"erasure": [str(error)]}) from error
     except StoreUnavailableError as error:
-        raise ApiError(503, f"ClickHouse does not answer: {error} Nothing is lost. Send the request again.") from error
+        raise ApiError(503, f"ClickHouse is not responding: {error} Nothing is lost. Send the request again.") from error

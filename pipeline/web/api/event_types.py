@@ -53,7 +53,7 @@ _WRAPPER: Final = (
 _NAME: Final = {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,99}$"}
 _RULES: Final = (
     "The fields are those of the file of event types (docs/event-types.md). Every process knows the event type within seconds, "
-    "without a restart. A missing topic is created. If this process may not create it, the answer is 409 and says how to do it. "
+    "without a restart. A missing topic is created. If this process may not create it, the response is 409 and says what to do. "
 )
 
 
@@ -63,7 +63,7 @@ def event_type_routes(api: Api) -> Iterable[Route]:
     def shown(name: str) -> EventTypeAnswer:
         found = next((one for one in event_types(api.events.types).event_types if one.name == name), None)
         if found is None:
-            raise ApiError(409, f"{name} was changed by somebody else at the same time. List the event types.")
+            raise ApiError(409, f"{name} was changed by someone else at the same time. List the event types.")
         return found.model_copy(update={"origin": api.catalogue.origin(name)})
 
     async def index(_: web.Request) -> web.Response:
@@ -139,7 +139,7 @@ def event_type_routes(api: Api) -> Iterable[Route]:
             "/webhook/event_types/{id}",
             show,
             Access.VIEWER,
-            "An event type, with its entry for the file of event types",
+            "Get an event type, with its entry for the file of event types",
             {200: EventTypeShown},
             id_schema=_NAME,
         ),
@@ -163,7 +163,7 @@ def event_type_routes(api: Api) -> Iterable[Route]:
             Access.ADMIN,
             "Remove an event type that was added with the API",
             {204: None},
-            "While endpoints subscribe to it, the answer is 409 and names them. Events that are still published become dead "
+            "While endpoints subscribe to it, the response is 409 and names them. Events that are still published become dead "
             "letters.",
             errors=(409, 503),
             id_schema=_NAME,
@@ -173,7 +173,7 @@ def event_type_routes(api: Api) -> Iterable[Route]:
             "/webhook/event_types",
             index,
             Access.VIEWER,
-            "List the event types, with samples and JSON Schema",
+            "List event types, with samples and JSON Schemas",
             {200: EventTypesAnswer},
         ),
     ]

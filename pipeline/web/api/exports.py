@@ -22,13 +22,15 @@ from schemas.audit import AuditAction
 log = logger(__name__)
 
 _BODIES: Final = Parameter(
-    "bodies", "1: include request and response bodies. Needs an operator, and is recorded.", {"type": "boolean"}
+    "bodies",
+    "1: include request and response bodies. Needs the operator role, and is recorded in the audit log.",
+    {"type": "boolean"},
 )
 
 _PAGE: Final = tuple(
     Parameter(
         one.name,
-        "Has no effect, because an export contains all pages. Allowed so that you can use the query string of a search unchanged.",
+        "Has no effect, because an export contains all pages. Accepted so that you can reuse the query string of a search unchanged.",
         one.schema,
     )
     for one in PAGE
@@ -53,9 +55,9 @@ def export_routes(api: AttemptServices) -> Iterable[Route]:
             f"/webhook/attempts/export.{form}",
             handler,
             Access.VIEWER,
-            f"All attempts of a search as {form.upper()}",
+            f"Export the attempts of a search as {form.upper()}",
             {200: _MEDIA_TYPES[form]},
-            "Sorted by time, and streamed. If something fails on the way, the connection is closed early.",
+            "Sorted by time and streamed. If something fails along the way, the connection is closed early.",
             parameters=EXPORT_PARAMETERS,
             errors=(422, 503),
             exports=True,
@@ -76,7 +78,7 @@ async def export(
     with_bodies = is_true(request, "bodies")
     if with_bodies:
         if not principal_of(request).role.covers(Access.OPERATOR):
-            raise ApiError(403, f"An export with bodies needs a key with the role {Access.OPERATOR.value}.")
+            raise ApiError(403, f"An export with bodies needs a key with the {Access.OPERATOR.value} role.")
         await api.audit.put(request, AuditAction.VIEW_BODY, "export", "request_body, response_body")
     found = pages(api, query, with_bodies=with_bodies)
     chunks = write_csv(found, with_bodies=with_bodies) if form == "csv" else write_json(found)
@@ -98,11 +100,11 @@ async def export(
             await response.write(chunk)
     except ApiError as error:
         # The status has already been sent. Without the last chunk, the answer is incomplete, and clients report that.
-        log.warning("an export broke off", error=str(error))
+        log.warning("an export was interrupted", error=str(error))
         if request.transport is not None:
             request.transport.close()
     except ConnectionResetError:
-        log.info("an export broke off", error="the client went away")
+        log.info("an export was interrupted", error="the client disconnected")
     return response
 
 

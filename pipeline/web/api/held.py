@@ -50,7 +50,7 @@ def held_drop_routes(api: EndpointServices) -> Iterable[Route]:
             "Drop the held deliveries of a paused or disabled endpoint",
             {200: HeldDropAnswer},
             "They are never sent. Each is recorded as discarded, with who dropped it. Deliveries that are held later stay. If the "
-            "endpoint's held_count is not count, nothing is dropped, and the answer is 409 with held_count.",
+            "endpoint's held_count is not count, nothing is dropped, and the response is 409 with held_count.",
             body=HeldDropInput,
             errors=(409, 503),
         )

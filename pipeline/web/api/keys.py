@@ -23,9 +23,7 @@ from schemas.http.keys import KeyAnswer, KeyBody, KeyCreated, KeyInput, KeysAnsw
 log = logger(__name__)
 
 _WRAPPER: Final = 'The fields of a key must be wrapped: {"key": {"name": "…", "role": "viewer"}}.'
-_UNCONFIRMED: Final = (
-    "Kafka has not confirmed the change in time. The change may still take effect. List the keys before you try again."
-)
+_UNCONFIRMED: Final = "Kafka did not confirm the change in time. It may still take effect. List the keys before you try again."
 _ID: Final = {"type": "string", "pattern": "^[0-9a-f]{8}$"}
 
 
@@ -45,7 +43,7 @@ def key_routes(api: KeyServices) -> Iterable[Route]:
         return web.Response(status=204)
 
     return [
-        Route("GET", "/webhook/keys", index, Access.ADMIN, "List the API keys", {200: KeysAnswer}),
+        Route("GET", "/webhook/keys", index, Access.ADMIN, "List API keys", {200: KeysAnswer}),
         Route(
             "POST",
             "/webhook/keys",
@@ -53,7 +51,7 @@ def key_routes(api: KeyServices) -> Iterable[Route]:
             Access.ADMIN,
             "Create an API key",
             {201: KeyCreated},
-            "Shows the key, once.",
+            "Returns the key, which is shown only once.",
             body=KeyBody,
             errors=(503,),
         ),

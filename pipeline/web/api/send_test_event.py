@@ -44,10 +44,10 @@ TEST_SOURCE: Final = "test"
 """Stands for the source topic in the row of an event that no producer published."""
 
 _WRAPPER: Final = 'The body may be empty, or must be wrapped: {"test": {"event_name": "order_completed"}}.'
-_LATE: Final = "The test did not finish in time, or Kafka has not confirmed its record. The event may have been sent. Check the attempts of the endpoint."
+_LATE: Final = "The test did not finish in time, or Kafka did not confirm its record. The event may have been sent. Check the attempts of the endpoint."
 
 _UNRECORDED: Final = (
-    "The event was sent, but Kafka does not accept the record of the test, so the endpoint's answer is not known here."
+    "The event was sent, but Kafka does not accept the record of the test, so the endpoint's response is not known here."
 )
 
 
@@ -91,7 +91,7 @@ def send_test_event_routes(api: SendTestServices) -> Iterable[Route]:
             Access.OPERATOR,
             "Send a sample event to an endpoint",
             {200: TestAnswer},
-            "Sent once, immediately, without retries, even if the endpoint is paused or not subscribed. The answer is the "
+            "Sent once, immediately, without retries, even if the endpoint is paused or not subscribed. The response is the "
             "attempt. It is recorded with the trigger test and an event id that starts with test_. Its state says whether the "
             "endpoint acknowledged it.",
             body=TestBody,

@@ -57,7 +57,7 @@ def sql_routes(api: SqlServices) -> Iterable[Route]:
 def _statement(body: bytes) -> str:
     given = parse_object(body, "statement", _HINT)
     if unknown := names_beside(given, "statement"):
-        raise InvalidError({name: [f"There is no such member. {_HINT}"] for name in unknown})
+        raise InvalidError({name: [f"Unknown field. {_HINT}"] for name in unknown})
     statement = given.get("statement")
     if not isinstance(statement, str) or not statement.strip():
         raise InvalidError({"statement": [_HINT]})

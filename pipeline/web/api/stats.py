@@ -36,7 +36,7 @@ def stats_routes(api: StatsServices) -> Iterable[Route]:
             "/webhook/endpoints/{id}/stats",
             stats,
             Access.VIEWER,
-            "The statistics of an endpoint for the last 24 hours",
+            "Get the statistics of an endpoint for the last 24 hours",
             {200: StatsAnswer},
             errors=(422, 503),
         )

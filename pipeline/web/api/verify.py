@@ -35,7 +35,7 @@ def verify_routes(api: EndpointListServices) -> Iterable[Route]:
             Access.ADMIN,
             "Verify an endpoint",
             {200: EndpointWritten},
-            "Asks it once, by its kind of verification. The answer is the resulting endpoint, with verified_at or "
+            "Verifies it once, in the way set by its verification. The response is the resulting endpoint, with verified_at or "
             "verification_problem. While it is unverified, its deliveries are held. 409 if its verification is none.",
             parameters=(IF_MATCH,),
             errors=(409, 412, 503),

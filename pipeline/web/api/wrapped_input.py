@@ -32,7 +32,7 @@ def parse_wrapped(
     """
     document = parse_object(body, member, hint)
     if beside := names_beside(document, member):
-        raise InvalidError({name: [f"There is no such member beside {member}. {hint}"] for name in beside})
+        raise InvalidError({name: [f"Unknown field beside {member}. {hint}"] for name in beside})
     return validated(unwrapped(document, member, hint), model, required, types)
 
 
@@ -125,7 +125,7 @@ def _sentences(error: ValidationError) -> dict[str, list[str]]:
     for finding in error.errors(include_url=False, include_input=False):
         place = ".".join(map(str, finding["loc"]))[:_SHOWN_CHARACTERS]
         if finding["type"] == "extra_forbidden":
-            cause = f"There is no such member: {place}."
+            cause = f"Unknown field: {place}."
         elif plain := plain_sentence(finding):
             cause = f"{place} {plain.removeprefix('It ')}"  # the same start as the sentences of our validators
         else:

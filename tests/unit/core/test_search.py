@@ -417,7 +417,7 @@ def test_sorts_in_the_long_form() -> None:
         ([("q" + "[g][0]" * 6 + "[state_eq]", "failed")], "nested 5 deep"),
         ([("q" + "[g][0]" * 1_000 + "[state_eq]", "failed")], "nested too deeply"),
         ([("after", "x")], "not a cursor"),
-        ([("after", Cursor(1, 1).encode()), ("q[s]", "id desc")], "sorted by created_at alone"),
+        ([("after", Cursor(1, 1).encode()), ("q[s]", "id desc")], "sorted by created_at only"),
         ([("after", Cursor(1, 1).encode()), ("q[s]", "created_at asc")], "opposite order"),
     ],
 )

@@ -69,18 +69,18 @@ def test_the_cause_in_the_network_is_named() -> None:
     [
         (159, "The search ran for longer than it may, and was stopped."),
         (160, "The search ran for longer than it may, and was stopped."),
-        (241, "The search needs more memory than it may take."),
-        (158, "The search reads more than it may."),
+        (241, "The search needs more memory than it may use."),
+        (158, "The search reads more data than it may."),
     ],
 )
 def test_what_a_search_has_too_much_of_is_told_with_what_to_do(code: int, words: str) -> None:
     message = str(store_error(DatabaseError("Code: …", code=code), "ClickHouse at ch:8123", searching=True))
-    assert message.startswith(f"{words} Narrow it: a time range")
+    assert message.startswith(f"{words} Narrow it with a time range")
     assert "too many searches" not in message.lower()
 
 
 def test_too_many_searches_are_told_as_that() -> None:
     message = str(store_error(DatabaseError("Code: 202. DB::Exception: …", code=202), "ClickHouse at ch:8123", searching=True))
-    assert message == "Too many searches at once: other searches are ahead of this one. Please try again in 5 seconds."
-    waited = "Too many searches at once: one other search is ahead of this one, and none of them ended within 10 seconds."
+    assert message == "Too many searches at once: other searches are ahead of this one. Try again in 5 seconds."
+    waited = "Too many searches at once: one other search is ahead of this one, and none of them finished within 10 seconds."
     assert str(StoreBusyError(1, 10.0)).startswith(waited)

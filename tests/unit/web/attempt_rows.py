@@ -29,7 +29,7 @@ _ROW = AttemptRow(
     first_byte_ms=None,
     http_status_code=503,
     failure=None,
-    error="The endpoint answered 503 (Service Unavailable).",
+    error="The endpoint returned 503 (Service Unavailable).",
     next_attempt_at=datetime(2026, 3, 2, 15, 6, 0, 0, UTC),
 )
 

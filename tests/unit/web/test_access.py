@@ -111,7 +111,7 @@ async def test_every_route_role_and_method(service: Service, role: Access | None
         elif not role.covers(cast("Access", rule)):
             assert status == 403, where
             assert body is None or body == {
-                "error": f"This needs a key with the role {cast('Access', rule).value}. Your key has the role {role.value}."
+                "error": f"This needs a key with the {cast('Access', rule).value} role. Your key has the {role.value} role."
             }
         else:
             # 404 and 422: the handler was reached, and found nothing to do.

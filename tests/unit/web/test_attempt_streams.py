@@ -74,13 +74,17 @@ async def test_a_slow_attempt_is_found_among_many_quick_ones(store: Store) -> No
 @pytest.mark.parametrize(
     ("query", "count", "said"),
     [
-        (FAILED, 1_500, "1,300 more attempts were recorded at the same time, and are not shown. Watch a narrower search."),
+        (
+            FAILED,
+            1_500,
+            "1,300 more attempts were recorded at the same time and are not shown. Narrow your search to see all of them.",
+        ),
         (
             FAILED,
             2_500,
-            "At least 1,800 more attempts were recorded at the same time, and are not shown. Watch a narrower search.",
+            "At least 1,800 more attempts were recorded at the same time and are not shown. Narrow your search to see all of them.",
         ),
-        (WITH_BODY, 450, "More attempts were recorded than are shown. Watch a narrower search."),
+        (WITH_BODY, 450, "More attempts were recorded than are shown. Narrow your search to see all of them."),
     ],
 )
 async def test_what_is_left_out_is_said(store: Store, query: AttemptQuery, count: int, said: str) -> None:

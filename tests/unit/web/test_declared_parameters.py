@@ -129,7 +129,7 @@ async def test_a_member_that_nobody_knows_is_refused(service: Service, path: str
 
     assert [(status, list(body["errors"])) for status, body in (beside, twice)] == [(422, ["filter"]), (422, [member])]
     assert inside[0] == 422
-    assert inside[1]["errors"]["dry-run"] == ["There is no such member: dry-run."]
+    assert inside[1]["errors"]["dry-run"] == ["Unknown field: dry-run."]
     assert (len(service.kafka.records), service.eraser.asked, service.past.asked) == (before, [], [])
 
 
@@ -188,17 +188,17 @@ FLAG = Parameter("flag", "", {"type": "boolean"})
     ("pairs", "expected"),
     [
         ([("count", "1"), ("flag", "t"), ("q[x_eq]", "1"), ("q", "1"), (" q[x]", "2"), (" count ", "2")][:5], []),
-        ([("count", "1"), ("count", "2")], ["count: it is given more than once, and only the last value is used"]),
+        ([("count", "1"), ("count", "2")], ["count: it is given more than once; only the last value is used"]),
         ([("count", "1.5")], ["count: 1.5 is not a whole number"]),
         ([("count", "१")], ["count: १ is not a whole number"]),
         ([("count", "-7"), ("flag", "false")], []),
         ([("flag", "yes")], ["flag: yes is neither 1 nor 0"]),
         ([("flag", " ")], ["flag: it has no value; give it one, or leave it out"]),
-        ([("counts", "")], ["counts: there is no such parameter here; known parameters: count, flag, q"]),
-        ([("count[]", "1")], ["count[]: there is no such parameter here; known parameters: count, flag, q"]),
-        ([("x\x00\ud800", "1")], ["x\\x00\\ud800: there is no such parameter here; known parameters: count, flag, q"]),
-        ([("order_number_eq", "1")], ["order_number_eq: there is no such parameter; filters look like q[order_number_eq]=R1"]),
-        ([("qs", "1")] * 3, ["qs: there is no such parameter here; known parameters: count, flag, q"]),
+        ([("counts", "")], ["counts: unknown parameter; known parameters: count, flag, q"]),
+        ([("count[]", "1")], ["count[]: unknown parameter; known parameters: count, flag, q"]),
+        ([("x\x00\ud800", "1")], ["x\\x00\\ud800: unknown parameter; known parameters: count, flag, q"]),
+        ([("order_number_eq", "1")], ["order_number_eq: unknown parameter; filters look like q[order_number_eq]=R1"]),
+        ([("qs", "1")] * 3, ["qs: unknown parameter; known parameters: count, flag, q"]),
     ],
 )
 def test_findings(pairs: list[tuple[str, str]], expected: list[str]) -> None:
@@ -213,7 +213,7 @@ async def test_of_a_parameter_given_twice_the_last_one_counts_and_that_is_said(s
     async with service.client.get("/api/webhook/attempts/histogram?bars=3&bars=7") as response:
         body = await response.json()
     assert body["interval_seconds"] == 7  # the store in memory tells the number of bars
-    assert body["ignored_filters"] == ["bars: it is given more than once, and only the last value is used"]
+    assert body["ignored_filters"] == ["bars: it is given more than once; only the last value is used"]
 
 
 async def test_strict_is_yes_or_no(service: Service) -> None:

@@ -59,7 +59,7 @@ async def test_what_names_no_version_is_told_apart_from_a_change_of_somebody_els
     status, body = await request(service, "PATCH", f"{PATH}/1", headers={"If-Match": tag}, **wrapped(active=False))
     assert (status, body["error"]) == (
         412,
-        'If-Match does not contain a version of an endpoint. Send the ETag that you read, quotes included, such as "1".',
+        'If-Match must contain a version of the endpoint. Send the ETag that you read, including the quotes, such as "1".',
     )
 
 

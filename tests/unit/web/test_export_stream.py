@@ -78,7 +78,7 @@ async def test_bodies_are_for_operators_and_on_record(two_pages: Service) -> Non
     async with two_pages.anonymous.get(f"{CSV}?bodies=1", headers=viewer) as response:
         assert (response.status, (await response.json())["error"]) == (
             403,
-            "An export with bodies needs a key with the role operator.",
+            "An export with bodies needs a key with the operator role.",
         )
     assert two_pages.kafka.audits == []
 
@@ -105,7 +105,7 @@ async def test_a_large_body_is_read_and_sent_alone(two_pages: Service) -> None:
 @pytest.mark.parametrize(
     ("query", "status", "words"),
     [
-        ("q[s]=duration_ms desc", 422, "An export is sorted by time"),
+        ("q[s]=duration_ms desc", 422, "Exports are sorted by time"),
         ("q[ordr_eq]=1&strict=1", 422, "ordr_eq: attempts have no attribute ordr"),
         ("after=nonsense", 422, "after is not a cursor"),
     ],
@@ -149,7 +149,7 @@ async def test_a_client_that_goes_away_is_no_failure(service: Service) -> None:
                     break
                 await asyncio.sleep(0.01)
     assert [line for line in lines if line["log_level"] != "debug"] == [
-        {"event": "an export broke off", "error": "the client went away", "log_level": "info"}
+        {"event": "an export was interrupted", "error": "the client disconnected", "log_level": "info"}
     ]
     assert service.attempts.pages, "what nobody reads is not searched for"
 

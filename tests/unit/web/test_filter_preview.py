@@ -115,7 +115,7 @@ async def test_the_answer_has_the_numbers_and_examples(service: Service) -> None
     completed = [past for _, past in shop_events() if past.event_name == "order_completed"]
 
     assert status == 200
-    assert found["sentence"] == "You would have received 0 of 300 events in the last day."
+    assert found["sentence"] == "The endpoint would have received 0 of 300 events in the last day."
     assert (found["examined"], found["is_complete"], found["unread"]) == (len(completed), True, 0)
     [failure] = found["failures"]
     assert (failure["expression"], "different kinds" in failure["reason"]) == ("data.total > 100", True)

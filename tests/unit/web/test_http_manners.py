@@ -71,8 +71,8 @@ async def test_what_kafka_refuses_is_said(service: Service, topic: str, method: 
         answer = await response.json()
     assert (response.status, answer["error"]) == (
         503,
-        "Kafka does not accept what this request writes, so all or some of it has no effect. Kafka does not accept a record for "
-        f"{topic}: no permission. Trying again does not help until that is corrected.",
+        "Kafka refused what this request tried to write, so all or part of the request had no effect. Kafka does not accept a record for "
+        f"{topic}: no permission. Trying again will not help until this is fixed.",
     )
     assert service.sender.requests == []
 

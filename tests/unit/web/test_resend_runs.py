@@ -112,9 +112,9 @@ async def test_it_is_on_record_before_during_and_after(failing: Service) -> None
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("", "Give a filter"),
+        ("", "Add a filter"),
         ("?q[endpoint_id_eq]=1&q[ordr_number_eq]=R1", "ordr_number_eq: attempts have no attribute ordr_number"),
-        ("?q[endpoint_id_eq]=", "q[endpoint_id_eq] has no value. Give one, or leave it out"),
+        ("?q[endpoint_id_eq]=", "q[endpoint_id_eq] has no value. Give it a value, or leave it out"),
         ("?q[endpoint_id_eq]=+&q[order_number_eq]=R1", "q[endpoint_id_eq] has no value"),
         ("?q[endpoint_id_eq]&q[order_number_eq]=R1", "q[endpoint_id_eq] has no value"),
     ],
@@ -219,7 +219,7 @@ async def test_a_run_sends_nothing_until_it_is_on_record(failing: Service, monke
     failing.runs.give_up_seconds = 0.2
     shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
     assert (shown["state"], resent(failing)) == ("stopped", [])
-    assert shown["problem"].startswith("The recorder is more than 0.00333333 minutes behind, or has stopped, so")
+    assert shown["problem"].startswith("The recorder is more than 0.00333333 minutes behind or has stopped, so")
     times = [entry.at for entry in failing.kafka.audits]
     assert len(times) > 2, "meanwhile, it is not taken for dead"
     assert max(later - earlier for earlier, later in pairwise(times)) < timedelta(seconds=60)
@@ -316,7 +316,7 @@ async def test_a_run_whose_process_died_is_told_from_one_that_goes_on(failing: S
     failing.now[0] = NOW + timedelta(seconds=200)
     shown = (await request(failing, "GET", path))[1]
     assert (shown["state"], shown["resent"], shown["last_attempt_id"]) == ("stopped", 4, 77)
-    assert shown["problem"].startswith("The run has reported nothing")
+    assert shown["problem"].startswith("The run has not reported its progress")
     # What is left can be sent by another run, and only that is.
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     assert (await over(failing, run))["state"] == "done"
@@ -336,7 +336,7 @@ async def test_a_run_that_cannot_go_on_says_why(failing: Service, monkeypatch: p
     assert work is not None
     await ended(failing)
 
-    sentence = {"kafka": "Kafka has not confirmed", "clickhouse": "Attempts cannot be searched right now"}
+    sentence = {"kafka": "Kafka did not confirm", "clickhouse": "Attempts cannot be searched right now"}
     assert work.snapshot.progress.state is RunState.FAILED
     assert work.snapshot.progress.problem.startswith(sentence.get(failure, "Something went wrong on our side"))
 

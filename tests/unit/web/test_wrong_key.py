@@ -14,7 +14,7 @@ from tests.unit.web.dashboard.visitor import visiting
 from tests.unit.web.endpoint_requests import PATH, request, wrapped
 from tests.unit.web.service import Service
 
-WHY = "Nothing is changed: The only endpoint is encrypted with a different encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to "
+WHY = "Nothing was changed:  The only endpoint is encrypted with a different encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to "
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def test_everything_can_be_seen_and_pages_say_what_is_wrong(service: Servi
                 "Nothing can be delivered or changed. The only endpoint is encrypted with a different encryption_key" in seen.text
             )
         assert "unusable" in seen.text
-        assert "Nothing can be sent to this endpoint, and its deliveries wait. Its secrets were encrypted" in seen.text
+        assert "Nothing can be sent to this endpoint, so its deliveries are on hold. Its secrets were encrypted" in seen.text
 
 
 async def test_whoever_has_lost_the_key_starts_over(service: Service, endpoint: int) -> None:

@@ -41,7 +41,7 @@ async def test_a_wait_is_bounded_and_says_how_many_are_ahead() -> None:
     turns = QueryQueue(1, SOON)
     await turns.wait(turns.place())
     with pytest.raises(
-        StoreBusyError, match=r"one other search is ahead of this one, and none of them ended within 0\.01 seconds"
+        StoreBusyError, match=r"one other search is ahead of this one, and none of them finished within 0\.01 seconds"
     ) as caught:
         await turns.wait(turns.place())
     assert caught.value.retry_after > 0
@@ -68,7 +68,7 @@ async def test_a_line_that_is_too_long_is_told_at_once(monkeypatch: pytest.Monke
     turns = QueryQueue(1, 60)
     got: list[int] = []
     tasks = [await waiting(turns, place, got) for place in range(4)]
-    with pytest.raises(StoreBusyError, match=r"4 other searches are ahead of this one\. Please"):
+    with pytest.raises(StoreBusyError, match=r"4 other searches are ahead of this one\. Try"):
         await turns.wait(99)
     for _ in tasks:
         turns.end()

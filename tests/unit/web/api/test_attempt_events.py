@@ -50,7 +50,7 @@ async def test_attempts_come_as_events_for_who_has_a_key(service: Service) -> No
 
 async def test_who_does_not_ask_for_events_is_told_how(service: Service) -> None:
     status, answer = await request(service, "GET", PATH)
-    assert (status, answer["error"]) == (406, "This is a stream of events. Request it with Accept: text/event-stream.")
+    assert (status, answer["error"]) == (406, "This is an event stream. Request it with Accept: text/event-stream.")
     async with service.anonymous.get(PATH, headers=EVENTS) as response:
         assert response.status == 401
     viewer = {"Authorization": f"Bearer {await service.key(Access.VIEWER)}"}

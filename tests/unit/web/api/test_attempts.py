@@ -28,7 +28,7 @@ ATTEMPT = {
     "trigger": "repeat",
     "http_status_code": 503,
     "failure": None,
-    "error": "The endpoint answered 503 (Service Unavailable).",
+    "error": "The endpoint returned 503 (Service Unavailable).",
     "duration_ms": 12.5,
     "first_byte_ms": None,
     "created_at": "2026-03-02T15:05:00.007Z",
@@ -251,8 +251,8 @@ async def test_what_goes_wrong_in_clickhouse_is_explained(service: Service, path
 async def test_a_search_that_waits_too_long_is_given_up(service: Service) -> None:
     service.attempts.seconds = 5.0
     message = (
-        "The search did not end within 1.5 seconds, its waits for other searches included. Please try again later, or narrow it to "
-        "a shorter time."
+        "The search did not finish within 1.5 seconds, including the wait for other searches. Try again later, or narrow it to "
+        "a shorter time range."
     )
     assert await get(service) == (503, {"error": message})
 

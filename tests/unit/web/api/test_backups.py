@@ -286,7 +286,7 @@ async def test_two_restores_at_once_write_once(service: Service) -> None:
 @pytest.mark.parametrize(
     ("body", "field", "sentence"),
     [
-        ({}, "restore", "Send lines of a backup"),
+        ({}, "restore", "Send the lines of a backup"),
         ({"restore": {}}, "endpoints", "endpoints is required."),
         ({"restore": {"endpoints": []}}, "endpoints", "a list of 1 to 50"),
         ({"restore": {"endpoints": [{}] * 51}}, "endpoints", "a list of 1 to 50"),

@@ -281,7 +281,7 @@ async def test_while_kafka_takes_no_changes_none_is_begun(service: Service) -> N
     identifier = await service.create()
     written = len(service.kafka.records)
     service.kafka.stuck = {TOPICS.endpoints}
-    sentence = "Kafka does not accept changes of endpoints at the moment (/readyz says why), so nothing was changed. Please try again later."
+    sentence = "Kafka is not accepting changes to endpoints right now (see /readyz), so nothing was changed. Try again later."
     fields = wrapped(target_url="http://127.0.0.1/new", events=["order_completed"])
     assert await request(service, "POST", **fields) == (503, {"error": sentence})
     assert await request(service, "DELETE", f"{PATH}/{identifier}") == (503, {"error": sentence})
@@ -293,9 +293,7 @@ async def test_while_kafka_takes_no_changes_none_is_begun(service: Service) -> N
 async def test_without_kafka_a_change_is_not_confirmed(service: Service) -> None:
     identifier = await service.create()
     service.kafka.is_down = True
-    sentence = (
-        "Kafka has not confirmed the change in time. The change may still take effect. Check the endpoint before you try again."
-    )
+    sentence = "Kafka did not confirm the change in time. It may still take effect. Check the endpoint before you try again."
     fields = wrapped(target_url="http://127.0.0.1/new", events=["order_completed"])
     changes = [
         request(service, "POST", **fields),
@@ -312,7 +310,7 @@ async def test_without_kafka_a_change_is_not_confirmed(service: Service) -> None
 
 async def test_before_the_endpoints_have_been_read_nothing_is_said_of_them(service: Service) -> None:
     service.kafka.registry.table.is_caught_up = False
-    sentence = {"error": "The endpoints are still being read from Kafka; please try again in a moment."}
+    sentence = {"error": "The endpoints are still being loaded. Try again in a moment."}
     fields = wrapped(target_url="http://127.0.0.1/", events=["order_completed"])
     for method, path in (("GET", PATH), ("POST", PATH), ("GET", f"{PATH}/1"), ("PUT", f"{PATH}/1"), ("DELETE", f"{PATH}/1")):
         body = fields if method in ("POST", "PUT") else {}
@@ -383,5 +381,5 @@ async def test_what_kafka_refuses_is_told_with_the_reason(service: Service) -> N
     await service.create()
     service.kafka.errors[TOPICS.endpoints] = PublishError("no permission to write webhooks.endpoints")
     status, body = await request(service, "PATCH", f"{PATH}/1", **wrapped(description="x"))
-    reason = "has no effect. no permission to write webhooks.endpoints. Trying again does not help until that is corrected."
+    reason = "had no effect. no permission to write webhooks.endpoints. Trying again will not help until this is fixed."
     assert (status, body["error"].endswith(reason)) == (503, True)

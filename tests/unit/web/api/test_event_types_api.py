@@ -200,7 +200,7 @@ async def test_a_change_while_a_topic_is_created_is_not_overwritten(
     status, answer = await request(service, method, path, **given(topic=REFUNDS, allow_breaking=True))
 
     assert status == 409
-    assert "your change was not made" in answer["error"]
+    assert "your change was not saved" in answer["error"]
     entry = (await request(service, "GET", f"{PATH}/refund_issued"))[1]["entry"]
     assert (entry["description"], entry["topic"]) == ("Theirs.", "oms.orders")
 
@@ -209,7 +209,7 @@ async def test_of_a_topic_that_was_there_already_it_is_said_what_follows(service
     service.topics.cluster.create(REFUNDS)
     status, made = await request(service, "POST", PATH, **given(topic=REFUNDS))
     assert status == 201
-    assert "existed already. Fan-outs read it from its beginning" in made["changes"][1]
+    assert "existed already. It is read from its beginning" in made["changes"][1]
 
 
 async def test_a_topic_that_cannot_be_made_is_refused_with_what_to_do(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ async def test_another_number_drops_nothing_and_says_how_many_there_are(paused: 
     assert (status, body) == (
         409,
         {
-            "error": "297 are held for this endpoint now, not 296: nothing was dropped. Send the current number.",
+            "error": "297 are held for this endpoint now, not 296, so nothing was dropped. Send the current number.",
             "held_count": 297,
         },
     )

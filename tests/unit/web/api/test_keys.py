@@ -235,7 +235,7 @@ async def test_while_the_parts_are_started_no_key_opens_the_api(service: Service
     service.health.starting = True
     async with service.client.get("/api/webhook/endpoints") as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "5")
-        assert await response.json() == {"error": "The service is starting; please try again in a moment."}
+        assert await response.json() == {"error": "The service is starting. Try again in a moment."}
     service.health.starting = False
     async with service.client.get("/api/webhook/endpoints") as response:
         assert response.status == 200

@@ -98,7 +98,7 @@ async def test_to_an_endpoint_that_is_paused_or_gone_nothing_is_sent(filled: Ser
         status, body = await request(filled, "POST", path, **of(endpoint_ids=[1, 3], **more))
         assert (status, body["error"]) == (409, "Endpoint 3 is paused. Resume it first.")
         status, body = await request(filled, "POST", path, **of(endpoint_ids=[9], **more))
-        assert (status, body["error"]) == (409, "There is no endpoint 9: it was deleted, or it never existed.")
+        assert (status, body["error"]) == (409, "Endpoint 9 does not exist, or was deleted.")
     assert deliveries(filled) == []
 
 

@@ -93,7 +93,7 @@ async def test_what_cannot_be_sent_again(recorded: Service) -> None:
 
     recorded.attempts.sent.clear()
     status, body = await request(recorded, "POST", RESEND)
-    assert (status, body["error"][:39]) == (409, "The body of this event is not in ClickH")
+    assert (status, body["error"][:39]) == (409, "The event cannot be resent, because its")
 
     await request(recorded, "PATCH", f"{PATH}/1", **wrapped(active=False))
     status, body = await request(recorded, "POST", RESEND)
@@ -105,7 +105,7 @@ async def test_what_cannot_be_sent_again(recorded: Service) -> None:
 async def test_without_kafka_or_clickhouse_nothing_is_promised(recorded: Service) -> None:
     recorded.kafka.is_down = True
     status, body = await request(recorded, "POST", RESEND)
-    assert (status, body["error"][:21]) == (503, "Kafka does not answer")
+    assert (status, body["error"][:23]) == (503, "Kafka is not responding")
     recorded.attempts.error = StoreUnavailableError("gone")
     assert (await request(recorded, "POST", RESEND))[0] == 503
 
@@ -148,7 +148,7 @@ async def test_searching_in_bodies_needs_the_same_role(service: Service, name: s
     async with service.anonymous.get(url, headers=headers) as response:
         assert (response.status, await response.json()) == (
             403,
-            {"error": "Searching in bodies needs a key with the role operator."},
+            {"error": "Searching in bodies needs a key with the operator role."},
         )
     assert (service.attempts.queries, service.kafka.audits) == ([], [])
 

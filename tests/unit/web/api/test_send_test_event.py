@@ -31,7 +31,7 @@ async def test_a_sample_is_sent_now_and_its_outcome_answered_and_recorded(servic
     attempt = body["attempt"]
     assert (attempt["state"], attempt["outcome"], attempt["http_status_code"]) == ("failed", "exhausted", 503)
     assert (attempt["trigger"], attempt["attempt"], attempt["next_attempt_at"]) == ("test", 1, None)
-    assert attempt["error"].startswith("The endpoint answered 503 (Service Unavailable)")
+    assert attempt["error"].startswith("The endpoint returned 503 (Service Unavailable)")
     assert (attempt["response_body"], attempt["response_headers"]) == ("busy", [["Server", "x"]])
     [sent] = service.sender.requests
     assert sent.url == "http://127.0.0.1/x"

@@ -93,7 +93,7 @@ async def test_what_does_not_allow_us_is_unverified_and_asked_again(service: Ser
     )
     assert (status, made["state"], made["active"]) == (201, "unverified", False)
     assert made["secret"]
-    assert "no header WebHook-Allowed-Origin" in made["verification_problem"]
+    assert "no WebHook-Allowed-Origin header" in made["verification_problem"]
 
     service.sender.exchange = allowing("*")
     status, found = await request(service, "POST", f"{PATH}/{made['id']}/verify")

@@ -69,7 +69,7 @@ REPLAY = {"endpoint_ids": [7], "since": "2026-03-01T00:00:00Z", "until": "2026-0
         (ReplayStep, {"until": REPLAY["since"]}, "until must be later than since: between them there is nothing to replay."),
         (EventTypeInput, {"allow_breaking": 1}, "allow_breaking must be true or false."),
         (EventTypeInput, {"allow_breaking": "yes"}, "allow_breaking must be true or false."),
-        (ErasureInput, {"email": "a@b.example\0"}, "email must be an e-mail address, and nothing else."),
+        (ErasureInput, {"email": "a@b.example\0"}, "email must be an email address, and nothing else."),
     ],
 )
 def test_what_sends_or_breaks_is_not_begun_by_a_value_of_another_type(
