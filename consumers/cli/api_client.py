@@ -42,7 +42,7 @@ _ANSWER_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 30.0
 """Time without data after which a stream counts as broken. The server sends a heartbeat three times as often."""
 _STREAM: Final = "text/event-stream"
-_IN_DOUBT: Final = " The request may have been carried out anyway: check before you repeat it."
+_IN_DOUBT: Final = " The request may have been carried out anyway. Check before you repeat it."
 _NO_TEXT: Final = "An argument is not valid UTF-8 text. Nothing was sent."
 _NUMBERED: Final = re.compile(r"\[Errno -?[0-9]+\] |\[SSL: [A-Z_]+\] | \(_ssl\.c:[0-9]+\)")
 """The codes around error messages of the operating system and of OpenSSL."""
@@ -171,7 +171,7 @@ class ApiClient:
                     raise ApiCallError(self._is_foreign(response), response.status_code)
                 yield from _events(response.iter_lines())
         except httpx.HTTPError as error:
-            raise ApiCallError(f"The API at {self._client.base_url} stopped answering ({_in_words(error)}).") from error
+            raise ApiCallError(f"The API at {self._client.base_url} stopped responding ({_in_words(error)}).") from error
         except UnicodeEncodeError:
             raise ApiCallError(_NO_TEXT) from None
         except json.JSONDecodeError:
@@ -192,26 +192,26 @@ class ApiClient:
         self, method: str, path: str, params: list[tuple[str, str]] | None, json: object, seconds: float
     ) -> httpx.Response:
         if not all(part.strip(".") for part in path.split("/")):
-            raise ApiCallError(f"{path!r} is not a valid path of the API. Nothing was sent.")
+            raise ApiCallError(f"{path!r} is not a valid API path. Nothing was sent.")
         where, doubt = f"The API at {self._client.base_url}", "" if method == "GET" else _IN_DOUBT
         try:
             response = self._client.request(method, path, params=[*(params or [])], json=json, timeout=seconds)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            message = f"{where} does not answer ({_in_words(error)}). Is it running? Start it with: oms-webhooks all"
+            message = f"{where} is not responding ({_in_words(error)}). Is it running? Start it with: oms-webhooks all"
             raise ApiCallError(message) from error
         except UnicodeEncodeError:
             raise ApiCallError(_NO_TEXT) from None
         except httpx.TimeoutException as error:
-            raise ApiCallError(f"{where} did not answer within {seconds:g} seconds.{doubt}") from error
+            raise ApiCallError(f"{where} did not respond within {seconds:g} seconds.{doubt}") from error
         except httpx.HTTPError as error:
-            raise ApiCallError(f"{where} closed the connection before it answered ({_in_words(error)}).{doubt}") from error
+            raise ApiCallError(f"{where} closed the connection before it responded ({_in_words(error)}).{doubt}") from error
         if not response.is_success:
             raise ApiCallError(self._explained(response), response.status_code)
         return response
 
     def _is_foreign(self, response: httpx.Response) -> str:
         kind = response.headers.get("Content-Type", "content of unknown type")
-        return f"This is not the API of OMS webhooks: {self._client.base_url} answered {response.status_code} with {kind}."
+        return f"This is not the API of OMS webhooks: {self._client.base_url} returned {response.status_code} with {kind}."
 
     def _explained(self, response: httpx.Response) -> str:
         """The error message of an answer that is not 2xx."""
@@ -220,11 +220,11 @@ class ApiClient:
             return f"{self._client.base_url} redirects to {place}. If that is the API, use it as --url."
         answer = _document(response)
         if answer is _NOTHING:
-            return f"{self._is_foreign(response)} Check --url. A proxy in front of the API may have answered instead."
+            return f"{self._is_foreign(response)} Check --url. A proxy in front of the API may have responded instead."
         if not isinstance(answer, dict):
-            return f"The API answered {response.status_code}."
+            return f"The API returned {response.status_code}."
         message, fields = answer.get("error"), answer.get("errors")
-        return (message if isinstance(message, str) else f"The API answered {response.status_code}.") + _by_field(fields)
+        return (message if isinstance(message, str) else f"The API returned {response.status_code}.") + _by_field(fields)
 
 
 _NOTHING: Final = object()
@@ -276,13 +276,13 @@ def client_for(url: str | None, api_key: str | None) -> ApiClient:
     note = local_pipeline(url)
     if not url and note is None:
         message = (
-            "No running pipeline was found on this machine. Start one (oms-webhooks all), or give --url and --api-key "
+            "No running pipeline was found on this machine. Start one (oms-webhooks all), or use --url and --api-key "
             "(OMS_WEBHOOKS_API_URL, OMS_WEBHOOKS_API_KEY)."
         )
         raise ApiCallError(message)
     key = api_key or (note.api_key if note is not None else "")
     if not key:
-        raise ApiCallError(f"An API key is needed for {url}: give --api-key, or set OMS_WEBHOOKS_API_KEY.")
+        raise ApiCallError(f"{url} needs an API key. Use --api-key, or set OMS_WEBHOOKS_API_KEY.")
     client = ApiClient(url or (note.url if note is not None else ""), key)
     by = f" ({API_URL})" if url and os.environ.get(API_URL) == url else ""
     print_notice(f"Using {note}{by}." if note is not None else f"Using the API at {root_of(url or '')}{by}.")

@@ -137,7 +137,7 @@ def all_roles(
 
 def _tell_of_stop() -> None:
     """Say what is awaited. Another Ctrl-C ends that."""
-    err.print("Stopping. Deliveries in progress are finished; press Ctrl-C again to stop at once.", soft_wrap=True)
+    err.print("Stopping when the deliveries in progress are finished. Press Ctrl-C again to stop immediately.", soft_wrap=True)
     if (main := asyncio.current_task()) is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, main.cancel)
 
@@ -210,19 +210,19 @@ def _signing_secret(secret: str | None) -> str | None:
 class BehaviourOptions:
     """How the receiver answers."""
 
-    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts to fail, from 0 to 1.")] = 0
+    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts that fail, from 0 to 1.")] = 0
     fail_first: Annotated[int, typer.Option(min=0, help="How many attempts of each event to fail first.")] = 0
     failure: Annotated[
         Literal["status", "hang", "reset"] | None,
-        typer.Option(help="How an attempt fails: with a status code (default), without an answer, or with a connection reset."),
+        typer.Option(help="How an attempt fails: with a status code (default), without a response, or with a connection reset."),
     ] = None
     status: Annotated[int | None, typer.Option(min=300, max=599, help="Status code of a failed attempt. Default: 500.")] = None
-    delay: Annotated[float, typer.Option(min=0, help="Seconds to wait before each answer.")] = 0
+    delay: Annotated[float, typer.Option(min=0, help="Seconds to wait before each response.")] = 0
 
     def behaviour(self) -> Behaviour:
         """Raises typer.BadParameter if an option would have no effect."""
         if (self.failure or self.status) and not (self.fail_rate or self.fail_first):
-            raise typer.BadParameter("They need --fail-rate or --fail-first.", param_hint="--failure, --status")
+            raise typer.BadParameter("Use them with --fail-rate or --fail-first.", param_hint="--failure, --status")
         if self.status and self.failure in ("hang", "reset"):
             raise typer.BadParameter(f"--failure {self.failure} has no status code.", param_hint="--status")
         return Behaviour(self.fail_rate, self.status or 500, self.delay, self.fail_first, self.failure or "status")
@@ -306,7 +306,7 @@ app.command("sizing", rich_help_panel="Operate")(operate.sizing)
 def schema(
     context: typer.Context,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Only the event types in the settings. Do not ask a pipeline.")
+        bool, typer.Option("--offline", help="Use only the event types in the settings. Do not ask a pipeline.")
     ] = False,
     url: Url = None,
     api_key: Key = None,

@@ -32,13 +32,13 @@ class AuthenticationOptions:
 
     auth: Annotated[
         AuthenticationType | None,
-        typer.Option(help=f"How requests authenticate. The secret is read from {SECRET_VARIABLE}, or you are asked for it."),
+        typer.Option(help=f"How requests authenticate. The secret is read from {SECRET_VARIABLE}, or from a prompt."),
     ] = None
-    username: Annotated[str | None, typer.Option(help="basic: the user name.", callback=not_blank)] = None
+    username: Annotated[str | None, typer.Option(help="basic: the username.", callback=not_blank)] = None
     header: Annotated[str | None, typer.Option(help="api_key: the header that holds it.", callback=not_blank)] = None
     token_url: Annotated[str | None, typer.Option(help="OAuth: the token endpoint.", callback=not_blank)] = None
-    client_id: Annotated[str | None, typer.Option(help="OAuth: the client's id.", callback=not_blank)] = None
-    scope: Annotated[list[str] | None, typer.Option(help="OAuth: a scope. Repeat for several.", callback=not_blank)] = None
+    client_id: Annotated[str | None, typer.Option(help="OAuth: the client id.", callback=not_blank)] = None
+    scope: Annotated[list[str] | None, typer.Option(help="OAuth: a scope. Can be repeated.", callback=not_blank)] = None
     audience: Annotated[str | None, typer.Option(help="OAuth: the audience, if the provider needs one.", callback=not_blank)] = (
         None
     )
@@ -93,7 +93,7 @@ class SignatureHeaderOptions:
     header: Annotated[
         str | None, typer.Option("--header", help="A second header with an HMAC-SHA256 of the body.", callback=not_blank)
     ] = None
-    no_header: Annotated[bool, typer.Option("--no-header", help="No second header.")] = False
+    no_header: Annotated[bool, typer.Option("--no-header", help="Remove the second header.")] = False
     encoding: Annotated[
         SignatureEncoding | None, typer.Option(help="Encoding of the HMAC in the second header. Default: hex.")
     ] = None
@@ -102,7 +102,7 @@ class SignatureHeaderOptions:
     def asked(self) -> dict[str, object]:
         """The field ``signature_header``, if an option for it is given. Its key comes from the variable, if that is set."""
         if self.header is not None and self.no_header:
-            raise typer.BadParameter("Give --header or --no-header, not both.")
+            raise typer.BadParameter("Use --header or --no-header, not both.")
         if self.header is None and (self.encoding is not None or self.prefix is not None):
             raise typer.BadParameter("--encoding and --prefix need --header.")
         if self.no_header:

@@ -29,8 +29,8 @@ _MAX_BYTES: Final = 500_000
 _SECONDS: Final = 300.0
 _WORDS: Final = {
     "create": "created",
-    "update": "changed back",
-    "keep": "different, left unchanged (--overwrite changes them back)",
+    "update": "restored",
+    "keep": "different, left unchanged (--overwrite restores them)",
     "none": "already identical",
     "refuse": "refused",
 }
@@ -63,7 +63,7 @@ def import_endpoints(
     file: Annotated[Path, typer.Argument(help="Backup file. -: standard input.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would change.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Also change existing endpoints back if they differ, including their secrets.")
+        bool, typer.Option("--overwrite", help="Also restore existing endpoints that differ, including their secrets.")
     ] = False,
     url: Url = None,
     api_key: Key = None,
@@ -132,7 +132,7 @@ def _write_whole(file: Path, text: str) -> None:
     """Write the file atomically: an existing backup stays until the new one is complete. Only the owner may read it."""
     try:
         if file.is_dir():
-            raise BackupError(f"{file} is a directory. Name a file in it.")
+            raise BackupError(f"{file} is a directory. Specify a file in it.")
         part = file.with_name(f"{file.name}.part")
         part.unlink(missing_ok=True)
         try:

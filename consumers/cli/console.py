@@ -88,7 +88,7 @@ class Rows:
             yield Text(self.caption, "italic")
         if shown is not None and (hidden := [one for number, one in enumerate(self._headings) if number not in shown]):
             yield Text(
-                f"Columns left out because the terminal is too narrow: {', '.join(hidden)}. Use a wider terminal or a pipe.",
+                f"Columns hidden because the terminal is too narrow: {', '.join(hidden)}. Use a wider terminal or a pipe.",
                 "italic",
             )
 

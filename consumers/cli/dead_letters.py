@@ -53,7 +53,7 @@ def dead_letters_dismiss(
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Take a dead letter off the list of those to repair, without publishing it. The audit log records that you dismissed it."""
+    """Remove a dead letter from the list of those to repair, without publishing it. The audit log records that you dismissed it."""
     with client_for(url, api_key) as client:
         done = client.call("POST", f"dead_letters/{identifier}/dismiss")
     out.print(f"Dead letter {done['id']} is dismissed.", highlight=False)

@@ -149,7 +149,7 @@ def run_demo(out: Console, *, kafka: KafkaKind | None, seconds: float | None, ra
     )
     _refuse_configured_kafka(base)
     base = base.model_copy(update={"http_port": _free(base.http_port)})
-    out.print("Starting the broker ...")
+    out.print("Starting the broker...")
     with embedded_services(base, kafka) as here:
         settings = here.settings
         if here.broker is not None and here.broker.durable:
@@ -197,7 +197,7 @@ async def _demo(out: Console, here: EmbeddedServices, seconds: float | None, rat
         ),
     }
     out.print(_PICTURE, highlight=False)
-    out.print("Starting ClickHouse and the pipeline ...")
+    out.print("Starting ClickHouse and the pipeline...")
     async with running(settings, ALL_ROLES, ends_when_refused=True) as pipeline:
         with (
             leave_note(note_of(settings, pipeline.url)),
@@ -207,7 +207,7 @@ async def _demo(out: Console, here: EmbeddedServices, seconds: float | None, rat
             ledger = DemoLedger()
             for name, receiver in receivers.items():
                 ledger.endpoints.append(await _register(client, receiver, await receiver.start(), _SUBSCRIPTIONS[name]))
-            out.print("Each line is an attempt: time, event, what it is about, endpoint and answer.\n")
+            out.print("Each line is an attempt: time, event, what it is about, endpoint and response.\n")
             failed = asyncio.create_task(pipeline.until_failed())
             publishing = asyncio.create_task(
                 simulate(
@@ -284,7 +284,7 @@ def _on_interrupt_of_start(out: Console) -> None:
     assert main is not None  # noqa: S101 - a coroutine calls this
 
     def interrupt() -> None:
-        out.print("\nStopping ...")
+        out.print("\nStopping...")
         main.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -303,7 +303,7 @@ def _on_interrupt(out: Console, publishing: asyncio.Task[int]) -> asyncio.Event:
             return
         interrupted.set()
         publishing.cancel()
-        out.print("\nStopping. Deliveries in progress are finished; press Ctrl-C again to stop at once.")
+        out.print("\nStopping when the deliveries in progress are finished. Press Ctrl-C again to stop immediately.")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
@@ -359,7 +359,7 @@ def _print_delivery(out: Console, name: str, got: Received) -> None:
     style = "green" if got.outcome == "acknowledged" else "red"
     retry = f" (try {got.attempt})" if got.attempt > 1 else ""
     line = visible(f"{datetime.now(UTC).astimezone():%H:%M:%S}  {event_name:32} {about:15} -> {name:6} ")
-    out.print(Text.assemble(line, (f"{got.status or 'no answer'}{retry}", style)), soft_wrap=True)
+    out.print(Text.assemble(line, (f"{got.status or 'no response'}{retry}", style)), soft_wrap=True)
 
 
 def _named(body: bytes) -> tuple[str, str]:

@@ -50,7 +50,7 @@ def root_of(url: str) -> str:
 def _chosen(notes: Sequence[RunNote]) -> RunNote:
     lines = [f"  {number}. {note}" for number, note in enumerate(notes, 1)]
     if not (is_terminal() and sys.stderr.isatty()):
-        message = f"Several pipelines run on this machine. Choose one, for example with {API_URL}={notes[0].url}:\n"
+        message = f"Several pipelines are running on this machine. Choose one, for example with {API_URL}={notes[0].url}:\n"
         raise NoPipelineError(message + "\n".join(lines))
     return notes[_asked(tuple(lines)) - 1]
 
@@ -58,7 +58,7 @@ def _chosen(notes: Sequence[RunNote]) -> RunNote:
 @functools.cache
 def _asked(lines: tuple[str, ...]) -> int:
     """The number of the pipeline that the user chooses. A command that needs the pipeline twice asks once."""
-    print_notice("Several pipelines run on this machine:\n" + "\n".join(lines))
+    print_notice("Several pipelines are running on this machine:\n" + "\n".join(lines))
     number = 0
     while not 1 <= number <= len(lines):
         number = int(typer.prompt(f"Which one (1 to {len(lines)})", type=int, err=True))
@@ -77,7 +77,7 @@ def reachable(settings: Settings, doing: str = "Using") -> Settings:
     url = os.environ.get(API_URL)
     note = local_pipeline(url)
     if note is None:
-        found = f"no pipeline on this machine is at {url} ({API_URL})" if url else "no pipeline runs on this machine"
+        found = f"no pipeline on this machine is at {url} ({API_URL})" if url else "no pipeline is running on this machine"
         raise NoPipelineError(f"No Kafka is configured, and {found}. Set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS.")
     print_notice(f"{doing} Kafka at {note.bootstrap_servers}, of {note}.")
     kafka = {

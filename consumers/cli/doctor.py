@@ -51,10 +51,10 @@ def _pipeline() -> Iterator[CheckResult]:
     try:
         answer = httpx.get(f"{note.url}/readyz", timeout=_SECONDS, trust_env=False).json()
     except (httpx.HTTPError, ValueError) as error:
-        yield CheckResult(name, f"it does not answer ({error}). Start it again: oms-webhooks all")
+        yield CheckResult(name, f"it is not responding ({error}). Start it again: oms-webhooks all")
         return
     if not isinstance(answer, dict) or not all(isinstance(answer.get(part, {}), dict) for part in ("problems", "warnings")):
-        yield CheckResult(name, "another program answers at this address. Start the pipeline again: oms-webhooks all")
+        yield CheckResult(name, "another program is responding at this address. Start the pipeline again: oms-webhooks all")
         return
     said = [*answer.get("problems", {}).items(), *answer.get("warnings", {}).items()]
     yield from (CheckResult(f"{name}, {part}", str(problem)) for part, problem in said)

@@ -60,7 +60,7 @@ def embedded_services(
             )
         if settings.encryption_key is None:
             raise BrokerStartError(
-                "There is no key for endpoint secrets, and the endpoints in this Kafka outlive this process. Create one with "
+                "There is no key to encrypt endpoint secrets, and the endpoints in this Kafka outlive this process. Create one with "
                 "`oms-webhooks new-key`, and set OMS_WEBHOOKS_ENCRYPTION_KEY."
             )
         yield EmbeddedServices(_with_keys(settings, None), None)

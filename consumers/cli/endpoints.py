@@ -25,7 +25,7 @@ out = Output()
 RETRY_POLICY = "standard, patient, impatient, or one to five of the configured delays, such as 5s,1m,10m."
 
 EndpointId = Annotated[int, typer.Argument(help="The endpoint's id.", parser=id_number)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the JSON of the API.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,18 @@ class SubscriptionOptions:
     event: Annotated[
         list[str] | None,
         typer.Option(
-            help="An event type to subscribe to. Repeat for several. Default: all current event types.",
+            help="An event type to subscribe to. Can be repeated. Default: all current event types.",
             callback=not_blank,
             autocompletion=complete_event_type,
         ),
     ] = None
-    filter_: Annotated[list[str] | None, typer.Option("--filter", help="A filter (CEL). Repeat for several; all must hold.")] = (
+    filter_: Annotated[list[str] | None, typer.Option("--filter", help="A filter (CEL). Can be repeated; all must be true.")] = (
         None
     )
 
     pin: Annotated[
         list[str] | None,
-        typer.Option(help="Pin an event type to one version: refund_issued=1. Repeat for several.", callback=not_blank),
+        typer.Option(help="Pin an event type to one version: refund_issued=1. Can be repeated.", callback=not_blank),
     ] = None
 
     def fields(self, client: ApiClient) -> dict[str, object]:
@@ -122,7 +122,7 @@ def endpoints_authentication(
         raise typer.BadParameter("--auth is required: none, bearer, basic, api_key or oauth2_client_credentials.")
     with client_for(url, api_key) as client:
         changed = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"authentication": asked}})
-    out.print(f"Endpoint {endpoint_id} authenticates by: {changed['authentication']['type']}.")
+    out.print(f"Endpoint {endpoint_id} authenticates with: {changed['authentication']['type']}.")
 
 
 @endpoints_app.command("preview")
@@ -179,7 +179,7 @@ def endpoints_resume(endpoint_id: EndpointId, url: Url = None, api_key: Key = No
     """Resume a paused or disabled endpoint. Its held deliveries are sent."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"active": True}})
-    out.print(f"Endpoint {endpoint_id} is active. Held deliveries that are now sent: {found['held_count']:,}.")
+    out.print(f"Endpoint {endpoint_id} is active. Held deliveries that are now being sent: {found['held_count']:,}.")
 
 
 @endpoints_app.command("retry-policy")
@@ -189,7 +189,7 @@ def endpoints_retry_policy(
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Set the retry policy of an endpoint, and print what it means. Retries that already wait keep their time."""
+    """Set the retry policy of an endpoint, and print what it means. Retries that are already scheduled keep their times."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"retry_policy": policy}})
     out.print(f"Endpoint {endpoint_id}: {found['retry_words']}", markup=False, highlight=False)
@@ -242,7 +242,7 @@ def endpoints_ordered(
     description = (
         "one at a time, in order, from the next event on"
         if found["ordered"]
-        else "in any order; deliveries that already wait are still sent in order"
+        else "in any order; deliveries that are already waiting are still sent in order"
     )
     out.print(f"Endpoint {endpoint_id} receives the events of a key {description}.")
 
@@ -308,7 +308,7 @@ def endpoints_test(
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Send a sample event to an endpoint, and print its answer. The exit code is 1 if the endpoint did not acknowledge."""
+    """Send a sample event to an endpoint, and print its response. The exit code is 1 if the endpoint did not acknowledge."""
     wanted = {"test": {"event_name": event}} if event else {"test": {}}
     with client_for(url, api_key) as client:
         attempt = client.call("POST", f"endpoints/{endpoint_id}/test", json=wanted)["attempt"]

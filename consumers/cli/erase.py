@@ -22,13 +22,13 @@ out = Output()
 _ERASING_SECONDS = 660.0
 """Longer than the API waits for ClickHouse."""
 _STILL_TO_COME = (
-    "Attempts that are still to come will be made and recorded too: retries, and deliveries that are held for a paused endpoint or "
+    "Attempts that are still due will be made and recorded too: retries, and deliveries that are held for a paused endpoint or "
     "wait in order."
 )
 
 
 def erase(
-    email: Annotated[str | None, typer.Option(help="E-mail address. -: read it from standard input.", callback=not_blank)] = None,
+    email: Annotated[str | None, typer.Option(help="Email address. -: read it from standard input.", callback=not_blank)] = None,
     order: Annotated[str | None, typer.Option(help="Order number. -: read it from standard input.", callback=not_blank)] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Erase the data. Without this option, only print what would be erased.")
@@ -42,7 +42,7 @@ def erase(
     so are dead letters. The command then lists where data remains in Kafka and backups. If retries may still follow, run it again later.
     """
     if (email is None) == (order is None):
-        raise ApiCallError("Give either --email or --order.")
+        raise ApiCallError("Use either --email or --order.")
     name, value = ("email", email) if email is not None else ("order_number", order)
     wanted = {"erasure": {name: read_text().strip() if value == "-" else value}}
     with client_for(url, api_key) as client:

@@ -34,9 +34,9 @@ event_types_app = typer.Typer(no_args_is_help=True, help="List, check, add and r
 @event_types_app.command("list")
 def list_event_types(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Only the event types in the settings. Do not ask a pipeline.")
+        bool, typer.Option("--offline", help="List only the event types in the settings. Do not ask a pipeline.")
     ] = False,
     url: Url = None,
     api_key: Key = None,
@@ -134,7 +134,7 @@ def show_event_type(
 ) -> None:
     """Print an event type of the running pipeline, with a sample of its webhook body."""
     if as_json and as_file:
-        raise typer.BadParameter("Give --json or --as-file, not both.")
+        raise typer.BadParameter("Use --json or --as-file, not both.")
     with client_for(url, api_key) as client:
         found = client.call("GET", f"event_types/{quote(name, safe='')}")
     if as_file and found["entry"] is None:
@@ -168,7 +168,7 @@ def add_event_types(
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Add the event types in a file to a running pipeline, or change event types that were added this way. Nothing needs a restart."""
+    """Add the event types in a file to a running pipeline, or change event types that were added this way. No restart is needed."""
     try:
         read_event_types(file)
         entries = read_entries(file)
@@ -195,7 +195,7 @@ def remove_event_type(
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Remove an event type that was added to a running pipeline. It must have no subscribed endpoint."""
+    """Remove an event type that was added to a running pipeline. No endpoint may be subscribed to it."""
     with client_for(url, api_key) as client:
         client.call("DELETE", f"event_types/{quote(name, safe='')}")
     out.print(Text(f"{name} is removed. Events of this type that are still published become dead letters."), soft_wrap=True)
@@ -214,7 +214,7 @@ def check_event_types(
     """
     file = file or Settings().event_types_file
     if file is None:
-        err.print("There is no file to check. Name one, or set OMS_WEBHOOKS_EVENT_TYPES_FILE.")
+        err.print("There is no file to check. Specify one, or set OMS_WEBHOOKS_EVENT_TYPES_FILE.")
         raise typer.Exit(UNUSABLE)
     try:
         new = read_event_types(file)

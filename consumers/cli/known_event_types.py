@@ -51,7 +51,9 @@ def refuse_lost_options(context: typer.Context, *, offline: bool) -> None:
         typer.BadParameter: one of them is given.
     """
     if offline and are_given(context, "url", "api_key"):
-        raise typer.BadParameter("No pipeline is asked. Leave out --url and --api-key, or --offline.", param_hint="--offline")
+        raise typer.BadParameter(
+            "With --offline, no pipeline is asked. Leave out --url and --api-key, or --offline.", param_hint="--offline"
+        )
 
 
 def listed(client: ApiClient) -> ListedEventTypes:
@@ -73,7 +75,11 @@ def no_pipeline(url: str | None) -> str | None:
     found = 1 if url else len(find_notes())
     if found == 1:
         return None
-    return "several pipelines run on this machine" if found else "no pipeline was named, and none runs on this machine"
+    return (
+        "several pipelines are running on this machine"
+        if found
+        else "no pipeline was specified, and none is running on this machine"
+    )
 
 
 def types_of_pipeline(settings: Settings, url: str | None, api_key: str | None) -> EventTypes:
@@ -135,7 +141,7 @@ def with_types_on_kafka(settings: Settings) -> tuple[Settings, str]:
     except NoSessionError:
         raise
     except (BrokerError, TimeoutError) as error:
-        return settings, str(error) or "Kafka did not answer in time"
+        return settings, str(error) or "Kafka did not respond in time"
 
 
 def require_event_type(client: ApiClient, name: str | None) -> None:

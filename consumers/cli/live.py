@@ -37,7 +37,7 @@ def tail(
     query: Annotated[
         list[str] | None,
         typer.Option(
-            "--q", help="Filter: attribute_predicate=value, such as endpoint_id_eq=7. Repeat for several. See docs/search.md."
+            "--q", help="Filter: attribute_predicate=value, such as endpoint_id_eq=7. Can be repeated. See docs/search.md."
         ),
     ] = None,
     url: Url = None,
@@ -127,7 +127,7 @@ def line_of(attempt: Mapping[str, Any], names: Mapping[int, str], width: int | N
     ok = attempt["state"] == "succeeded"
     about = visible(str(attempt["order_number"] or attempt["stock_item_id"] or "")).plain
     is_made = attempt["outcome"] not in ("discarded", "expired")
-    answer = str(attempt["http_status_code"] or ("no answer" if is_made else f"not sent: {attempt['outcome']}"))
+    answer = str(attempt["http_status_code"] or ("no response" if is_made else f"not sent: {attempt['outcome']}"))
     answer += f"  (attempt {attempt['attempt']})" if attempt["attempt"] > 1 else ""
     event, endpoint = attempt["event_name"], names.get(attempt["endpoint_id"]) or attempt["target_url"]
     if width is not None:
@@ -157,7 +157,7 @@ def open_page(
     url = checked_url(url) if url else None
     note = local_pipeline(url)
     if not url and note is None:
-        raise typer.BadParameter("No running pipeline was found on this machine. Give --url (OMS_WEBHOOKS_API_URL).")
+        raise typer.BadParameter("No running pipeline was found on this machine. Use --url (OMS_WEBHOOKS_API_URL).")
     page = page_of(url or (note.url if note is not None else ""), text)
     out.print(page, markup=False, highlight=False, soft_wrap=True)
     if browser:

@@ -45,7 +45,7 @@ EventTopics = Annotated[
     typer.Option(
         "--event-topic",
         metavar="TOPIC",
-        help="Also include this topic of an event type that is added with the API, without the prefix. Repeat for several.",
+        help="Also include this topic of an event type that is added with the API, without the prefix. Can be repeated.",
     ),
 ]
 
@@ -68,7 +68,7 @@ class RecreatedTopic:
     def name(self) -> str | None:
         """Raises typer.BadParameter if two topics are given."""
         if self.accepted and self.begin_anew:
-            raise typer.BadParameter("Give it once. --begin-anew is its former name.", param_hint="--accept-recreated")
+            raise typer.BadParameter("Use it only once. --begin-anew is its former name.", param_hint="--accept-recreated")
         return self.accepted or self.begin_anew
 
 
@@ -90,10 +90,10 @@ def topics(
     ] = None,
     recreated: RecreatedTopic = _NO_TOPIC,
     topic: Annotated[
-        list[str] | None, typer.Option("--topic", help="With --add-partitions: only this topic. Repeat for several.")
+        list[str] | None, typer.Option("--topic", help="With --add-partitions: only this topic. Can be repeated.")
     ] = None,
     event_topic: EventTopics = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Compare the topics with their required configuration. The exit code is 1 if one differs.
 
@@ -178,7 +178,7 @@ def settings(
         bool,
         typer.Option(
             "--check",
-            help="Connect to Kafka and ClickHouse, and list problems, including wrong names and values of settings. The exit code is 1 if "
+            help="Connect to Kafka and ClickHouse, and list problems, including settings with wrong names or values. The exit code is 1 if "
             "there are problems.",
         ),
     ] = False,
@@ -195,7 +195,7 @@ def settings(
     directory; the TOML file that OMS_WEBHOOKS_SETTINGS_FILE names; and, for secrets, files in the directory OMS_WEBHOOKS_SECRETS_DIR.
     """
     if toml and check:
-        raise typer.BadParameter("Give --check or --toml, not both.")
+        raise typer.BadParameter("Use --check or --toml, not both.")
     if toml:
         sys.stdout.write(Settings().toml())
         return
@@ -223,7 +223,7 @@ def all_findings() -> list[CheckResult]:
 
 def grants(
     role: Annotated[
-        list[Grantee] | None, typer.Option("--role", help="Role to print rights for. Repeat for several. Default: all.")
+        list[Grantee] | None, typer.Option("--role", help="Role to print rights for. Can be repeated. Default: all.")
     ] = None,
     kafka_principal: Annotated[
         str, typer.Option(help="Kafka principal of the ACLs. {role} stands for the role.")

@@ -56,7 +56,7 @@ def publish(
     if not check and are_given(context, "url", "api_key"):
         raise typer.BadParameter("--url and --api-key need --check. Publishing reads added event types from Kafka.")
     if strict and not check:
-        raise typer.BadParameter("It needs --check. Events with warnings are published.", param_hint="--strict")
+        raise typer.BadParameter("It needs --check. Without it, events with warnings are published.", param_hint="--strict")
     settings = Settings()
     content = file.read_bytes() if file else read_bytes()
     checked, hint, is_reached = _checked(content, settings), "", False

@@ -93,7 +93,7 @@ class ReplayedEvents:
     """The events to send, and the endpoints."""
 
     endpoint: Annotated[
-        list[int] | None, typer.Option(help="Endpoint to send the events to. Repeat for several.", parser=id_number)
+        list[int] | None, typer.Option(help="Endpoint to send the events to. Can be repeated.", parser=id_number)
     ] = None
     since: Annotated[
         str | None, typer.Option(help=f"Only events received at or after this time: {TIMES}.", callback=time_value)
@@ -106,13 +106,11 @@ class ReplayedEvents:
     ] = None
     event: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Only events of this type. Repeat for several.", callback=not_blank, autocompletion=complete_event_type
-        ),
+        typer.Option(help="Only events of this type. Can be repeated.", callback=not_blank, autocompletion=complete_event_type),
     ] = None
-    order: Annotated[
-        list[str] | None, typer.Option(help="Only events of this order. Repeat for several.", callback=not_blank)
-    ] = None
+    order: Annotated[list[str] | None, typer.Option(help="Only events of this order. Can be repeated.", callback=not_blank)] = (
+        None
+    )
     unmatched: Annotated[
         bool, typer.Option("--unmatched", help="Also send events that did not match the endpoint when they were received.")
     ] = False
@@ -125,7 +123,7 @@ class ReplayedEvents:
             typer.BadParameter: ``--since`` is not before ``--until``.
         """
         if not self.endpoint or self.since is None:
-            raise ApiCallError("Give --endpoint ID and --since TIME, or --resume FILE.")
+            raise ApiCallError("Use --endpoint ID and --since TIME, or --resume FILE.")
         since, until = _time(self.since), datetime.now(UTC) if self.until is None else _time(self.until)
         if since >= until:
             raise typer.BadParameter("It must be earlier than --until (default: now).", param_hint="--since")
@@ -151,7 +149,7 @@ class ReplayOptions:
     state: Annotated[Path | None, typer.Option(help="File to keep the progress in. Default: replay-<run>.json.")] = None
     resume: Annotated[Path | None, typer.Option(help="Resume the replay of this file.")] = None
     in_doubt: Annotated[
-        ReplayDoubt | None, typer.Option(help="With --resume: send or skip the step whose answer never arrived.")
+        ReplayDoubt | None, typer.Option(help="With --resume: send or skip the step whose response never arrived.")
     ] = None
 
 
@@ -197,7 +195,7 @@ def replay(events: ReplayedEvents, how: ReplayOptions, api: ApiAddress) -> None:
             path = how.state or Path(f"replay-{run}.json")
             progressed = Progressed(run, wanted, found["notifications"], client.root, path=path)
             if progressed.path.exists():
-                raise ApiCallError(f"{progressed.path} already exists. Resume it (--resume), or name another file (--state).")
+                raise ApiCallError(f"{progressed.path} already exists. Resume it (--resume), or use another file (--state).")
             progressed.save()
         _carry_out(client, progressed, how.rate)
     _print_progress(progressed, how.rate)
@@ -221,7 +219,7 @@ def _read(path: Path) -> Progressed:
         kept = None
     is_one = isinstance(kept, dict) and _NEEDED <= kept.keys() <= _KINDS.keys()
     if not is_one or not all(type(value) in _KINDS[name] for name, value in kept.items()):
-        raise ApiCallError(f"{path} is not a file of `oms-webhooks replay`.")
+        raise ApiCallError(f"{path} was not created by `oms-webhooks replay`.")
     progressed = Progressed(**kept, path=path)
     if progressed.is_done:
         raise ApiCallError(f"The replay of {path} is done: {progressed.sent:,} notifications were sent.")
@@ -236,7 +234,7 @@ def _refuse_another_pipeline(client: ApiClient, progressed: Progressed) -> None:
     """
     if progressed.api and progressed.api != client.root:
         raise ApiCallError(
-            f"This replay was started with the API at {progressed.api}, not with the one at {client.root}. Nothing was sent. Give --url "
+            f"This replay was started with the API at {progressed.api}, not with the one at {client.root}. Nothing was sent. Use --url "
             "(OMS_WEBHOOKS_API_URL) and --api-key (OMS_WEBHOOKS_API_KEY) of the API to continue with."
         )
 

@@ -66,12 +66,12 @@ class AttemptFilters:
     """The attempts to search for."""
 
     order: Annotated[str | None, typer.Option(help="Order number.", callback=not_blank)] = None
-    shipment: Annotated[list[str] | None, typer.Option(help="Shipment number. Repeat for several.", callback=not_blank)] = None
+    shipment: Annotated[list[str] | None, typer.Option(help="Shipment number. Can be repeated.", callback=not_blank)] = None
     subscription: Annotated[str | None, typer.Option(help="Subscription id.", callback=not_blank)] = None
     endpoint: Annotated[int | None, typer.Option(help="Endpoint id.", parser=id_number)] = None
     event: Annotated[str | None, typer.Option(help="Event type.", callback=not_blank, autocompletion=complete_event_type)] = None
     state: Annotated[AttemptState | None, typer.Option(help="Outcome of the attempts.", case_sensitive=False)] = None
-    body: Annotated[str | None, typer.Option(help="Text in the request body, in upper or lower case.", callback=not_blank)] = None
+    body: Annotated[str | None, typer.Option(help="Text in the request body (not case-sensitive).", callback=not_blank)] = None
     since: Annotated[str | None, typer.Option(help=f"Only attempts at or after this time: {TIMES}.", callback=time_value)] = None
     until: Annotated[
         str | None, typer.Option(help="Only attempts up to this time. A date includes that day.", callback=time_value)
@@ -114,9 +114,9 @@ class PageChoice:
     per_page: Annotated[int | None, typer.Option(min=1, max=200, help="Attempts per page. Default: 25, or 200 with --all.")] = (
         None
     )
-    after: Annotated[str | None, typer.Option(help="Continue after this cursor from an earlier answer.", callback=not_blank)] = (
-        None
-    )
+    after: Annotated[
+        str | None, typer.Option(help="Continue after this cursor from an earlier response.", callback=not_blank)
+    ] = None
     all_pages: Annotated[
         bool,
         typer.Option(
@@ -154,7 +154,7 @@ class PrintedAs:
     def chosen(self) -> Format:
         """Raises typer.BadParameter if two formats are given."""
         if self.as_json and self.form not in (None, Format.JSON):
-            raise typer.BadParameter("Give --json or --format, not both.", param_hint="--json")
+            raise typer.BadParameter("Use --json or --format, not both.", param_hint="--json")
         return Format.JSON if self.as_json else self.form or Format.TABLE
 
 
@@ -225,7 +225,7 @@ def filters_of(query: Sequence[str], *, is_search: bool = True) -> list[tuple[st
             empty = f"--q {part!r} has no value (is a shell variable empty?)"
             if not is_search:
                 raise ApiCallError(
-                    f"{empty}. Without this filter, more would be sent again than you meant. Give it a value, or leave it out."
+                    f"{empty}. Without this filter, more would be resent than you want. Give it a value, or leave it out."
                 )
             sys.stderr.write(f"{empty}. It is ignored.\n")
         params.append((name if is_filter_key(name) else f"q[{name}]", value))
@@ -237,14 +237,14 @@ def resend_failed(
     query: Annotated[
         list[str],
         typer.Option(
-            "--q", help="A filter: attribute_predicate=value, such as endpoint_id_eq=7. Repeat for several. See docs/search.md."
+            "--q", help="A filter: attribute_predicate=value, such as endpoint_id_eq=7. Can be repeated. See docs/search.md."
         ),
     ],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Resend all failed notifications of a search, each once. Prints how many, asks, and shows the progress.
+    """Resend all failed notifications of a search, each once. Prints the number, asks for confirmation, and shows the progress.
 
     Ctrl-C stops the progress display, not the run. To cancel the run, use its page in the dashboard, or POST resends/ID/cancel.
     """
@@ -256,9 +256,9 @@ def resend_failed(
             out.print("Nothing was sent.")
             return
         run = client.call("POST", "resends", params=params)
-        print_notice(f"Run {run['id']} has started. It continues in the API, also if this command ends.")
+        print_notice(f"Run {run['id']} has started. It continues in the API even if this command ends.")
         run = _followed(client, run)
-    summary = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {run['delivered']:,} were delivered already, "
+    summary = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {run['delivered']:,} were already delivered, "
     out.print(
         f"{summary}{run['skipped']:,} could not be resent. {run['problem']}".rstrip(),
         markup=False,
@@ -286,7 +286,7 @@ def _followed(client: ApiClient, run: Mapping[str, Any]) -> Mapping[str, Any]:
             except ApiCallError as error:
                 if error.status in _REFUSED or time.monotonic() - heard_at > _SILENT_SECONDS:
                     page = f"{dashboard_url(client.root)}/resends/{run['id']}"
-                    message = f"{error}\nThe run goes on, unless its process has ended. To see its progress: {page}"
+                    message = f"{error}\nThe run continues unless its process has ended. To see its progress: {page}"
                     raise ApiCallError(message, error.status) from error
                 continue
             heard_at = time.monotonic()

@@ -22,7 +22,7 @@ Overlap = Annotated[int, typer.Option(min=0, max=168, help="For how many hours t
 
 
 def endpoints_rotate(endpoint_id: EndpointId, overlap_hours: Overlap = 24, url: Url = None, api_key: Key = None) -> None:
-    """Give an endpoint a new signing secret, and print it once. The old one also signs for 24 hours, or as long as you say."""
+    """Rotate the signing secret of an endpoint, and print the new one once. The old one stays valid for 24 hours, or for --overlap-hours."""
     with client_for(url, api_key) as client:
         wanted = {"rotation": {"overlap_hours": overlap_hours}}
         rotated = client.call("POST", f"endpoints/{endpoint_id}/rotate_secret", json=wanted)
@@ -30,7 +30,7 @@ def endpoints_rotate(endpoint_id: EndpointId, overlap_hours: Overlap = 24, url: 
 
 
 def endpoints_rotate_key_pair(endpoint_id: EndpointId, overlap_hours: Overlap = 24, url: Url = None, api_key: Key = None) -> None:
-    """Give an endpoint a new key pair for v1a signatures, and print its public keys."""
+    """Rotate the key pair of an endpoint for v1a signatures, and print its public keys."""
     with client_for(url, api_key) as client:
         wanted = {"rotation": {"overlap_hours": overlap_hours}}
         rotated = client.call("POST", f"endpoints/{endpoint_id}/rotate_key_pair", json=wanted)
@@ -51,24 +51,22 @@ def endpoints_sign(
     if v1a is not None:
         wanted["signature_versions"] = ["v1", "v1a"] if v1a else ["v1"]
     if not wanted:
-        raise typer.BadParameter("Give --v1a or --no-v1a, --header or --no-header.")
+        raise typer.BadParameter("Use --v1a or --no-v1a, --header or --no-header.")
     with client_for(url, api_key) as client:
         _print_public_keys(client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": wanted}))
 
 
 def endpoints_certificate(
     endpoint_id: EndpointId,
-    certificate: Annotated[
-        Path | None, typer.Option(help="PEM file: the certificate, then the certificates of its authorities.")
-    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="PEM file: the certificate, followed by its CA certificates.")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM file: the private key, without a passphrase.")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the certificate.")] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Give an endpoint a client certificate, for mutual TLS."""
+    """Set or remove the client certificate of an endpoint, for mutual TLS."""
     if remove is (certificate is not None and key is not None) or (certificate is None) is not (key is None):
-        raise typer.BadParameter("Give --certificate and --key, or --remove.")
+        raise typer.BadParameter("Use --certificate and --key, or --remove.")
     try:
         given = (
             None

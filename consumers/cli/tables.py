@@ -29,12 +29,12 @@ def banner(here: EmbeddedServices, url: str, created_key: str | None) -> Rendera
         f"Dashboard: [link={dashboard}]{dashboard}[/link]" + (" (log in with the key below)" if created_key else ""),
     ]
     if created_key:
-        lines.append(f"API key of this run: [bold]{escape_markup(created_key)}[/bold]")
+        lines.append(f"API key for this run: [bold]{escape_markup(created_key)}[/bold]")
     if here.broker is not None:
         lines.append(f"Kafka: {escape_markup(here.broker.name)} at {here.settings.kafka_bootstrap_servers}")
         if not here.broker.durable:
             lines.append(
-                "[yellow]This is for trying out. Events, endpoints, pending retries and recorded attempts are kept in memory and are lost at "
+                "[yellow]For trying out only. Events, endpoints, pending retries and recorded attempts are kept in memory and are lost at "
                 "exit.[/yellow]\n"
                 "To use a real Kafka, set OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS=host:9092, OMS_WEBHOOKS_ENCRYPTION_KEY (make one: oms-webhooks "
                 "new-key) and OMS_WEBHOOKS_CLICKHOUSE_URL. "
@@ -148,7 +148,7 @@ def tested(attempt: Mapping[str, Any]) -> RenderableType:
     table.add_row("event", Text(f"{attempt['event_name']} ({attempt['event_id']})"))
     table.add_row("endpoint", Text(f"{attempt['endpoint_id']} {attempt['target_url']}"))
     table.add_row("outcome", outcome)
-    table.add_row("answer", Text(f"{attempt['http_status_code'] or attempt['failure']} in {attempt['duration_ms']:.0f} ms"))
+    table.add_row("response", Text(f"{attempt['http_status_code'] or attempt['failure']} in {attempt['duration_ms']:.0f} ms"))
     if attempt["error"]:
         table.add_row("error", visible(attempt["error"]))
     return table
@@ -162,7 +162,10 @@ def preview(found: Mapping[str, Any]) -> RenderableType:
             f"{failure['expression']}: {failure['reason']} Events: {failure['count']:,}, the newest {failure['event_id']}."
         )
         lines.append(visible(Text(f"A filter failed. {description}", "yellow")))
-    for title, events in (("Would have been delivered:", found["would"]), ("Would not have been delivered:", found["would_not"])):
+    for title, events in (
+        ("It would have received, for example:", found["would"]),
+        ("It would not have received, for example:", found["would_not"]),
+    ):
         if events:
             lines.append(Text(title))
         lines += [

@@ -53,7 +53,7 @@ def note(url: str) -> RunNote:
 
 def test_the_key_of_the_local_pipeline_goes_nowhere_else(url: str) -> None:
     with leave_note(note("http://127.0.0.1:1")):
-        with pytest.raises(ApiCallError, match=r"An API key is needed for http.*--api-key, or set OMS_WEBHOOKS_API_KEY"):
+        with pytest.raises(ApiCallError, match=r"http.* needs an API key\. Use --api-key, or set OMS_WEBHOOKS_API_KEY"):
             client_for(url, None)
         with client_for(url, "given") as client:
             client.call("GET", "endpoints")
@@ -102,12 +102,12 @@ def test_another_site_is_not_our_api(url: str, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(Site, "answer", answer)
     with (
         ApiClient(url, "key") as client,
-        pytest.raises(ApiCallError, match=f"This is not the API.*answered {answer[0]} with {answer[1]}"),
+        pytest.raises(ApiCallError, match=f"This is not the API.*returned {answer[0]} with {answer[1]}"),
     ):
         client.call("GET", "endpoints")
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"[1]", "The API answered 404."), (b'{"error": "Gone."}', "Gone.")])
+@pytest.mark.parametrize(("content", "message"), [(b"[1]", "The API returned 404."), (b'{"error": "Gone."}', "Gone.")])
 def test_a_refusal_is_told(url: str, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str) -> None:
     monkeypatch.setattr(Site, "answer", (404, "application/json", content))
     with ApiClient(url, "key") as client, pytest.raises(ApiCallError) as raised:

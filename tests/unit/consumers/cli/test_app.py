@@ -146,7 +146,7 @@ async def test_another_ctrl_c_ends_the_wait_for_deliveries_in_progress(capsys: p
             await asyncio.wait_for(draining, 5)
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-    assert "press Ctrl-C again to stop at once" in " ".join(capsys.readouterr().err.split())
+    assert "Press Ctrl-C again to stop immediately" in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_a_command_logs_is_no_part_of_what_it_prints(

@@ -100,7 +100,7 @@ async def test_where_no_backup_can_be_written(
     assert str(refused.exception) == f"{missing} cannot be written: No such file or directory. No backup was made."
     for directory in (tmp_path, Path("/")):
         refused = await run("endpoints", "export", str(directory))
-        assert str(refused.exception) == f"{directory} is a directory. Name a file in it."
+        assert str(refused.exception) == f"{directory} is a directory. Specify a file in it."
 
     file = tmp_path / "endpoints.jsonl"
     file.write_text("the one before")

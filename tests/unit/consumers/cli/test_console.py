@@ -29,7 +29,7 @@ ATTEMPT: dict[str, Any] = {
     "attempt": 6,
     "http_status_code": 503,
     "failure": None,
-    "error": "The endpoint answered 503 [red](Service Unavailable).",
+    "error": "The endpoint returned 503 [red](Service Unavailable).",
     "duration_ms": 12.5,
     "created_at": TIME,
     "order_number": "R758805215",
@@ -133,7 +133,7 @@ def test_what_a_producer_wrote_does_not_control_the_terminal() -> None:
 @pytest.mark.parametrize("made", ALL)
 def test_on_a_terminal_ids_times_and_names_are_whole(made: Callable[[], RenderableType], width: int) -> None:
     text = printed(made(), width)
-    left_out = LEFT_OUT.get(made, ()) if "Columns left out because" in text else ()
+    left_out = LEFT_OUT.get(made, ()) if "Columns hidden because" in text else ()
     assert [one for one in ALL[made] if one not in text and one not in left_out] == []
     assert text.count("…") == printed(made(), None).count("…"), "none is rich's, which stands for what was cut"
     assert max(map(len, text.splitlines())) <= width

@@ -70,7 +70,7 @@ def test_a_pipeline_that_does_not_answer_is_a_problem(monkeypatch: pytest.Monkey
     monkeypatch.setattr("consumers.cli.discovery.find_notes", lambda: [ABSENT])
     said = CliRunner().invoke(app, ["doctor"])
     assert said.exit_code == 1
-    assert "it does not answer" in said.output
+    assert "it is not responding" in said.output
     assert "oms-webhooks all" in said.output
 
 

@@ -124,9 +124,9 @@ async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monke
     assert service.kafka.to("webhooks.delay.0s") == []
 
     done = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
-    assert (done.exit_code, "done. 1 of 2 resent, 0 were delivered already, 1 could not be resent." in done.stdout) == (0, True)
+    assert (done.exit_code, "done. 1 of 2 resent, 0 were already delivered, 1 could not be resent." in done.stdout) == (0, True)
     [started] = [line for line in done.stderr.splitlines() if "has started" in line]
-    assert done.stdout.startswith(started.removesuffix(" has started. It continues in the API, also if this command ends.")), (
+    assert done.stdout.startswith(started.removesuffix(" has started. It continues in the API even if this command ends.")), (
         "its id"
     )
     wrong = await run("attempts", "resend-failed", "--q", "colour_eq=red", "--yes")
@@ -171,7 +171,7 @@ async def test_a_progress_that_is_not_told_is_at_another_place(
     said, where = str(refused.exception).splitlines()
     assert (refused.exit_code, said) == (1, "Not now.")
     assert where.startswith(
-        f"The run goes on, unless its process has ended. To see its progress: {service.url}/webhooks/resends/"
+        f"The run continues unless its process has ended. To see its progress: {service.url}/webhooks/resends/"
     )
 
 

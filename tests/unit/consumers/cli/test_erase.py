@@ -42,7 +42,7 @@ async def test_what_came_meanwhile_is_an_error(service: Service, run: Command) -
 async def test_one_of_the_two_is_given_or_read_from_standard_input(service: Service, run: Command) -> None:
     for arguments in ((), ("--email", "a@b.example", "--order", "R1")):
         refused = await run("erase", *arguments)
-        assert str(refused.exception) == "Give either --email or --order."
+        assert str(refused.exception) == "Use either --email or --order."
     assert service.eraser.asked == []
     assert (await run("erase", "--email", "-", stdin="ada@example.com\n")).exit_code == 0
     assert service.eraser.asked == [Subject(email="ada@example.com")]

@@ -126,11 +126,11 @@ def test_the_check_of_settings_says_what_is_wrong_with_the_file(tmp_path: Path) 
 def test_without_a_pipeline_it_is_said_what_is_missing() -> None:
     alone = run("event-types", "list")
     assert (alone.exit_code, alone.stdout.count("OMS webhooks")) == (0, len(EventType))
-    assert "These are only the event types in the settings: no pipeline was named" in alone.stderr
+    assert "These are only the event types in the settings: no pipeline was specified" in alone.stderr
     assert run("event-types", "list", "--offline").stderr == ""
     away = run("event-types", "list", "--url", "http://127.0.0.1:9", "--api-key", "k")
-    assert (away.exit_code, away.stdout, "does not answer" in away.stderr) == (1, alone.stdout, True)
-    assert "Only the event types in the settings: no pipeline was named" in run("schema").stderr
+    assert (away.exit_code, away.stdout, "is not responding" in away.stderr) == (1, alone.stdout, True)
+    assert "Only the event types in the settings: no pipeline was specified" in run("schema").stderr
     assert run("schema", "--offline").stderr == ""
     refused = run("schema", "--url", "http://127.0.0.1:9", "--api-key", "k")
     assert (refused.stdout, "Use --offline" in str(refused.exception)) == ("", True)

@@ -122,7 +122,7 @@ def test_a_line_fits_the_terminal(width: int, name: str) -> None:
     }
     line = line_of(attempt, {7: name}, width).plain
     assert len(line) <= width
-    assert all(part in line for part in ("MAPLE-433168345", "shipment_de", name[:11], "no answer  (attempt 6)"))
+    assert all(part in line for part in ("MAPLE-433168345", "shipment_de", name[:11], "no response  (attempt 6)"))
     assert "not sent: expired  (attempt 6)" in line_of(attempt | {"outcome": "expired"}, {7: name}, width).plain
     whole = line_of(attempt, {}, None).plain
     assert all(part in whole for part in ("shipment_delivery_status_updated", "https://erp.example/a/long/path/of/hooks"))

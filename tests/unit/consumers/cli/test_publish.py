@@ -90,7 +90,7 @@ def test_an_unknown_event_type_may_have_been_added_with_the_api_and_it_is_said_h
     asked = run("--url", "http://127.0.0.1:9", given=unknown)
     assert (asked.exit_code, "need --check" in asked.stderr) == (2, True)
     away = run("--check", "--url", "http://127.0.0.1:9", "--api-key", "k", given=unknown)
-    assert (away.exit_code, "does not answer" in away.stderr) == (1, True)
+    assert (away.exit_code, "is not responding" in away.stderr) == (1, True)
 
 
 def test_a_kafka_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,9 +98,9 @@ def said(result: Result) -> str:
         ("endpoints sign 1 --no-header --prefix sha256=", "--encoding and --prefix need --header"),
         ("attempts --all --page 3", "--all prints every page; leave --page out"),
         ("attempts --after c --page 3", "--after says where to continue; leave --page out"),
-        ("attempts --json --format csv", "Give --json or --format, not both"),
-        ("event-types show x --json --as-file", "Give --json or --as-file, not both"),
-        ("settings --check --toml", "Give --check or --toml, not both"),
+        ("attempts --json --format csv", "Use --json or --format, not both"),
+        ("event-types show x --json --as-file", "Use --json or --as-file, not both"),
+        ("settings --check --toml", "Use --check or --toml, not both"),
         ("topics --topic oms.orders", "It needs --add-partitions N"),
         ("topics --accept-recreated oms.orders --add-partitions 5", "cannot be combined with --create, --add-partitions"),
         ("topics --accept-recreated oms.parcels --event-topic oms.parcels", "cannot be combined with --create, --add-partitions"),
@@ -108,10 +108,10 @@ def said(result: Result) -> str:
         ("topics --begin-anew oms.orders --accept-recreated oms.shipments", "--begin-anew is its former name"),
         ("topics --yes", "It needs --add-partitions N or --accept-recreated TOPIC"),
         ("topics --create --yes", "It needs --add-partitions N or --accept-recreated TOPIC"),
-        ("schema --offline --url http://a", "No pipeline is asked"),
-        ("event-types list --offline --api-key k", "No pipeline is asked"),
-        ("receiver --status 503", "They need --fail-rate or --fail-first"),
-        ("receiver --failure hang", "They need --fail-rate or --fail-first"),
+        ("schema --offline --url http://a", "With --offline, no pipeline is asked"),
+        ("event-types list --offline --api-key k", "With --offline, no pipeline is asked"),
+        ("receiver --status 503", "Use them with --fail-rate or --fail-first"),
+        ("receiver --failure hang", "Use them with --fail-rate or --fail-first"),
         ("receiver --fail-first 1 --failure hang --status 503", "--failure hang has no status code"),
         ("replay --in-doubt send --endpoint 1 --since yesterday", "It needs --resume FILE"),
         ("replay --resume f --order R1 --endpoint 9", "Leave out --endpoint, --order"),
@@ -198,7 +198,7 @@ def test_a_file_that_holds_no_replay_sends_nothing(tmp_path: Path, content: str)
     file.write_text(content)
     refused = run("replay", "--resume", str(file))
     assert isinstance(refused.exception, ApiCallError)
-    assert str(refused.exception) == f"{file} is not a file of `oms-webhooks replay`."
+    assert str(refused.exception) == f"{file} was not created by `oms-webhooks replay`."
 
 
 @pytest.mark.parametrize("command", ["sql -", "erase --order -", "endpoints import -", "publish --check"])
@@ -280,12 +280,12 @@ def test_an_earlier_release_that_ignores_a_field_is_not_believed_to_have_done_it
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        ((404, "text/html", b"<html>"), "answered 404 with text/html. Check --url. A proxy in front of the API"),
-        ((502, "text/html", b"<html>"), "answered 502 with text/html"),
+        ((404, "text/html", b"<html>"), "returned 404 with text/html. Check --url. A proxy in front of the API"),
+        ((502, "text/html", b"<html>"), "returned 502 with text/html"),
         ((301, "text/html", b""), "redirects to https://hooks.example.com. If that is the API, use it as --url."),
-        ((422, "application/json", b'{"errors": ["x"]}'), "The API answered 422."),
-        ((422, "application/json", b'{"errors": {"f": "text"}}'), "The API answered 422.\n  f: text"),
-        ((500, "application/json", b'{"error": {"code": 5}}'), "The API answered 500."),
+        ((422, "application/json", b'{"errors": ["x"]}'), "The API returned 422."),
+        ((422, "application/json", b'{"errors": {"f": "text"}}'), "The API returned 422.\n  f: text"),
+        ((500, "application/json", b'{"error": {"code": 5}}'), "The API returned 500."),
         ((200, "text/html", b"<html>"), "This is not the API of OMS webhooks"),
     ],
 )
@@ -314,7 +314,7 @@ def test_a_password_in_a_url_is_neither_sent_nor_printed() -> None:
 
 def test_who_is_away_is_told_without_numbers_of_the_system() -> None:
     refused = run("keys", "list")
-    assert "does not answer (Connection refused). Is it running?" in str(refused.exception)
+    assert "is not responding (Connection refused). Is it running?" in str(refused.exception)
 
 
 def test_a_request_without_an_answer_may_have_been_carried_out(anybody: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,11 +323,11 @@ def test_a_request_without_an_answer_may_have_been_carried_out(anybody: str, mon
     with ApiClient(anybody, "k") as client:
         for method, doubt in (
             ("GET", ""),
-            ("POST", " The request may have been carried out anyway: check before you repeat it."),
+            ("POST", " The request may have been carried out anyway. Check before you repeat it."),
         ):
             with pytest.raises(ApiCallError) as raised:
                 client.call(method, "keys", seconds=0.2)
-            assert str(raised.value).endswith(f"/api/webhook/ did not answer within 0.2 seconds.{doubt}")
+            assert str(raised.value).endswith(f"/api/webhook/ did not respond within 0.2 seconds.{doubt}")
     release.set()
 
 
