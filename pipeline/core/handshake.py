@@ -33,16 +33,16 @@ def handshake_request(url: str, origin: str, template: Request | None = None) ->
 def judge_handshake(exchange: Exchange, origin: str) -> VerificationResult:
     """What the answer to a handshake means."""
     if isinstance(exchange, NoResponse):
-        return VerificationResult(f"It gave no answer to OPTIONS: {exchange.detail}")
+        return VerificationResult(f"There was no response to OPTIONS: {exchange.detail}")
     if not 200 <= exchange.status <= 299:
         return VerificationResult(
-            f"It answered OPTIONS with {exchange.status}. A 2xx status with the header WebHook-Allowed-Origin is needed."
+            f"It returned {exchange.status} for OPTIONS. A 2xx status with the WebHook-Allowed-Origin header is needed."
         )
     allowed = [value.strip() for name, value in exchange.headers if name.lower() == ALLOWED_ORIGIN]
     if not allowed:
-        return VerificationResult("Its answer to OPTIONS has no header WebHook-Allowed-Origin.")
+        return VerificationResult("Its response to OPTIONS has no WebHook-Allowed-Origin header.")
     if not any(value == "*" or value.lower() == origin.lower() for value in allowed):
-        return VerificationResult(f"It allows the origin {allowed[0][:_MAX_SHOWN]!r}, and this sender is {origin!r}.")
+        return VerificationResult(f"It allows the origin {allowed[0][:_MAX_SHOWN]!r}, but this sender is {origin!r}.")
     rate = next((value.strip() for name, value in exchange.headers if name.lower() == ALLOWED_RATE), "*")
     return _judge_rate(rate)
 
@@ -53,10 +53,10 @@ def _judge_rate(rate: str) -> VerificationResult:
         return VerificationResult()
     if not (rate.isascii() and rate.isdigit() and len(rate) <= 12):
         return VerificationResult(
-            f"Its header WebHook-Allowed-Rate is {rate[:_MAX_SHOWN]!r}: it must be a whole number of requests a minute, or *."
+            f"Its header WebHook-Allowed-Rate is {rate[:_MAX_SHOWN]!r}: it must be a whole number of requests per minute, or *."
         )
     if (per_second := int(rate) // 60) < 1:
         return VerificationResult(
-            f"It allows {int(rate)} requests a minute. At least 60 are needed, because rates are limited per second."
+            f"It allows {int(rate)} requests per minute. At least 60 are needed, because rates are limited per second."
         )
     return VerificationResult(max_per_second=per_second)

@@ -50,10 +50,10 @@ def error_sentence(exchange: Exchange) -> str | None:
         return exchange.detail
     if exchange.status in ACKNOWLEDGED:
         return None
-    answered = f"The endpoint answered {exchange.status}{_phrase(exchange.status)}"
+    returned = f"The endpoint returned {exchange.status}{_phrase(exchange.status)}"
     if 300 <= exchange.status < 400:
-        return f"{answered}. Redirects are not followed: register the final URL."
-    return f"{answered}; only 200, 201, 202 and 204 acknowledge a notification."
+        return f"{returned}. Redirects are not followed: register the final URL."
+    return f"{returned}; only 200, 201, 202 and 204 acknowledge a notification."
 
 
 def _phrase(status: int) -> str:

@@ -95,20 +95,20 @@ def granted(exchange: Exchange) -> GrantedToken:
         TokenAnswerError: there is none.
     """
     if isinstance(exchange, NoResponse):
-        raise TokenAnswerError(f"The token endpoint gave no usable answer. {exchange.detail}")
+        raise TokenAnswerError(f"The token endpoint returned no usable response. {exchange.detail}")
     if exchange.status != HTTPStatus.OK:
-        raise TokenAnswerError(f"The token endpoint answered {exchange.status}{_named(exchange)}.")
+        raise TokenAnswerError(f"The token endpoint returned {exchange.status}{_named(exchange)}.")
     if exchange.body_truncated:
-        raise TokenAnswerError("The token endpoint's answer is too large.")
+        raise TokenAnswerError("The token endpoint's response is too large.")
     document = _document(exchange)
     if document is None:
-        raise TokenAnswerError("The token endpoint answered 200 with something other than a JSON object.")
+        raise TokenAnswerError("The token endpoint returned 200 with something other than a JSON object.")
     token = document.get("access_token")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise TokenAnswerError("The token endpoint answered 200 without a usable access_token.")
+        raise TokenAnswerError("The token endpoint returned 200 without a usable access_token.")
     kind = document.get("token_type", "Bearer")
     if not isinstance(kind, str) or kind.lower() != "bearer":
-        raise TokenAnswerError("The token endpoint answered with a token of another type than Bearer.")
+        raise TokenAnswerError("The token endpoint returned a token of a type other than Bearer.")
     lifetime = _lifetime(document.get("expires_in"))
     return GrantedToken(token, lifetime, lifetime - min(_MARGIN, lifetime / 5))
 

@@ -133,7 +133,7 @@ class AccessTokens:
                 metrics.TOKEN_REQUESTS.labels("failed").inc()
                 detail = Redactor(client.question.secrets).redact(_failure(str(error), exchange.duration_ms))
                 log.info("no access token", reason=detail.detail if isinstance(detail, NoResponse) else "")
-                return detail if isinstance(detail, NoResponse) else _failure("The token endpoint gave no token.", 0.0)
+                return detail if isinstance(detail, NoResponse) else _failure("The token endpoint returned no token.", 0.0)
             metrics.TOKEN_REQUESTS.labels("granted").inc()
             client.token = _access_token(found, asked_at, replaces_refused=replaces_refused)
             return client.token
@@ -174,5 +174,5 @@ def _named(own: NotSent) -> NotSent:
     """A fault on our side during the token request. If it is charged to the endpoint later, its text names the token endpoint."""
     if own.otherwise is None:
         return own
-    sentence = f"The token endpoint gave no usable answer. {own.otherwise.detail}"
+    sentence = f"The token endpoint returned no usable response. {own.otherwise.detail}"
     return replace(own, otherwise=_failure(sentence, own.otherwise.duration_ms))

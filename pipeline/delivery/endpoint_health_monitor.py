@@ -125,7 +125,7 @@ class EndpointHealthMonitor:
         if endpoint.id == OPERATIONAL_ENDPOINT_ID:  # it must not get events about its own failures, and must not be disabled
             return None
         if isinstance(exchange, Response) and exchange.status == HTTPStatus.GONE:
-            return self._disable(endpoint, DisabledReason.GONE, "The endpoint answered 410 (Gone).")
+            return self._disable(endpoint, DisabledReason.GONE, "The endpoint returned 410 (Gone).")
         return self._acknowledged(endpoint) if is_acknowledged else self._failed(endpoint)
 
     def _acknowledged(self, endpoint: Endpoint) -> Awaitable[None] | None:
@@ -147,7 +147,7 @@ class EndpointHealthMonitor:
         if failing is None or since is None:
             self._write_fact(endpoint, HealthFact.FAILING, since=now)
         elif now - since >= self._limits.disable_after and self._is_time_certain():
-            detail = f"The endpoint has failed since {since:%Y-%m-%d %H:%M} UTC without any success."
+            detail = f"The endpoint has been failing since {since:%Y-%m-%d %H:%M} UTC, without any success."
             return self._disable(endpoint, DisabledReason.FAILING, detail)
         elif self._is_time_certain():
             stages = stages_reached(now - since, self._limits.notify_after, self._limits.disable_after)

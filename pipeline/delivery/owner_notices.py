@@ -47,7 +47,7 @@ class OwnerNotices:
         """The endpoint has failed for long enough to tell its owner. Returns when Kafka has the event."""
         end = since + self._disable_after
         ending = f"It will be disabled at {end:%Y-%m-%d %H:%M} UTC if nothing succeeds by then."
-        detail = f"The endpoint has failed since {since:%Y-%m-%d %H:%M} UTC without any success. {ending}"
+        detail = f"The endpoint has been failing since {since:%Y-%m-%d %H:%M} UTC, without any success. {ending}"
         if stage == FAILING:
             data = self._data(endpoint, detail, failing_since=since, will_be_disabled_at=end)
             await self._send(endpoint, ENDPOINT_FAILING, _moment(since), data)
@@ -57,7 +57,7 @@ class OwnerNotices:
 
     async def recovered(self, endpoint: Endpoint, since: datetime) -> None:
         """The endpoint has acknowledged again, after its owner was told that it fails."""
-        detail = f"The endpoint acknowledges again. It had failed since {since:%Y-%m-%d %H:%M} UTC."
+        detail = f"The endpoint is acknowledging again. It had been failing since {since:%Y-%m-%d %H:%M} UTC."
         data = self._data(endpoint, detail, failing_since=since, recovered_at=self._clock())
         await self._send(endpoint, ENDPOINT_RECOVERED, _moment(since), data)
 

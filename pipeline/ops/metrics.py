@@ -71,7 +71,7 @@ FIRST_ATTEMPT: Final = _registered(
 ATTEMPTS: Final = _registered(LoopCounter("oms_webhooks_attempts", "Attempts made", ["event", "outcome", "code"]))
 ATTEMPT_DURATION: Final = _registered(
     LoopHistogram(
-        "oms_webhooks_attempt_duration_seconds", "From the start of a request to the end of its answer", _LATENCY, ["outcome"]
+        "oms_webhooks_attempt_duration_seconds", "From the start of a request to the end of its response", _LATENCY, ["outcome"]
     )
 )
 ENDPOINT_ATTEMPTS: Final = _registered(

@@ -130,23 +130,25 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         description="How producers write the records of a topic, such as oms.orders=outbox,oms.shipments=cloudevents: auto, plain, "
         "cloudevents or outbox. Topics that are not listed are auto: the form of each record is detected. See docs/producers.md.",
     )
-    max_in_flight: int = Field(default=512, ge=1, description="Concurrent HTTP requests, in one process.")
+    max_in_flight: int = Field(default=512, ge=1, description="Maximum number of concurrent HTTP requests, in one process.")
     max_in_flight_per_endpoint: int = Field(
-        default=64, ge=1, description="Concurrent HTTP requests to one endpoint, in one process."
+        default=64, ge=1, description="Maximum number of concurrent HTTP requests to one endpoint, in one process."
     )
     endpoint_wait_seconds: float = Field(
         default=1.0,
         ge=0,
         description="How long a delivery may wait for a free request when its endpoint is at max_in_flight_per_endpoint. If the endpoint "
-        "answers more slowly than this, the delivery is sent later, from a delay topic.",
+        "responds more slowly than this, the delivery is sent later, from a delay topic.",
     )
     max_outstanding_records: int = Field(
-        default=1000, ge=1, description="Unfinished records from Kafka, in one process. Above this number, polling pauses."
+        default=1000,
+        ge=1,
+        description="Maximum number of unfinished records from Kafka, in one process. Above it, polling pauses.",
     )
     circuit_failures: int = Field(
         default=10,
         ge=1,
-        description="Consecutive failures (no answer, 5xx, 429) after which an endpoint's circuit opens: its deliveries wait, and probes "
+        description="Consecutive failures (no response, 5xx, 429) after which an endpoint's circuit opens: its deliveries wait, and probes "
         "are sent.",
     )
     circuit_open_seconds: float = Field(
@@ -184,7 +186,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     webhook_origin: str = Field(
         default="oms-webhooks",
         pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
-        description="The name of this sender in CloudEvents handshakes (WebHook-Request-Origin). Use a domain of yours, such as "
+        description="The name of this sender in CloudEvents handshakes (WebHook-Request-Origin). Use a domain that you own, such as "
         "hooks.example.com. Endpoints that were verified by a handshake get it as Origin with every request.",
     )
     max_outstanding_bytes: int = Field(
@@ -194,14 +196,16 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         "acknowledged yet. Above this, polling and attempts pause. A single larger record is still accepted.",
     )
     max_outstanding_deliveries: int = Field(
-        default=10_000, ge=1, description="Deliveries that the fan-out has in progress or queued, in one process."
+        default=10_000,
+        ge=1,
+        description="Maximum number of deliveries that the fan-out has in progress or queued, in one process.",
     )
-    request_timeout_seconds: float = Field(default=15.0, gt=0, description="Time limit of one request, including the answer.")
+    request_timeout_seconds: float = Field(default=15.0, gt=0, description="Time limit of one request, including the response.")
     connect_timeout_seconds: float = Field(default=5.0, gt=0, description="Time limit for connecting.")
     sender_speedups: bool = Field(
         default=True,
         description="Whether private parts of aiohttp may be used, which saves CPU time and enforces narrower limits "
-        "(docs/security.md). They are never used with a release of aiohttp that this was not tested with.",
+        "(docs/security.md). They are never used with an untested release of aiohttp.",
     )
     egress_proxy: str = Field(
         default="",
@@ -214,12 +218,12 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     resolver_probe_name: str = Field(
         default="example.com",
         description="Host name to look up when an endpoint's name does not resolve. The answer shows whether the resolver is down or only "
-        "that domain. The name need not exist. Without access to public DNS, use a name that your own name servers know.",
+        "that domain. The name does not have to exist. Without access to public DNS, use a name that your own name servers know.",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$",
     )
     allowed_networks: Networks = Field(
         default=(),
-        description="Networks that are not public and that webhooks may still be sent to, such as 127.0.0.0/8 (development).",
+        description="Networks that are not public but that webhooks may be sent to, such as 127.0.0.0/8 (development).",
     )
     encryption_key: SecretStr | None = Field(
         default=None,
@@ -239,7 +243,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     )
     api_keys: Secrets = Field(
         default=(),
-        description="Bearer keys for the HTTP API, with the role admin. Embedded: one is generated at startup. Otherwise see docs/api.md.",
+        description="Keys for the HTTP API, with the admin role, comma-separated. Embedded: one is generated at startup. Otherwise see docs/api.md.",
     )
     trusted_proxies: Networks = Field(
         default=(),
@@ -254,7 +258,7 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
         default=0,
         ge=0,
         le=100,
-        description="How many endpoints get a metric of their attempts, labeled with their id: in each process, the ones that fail most. 0: none.",
+        description="How many endpoints get their own metric of attempts, labeled with their id: in each process, the ones that fail most. 0: none.",
     )
     otlp_endpoint: str = Field(
         default="",

@@ -41,15 +41,15 @@ class RetrySettings(BaseSettings):
 
     retry_delays: Delays = Field(
         default=_STANDARD,
-        description="Delays of the retry policy standard: one to five, one before each retry, such as 5s,1m,10m,1h,6h. Each has its own topic.",
+        description="Delays of the standard retry policy: one to five, one before each retry, such as 5s,1m,10m,1h,6h. Each has its own topic.",
     )
     patient_retry_delays: Delays = Field(
         default=_PATIENT,
-        description="Delays of the retry policy patient. Default: five retries over 72 hours.",
+        description="Delays of the patient retry policy. Default: five retries over 72 hours.",
     )
     impatient_retry_delays: Delays = Field(
         default=_IMPATIENT,
-        description="Delays of the retry policy impatient. Default: five retries within a minute.",
+        description="Delays of the impatient retry policy. Default: five retries within a minute.",
     )
     further_retry_delays: FurtherDelays = Field(
         default=(),
@@ -60,7 +60,7 @@ class RetrySettings(BaseSettings):
         default=10.0,
         ge=0,
         le=10_000,
-        description="Requests per second at first, after an endpoint recovers from an outage or is resumed. The rate rises with each "
+        description="Requests per second right after an endpoint recovers from an outage or is resumed. The rate rises with each "
         "success, up to the endpoint's limit. 0: no ramp, the whole backlog is sent immediately.",
     )
     ramp_double_seconds: float = Field(

@@ -13,7 +13,7 @@ class SearchSettings(BaseSettings):
         default=0,
         ge=0,
         le=100,
-        description="How many search queries one process runs concurrently; others wait. 0: 8 with a ClickHouse server; with ClickHouse in "
+        description="How many search queries one process runs concurrently. Others wait. 0: 8 with a ClickHouse server; with ClickHouse in "
         "this process, the number of cores minus one for the recorder (at least 2, at most 8).",
     )
     search_threads: int = Field(

@@ -54,22 +54,22 @@ _HANDSHAKE_PROBLEMS: Final = {
 # The first matching kind counts. By name, because the parser's exceptions have no public module, and other releases of aiohttp
 # may lack some.
 _ANSWER_PROBLEMS: Final = (
-    ("PayloadEncodingError", Failure.TRUNCATED, "the answer broke off before its body was complete"),
-    ("LineTooLong", Failure.INVALID_RESPONSE, "the answer has a status line or a header that is too long"),
+    ("PayloadEncodingError", Failure.TRUNCATED, "the response ended before its body was complete"),
+    ("LineTooLong", Failure.INVALID_RESPONSE, "the response has a status line or a header that is too long"),
     (
         "BadStatusLine",
         Failure.INVALID_RESPONSE,
-        "the answer is not HTTP/1.1, or continues after its end; check scheme and port of the URL",
+        "the response is not HTTP/1.1, or continues after its end; check the scheme and port of the URL",
     ),
     # The error quotes the header, which may be a secret that we sent.
-    ("InvalidHeader", Failure.INVALID_RESPONSE, "the answer is not valid HTTP (one of its headers is invalid)"),
-    ("ClientPayloadError", Failure.INVALID_RESPONSE, "the answer has an invalid body"),
+    ("InvalidHeader", Failure.INVALID_RESPONSE, "the response is not valid HTTP (one of its headers is invalid)"),
+    ("ClientPayloadError", Failure.INVALID_RESPONSE, "the response has an invalid body"),
     ("ClientConnectionError", Failure.CONNECTION, "the connection was lost"),
-    ("InvalidURL", Failure.INVALID_TARGET, "the target_url cannot be dialled; register another one"),
+    ("InvalidURL", Failure.INVALID_TARGET, "the target_url cannot be used; register another one"),
     # aiohttp's writer raises it for a header that would split the request.
     ("ValueError", Failure.INVALID_TARGET, "a request header contains a line break or another control character"),
 )
-_NOT_HTTP: Final = "the answer is not valid HTTP"
+_NOT_HTTP: Final = "the response is not valid HTTP"
 _RESETS: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 
@@ -111,7 +111,7 @@ def _explain_timeout(error: Exception, endpoint: FailureContext) -> Explanation 
         return Explanation(Failure.CONNECT_TIMEOUT, f"no connection within {endpoint.connect_timeout:g} s")
     # The operating system's ETIMEDOUT is also a TimeoutError, but has an errno.
     if isinstance(error, TimeoutError) and error.errno is None:
-        return Explanation(Failure.TIMEOUT, f"no complete answer within {endpoint.total_timeout:g} s")
+        return Explanation(Failure.TIMEOUT, f"no complete response within {endpoint.total_timeout:g} s")
     return None
 
 
@@ -159,7 +159,7 @@ def _explain_proxy(error: EgressProxyError, endpoint: FailureContext) -> Explana
         return Explanation(Failure.CONNECT_TIMEOUT, f"no connection within {seconds}; our egress proxy was still waiting for one")
     if error.fault is ProxyFault.NO_TARGET:
         failure = Failure.CONNECT_TIMEOUT if error.status == HTTPStatus.GATEWAY_TIMEOUT else Failure.CONNECTION
-        return Explanation(failure, f"no connection; our egress proxy could not reach it (it answered {error.status})")
+        return Explanation(failure, f"no connection; our egress proxy could not reach it (it returned {error.status})")
     return Explanation(Failure.CONNECTION, "no connection through our egress proxy")
 
 
@@ -172,9 +172,9 @@ def _tls_problem(error: ssl.SSLError) -> str:
 
 def _explain_os_error(error: OSError) -> Explanation:
     if isinstance(error, ConnectionRefusedError):
-        return Explanation(Failure.CONNECTION_REFUSED, "the connection was refused; nothing listens on this port")
+        return Explanation(Failure.CONNECTION_REFUSED, "the connection was refused; nothing is listening on this port")
     if isinstance(error, ConnectionResetError) or error.errno in _RESETS:
-        return Explanation(Failure.CONNECTION_RESET, "the connection was reset before the answer was complete")
+        return Explanation(Failure.CONNECTION_RESET, "the connection was reset before the response was complete")
     if isinstance(error, TimeoutError):
         return Explanation(Failure.CONNECT_TIMEOUT, "no connection; the operating system gave up waiting")
     words = os.strerror(error.errno).lower() if error.errno else _plain(str(error))
@@ -183,11 +183,11 @@ def _explain_os_error(error: OSError) -> Explanation:
 
 def _explain_disconnect(error: aiohttp.ServerDisconnectedError) -> Explanation:
     if isinstance(error.message, str):
-        return Explanation(Failure.CONNECTION_RESET, "the connection was closed without an answer")
+        return Explanation(Failure.CONNECTION_RESET, "the connection was closed without a response")
     # The parser reports the digits so far, so only three digits are a status.
     code = getattr(error.message, "code", 0)
     status = code if 100 <= code <= 999 else None
-    return Explanation(Failure.TRUNCATED, "the answer broke off before its headers were complete", status)
+    return Explanation(Failure.TRUNCATED, "the response ended before its headers were complete", status)
 
 
 def _explain_answer(error: BaseException) -> Explanation | None:

@@ -144,7 +144,7 @@ def _attempt(chance: random.Random, meta: Any, endpoint: int, attempt: int, trie
         created_at=time + timedelta(milliseconds=chance.randrange(1, 50)),
         duration_ms=round(chance.lognormvariate(4, 1), 3),
         http_status_code=chance.choice((500, 502, 503, 429)) if failed else chance.choice((200, 204)),
-        error="The endpoint answered 503 (Service Unavailable)." if failed else None,
+        error="The endpoint returned 503 (Service Unavailable)." if failed else None,
         request_headers={"webhook-id": meta.id, "webhook-signature": f"v1,{chance.getrandbits(256):x}"},
         response_headers=(("Server", "nginx"), ("Date", f"{time:%a, %d %b %Y %H:%M:%S} GMT")),
         response_body="upstream connect error" if failed else '{"ok":true}',

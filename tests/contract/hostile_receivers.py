@@ -152,7 +152,7 @@ _GZIP: Final = {
     ),
 }
 _SLOW: Final = {
-    "silence": Receiver(accepting, Failure.TIMEOUT, "no complete answer within"),
+    "silence": Receiver(accepting, Failure.TIMEOUT, "no complete response within"),
     "slow answer, byte by byte": Receiver(trickling(OK + b"Content-Length: 2\r\n\r\nok"), Failure.TIMEOUT),
     "slow status line": Receiver(dripping(b"HTTP/1.1 200 ", b"O", _DROP_SECONDS), Failure.TIMEOUT),
     "slow headers": Receiver(dripping(OK, b"X: y\r\n", _DROP_SECONDS), Failure.TIMEOUT),
@@ -203,7 +203,7 @@ _WRONG: Final = {
 _BROKEN: Final = {
     "reset at once": Receiver(resetting_at_once, Failure.CONNECTION_RESET),
     "closed at once": Receiver(closing_at_once, Failure.CONNECTION_RESET),
-    "closed without an answer": Receiver(then_closing(b""), Failure.CONNECTION_RESET, "without an answer"),
+    "closed without an answer": Receiver(then_closing(b""), Failure.CONNECTION_RESET, "without a response"),
     "reset before the answer": Receiver(then_resetting(b""), Failure.CONNECTION_RESET),
     "reset in the headers": Receiver(then_resetting(OK + b"X: "), Failure.CONNECTION_RESET),
     "reset in the body": Receiver(then_resetting(OK + b"Content-Length: 9\r\n\r\nabc"), Failure.CONNECTION_RESET, status=200),

@@ -149,12 +149,12 @@ async def test_oauth_that_fails_says_so_and_leaks_nothing() -> None:
     async with oauth_server() as server, line() as sent:
         attempt = await sent.deliver(oauth(server, secret="wr0ng-client-secret"))
         assert (attempt.failure, attempt.http_status_code) == ("token_endpoint", None)
-        assert attempt.error == "The token endpoint answered 401 (invalid_client)."
+        assert attempt.error == "The token endpoint returned 401 (invalid_client)."
         attempt = await sent.deliver(oauth(server, scopes=("admin",)))
-        assert attempt.error == "The token endpoint answered 400 (invalid_scope)."
+        assert attempt.error == "The token endpoint returned 400 (invalid_scope)."
         server.status = 503
         attempt = await sent.deliver(oauth(server, audience="other"))
-        assert attempt.error == "The token endpoint answered 503 (Service Unavailable)."
+        assert attempt.error == "The token endpoint returned 503 (Service Unavailable)."
         assert "s3cret" not in repr(attempt)
         server.status = None
         assert (await sent.deliver(oauth(server, audience="other"))).http_status_code == 204
@@ -174,5 +174,5 @@ async def test_a_token_endpoint_that_is_gone_is_named() -> None:
             endpoint = oauth(server)
         attempt = await sent.deliver(endpoint)
         assert attempt.failure == "token_endpoint"
-        assert (attempt.error or "").startswith("The token endpoint gave no usable answer. 127.0.0.1:")
+        assert (attempt.error or "").startswith("The token endpoint returned no usable response. 127.0.0.1:")
         assert "refused" in (attempt.error or "")

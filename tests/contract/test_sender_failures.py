@@ -171,7 +171,7 @@ async def test_reset_before_the_answer() -> None:
 
 @on_each_loop
 async def test_closed_without_an_answer() -> None:
-    failed(await post_to(then_closing(b"")), Failure.CONNECTION_RESET, "closed without an answer")
+    failed(await post_to(then_closing(b"")), Failure.CONNECTION_RESET, "closed without a response")
 
 
 @on_each_loop

@@ -22,7 +22,7 @@ FAILED: dict[str, Any] = {
     "state": AttemptState.FAILED,
     "outcome": Outcome.REPEATED,
     "http_status_code": 503,
-    "error": "The endpoint answered 503.",
+    "error": "The endpoint returned 503.",
 }
 DISCARDED: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.DISCARDED, "http_status_code": None}
 

@@ -28,7 +28,7 @@ async def test_an_attempt_with_every_field(store: Store) -> None:
         outcome=Outcome.REPEATED,
         http_status_code=503,
         failure="status",
-        error="The endpoint answered 503, not 200, 201, 202 or 204.",
+        error="The endpoint returned 503, not 200, 201, 202 or 204.",
         next_attempt_at=START + timedelta(minutes=1),
         response_body="nul\x00, emoji 🎁, GÜNTHER",
         response_truncated=True,

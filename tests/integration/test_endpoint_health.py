@@ -62,7 +62,7 @@ async def test_an_endpoint_that_failed_for_too_long_is_disabled(start_pipeline: 
 
         endpoint = await until(pipeline, state="disabled")
 
-        assert endpoint["disabled_reason"].startswith("The endpoint has failed since ")
+        assert endpoint["disabled_reason"].startswith("The endpoint has been failing since ")
         assert endpoint["failing_since"] < endpoint["disabled_at"]
 
         async def told() -> list[dict[str, Any]]:

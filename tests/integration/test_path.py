@@ -220,7 +220,7 @@ async def test_410_disables_the_owner_is_told_and_the_api_starts_it_again(pipeli
     receiver = await pipeline.receiver("erp", GONE)
     await pipeline.publish(event_bytes("evt-gone"))
     endpoint = await until(pipeline, state="disabled")
-    assert (endpoint["active"], endpoint["disabled_reason"]) == (False, "The endpoint answered 410 (Gone).")
+    assert (endpoint["active"], endpoint["disabled_reason"]) == (False, "The endpoint returned 410 (Gone).")
 
     # The repeat that was scheduled is held: it uses up no attempt, and is not recorded as one.
     await until(pipeline, held_count=1)

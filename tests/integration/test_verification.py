@@ -30,7 +30,7 @@ async def test_what_is_due_waits_until_the_endpoint_is_verified(start_pipeline: 
 
         wanted = {"endpoint": {"verification": "cloudevents_handshake"}}
         changed = await pipeline.api.patch(f"endpoints/{endpoint['id']}", json=wanted)
-        assert "answered OPTIONS with 405" in changed.json()["verification_problem"]
+        assert "returned 405 for OPTIONS" in changed.json()["verification_problem"]
         await pipeline.publish(event_bytes("evt-2"))
         await until_held(pipeline, 1)
         receiver.checks = ReceiverChecks(allowed_origin="*")

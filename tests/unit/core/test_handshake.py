@@ -38,9 +38,9 @@ def test_what_verifies(answer: Response, most: int | None) -> None:
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (response(200), "no header WebHook-Allowed-Origin"),
-        (response(405, WebHook_Allowed_Origin="*"), "answered OPTIONS with 405"),
-        (response(301, WebHook_Allowed_Origin="*"), "answered OPTIONS with 301"),
+        (response(200), "no WebHook-Allowed-Origin header"),
+        (response(405, WebHook_Allowed_Origin="*"), "returned 405 for OPTIONS"),
+        (response(301, WebHook_Allowed_Origin="*"), "returned 301 for OPTIONS"),
         (response(200, WebHook_Allowed_Origin="other.example.com"), "It allows the origin 'other.example.com'"),
         (response(200, WebHook_Allowed_Origin=""), "It allows the origin ''"),
         (response(200, WebHook_Allowed_Origin="*.example.com"), "It allows the origin"),
@@ -49,7 +49,7 @@ def test_what_verifies(answer: Response, most: int | None) -> None:
         (response(200, WebHook_Allowed_Origin="*", WebHook_Allowed_Rate="9" * 5000), "must be a whole number"),
         (
             NoResponse(Failure.BLOCKED_ADDRESS, "a.example.com is private.", 1.0),
-            "no answer to OPTIONS: a.example.com is private.",
+            "no response to OPTIONS: a.example.com is private.",
         ),
     ],
 )

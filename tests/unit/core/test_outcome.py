@@ -70,15 +70,15 @@ def test_a_wish_does_not_undo_an_acknowledgement() -> None:
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
-        (500, "The endpoint answered 500 (Internal Server Error); only 200, 201, 202 and 204 acknowledge a notification."),
+        (500, "The endpoint returned 500 (Internal Server Error); only 200, 201, 202 and 204 acknowledge a notification."),
         (
             203,
-            "The endpoint answered 203 (Non-Authoritative Information); only 200, 201, 202 and 204 acknowledge a notification.",
+            "The endpoint returned 203 (Non-Authoritative Information); only 200, 201, 202 and 204 acknowledge a notification.",
         ),
-        (599, "The endpoint answered 599; only 200, 201, 202 and 204 acknowledge a notification."),
-        (301, "The endpoint answered 301 (Moved Permanently). Redirects are not followed: register the final URL."),
-        (399, "The endpoint answered 399. Redirects are not followed: register the final URL."),
-        (400, "The endpoint answered 400 (Bad Request); only 200, 201, 202 and 204 acknowledge a notification."),
+        (599, "The endpoint returned 599; only 200, 201, 202 and 204 acknowledge a notification."),
+        (301, "The endpoint returned 301 (Moved Permanently). Redirects are not followed: register the final URL."),
+        (399, "The endpoint returned 399. Redirects are not followed: register the final URL."),
+        (400, "The endpoint returned 400 (Bad Request); only 200, 201, 202 and 204 acknowledge a notification."),
     ],
 )
 def test_the_error_is_a_sentence(status: int, sentence: str) -> None:

@@ -53,7 +53,7 @@ def answer(status: int, headers: Headers = (), body: bytes = b"") -> Response:
     return Response(status, headers, body, body_truncated=False, duration_ms=250.0, first_byte_ms=200.0)
 
 
-NO_ANSWER = NoResponse(Failure.TIMEOUT, "hooks.example.com: no complete answer within 15 s.", 15_000.0)
+NO_ANSWER = NoResponse(Failure.TIMEOUT, "hooks.example.com: no complete response within 15 s.", 15_000.0)
 
 
 class FakeSender:

@@ -151,7 +151,7 @@ async def test_a_token_that_cannot_be_renewed_early_is_used_to_its_end() -> None
     failed = await provider.deliver()
     assert isinstance(failed, NoResponse)
     assert failed.failure is Failure.TOKEN_ENDPOINT
-    assert failed.detail == "The token endpoint answered 503 (Service Unavailable)."
+    assert failed.detail == "The token endpoint returned 503 (Service Unavailable)."
 
 
 async def test_a_401_renews_the_token_once() -> None:
@@ -207,18 +207,18 @@ async def test_the_token_is_cut_out_of_what_the_receiver_answers() -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (answer(503), "answered 503 (Service Unavailable)"),
-        (answer(401, body=b'{"error": "invalid_client"}'), "answered 401 (invalid_client)"),
-        (answer(400, body=b'{"error": "your secret s3cret-of-ours"}'), "answered 400 (Bad Request)"),
-        (answer(302, (("location", "https://evil.example.com"),)), "answered 302"),
+        (answer(503), "returned 503 (Service Unavailable)"),
+        (answer(401, body=b'{"error": "invalid_client"}'), "returned 401 (invalid_client)"),
+        (answer(400, body=b'{"error": "your secret s3cret-of-ours"}'), "returned 400 (Bad Request)"),
+        (answer(302, (("location", "https://evil.example.com"),)), "returned 302"),
         (answer(200, body=b"<html>"), "other than a JSON object"),
         (answer(200, body=b"[" * 100_000), "other than a JSON object"),
         (answer(200, body=b'{"token_type": "Bearer"}'), "without a usable access_token"),
         (token_response("a\r\nb: c"), "without a usable access_token"),
         (token_response("x" * 9000), "without a usable access_token"),
-        (token_response(token_type="mac"), "another type than Bearer"),
+        (token_response(token_type="mac"), "a type other than Bearer"),
         (Response(200, (), b"{", body_truncated=True, duration_ms=1.0, first_byte_ms=1.0), "too large"),
-        (NoResponse(Failure.CONNECTION_REFUSED, "login.example.com: refused, s3cret-of-ours.", 5.0), "no usable answer. login"),
+        (NoResponse(Failure.CONNECTION_REFUSED, "login.example.com: refused, s3cret-of-ours.", 5.0), "no usable response. login"),
     ],
 )
 async def test_what_is_no_token_is_the_endpoints_failure_and_named_so(given: Exchange, sentence: str) -> None:
@@ -240,7 +240,7 @@ async def test_a_fault_of_ours_stays_ours() -> None:
     own = await provider.deliver()
     assert isinstance(own, NotSent)
     assert own.otherwise is not None
-    assert own.otherwise.detail == f"The token endpoint gave no usable answer. {doubt.detail}"
+    assert own.otherwise.detail == f"The token endpoint returned no usable response. {doubt.detail}"
 
 
 @pytest.mark.parametrize(
@@ -273,5 +273,5 @@ async def test_an_attempt_says_that_there_was_no_token() -> None:
     await scene.deliver(ENDPOINT)
     (attempt,) = scene.attempts()
     assert (attempt.failure, attempt.http_status_code) == ("token_endpoint", None)
-    assert attempt.error == "The token endpoint answered 503 (temporarily_unavailable)."
+    assert attempt.error == "The token endpoint returned 503 (temporarily_unavailable)."
     assert "s3cret-of-ours" not in repr(attempt)

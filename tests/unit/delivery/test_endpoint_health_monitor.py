@@ -170,7 +170,7 @@ async def test_410_disables_at_once_and_tells_the_owner_first() -> None:
         "gone",
     )
     assert event.notice.target_url == "https://hooks.example.com/7"
-    assert (fact.fact, fact.reason, fact.detail) == (DISABLED, "gone", "The endpoint answered 410 (Gone).")
+    assert (fact.fact, fact.reason, fact.detail) == (DISABLED, "gone", "The endpoint returned 410 (Gone).")
     assert scene.health.disabled(endpoint().record) == fact
     assert [record.outcome for record in scene.attempts()] == [Outcome.REPEATED]
 
@@ -211,7 +211,7 @@ async def test_five_days_without_a_success_disable() -> None:
 
     [event] = scene.told()
     assert (event.notice.reason, event.notice.failing_since, event.notice.disabled_at) == ("failing", NOW, NOW + 5 * DAY)
-    assert event.notice.detail == "The endpoint has failed since 2026-03-02 15:04 UTC without any success."
+    assert event.notice.detail == "The endpoint has been failing since 2026-03-02 15:04 UTC, without any success."
     assert scene.health.disabled(endpoint().record) is not None
 
 

@@ -49,7 +49,7 @@ async def test_the_owner_is_told_after_an_hour_and_at_50_75_and_90_percent_of_th
     _, failing = scene.notices()[0]
     assert (failing.id, failing.failing_since, failing.will_be_disabled_at) == (7, NOW, NOW + timedelta(days=5))
     assert failing.detail == (
-        "The endpoint has failed since 2026-03-02 15:04 UTC without any success. It will be disabled at 2026-03-07 15:04 UTC if nothing "
+        "The endpoint has been failing since 2026-03-02 15:04 UTC, without any success. It will be disabled at 2026-03-07 15:04 UTC if nothing "
         "succeeds by then."
     )
 

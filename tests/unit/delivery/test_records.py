@@ -63,7 +63,7 @@ def test_an_attempt_that_will_be_repeated() -> None:
     assert record.next_attempt_at == END + timedelta(minutes=1)
     assert record.failure is None
     assert (
-        record.error == "The endpoint answered 503 (Service Unavailable); only 200, 201, 202 and 204 acknowledge a notification."
+        record.error == "The endpoint returned 503 (Service Unavailable); only 200, 201, 202 and 204 acknowledge a notification."
     )
 
 

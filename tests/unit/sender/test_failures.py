@@ -43,7 +43,7 @@ def system(number: int) -> OSError:
     [
         (aiohttp.ConnectionTimeoutError("x"), Failure.CONNECT_TIMEOUT, "no connection within 5 s"),
         (connecting(system(errno.ETIMEDOUT)), Failure.CONNECT_TIMEOUT, "gave up"),
-        (TimeoutError(), Failure.TIMEOUT, "no complete answer within 15 s"),
+        (TimeoutError(), Failure.TIMEOUT, "no complete response within 15 s"),
         (TimeoutError(), Failure.TIMEOUT, "15 s"),
         (connecting(system(errno.ECONNREFUSED)), Failure.CONNECTION_REFUSED, "refused"),
         (connecting(system(errno.ECONNRESET)), Failure.CONNECTION_RESET, "TLS handshake"),
@@ -60,7 +60,7 @@ def system(number: int) -> OSError:
         (certificate(20), Failure.TLS, "unknown authority"),
         (certificate(62), Failure.TLS, "another host name"),
         (certificate(999, "some new rule\nhush"), Failure.TLS, "some new rule."),
-        (aiohttp.ServerDisconnectedError(), Failure.CONNECTION_RESET, "without an answer"),
+        (aiohttp.ServerDisconnectedError(), Failure.CONNECTION_RESET, "without a response"),
         (aiohttp.ClientConnectionError("Connector is closed"), Failure.CONNECTION, "lost"),
         (aiohttp.InvalidURL("http://hush"), Failure.INVALID_TARGET, "register another"),
         (ValueError("Forbidden control character"), Failure.INVALID_TARGET, "header"),
