@@ -63,9 +63,7 @@ class AttemptRows:
         left_out = [name for name in ("id", "try", "ms", "error") if name not in columns]
         if left_out or is_cut:
             note = (
-                f"Columns hidden because the terminal is too narrow: {', '.join(left_out)}"
-                if left_out
-                else "Some values are shortened"
+                f"Hidden because the terminal is too narrow: {', '.join(left_out)}" if left_out else "Some values are shortened"
             )
             yield Text(f"{note}. Use a wider terminal, a pipe, or --json.", "italic")
 

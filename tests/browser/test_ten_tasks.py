@@ -93,7 +93,9 @@ async def test_2_why_an_order_did_not_reach_the_erp(shop: Shop, admin: Tab) -> N
         await page.keyboard.insert_text("r000 000 071")
         await page.keyboard.press("Enter")
         card = page.locator("section.receiver", has_text="second-task")
-        await expect(card).to_contain_text(re.compile("1 of 1 not delivered because the endpoint (has been returning|returned) 500"))
+        await expect(card).to_contain_text(
+            re.compile("1 of 1 not delivered because the endpoint (has been returning|returned) 500")
+        )
         await expect(card).to_contain_text("What to do:")
         await expect(card.get_by_role("button", name="Resend it")).to_be_visible()
     await gone(shop, endpoint_id)

@@ -31,7 +31,7 @@ def test_each_status_has_advice_but_those_that_acknowledge() -> None:
     [
         (203, "Only 200, 201, 202 and 204"),
         (301, "Redirects are not followed"),
-        (401, "other credentials"),
+        (401, "rejected the credentials"),
         (418, "The receiver rejects the request"),
         (429, "max_per_second"),
         (500, "for the webhook-id"),

@@ -196,7 +196,7 @@ async def test_who_does_not_read_misses_the_oldest(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "sentence"), [(ApiError(503, "ClickHouse is away."), "ClickHouse is away."), (OSError("x"), "The log")]
+    ("error", "sentence"), [(ApiError(503, "ClickHouse is away."), "ClickHouse is away."), (OSError("x"), "See the log")]
 )
 async def test_what_goes_wrong_is_told_and_it_goes_on(store: Store, error: Exception, sentence: str) -> None:
     streams = AttemptStreams(poll_seconds=0.001)

@@ -27,7 +27,7 @@ async def test_a_disabled_endpoint_says_when_and_why(service: Service) -> None:
 
     endpoint = await shown(service, identifier)
     assert (endpoint["active"], endpoint["state"]) == (False, "disabled")
-    assert endpoint["disabled_reason"] == "The endpoint returned 410 (Gone)."
+    assert endpoint["disabled_reason"] == "The endpoint answered 410 (Gone)."
     assert endpoint["disabled_at"] == "2026-03-02T15:04:00.512Z"
 
 

@@ -14,7 +14,7 @@ from tests.unit.web.dashboard.visitor import visiting
 from tests.unit.web.endpoint_requests import PATH, request, wrapped
 from tests.unit.web.service import Service
 
-WHY = "Nothing was changed:  The only endpoint is encrypted with a different encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to "
+WHY = "Nothing was changed: The only endpoint is encrypted with a different encryption_key than this process has. Set OMS_WEBHOOKS_ENCRYPTION_KEY to "
 
 
 @pytest.fixture

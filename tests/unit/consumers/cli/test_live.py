@@ -165,5 +165,5 @@ async def test_the_client_reads_the_stream_of_the_api(service: Service) -> None:
         with ApiClient(service.url, "nobody") as client:
             next(client.events("attempts/live", []))
 
-    with pytest.raises(ApiCallError, match="not one of this service's keys"):
+    with pytest.raises(ApiCallError, match="The API key is not valid"):
         await asyncio.to_thread(refused)

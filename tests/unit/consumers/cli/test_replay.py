@@ -125,7 +125,7 @@ async def test_what_it_needs_to_know(filled: Service, run: Command, tmp_path: Pa
     assert (soon.exit_code, "soon is not a time" in soon.output) == (2, True)
     state = tmp_path / "state.json"
     state.write_text("{}")
-    assert "is not a file of" in str((await run("replay", "--resume", str(state))).exception)
+    assert "was not created by" in str((await run("replay", "--resume", str(state))).exception)
 
 
 async def test_times_may_be_relative_and_empty_options_are_refused(filled: Service, run: Command) -> None:

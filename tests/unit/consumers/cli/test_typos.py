@@ -334,7 +334,7 @@ def test_a_request_without_an_answer_may_have_been_carried_out(anybody: str, mon
 def test_a_path_leads_nowhere_else(anybody: str) -> None:
     with ApiClient(anybody, "k") as client:
         for path in ("keys/../endpoints/7", "keys/.", "keys/"):
-            with pytest.raises(ApiCallError, match="not a valid path of the API"):
+            with pytest.raises(ApiCallError, match="not a valid API path"):
                 client.call("DELETE", path)
     assert Anybody.asked == []
 
