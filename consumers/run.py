@@ -185,8 +185,14 @@ class _Composition:
             api = make_api(settings, broker, producer, connections, deliveries)
         self._kafka = self._watch_kafka(producer)
         clickhouse, tables = self._prepare_store(connections) if connections is not None else (None, None)
-        app = make_app(health=self._health, api=api, tracing=self._tracing)
-        server = WebServer(app, settings.http_host, settings.http_port, ConnectionLimits(most=self._budget.visitors))
+        # Stopped before what they ask is closed: a question to closed connections would count as an outage.
+        self._stack.push_async_callback(self._probes.stop)
+        server = WebServer(
+            make_app(health=self._health, api=api, tracing=self._tracing),
+            settings.http_host,
+            settings.http_port,
+            ConnectionLimits(most=self._budget.visitors),
+        )
         running = Running(await server.start(), roles, self._health)
         self._stack.push_async_callback(server.stop)  # in case a part below does not start
         self._probes.start()
@@ -252,7 +258,6 @@ class _Composition:
         read, written = used_topics((Grantee(role.value) for role in self._roles), self._settings.topics)
         self._broker_probe = broker = BrokerProbe(self._settings, read=read, written=written)
         self._stack.push_async_callback(broker.close)
-        self._stack.push_async_callback(self._probes.stop)
         self._health.warn("source topics", broker.warning)
         self._health.warn("retention", broker.retention_warning)
         broker.on_ids = self._topic_ids.note_current

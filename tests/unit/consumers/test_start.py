@@ -15,8 +15,11 @@ from consumers.run import ALL_ROLES, Role, RoleError, _check, _Composition, _tog
 from consumers.startup import StartupRetries
 from consumers.store_wiring import Recording
 from pipeline.broker.errors import TopicError
+from pipeline.broker.kafka.readiness_probe import BrokerProbe
 from pipeline.endpoints.vault import Vault
+from pipeline.ops.dependency_probes import Probes
 from pipeline.ops.settings import Settings
+from pipeline.store.connection import Connections
 
 
 async def test_steps_wait_for_each_other_only_at_the_end() -> None:
@@ -167,3 +170,30 @@ async def test_a_start_that_does_not_need_clickhouse_waits_for_it_only_until_it_
     await asyncio.wait_for(starting, 5)
     await recording.stop(0)
     tables.cancel()
+
+
+async def test_probes_stop_before_what_they_ask_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe of closed connections was logged and counted as an outage of ClickHouse, whenever a process stopped at the wrong moment."""
+    ended: list[str] = []
+    has_started = asyncio.Event()
+
+    def note_end(part: type[Any], method: str) -> None:
+        end = getattr(part, method)
+
+        async def noted(self: Any) -> None:
+            ended.append(part.__name__)
+            await end(self)
+
+        monkeypatch.setattr(part, method, noted)
+
+    for part, method in ((Probes, "stop"), (Connections, "close"), (BrokerProbe, "close")):
+        note_end(part, method)
+    monkeypatch.setattr(Probes, "start", lambda _: has_started.set())
+    settings = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1", clickhouse_url="http://127.0.0.1:1", http_port=0)  # type: ignore[call-arg,unused-ignore]
+    async with AsyncExitStack() as stack:
+        parts = _Composition(settings, frozenset({Role.RECORDER}), stack, ends_when_refused=False)
+        starting = asyncio.create_task(parts.start())
+        await asyncio.wait_for(has_started.wait(), 30)
+        starting.cancel()
+        await asyncio.wait([starting])
+    assert ended == ["Probes", "Connections", "BrokerProbe"]
