@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import DotEnvSettingsSource
 
+from pipeline.ops.event_types_file import EventTypesFileError
 from pipeline.ops.reachability import CheckResult
 from pipeline.ops.settings import SECRETS_DIR, Settings
 from pipeline.ops.settings_file import SETTINGS_FILE, read_settings_file
@@ -54,9 +56,16 @@ def setting_source(setting: str) -> str:
 def refused_values(error: ValidationError) -> list[CheckResult]:
     """The problems, by the place to change. The text of a problem with several settings names them."""
     return [
-        CheckResult(setting_source(str(each["loc"][0])) if each["loc"] else "", sentence_of(each))
+        CheckResult(setting_source(setting) if (setting := _setting_of(each)) else "", sentence_of(each))
         for each in error.errors(include_url=False, include_input=False)
     ]
+
+
+def _setting_of(finding: ErrorDetails) -> str:
+    """The setting with a problem; empty if there are several. The file of event types is read when all settings are known."""
+    if isinstance(finding.get("ctx", {}).get("error"), EventTypesFileError):
+        return "event_types_file"
+    return str(finding["loc"][0]) if finding["loc"] else ""
 
 
 def _advice(name: str, known: Sequence[str]) -> str:

@@ -184,6 +184,16 @@ def test_a_worker_leaves_the_warning_of_names_to_its_supervisor(
         ({"RETENTION_DAYS": "0"}, "", "OMS_WEBHOOKS_RETENTION_DAYS: It must be 1 or more."),
         ({}, "retention_days = 0", "retention_days in settings.toml: It must be 1 or more."),
         (
+            {"EVENT_TYPES_FILE": "none.yaml"},
+            "",
+            "OMS_WEBHOOKS_EVENT_TYPES_FILE: none.yaml cannot be read: No such file or directory.",
+        ),
+        (
+            {},
+            'event_types_file = "none.yaml"',
+            "event_types_file in settings.toml: none.yaml cannot be read: No such file or directory.",
+        ),
+        (
             {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
             "",
             "SASL needs kafka_sasl_mechanism, kafka_sasl_username and kafka_sasl_password",
