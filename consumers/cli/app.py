@@ -210,7 +210,7 @@ def _signing_secret(secret: str | None) -> str | None:
 class BehaviourOptions:
     """How the receiver answers."""
 
-    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts that fail, from 0 to 1.")] = 0
+    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of attempts that fail.")] = 0
     fail_first: Annotated[int, typer.Option(min=0, help="How many attempts of each event to fail first.")] = 0
     failure: Annotated[
         Literal["status", "hang", "reset"] | None,

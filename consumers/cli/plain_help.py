@@ -1,4 +1,4 @@
-"""Readable help: flags have no type, and other options have the words of manuals (TEXT, NUMBER, PATH), not Python's."""
+"""Readable help: flags have no type, other options have the words of manuals (TEXT, NUMBER, PATH), not Python's, and ranges are in words."""
 
 from __future__ import annotations
 
@@ -41,6 +41,17 @@ def _make_plain(parameter: Any, context: Any) -> None:
         parameter.display_type_rich = lambda ctx: None  # noqa: ARG005 - as typer calls it
     elif parameter.metavar is None:
         parameter.metavar = word
+    _move_range(parameter)
+
+
+def _move_range(parameter: Any) -> None:
+    """Move the range of a number into the text. Beside the option, it takes so much room that words of the text are cut off."""
+    lowest, highest = getattr(parameter, "min", None), getattr(parameter, "max", None)
+    if lowest is None and highest is None:
+        return
+    words = f"{lowest:g} or more." if highest is None else f"From {lowest or 0:g} to {highest:.12g}."
+    parameter.help = f"{(parameter.help or '').rstrip()} {words}".lstrip()
+    parameter._get_number_range_help_str = lambda: None  # noqa: SLF001 - there is no other way to leave it out
 
 
 def _word(parameter: Any, kind: str) -> str:

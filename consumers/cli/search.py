@@ -87,7 +87,7 @@ class AttemptFilters:
         """The filters in the API's format.
 
         Raises:
-            ApiCallError: ``--q`` is not a filter.
+            WrongOptionError: ``--q`` is not a filter.
             typer.BadParameter: ``--since`` is later than ``--until``.
         """
         refuse_reversed(self.since, self.until)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,3 +61,31 @@ def test_a_refused_option_is_told_without_the_words_of_a_library(command: list[s
     assert said in refused.output
     for word in ("Value error", "Input should", "unable to parse", "\x1b"):
         assert word not in refused.output
+
+
+def commands_below(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of each command."""
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands_below(below, (*path, name))
+
+
+def test_on_80_columns_no_word_of_the_help_is_cut_off() -> None:
+    """The name of a variable was, and the form of a filter: attribute_predicate=va…"""
+    command = with_plain_types(get_command(app))
+    cut: list[str] = []
+    for words in commands_below(command):
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+            patch.setenv("COLUMNS", "80")
+            command.main([*words, "--help"], standalone_mode=False)
+        cut += [f"{words}: {line}" for line in printed.getvalue().splitlines() if re.search(r"[a-zA-Z_=]…\s*│$", line)]
+    assert cut == []
+
+
+def test_the_range_of_a_number_is_in_words() -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "200")
+        with_plain_types(get_command(app)).main(["receiver", "--help"], standalone_mode=False)
+    assert "0: any free port. From 0 to 65535. [default: 9000]" in printed.getvalue()
+    assert "Seconds to wait before each answer. 0 or more. [default: 0]" in printed.getvalue()
+    assert "<=" not in printed.getvalue()
