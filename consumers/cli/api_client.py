@@ -7,14 +7,15 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 import httpx
 import typer
 
-from consumers.cli.discovery import API_PATH, API_URL, local_pipeline, print_notice, root_of
+from consumers.cli.discovery import API_KEY, API_PATH, API_URL, local_pipeline, print_notice, root_of
 from consumers.cli.option_values import not_blank
+from consumers.cli.runtime_files import RunNote
 
 Url = Annotated[
     str | None,
@@ -24,9 +25,7 @@ Url = Annotated[
 ]
 Key = Annotated[
     str | None,
-    typer.Option(
-        envvar="OMS_WEBHOOKS_API_KEY", help="API key. Default: the key of the pipeline on this machine.", callback=not_blank
-    ),
+    typer.Option(envvar=API_KEY, help="API key. Default: the key of the pipeline on this machine.", callback=not_blank),
 ]
 
 
@@ -51,9 +50,17 @@ _NUMBERED: Final = re.compile(r"\[Errno -?[0-9]+\] |\[SSL: [A-Z_]+\] | \(_ssl\.c
 class ApiCallError(Exception):
     """A call to the API failed. ``str(error)`` says why and what to do. ``status`` is 0 if the API did not answer."""
 
+    exit_code: ClassVar[int] = 1
+
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class WrongOptionError(ApiCallError):
+    """What was typed, or set in a variable, is wrong. Nothing was sent, and the exit code is 2, as for every wrong option."""
+
+    exit_code = 2
 
 
 class AnsweredObject(dict[str, Any]):
@@ -80,7 +87,7 @@ def checked_url(url: str) -> str:
     """The URL of an API, without surrounding blanks.
 
     Raises:
-        ApiCallError: it is not a URL, or it contains a password. The password is not printed.
+        WrongOptionError: it is not a URL, or it contains a password. The password is not printed.
     """
     text = url.strip()
     try:
@@ -90,9 +97,9 @@ def checked_url(url: str) -> str:
     except ValueError:
         has_login, is_url = "@" in text, False
     if has_login:
-        raise ApiCallError("The URL of the API must not contain a user name or password. Use --api-key for the API key.")
+        raise WrongOptionError("The URL of the API must not contain a user name or password. Use --api-key for the API key.")
     if not (is_url and text.isprintable() and " " not in text):
-        raise ApiCallError(f"{text!r} is not a URL of the API. Use one such as http://127.0.0.1:8080.")
+        raise WrongOptionError(f"{text!r} is not a URL of the API. Use one such as http://127.0.0.1:8080.")
     return text
 
 
@@ -100,17 +107,19 @@ class ApiClient:
     """Calls ``/api/webhook``. Each command has one instance.
 
     Raises:
-        ApiCallError: the URL or the key is malformed.
+        WrongOptionError: the URL or the key is malformed.
     """
 
-    def __init__(self, url: str, api_key: str) -> None:
+    def __init__(self, url: str, api_key: str, key_source: str = "") -> None:
+        """``key_source``: where the user can change the key. It is named if the key is refused."""
+        self._key_source = key_source
         if not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
             # Checked here, because httpx would print the key in its error.
             message = (
                 "The API key contains a character that is not allowed: a space, a line break or a non-ASCII character, such as the … of "
                 "an example. Copy the key again (--api-key or OMS_WEBHOOKS_API_KEY)."
             )
-            raise ApiCallError(message)
+            raise WrongOptionError(message)
         self.root: Final = root_of(checked_url(url))
         """The URL of the pipeline."""
         try:
@@ -120,7 +129,7 @@ class ApiClient:
                 trust_env=False,
             )
         except httpx.InvalidURL:
-            raise ApiCallError(f"{self.root!r} is not a URL of the API. Use one such as http://127.0.0.1:8080.") from None
+            raise WrongOptionError(f"{self.root!r} is not a URL of the API. Use one such as http://127.0.0.1:8080.") from None
 
     def __enter__(self) -> ApiClient:
         return self
@@ -224,7 +233,10 @@ class ApiClient:
         if not isinstance(answer, dict):
             return f"The API returned {response.status_code}."
         message, fields = answer.get("error"), answer.get("errors")
-        return (message if isinstance(message, str) else f"The API returned {response.status_code}.") + _by_field(fields)
+        said = message if isinstance(message, str) else f"The API returned {response.status_code}."
+        if response.status_code == httpx.codes.UNAUTHORIZED and self._key_source:
+            said += f" The key that was sent is from {self._key_source}."
+        return said + _by_field(fields)
 
 
 _NOTHING: Final = object()
@@ -283,7 +295,16 @@ def client_for(url: str | None, api_key: str | None) -> ApiClient:
     key = api_key or (note.api_key if note is not None else "")
     if not key:
         raise ApiCallError(f"{url} needs an API key. Use --api-key, or set OMS_WEBHOOKS_API_KEY.")
-    client = ApiClient(url or (note.url if note is not None else ""), key)
+    client = ApiClient(url or (note.url if note is not None else ""), key, _key_source(api_key, note))
     by = f" ({API_URL})" if url and os.environ.get(API_URL) == url else ""
     print_notice(f"Using {note}{by}." if note is not None else f"Using the API at {root_of(url or '')}{by}.")
     return client
+
+
+def _key_source(api_key: str | None, note: RunNote | None) -> str:
+    """Where the key of a command comes from. Only the variable can be there without the user thinking of it."""
+    if not api_key:
+        return ""
+    if os.environ.get(API_KEY) != api_key:
+        return "--api-key"
+    return API_KEY if note is None else f"{API_KEY}; without this variable, the pipeline on this machine gets its own key"

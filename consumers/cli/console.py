@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Sequence
 from typing import Final
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderResult
+from rich.highlighter import JSONHighlighter
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +21,8 @@ _BORDERS: Final = 3
 """Columns that a table adds to each cell."""
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 """Characters that move the cursor, are invisible, or reverse the direction of text."""
+_CONTROL_IN_JSON: Final = re.compile(_CONTROL.pattern.replace("\x00-\x1f", ""))
+"""In JSON, those below U+0020 are escapes already. What is left of them are the line breaks between members."""
 
 
 def escape_markup(text: str) -> str:
@@ -40,6 +44,18 @@ class Output(Console):
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:
         self._width, self._height = new_size
+
+    def print_data(self, data: object) -> None:
+        """Print JSON, in colour on a terminal."""
+        text = Text(json_text(data, self.encoding))
+        JSONHighlighter().highlight(text)
+        self.print(text, soft_wrap=True)
+
+
+def json_text(data: object, encoding: str, *, indent: int | None = 2) -> str:
+    """JSON that is valid in every encoding. Control characters are escaped: a terminal would obey those in what a receiver answered."""
+    text = json.dumps(data, indent=indent, ensure_ascii=not encoding.lower().startswith("utf"))
+    return _CONTROL_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def shortened(text: str, width: int) -> str:

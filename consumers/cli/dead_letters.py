@@ -33,7 +33,7 @@ def dead_letters_list(
     filters = {"q[reason_eq]": reason.value if reason else None, "q[topic_eq]": topic, "page": str(page)}
     with client_for(url, api_key) as client:
         found = client.call("GET", "dead_letters", params=[(name, value) for name, value in filters.items() if value])
-    out.print_json(data=found) if as_json else out.print(tables.dead_letters(found))
+    out.print_data(found) if as_json else out.print(tables.dead_letters(found))
 
 
 @dead_letters_app.command("show")
@@ -44,7 +44,7 @@ def dead_letters_show(
 ) -> None:
     """Print a dead letter with its bytes, as JSON. The audit log records that you viewed it."""
     with client_for(url, api_key) as client:
-        out.print_json(data=client.call("GET", f"dead_letters/{identifier}"))
+        out.print_data(client.call("GET", f"dead_letters/{identifier}"))
 
 
 @dead_letters_app.command("dismiss")

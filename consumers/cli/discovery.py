@@ -16,6 +16,7 @@ from pipeline.ops.settings import Settings
 from pipeline.ops.settings_sources import setting_source
 
 API_URL: Final = "OMS_WEBHOOKS_API_URL"
+API_KEY: Final = "OMS_WEBHOOKS_API_KEY"
 API_PATH: Final = "/api/webhook"
 
 

@@ -139,7 +139,7 @@ def endpoints_preview(
     with client_for(url, api_key) as client:
         wanted = {**subscription.fields(client), "days": days}
         found = client.call("POST", "endpoints/preview", json={"preview": wanted})
-    out.print_json(data=found) if as_json else out.print(tables.preview(found))
+    out.print_data(found) if as_json else out.print(tables.preview(found))
 
 
 @endpoints_app.command("show")
@@ -147,7 +147,7 @@ def endpoints_show(endpoint_id: EndpointId, as_json: AsJson = False, url: Url = 
     """Print an endpoint: its state, and how many deliveries are held for it."""
     with client_for(url, api_key) as client:
         found = client.call("GET", f"endpoints/{endpoint_id}")
-    out.print_json(data=found) if as_json else out.print(tables.endpoint(found))
+    out.print_data(found) if as_json else out.print(tables.endpoint(found))
 
 
 @endpoints_app.command("pause")
@@ -312,5 +312,5 @@ def endpoints_test(
     wanted = {"test": {"event_name": event}} if event else {"test": {}}
     with client_for(url, api_key) as client:
         attempt = client.call("POST", f"endpoints/{endpoint_id}/test", json=wanted)["attempt"]
-    out.print_json(data=attempt) if as_json else out.print(tables.tested(attempt))
+    out.print_data(attempt) if as_json else out.print(tables.tested(attempt))
     raise typer.Exit(0 if attempt["state"] == "succeeded" else 1)

@@ -150,6 +150,7 @@ def _run(command: Callable[[], object], expected: tuple[type[Exception], ...]) -
     import signal
 
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from pipeline.ops.settings_sources import refused_values
 
@@ -165,7 +166,7 @@ def _run(command: Callable[[], object], expected: tuple[type[Exception], ...]) -
         from consumers.cli.roles import err
 
         err.print(f"[bold red]Error:[/bold red] {escape_markup(sentence(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 2 if isinstance(error, SettingsError) else 1))
     except OSError as error:
         if error.filename is not None or error.errno not in _NO_ROOM:
             raise

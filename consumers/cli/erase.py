@@ -11,7 +11,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from consumers.cli.api_client import ApiCallError, Key, Url, client_for
+from consumers.cli.api_client import ApiCallError, Key, Url, WrongOptionError, client_for
 from consumers.cli.console import Output, Rows, escape_markup, visible
 from consumers.cli.discovery import API_URL
 from consumers.cli.option_values import not_blank
@@ -42,7 +42,7 @@ def erase(
     so are dead letters. The command then lists where data remains in Kafka and backups. If retries may still follow, run it again later.
     """
     if (email is None) == (order is None):
-        raise ApiCallError("Use either --email or --order.")
+        raise WrongOptionError("Use either --email or --order.")
     name, value = ("email", email) if email is not None else ("order_number", order)
     wanted = {"erasure": {name: read_text().strip() if value == "-" else value}}
     with client_for(url, api_key) as client:

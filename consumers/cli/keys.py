@@ -43,7 +43,7 @@ def keys_list(as_json: AsJson = False, url: Url = None, api_key: Key = None) -> 
     """List the valid API keys."""
     with client_for(url, api_key) as client:
         found = client.call("GET", "keys")
-    out.print_json(data=found) if as_json else out.print(tables.keys(found))
+    out.print_data(found) if as_json else out.print(tables.keys(found))
 
 
 @keys_app.command("revoke")

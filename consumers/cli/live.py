@@ -44,7 +44,7 @@ def tail(
     api_key: Key = None,
 ) -> None:
     """Print attempts as they are recorded, one per line, until you press Ctrl-C."""
-    params = filters_of(query or [])
+    params = filters_of(query or [], is_strict=True)
     try:
         with client_for(url, api_key) as client:
             names = endpoint_names(client) if out.is_terminal else {}

@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, client_for
+from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, WrongOptionError, client_for
 from consumers.cli.option_groups import grouped
 from consumers.cli.option_values import TIMES, complete_event_type, id_number, not_blank, time_value
 from pipeline.core.search.times import read_time
@@ -119,11 +119,11 @@ class ReplayedEvents:
         """The replay in the API's format.
 
         Raises:
-            ApiCallError: there is no endpoint or no start time.
+            WrongOptionError: there is no endpoint or no start time.
             typer.BadParameter: ``--since`` is not before ``--until``.
         """
         if not self.endpoint or self.since is None:
-            raise ApiCallError("Use --endpoint ID and --since TIME, or --resume FILE.")
+            raise WrongOptionError("Use --endpoint ID and --since TIME, or --resume FILE.")
         since, until = _time(self.since), datetime.now(UTC) if self.until is None else _time(self.until)
         if since >= until:
             raise typer.BadParameter("It must be earlier than --until (default: now).", param_hint="--since")
@@ -214,12 +214,12 @@ def _read(path: Path) -> Progressed:
     try:
         kept = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise ApiCallError(f"{path} cannot be read: {error.strerror}.") from None
+        raise WrongOptionError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError):
         kept = None
     is_one = isinstance(kept, dict) and _NEEDED <= kept.keys() <= _KINDS.keys()
     if not is_one or not all(type(value) in _KINDS[name] for name, value in kept.items()):
-        raise ApiCallError(f"{path} was not created by `oms-webhooks replay`.")
+        raise WrongOptionError(f"{path} was not created by `oms-webhooks replay`.")
     progressed = Progressed(**kept, path=path)
     if progressed.is_done:
         raise ApiCallError(f"The replay of {path} is done: {progressed.sent:,} notifications were sent.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import difflib
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +14,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
 
 from consumers.cli import tables
-from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, Key, Url, client_for
-from consumers.cli.console import Output
+from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, Key, Url, WrongOptionError, client_for
+from consumers.cli.console import Output, json_text
 from consumers.cli.discovery import print_notice
 from consumers.cli.known_event_types import require_event_type
 from consumers.cli.option_groups import grouped
@@ -38,7 +39,22 @@ from pipeline.web.endpoint_names import endpoint_name
 from schemas.attempt import AttemptState
 from schemas.http.attempts import AttemptAnswer
 
-attempts_app = typer.Typer(help="Search attempts, or resend notifications.")
+
+class SearchGroup(TyperGroup):
+    """Commands beside a search without a command. A word that is none of them was meant to be searched for."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Raises typer.BadParameter if the word is not even similar to a command."""
+        word = args[0]
+        if not (ctx.resilient_parsing or word.startswith("-") or difflib.get_close_matches(word, self.commands)):
+            raise typer.BadParameter(
+                f"{word!r} is not a command. Without a command, attempts are searched. Give options: --order, --shipment, --body for any "
+                "text, or --q id_eq=… for the id of an attempt."
+            )
+        return super().resolve_command(ctx, args)
+
+
+attempts_app = typer.Typer(cls=SearchGroup, help="Search attempts, or resend notifications.")
 
 out = Output()
 
@@ -79,11 +95,11 @@ class AttemptFilters:
     query: Annotated[
         list[str] | None,
         typer.Option(
-            "--q", help="Any other filter: attribute_predicate=value, g][0][m=or, s=created_at asc; see docs/search.md."
+            "--q", help="Any other filter: attribute_predicate=value (or g][0][m=or, s=created_at asc); see docs/search.md."
         ),
     ] = None
 
-    def params(self) -> list[tuple[str, str]]:
+    def params(self, *, is_strict: bool) -> list[tuple[str, str]]:
         """The filters in the API's format.
 
         Raises:
@@ -103,7 +119,7 @@ class AttemptFilters:
         }
         params = [(f"q[{name}]", str(value)) for name, value in simple.items() if value is not None]
         params += [("q[shipment_number_in][]", number) for number in self.shipment or []]
-        return params + filters_of(self.query or [])
+        return params + filters_of(self.query or [], is_strict=is_strict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +187,7 @@ def attempts(
     if context.invoked_subcommand is not None:
         _refuse_lost_options(context, context.invoked_subcommand)
         return
-    params = filters.params() + pages.params()
+    params = filters.params(is_strict=pages.strict) + pages.params()
     form, is_first = printed.chosen(), True
     names: Mapping[int, str] | None = None
     asked: tuple[str, str] | None = pages.begin()
@@ -189,10 +205,10 @@ def _refuse_lost_options(context: typer.Context, command: str) -> None:
     """Refuse search options before a subcommand. They would have no effect, so the command would do too much, or call another API.
 
     Raises:
-        ApiCallError: there is such an option.
+        WrongOptionError: there is such an option.
     """
     if are_given(context, *context.params):
-        raise ApiCallError(
+        raise WrongOptionError(
             f"Options before {command} belong to the search. Put them after {command}; see `oms-webhooks attempts {command} --help`."
         )
 
@@ -208,25 +224,28 @@ def _following(found: Mapping[str, Any], asked_by: str) -> tuple[str, str] | Non
     return ("page", str(found["current_page"] + 1)) if has_more else None
 
 
-def filters_of(query: Sequence[str], *, is_search: bool = True) -> list[tuple[str, str]]:
+def filters_of(query: Sequence[str], *, is_search: bool = True, is_strict: bool = False) -> list[tuple[str, str]]:
     """The parameters of ``--q``: ``order_number_eq=R1``, or with brackets as in a link.
 
-    A search ignores a filter without a value, and says so. A command that sends must refuse it: it would send more than was meant.
+    A search ignores a filter without a value, and says so, unless it ``is_strict``. A command that sends must refuse it: it would send more
+    than was meant.
 
     Raises:
-        ApiCallError: a filter is not attribute_predicate=value, or has no value although it needs one.
+        WrongOptionError: a filter is not attribute_predicate=value, or has no value although it needs one.
     """
     params = []
     for part in query:
         name, sign, value = part.partition("=")
         if not name.strip() or not sign:
-            raise ApiCallError(f"--q {part!r} is not a filter. Use attribute_predicate=value, such as --q endpoint_id_eq=7.")
+            raise WrongOptionError(f"--q {part!r} is not a filter. Use attribute_predicate=value, such as --q endpoint_id_eq=7.")
         if not value.strip():
             empty = f"--q {part!r} has no value (is a shell variable empty?)"
             if not is_search:
-                raise ApiCallError(
+                raise WrongOptionError(
                     f"{empty}. Without this filter, more would be resent than you want. Give it a value, or leave it out."
                 )
+            if is_strict:
+                raise WrongOptionError(f"{empty}. Give it a value, or leave it out.")
             sys.stderr.write(f"{empty}. It is ignored.\n")
         params.append((name if is_filter_key(name) else f"q[{name}]", value))
     return params
@@ -332,7 +351,7 @@ def sql(
         case Format.TABLE:
             out.print(tables.answer(found))
         case Format.JSON:
-            out.print_json(data=found)
+            out.print_data(found)
         case Format.CSV:
             _print_csv([name for name, _ in found["columns"]], found["rows"])
 
@@ -350,9 +369,9 @@ def _print_page(
         case Format.TABLE:
             out.print(tables.attempts(page, endpoints))
         case Format.JSON if as_lines:
-            sys.stdout.writelines(json.dumps(attempt, ensure_ascii=False) + "\n" for attempt in page["attempts"])
+            sys.stdout.writelines(json_text(attempt, out.encoding, indent=None) + "\n" for attempt in page["attempts"])
         case Format.JSON:
-            out.print_json(data=page)
+            out.print_data(page)
         case Format.CSV:
             names = list(page["attempts"][0] if page["attempts"] else AttemptAnswer.model_fields)
             rows = ([attempt[name] for name in names] for attempt in page["attempts"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -113,3 +114,34 @@ def test_a_refusal_is_told(url: str, monkeypatch: pytest.MonkeyPatch, content: b
     with ApiClient(url, "key") as client, pytest.raises(ApiCallError) as raised:
         client.call("GET", "endpoints")
     assert (str(raised.value), raised.value.status) == (message, 404)
+
+
+@pytest.mark.parametrize(
+    ("given", "variable", "is_local", "source"),
+    [
+        ("typed", None, False, "--api-key"),
+        ("of-production", "of-production", False, "OMS_WEBHOOKS_API_KEY"),
+        (
+            "of-production",
+            "of-production",
+            True,
+            "OMS_WEBHOOKS_API_KEY; without this variable, the pipeline on this machine gets its own key",
+        ),
+    ],
+)
+def test_a_key_that_is_refused_is_said_to_come_from_where_it_was_set(
+    url: str, monkeypatch: pytest.MonkeyPatch, given: str, variable: str | None, is_local: bool, source: str
+) -> None:
+    """A variable that is set for another pipeline takes the place of the local pipeline's own key."""
+    monkeypatch.setattr(Site, "answer", (401, "application/json", b'{"error": "No such key."}'))
+    if variable is None:
+        monkeypatch.delenv("OMS_WEBHOOKS_API_KEY", raising=False)
+    else:
+        monkeypatch.setenv("OMS_WEBHOOKS_API_KEY", variable)
+    with (
+        leave_note(note(url)) if is_local else contextlib.nullcontext(),
+        client_for(None if is_local else url, given) as client,
+        pytest.raises(ApiCallError) as raised,
+    ):
+        client.call("GET", "endpoints")
+    assert str(raised.value) == f"No such key. The key that was sent is from {source}."

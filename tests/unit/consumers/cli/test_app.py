@@ -301,3 +301,28 @@ def test_a_request_to_the_receiver_is_one_line_as_it_is(name: str) -> None:
     received = Received("/", name, 1, "refused", 500, "fails as asked: 500", 0.0, {}, b"{}")
     Console(file=written, width=80).print(received_line(received), soft_wrap=True)
     assert written.getvalue() == f"{name}  attempt 1  refused  fails as asked: 500\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "command"),
+    [
+        ({}, "attempts --q endpoint_id_eq"),
+        ({}, "attempts resend-failed --q endpoint_id_eq="),
+        ({}, "attempts --order R1 resend 7"),
+        ({}, "erase"),
+        ({"API_URL": "127.0.0.1:8080"}, "attempts"),
+        ({"API_URL": "http://127.0.0.1:1", "API_KEY": "a…"}, "attempts"),
+        ({"API_URL": "http://127.0.0.1:1", "API_KEY": "k"}, "replay"),
+        ({"API_URL": "http://127.0.0.1:1", "API_KEY": "k"}, "replay --resume none.json"),
+        ({"SETTINGS_FILE": "none.toml"}, "settings"),
+        ({"SECRETS_DIR": "none"}, "topics"),
+    ],
+)
+def test_what_was_typed_or_set_wrongly_ends_with_2_as_documented(
+    variables: dict[str, str], command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script could not tell these from an API that is away, which it may ask again."""
+    for name, value in variables.items():
+        monkeypatch.setenv(f"OMS_WEBHOOKS_{name}", value)
+    assert run_main(monkeypatch, *command.split()) == 2
+    assert "Error: " in capsys.readouterr().err

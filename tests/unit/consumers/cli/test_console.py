@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from consumers.cli import tables
-from consumers.cli.console import Output, Rows
+from consumers.cli.console import Output, Rows, json_text
 from pipeline.broker.topic_admin import Difference, Growth
 from pipeline.ops.reachability import CheckResult
 from pipeline.ops.settings import Settings
@@ -229,3 +230,17 @@ def test_a_list_of_nothing_says_so() -> None:
         assert printed(made, 120).splitlines()[-1] == said
     one = printed(tables.attempts(PAGE | {"total_count": 1, "pages": 1, "next_cursor": None}), 300)
     assert ", 1 attempt; times are in " in one
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "ascii"])
+def test_json_is_valid_in_every_encoding(encoding: str) -> None:
+    """In a locale without UTF-8, what it cannot encode became \\xfc or \\U0001f600, which is no JSON."""
+    data = {"name": "Gr\u00fcn \U0001f600", "receiver said": "\x9b31m \u202e \x7f \ufeff \n \\u009b"}
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace")
+    Output(file=file).print_data(data)
+    file.write(json_text(data, encoding, indent=None))
+    file.seek(0)
+    printed, line = file.read().rsplit("\n", 1)
+    assert json.loads(printed) == json.loads(line) == data
+    assert not set("\x9b\u202e\x7f\ufeff") & set(printed + line), "a terminal would obey them"
+    assert ("\u00fc" in printed) is (encoding == "utf-8")

@@ -259,3 +259,23 @@ def test_sql(url: str) -> None:
 def test_sql_says_where_else_to_ask(url: str) -> None:
     result = run(url, "sql", "SELECT missing")
     assert "uses a ClickHouse server" in str(result.exception)
+
+
+@pytest.mark.parametrize("command", [["attempts", "--strict"], ["tail"]])
+def test_where_no_filter_may_be_ignored_one_without_a_value_is_refused_at_once(url: str, command: list[str]) -> None:
+    """It was said to be ignored, and then the API refused it."""
+    refused = run(url, *command, "--q", "endpoint_id_eq=")
+    assert "is ignored" not in refused.output
+    assert str(refused.exception) == (
+        "--q 'endpoint_id_eq=' has no value (is a shell variable empty?). Give it a value, or leave it out."
+    )
+    assert Api.asked == []
+
+
+@pytest.mark.parametrize(("word", "said"), [("R123", "'R123' is not a command."), ("list", "--order"), ("resent", "'resend'")])
+def test_a_word_that_is_no_command_was_meant_to_be_searched_for(word: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    refused = CliRunner().invoke(app.app, ["attempts", word])
+    assert refused.exit_code == 2
+    assert said in refused.output
+    assert ("--body for any text" in refused.output) is (word != "resent")
