@@ -21,7 +21,7 @@ from consumers.cli.backup import export_endpoints, import_endpoints
 from consumers.cli.console import visible
 from consumers.cli.dead_letters import dead_letters_app
 from consumers.cli.demo import run_demo
-from consumers.cli.discovery import NoPipelineError, print_notice, reachable
+from consumers.cli.discovery import NoPipelineError, command_settings, print_notice, reachable
 from consumers.cli.doctor import doctor
 from consumers.cli.embedded import KafkaKind, embedded_services
 from consumers.cli.encryption import reencrypt
@@ -178,7 +178,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Random seed. The same seed publishes the same events.")] = 1,
 ) -> None:
     """Act as an OMS: publish realistic orders, shipments and stock changes, and samples of the event types that you added."""
-    chosen = reachable(Settings(), "Publishing to")
+    chosen = reachable(command_settings(), "Publishing to")
     settings, problem = with_types_on_kafka(chosen)
     if problem:
         print_notice(
@@ -313,7 +313,7 @@ def schema(
 ) -> None:
     """Print the JSON Schema of the events that producers publish, including event types that were added to the running pipeline."""
     refuse_lost_options(context, offline=offline)
-    settings = Settings()
+    settings = command_settings()
     types = settings.event_types
     if not offline:
         if (problem := no_pipeline(url)) is None:

@@ -10,10 +10,11 @@ from typing import Final
 
 import typer
 
+from consumers.cli.command_variables import NON_SETTING_VARIABLES
 from consumers.cli.runtime_files import RunNote, find_notes
 from consumers.cli.standard_input import is_terminal
 from pipeline.ops.settings import Settings
-from pipeline.ops.settings_sources import setting_source
+from pipeline.ops.settings_sources import setting_source, unknown_names
 
 API_URL: Final = "OMS_WEBHOOKS_API_URL"
 API_KEY: Final = "OMS_WEBHOOKS_API_KEY"
@@ -27,6 +28,16 @@ class NoPipelineError(Exception):
 def print_notice(text: str) -> None:
     """Print a line to stderr, so that stdout holds only results."""
     sys.stderr.write(f"{text}\n")
+
+
+def command_settings() -> Settings:
+    """The settings, for a command that uses them. Prints each name that is probably a misspelt setting, and so has no effect: with a
+    misspelt prefix or database, the command works on another one.
+    """
+    settings = Settings()
+    for unknown in unknown_names(NON_SETTING_VARIABLES):
+        print_notice(f"{unknown.what}: {unknown.problem}")
+    return settings
 
 
 def local_pipeline(url: str | None = None) -> RunNote | None:

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from consumers.cli.api_client import ApiCallError, Key, Url, client_for
-from consumers.cli.console import Output, Rows, visible
+from consumers.cli.console import Output, Rows, json_text, visible
+from consumers.cli.discovery import command_settings
 from consumers.cli.known_event_types import ASK, ListedEventTypes, listed, no_pipeline, refuse_lost_options
 from consumers.cli.option_values import event_type_name
 from pipeline.core.schema_compatibility import changes
@@ -46,7 +47,7 @@ def list_event_types(
     The exit code is 1 if the pipeline could not be asked. The event types in the settings are printed anyway.
     """
     refuse_lost_options(context, offline=offline)
-    settings, pipeline = Settings(), None
+    settings, pipeline = command_settings(), None
     absent = None if offline else no_pipeline(url)
     problem = absent or ""
     if not offline and absent is None:
@@ -57,7 +58,7 @@ def list_event_types(
             problem = str(error)
     rows = listed_rows(settings, pipeline)
     if as_json:
-        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(rows, out.encoding) + "\n")
     else:
         table = Rows("event type", "version", "topic", "when", "from", folded=("when", "from"), spare=("version",))
         for row in rows:
@@ -142,7 +143,7 @@ def show_event_type(
         raise typer.Exit(UNUSABLE)
     if as_json or as_file:
         content = {"event_types": [found["entry"]]} if as_file else found
-        sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(content, out.encoding) + "\n")
         return
     shown = found["event_type"]
     versions = ", ".join(str(one["version"]) for one in [*shown["versions"], shown])
@@ -212,7 +213,7 @@ def check_event_types(
 
     Exit codes: 0, the file is valid and breaks nothing; 1, a file is not valid; 3, the file breaks producers or receivers.
     """
-    file = file or Settings().event_types_file
+    file = file or command_settings().event_types_file
     if file is None:
         err.print("There is no file to check. Specify one, or set OMS_WEBHOOKS_EVENT_TYPES_FILE.")
         raise typer.Exit(UNUSABLE)

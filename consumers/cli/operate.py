@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from consumers.cli import tables
 from consumers.cli.command_variables import NON_SETTING_VARIABLES
 from consumers.cli.console import Output
-from consumers.cli.discovery import NoPipelineError, print_notice, reachable
+from consumers.cli.discovery import NoPipelineError, command_settings, print_notice, reachable
 from consumers.cli.known_event_types import with_types_on_kafka
 from consumers.cli.option_groups import grouped
 from consumers.cli.option_values import not_blank
@@ -110,7 +110,7 @@ def topics(
         raise typer.BadParameter(
             "It needs --add-partitions N or --accept-recreated TOPIC. Nothing else asks.", param_hint="--yes"
         )
-    chosen, problem = with_types_on_kafka(reachable(Settings()))
+    chosen, problem = with_types_on_kafka(reachable(command_settings()))
     if problem:
         print_notice(f"Topics of event types that were added with the API are not included ({problem}).")
     specs = chosen.topics_with(_event_topics(event_topic)).specs()
@@ -197,10 +197,10 @@ def settings(
     if toml and check:
         raise typer.BadParameter("Use --check or --toml, not both.")
     if toml:
-        sys.stdout.write(Settings().toml())
+        sys.stdout.write(command_settings().toml())
         return
     if not check:
-        out.print(tables.settings(Settings()))
+        out.print(tables.settings(command_settings()))
         return
     findings = all_findings()
     out.print(tables.findings(findings))
@@ -239,7 +239,7 @@ def grants(
     added with the API. Review the output, then run it as an administrator.
     If a role runs without the rights to create topics and tables, create them first with `topics --create` and `migrate`.
     """
-    chosen = Settings()
+    chosen = command_settings()
     servers = chosen.kafka_bootstrap_servers or "HOST:PORT"
     topics = chosen.topics_with(_event_topics(event_topic))
     for grantee in role or list(Grantee):
@@ -254,7 +254,7 @@ def grants(
 
 def migrate_now() -> None:
     """Create and upgrade the ClickHouse tables. The recorder and the API do the same when they start, if they have the right."""
-    chosen = Settings()
+    chosen = command_settings()
     if not chosen.clickhouse_url:
         raise RoleError("No ClickHouse server is configured; set OMS_WEBHOOKS_CLICKHOUSE_URL.")
 
@@ -273,7 +273,7 @@ def retention(
     days: Annotated[int | None, typer.Option(min=1, help="Number of days to use instead of OMS_WEBHOOKS_RETENTION_DAYS.")] = None,
 ) -> None:
     """List the weeks in ClickHouse that are past their retention, with row counts. Nothing is deleted; the recorder does that."""
-    chosen = Settings()
+    chosen = command_settings()
     if not chosen.clickhouse_url:
         raise RoleError("No ClickHouse server is configured; set OMS_WEBHOOKS_CLICKHOUSE_URL.")
     kept = days or chosen.retention_days
@@ -324,5 +324,5 @@ def sizing(
 ) -> None:
     """Estimate how many processes and partitions, and how much disk, a load needs (docs/sizing.md explains the model)."""
     load = Load(peak.events, peak.average, peak.deliveries, peak.attempts, peak.body_bytes, peak.noise)
-    kept = Deployment(retention_days=days or Settings().retention_days)
+    kept = Deployment(retention_days=days or command_settings().retention_days)
     out.print(tables.sizing(size(load, Costs(delivery_us=delivery_us), kept)))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from consumers.cli.api_client import ApiCallError, Key, Url
-from consumers.cli.discovery import NoPipelineError, reachable
+from consumers.cli.discovery import NoPipelineError, command_settings, reachable
 from consumers.cli.known_event_types import ASK, no_pipeline, types_of_pipeline, with_types_on_kafka
 from consumers.cli.option_values import are_given
 from consumers.cli.standard_input import read_bytes
@@ -57,7 +57,7 @@ def publish(
         raise typer.BadParameter("--url and --api-key need --check. Publishing reads added event types from Kafka.")
     if strict and not check:
         raise typer.BadParameter("It needs --check. Without it, events with warnings are published.", param_hint="--strict")
-    settings = Settings()
+    settings = command_settings()
     content = file.read_bytes() if file else read_bytes()
     checked, hint, is_reached = _checked(content, settings), "", False
     if not checked:

@@ -217,6 +217,39 @@ def test_a_setting_that_is_refused_is_called_as_it_was_set(
     assert others == [f"  {line}"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["topics", "--create"],
+        ["migrate"],
+        ["retention"],
+        ["grants", "--role", "api"],
+        ["sizing"],
+        ["settings"],
+        ["settings", "--toml"],
+        ["schema", "--offline"],
+        ["event-types", "list", "--offline"],
+        ["event-types", "check"],
+        ["publish", "event.json"],
+        ["simulate", "--count", "1"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_uses_the_settings_says_which_names_have_no_effect(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a misspelt prefix, topics of another pipeline were created, and events published to them, without a word."""
+    Path("event.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_TOPIC_PREFX", "eu.")
+    run_main(monkeypatch, *command)
+    printed = capsys.readouterr()
+    line = (
+        "OMS_WEBHOOKS_KAFKA_TOPIC_PREFX: This is not a setting and has no effect; did you mean OMS_WEBHOOKS_KAFKA_TOPIC_PREFIX?"
+    )
+    assert printed.err.splitlines().count(line) == 1
+    assert "PREFX" not in printed.out
+
+
 def test_names_that_are_no_settings_are_findings_of_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.cli.settings_check.kafka_findings", lambda _: [])
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
