@@ -87,5 +87,5 @@ def test_the_range_of_a_number_is_in_words() -> None:
         patch.setenv("COLUMNS", "200")
         with_plain_types(get_command(app)).main(["receiver", "--help"], standalone_mode=False)
     assert "0: any free port. From 0 to 65535. [default: 9000]" in printed.getvalue()
-    assert "Seconds to wait before each answer. 0 or more. [default: 0]" in printed.getvalue()
+    assert "Seconds to wait before each response. 0 or more. [default: 0]" in printed.getvalue()
     assert "<=" not in printed.getvalue()
