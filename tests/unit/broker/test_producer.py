@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.broker.errors import PublishError, UnavailableError
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.producer import Producer
 from tests.unit.fake_kafka import settle
+from tests.waiting import until
 
 TOPIC = "webhooks.attempts"
 SIZE = size_of(b"k", b"x" * 1_000, ())
@@ -76,19 +77,6 @@ def send(producer: Producer, count: int = 1) -> list[asyncio.Future[Any]]:
     return [producer.send(TOPIC, key=b"k", value=b"x" * 1_000, spread=True) for _ in range(count)]
 
 
-async def eventually(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            if reached():
-                return
-            await asyncio.sleep(0.001)
-
-
-async def until(task: asyncio.Task[None]) -> None:
-    async with asyncio.timeout(60):
-        await task
-
-
 async def test_there_is_room_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, 3 * SIZE, monkeypatch)
@@ -101,7 +89,7 @@ async def test_there_is_room_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) ->
     assert not waiting.done()
 
     client.acknowledge()
-    await until(waiting)
+    await asyncio.wait_for(waiting, 60)
 
 
 async def test_those_that_wait_come_in_order_and_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +107,7 @@ async def test_those_that_wait_come_in_order_and_no_more_than_there_is_room_for(
     await settle()
     for acknowledged in range(1, 6):
         client.acknowledge()
-        await eventually(lambda: len(order) >= acknowledged)  # noqa: B023
+        await until(lambda: len(order) >= acknowledged)  # noqa: B023
         assert order == list(range(acknowledged)), "one was acknowledged, one came"
     await asyncio.gather(*tasks)
 
@@ -133,7 +121,7 @@ async def test_what_is_larger_than_the_bound_has_room_when_it_is_alone(monkeypat
     await asyncio.sleep(0.02)
     assert not waiting.done()
     client.acknowledge()
-    await until(waiting)
+    await asyncio.wait_for(waiting, 60)
 
 
 async def test_a_record_that_is_sent_again_keeps_its_room_until_it_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,11 +130,11 @@ async def test_a_record_that_is_sent_again_keeps_its_room_until_it_is_acknowledg
     [sent] = send(producer)
     waiting = asyncio.create_task(producer.room(SIZE))
     client.acknowledge(error=UnavailableError("no answer"))
-    await eventually(lambda: len(client.pending) == 2)
+    await until(lambda: len(client.pending) == 2)
     await asyncio.sleep(0.02)
     assert not waiting.done()
     client.acknowledge()
-    await until(waiting)
+    await asyncio.wait_for(waiting, 60)
     assert (await sent).topic == TOPIC
 
 
@@ -158,7 +146,7 @@ async def test_a_record_that_is_refused_gives_its_room_back(monkeypatch: pytest.
     client.acknowledge(error=PublishError("too large"))
     with pytest.raises(PublishError):
         await sent
-    await until(waiting)
+    await asyncio.wait_for(waiting, 60)
 
 
 async def test_one_that_no_longer_waits_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +157,7 @@ async def test_one_that_no_longer_waits_takes_no_room(monkeypatch: pytest.Monkey
     await settle()
     gone.cancel()
     client.acknowledge()
-    await until(waiting)
+    await asyncio.wait_for(waiting, 60)
 
 
 async def test_nobody_waits_for_room_in_a_producer_that_closes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +167,7 @@ async def test_nobody_waits_for_room_in_a_producer_that_closes(monkeypatch: pyte
     waiting = asyncio.create_task(producer.room(SIZE))
     await settle()
     await producer.close()
-    await until(waiting)
+    await asyncio.wait_for(waiting, 60)
 
 
 async def test_the_records_of_a_slice_of_time_go_to_one_partition_which_all_processes_agree_on() -> None:
@@ -226,7 +214,7 @@ async def test_a_partition_that_cannot_be_chosen_settles_what_it_concerns(
     [sent] = send(producer)
     with pytest.raises(PublishError):
         await sent
-    await until(asyncio.create_task(producer.room(SIZE)))
+    await asyncio.wait_for(producer.room(SIZE), 60)
 
 
 async def test_a_partition_that_is_not_known_for_now_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +225,7 @@ async def test_a_partition_that_is_not_known_for_now_is_asked_for_again(monkeypa
     await asyncio.sleep(0.01)
     assert not sent.done()
     client.refuses = None
-    await eventually(lambda: bool(client.pending))
+    await until(lambda: bool(client.pending))
     client.acknowledge()
     assert (await sent).topic == TOPIC
 
@@ -250,7 +238,7 @@ async def test_a_partition_that_was_just_added_is_waited_for(monkeypatch: pytest
     await asyncio.sleep(0.02)
     assert (sent.done(), client.chosen) == (False, [])
     client.known = {0, 1, 2, 3}
-    await eventually(lambda: client.chosen == [3])
+    await until(lambda: client.chosen == [3])
     client.acknowledge()
     assert (await sent).topic == TOPIC
 
@@ -289,7 +277,7 @@ async def test_a_record_that_is_about_to_be_sent_again_is_not_forgotten(monkeypa
     monkeypatch.setattr("pipeline.broker.failure_backoff._LONGEST_S", 3600.0)
     send(producer)
     client.acknowledge(error=UnavailableError("too few in-sync replicas"))
-    await eventually(lambda: not any(producer._outstanding.values()))
+    await until(lambda: not any(producer._outstanding.values()))
 
     monkeypatch.setattr("pipeline.broker.producer._SILENT_S", 0.0)
     assert "has not acknowledged" in (producer.problem() or "")
@@ -307,7 +295,7 @@ async def test_a_client_that_fails_while_it_is_served_strands_no_record(monkeypa
 
     monkeypatch.setattr(client, "serve", serve)
     (acknowledged,) = send(producer)
-    await eventually(lambda: not failures)
+    await until(lambda: not failures)
     client.acknowledge()
     async with asyncio.timeout(60):
         await acknowledged
@@ -320,7 +308,7 @@ async def test_the_client_is_served_though_nothing_is_written(monkeypatch: pytes
     served: list[int] = []
     monkeypatch.setattr(client, "serve", lambda: served.append(1))
     producer = await started(client, SIZE, monkeypatch)
-    await eventually(lambda: len(served) > 3)
+    await until(lambda: len(served) > 3)
     await producer.close()
     before = len(served)
     await asyncio.sleep(0.05)

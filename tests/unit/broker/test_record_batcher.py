@@ -11,6 +11,7 @@ from pipeline.broker import record_batcher
 from pipeline.broker.record_batcher import BatchPace, RecordBatcher, batch_periods
 from schemas.batch import MAX_BATCHED
 from tests.unit.fake_kafka import FakeProducer, settle
+from tests.waiting import until
 
 DAY = date(2026, 3, 2)
 
@@ -129,8 +130,7 @@ async def test_what_is_awaited_is_written_at_the_next_moment_with_all_that_has_g
     producer = FakeProducer()
     gathering = bundles(producer)
     await gathering.add(b"1", day=DAY)  # the first one knows of no rate
-    while asyncio.get_running_loop().time() == gathering._pace._since:  # noqa: ASYNC110 - a clock of milliseconds
-        await asyncio.sleep(0.001)
+    await until(lambda: asyncio.get_running_loop().time() > gathering._pace._since)  # a clock of milliseconds
     waits = gathering.add(b"2", day=DAY)
     await settle()
     assert not waits.done()

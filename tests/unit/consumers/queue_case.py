@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from consumers.recorder_queue import PartitionQueue, RecordingContext
@@ -20,6 +20,7 @@ from schemas.codec import InvalidRecordError
 from schemas.delivery import DeadLetterReason
 from tests.unit.fake_kafka import FakeProducer, record
 from tests.unit.sample_events import NOW
+from tests.waiting import until
 
 PARTITION = Partition("webhooks.attempts", 3)
 LONG = 60.0
@@ -135,15 +136,9 @@ class Scene:
                 self.skipped.add(offset)
             self.queue.add(record(value, topic=PARTITION.topic, partition=3, offset=offset))
 
-    async def until(self, happened: Callable[[], object]) -> None:
-        """Wait for something, however busy the machine is."""
-        async with asyncio.timeout(30):
-            while not happened():  # noqa: ASYNC110 - what is waited for tells nobody
-                await asyncio.sleep(0.002)
-
     async def until_finished(self, count: int) -> None:
         """Wait until so many records are finished."""
-        await self.until(lambda: len(self.consumer.finished) >= count)
+        await until(lambda: len(self.consumer.finished) >= count)
 
     async def ended(self) -> None:
         await asyncio.gather(self.queue.task, return_exceptions=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +25,7 @@ from schemas.topic_ids import TopicIdsRecord
 from schemas.topics import Topics
 from tests.unit.endpoints.test_event_type_catalogue import ENTRY, NOON, change, written
 from tests.unit.fake_kafka import FakeProducer
+from tests.waiting import until
 
 TOPICS = Topics([], "eu.")
 REFUNDS = "eu.oms.refunds"
@@ -60,13 +60,6 @@ class Scene:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.added_topics._FIRST_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr("consumers.added_topics._AGAIN_SECONDS", 0.01)
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not reached():
-        assert time.monotonic() < deadline, "not reached in time"
-        await asyncio.sleep(0.005)
 
 
 async def test_what_is_there_is_read_from_the_start_and_what_comes_later_as_soon_as_it_is_known() -> None:

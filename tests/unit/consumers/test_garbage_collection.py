@@ -19,6 +19,7 @@ from consumers.garbage_collection import close_forgotten_sockets
 from consumers.run import Role, running
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("sleeping_collector")
 
@@ -53,10 +54,8 @@ async def looking() -> asyncio.Task[Any]:
 
 
 async def until_gone(forgotten: list[weakref.ref[socket.socket]], closing: asyncio.Task[Any]) -> None:
-    async with asyncio.timeout(30):
-        while any(one() is not None for one in forgotten):
-            await asyncio.wait([closing], timeout=0.01)
-            assert not closing.done()
+    await until(lambda: closing.done() or all(one() is None for one in forgotten))
+    assert not closing.done()
     closing.cancel()
 
 
@@ -132,11 +131,13 @@ async def test_every_role_closes_them_while_its_start_waits_for_kafka(role: Role
     async with AsyncExitStack() as stack:
         starting: asyncio.Task[Any] = asyncio.create_task(stack.enter_async_context(running(settings, [role])))
         first = connect_in_vain()
-        async with asyncio.timeout(30):
-            while first() is not None:  # each failure of the client forgets some more
-                for _ in range(20):
-                    connect_in_vain()
-                await asyncio.wait([starting], timeout=0.05)
-                assert not starting.done()
+
+        def is_closed() -> bool:
+            for _ in range(20):  # each failure of the client forgets some more
+                connect_in_vain()
+            return first() is None
+
+        await until(lambda: starting.done() or is_closed())
+        assert not starting.done()
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)

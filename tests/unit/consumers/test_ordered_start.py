@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -29,6 +28,7 @@ from pipeline.ops.settings import Settings
 from schemas.codec import to_json
 from tests.unit.fake_kafka import record
 from tests.unit.sample_events import NOW, endpoint_record
+from tests.waiting import until
 
 VAULT = Vault(Vault.new_key())
 SETTINGS = Settings(_env_file=None)
@@ -85,12 +85,6 @@ class Process:
 @pytest.fixture(autouse=True)
 def asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_processors, "_ASKED_APART_S", 0.001)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - it is of other threads
-            await asyncio.sleep(0.005)
 
 
 async def test_where_no_endpoint_asks_for_order_nobody_joins() -> None:

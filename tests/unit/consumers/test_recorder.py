@@ -23,6 +23,7 @@ from pipeline.store.rows import Table
 from tests.unit.consumers.recorded import ATTEMPT, AUDIT, CHANGE, DEAD, EVENT, SETTINGS, FakeWriter
 from tests.unit.fake_kafka import FakeProducer, settle
 from tests.unit.sample_events import NOW
+from tests.waiting import until
 
 
 class FakeConsumer:
@@ -195,12 +196,9 @@ async def test_a_topic_that_lost_what_is_stored_and_not_committed_is_reported_an
     recorder.consumer.missing.on_missing = found.append
     await recorder.start()
     try:
-        async with asyncio.timeout(60):
-            while cluster.coordinator.group(group).committed[place].offset < 8:  # noqa: ASYNC110 - nothing tells of a commit
-                await asyncio.sleep(0.01)
-            write(4)
-            while len(writer.rows) < 2:  # noqa: ASYNC110 - the writer has no event
-                await asyncio.sleep(0.01)
+        await until(lambda: cluster.coordinator.group(group).committed[place].offset >= 8)
+        write(4)
+        await until(lambda: len(writer.rows) >= 2)
         assert not recorder.failed.done()
     finally:
         await recorder.stop(5.0)
@@ -223,15 +221,11 @@ async def test_partitions_that_wait_for_clickhouse_are_one_line_of_the_log(scene
     scene.writer.error = StoreUnavailableError("away")
     with capture_logs() as logs:
         await scene.take(*(ATTEMPT._replace(partition=Partition("t.webhooks.attempts", number)) for number in range(3)))
-        async with asyncio.timeout(60):
-            while scene.recorder.problem() is None:  # noqa: ASYNC110 - the writer has no event
-                await asyncio.sleep(0.001)
+        await until(scene.recorder.problem)
         await asyncio.sleep(0.05)  # each has tried several times
         assert scene.recorder.problem() == "ClickHouse: away"
         scene.writer.error = None
-        async with asyncio.timeout(60):
-            while len(scene.writer.rows) < 3:  # noqa: ASYNC110 - the writer has no event
-                await asyncio.sleep(0.001)
+        await until(lambda: len(scene.writer.rows) >= 3)
         await settle()
     told = [(entry["log_level"], entry["event"]) for entry in logs if entry["log_level"] != "debug"]
     assert told == [("warning", "a dependency cannot be used"), ("info", "a dependency is back")]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.consumers.queue_case import Scene, opened
 from tests.unit.fake_kafka import settle
+from tests.waiting import until
 
 # --- batches ---
 
@@ -56,9 +57,7 @@ async def test_a_batch_is_written_when_it_is_old_enough(scenes: list[Scene]) -> 
 
     await asyncio.sleep(0.01)
     scene.add(2)
-    async with asyncio.timeout(60):
-        while not scene.writer.appended:  # noqa: ASYNC110 - the writer has no event
-            await asyncio.sleep(0.01)
+    await until(lambda: scene.writer.appended)
     assert scene.writer.appended == [[0, 1, 2]], "it grows old from its first record on"
 
 

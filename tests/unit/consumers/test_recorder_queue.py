@@ -20,6 +20,7 @@ from schemas.delivery import DEAD_LETTER_HEADER
 from tests.property_examples import examples
 from tests.unit.consumers.queue_case import PARTITION, Scene, opened
 from tests.unit.fake_kafka import settle
+from tests.waiting import until
 
 # --- errors of the store ---
 
@@ -64,7 +65,7 @@ async def test_nothing_behind_a_refused_record_is_written_before_its_dead_letter
     await settle()
     scene.writer.refused = frozenset({1})
     scene.add(0, 1, 2, 3)
-    await scene.until(lambda: scene.producer.sent)
+    await until(lambda: scene.producer.sent)
     await settle()
     assert scene.writer.appended == [[0]]
     assert scene.consumer.finished == []

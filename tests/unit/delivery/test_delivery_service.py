@@ -35,6 +35,7 @@ from tests.unit.delivery.delivery_case import (
     endpoint,
 )
 from tests.unit.sample_events import META, NOW, endpoint_record
+from tests.waiting import until
 
 # --- the request ---
 
@@ -248,9 +249,7 @@ async def test_parking_is_done_when_it_is_acknowledged() -> None:
     scene = Scene(width=1, hold=True)
     await scene.limiter.enter(7)
     delivering = asyncio.create_task(scene.deliver())
-    while not scene.left_behind():  # noqa: ASYNC110 - the fake producer has no event to wait for
-        await asyncio.sleep(0.01)
-    [sent] = scene.left_behind()
+    [sent] = await until(scene.left_behind)
     assert not delivering.done()
 
     sent.acknowledge()
@@ -321,9 +320,7 @@ async def test_requests_to_one_endpoint_are_bounded() -> None:
     release = asyncio.Event()
     scene.sender.before = release.wait
     delivering = [asyncio.create_task(scene.deliver()) for _ in range(10)]
-    async with asyncio.timeout(60):
-        while len(scene.delayed()) < 7:  # noqa: ASYNC110 - no event tells it
-            await asyncio.sleep(0.005)
+    await until(lambda: len(scene.delayed()) >= 7)
 
     assert len(scene.sender.requests) == 3
     assert len(scene.delayed()) == 7

@@ -21,6 +21,7 @@ from tests.unit.delivery.delivery_case import (
 )
 from tests.unit.fake_kafka import settle
 from tests.unit.sample_events import META, endpoint_record
+from tests.waiting import until
 
 # --- when it is done ---
 
@@ -115,8 +116,7 @@ async def test_what_is_parked_waits_until_kafka_takes_its_body() -> None:
     assert await scene.limiter.enter(7) is not None
     scene.producer.rooms = 1
     parking = asyncio.create_task(scene.deliver())
-    while scene.producer.rooms >= 0 and not scene.delayed():  # noqa: ASYNC110 - the delivery_service waits a moment for its lane first
-        await asyncio.sleep(0)
+    await until(lambda: scene.producer.rooms < 0 or scene.delayed())  # the delivery waits a moment for its lane first
     await settle()
     assert scene.delayed() == []
 

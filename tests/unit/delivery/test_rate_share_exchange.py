@@ -12,6 +12,7 @@ from pipeline.delivery.rate_share_exchange import RateShareExchange
 from schemas.codec import from_json
 from schemas.rate_share import RateShareRecord
 from tests.unit.fake_kafka import FakeProducer, record, settle
+from tests.waiting import until
 
 TOPIC = "webhooks.rate-shares"
 
@@ -24,12 +25,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def producer() -> FakeProducer:
     return FakeProducer()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not holds():  # noqa: ASYNC110 - it is whatever the test asks
-            await asyncio.sleep(0.005)
 
 
 def said(producer: FakeProducer) -> list[RateShareRecord]:

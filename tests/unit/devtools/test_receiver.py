@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import io
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -13,6 +13,7 @@ import pytest
 from pipeline.core.listen_errors import ListenError
 from pipeline.core.signing import SigningKey, new_secret, sign
 from pipeline.devtools.receiver import MAX_BODY_BYTES, Behaviour, Received, Receiver, ReceiverLimits, is_late
+from tests.waiting import until
 
 BODY = b'{"id":"evt_1","event_name":"order_completed"}'
 
@@ -273,13 +274,6 @@ async def test_start_and_stop() -> None:
 def test_senseless_behaviour_is_refused(behaviour: dict[str, float], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Behaviour(**behaviour)  # type: ignore[arg-type]
-
-
-async def until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
-    """Wait for what another task brings about; a timeout fails the test."""
-    async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110 - the counts have no event to wait for
-            await asyncio.sleep(0.01)
 
 
 async def test_it_notices_what_comes_behind_a_later_event_of_the_same_key(http: aiohttp.ClientSession) -> None:

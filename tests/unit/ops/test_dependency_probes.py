@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from pipeline.ops import dependency_probes, metrics
-from pipeline.ops.dependency_probes import Probe, Probes, pause
+from pipeline.ops.dependency_probes import Probes, pause
+from tests.waiting import until
 
 
 def up(dependency: str) -> float | None:
@@ -14,12 +15,6 @@ def up(dependency: str) -> float | None:
 
 def outages(dependency: str) -> float:
     return metrics.registry.get_sample_value("oms_webhooks_dependency_outages_total", {"dependency": dependency}) or 0.0
-
-
-async def changed(probe: Probe, wanted: str | None) -> None:
-    async with asyncio.timeout(60):
-        while probe.problem() != wanted:  # noqa: ASYNC110 - a probe has no event
-            await asyncio.sleep(0.005)
 
 
 class RefusedError(Exception):
@@ -41,17 +36,17 @@ async def test_a_dependency_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch)
     assert probe.problem() == "thing has not been probed yet"
     assert up("thing") == 0, "the first scrape must not wait for the first answer"
     watched.start()
-    await changed(probe, None)
+    await until(lambda: probe.problem() is None)
     assert up("thing") == 1
     errors.append(OSError("no route"))
-    await changed(probe, "no route")
+    await until(lambda: probe.problem() == "no route")
     assert up("thing") == 0
     errors[0] = OSError()
-    await changed(probe, "OSError")
+    await until(lambda: probe.problem() == "OSError")
     assert outages("thing") == before + 1, "the same one goes on"
     back = asyncio.create_task(probe.until_up())
     errors.clear()
-    await changed(probe, None)
+    await until(lambda: probe.problem() is None)
     await back
     await watched.stop()
     assert up("thing") is None, "nobody asks any more"
@@ -63,8 +58,8 @@ async def test_one_that_hangs_is_down_and_keeps_no_other_waiting(monkeypatch: py
     hanging = watched.add("hanging", asyncio.Event().wait)
     well = watched.add("well", lambda: asyncio.sleep(0))
     watched.start()
-    await changed(well, None)
-    await changed(hanging, "no answer within 0.05 s")
+    await until(lambda: well.problem() is None)
+    await until(lambda: hanging.problem() == "no answer within 0.05 s")
     assert (up("hanging"), up("well")) == (0, 1)
     await watched.stop()
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from pipeline.core.local_faults import LocalFault
 from pipeline.ops import fault_report
 from pipeline.ops.fault_report import LASTS_SECONDS, LocalFaultReport
+from tests.waiting import until
 
 DETAIL = "This process is short of resources: too many open files."
 
@@ -37,9 +36,7 @@ async def test_many_of_them_are_two_lines_with_the_exact_number(told: Told) -> N
         faults.count(LocalFault.DESCRIPTORS, DETAIL)
     faults.count(LocalFault.MEMORY, DETAIL)
     assert told.lines == [("no_descriptors", 1), ("no_memory", 1)]
-    async with asyncio.timeout(60):
-        while len(told.lines) < 3:  # noqa: ASYNC110 - a timer has no event
-            await asyncio.sleep(0.01)
+    await until(lambda: len(told.lines) >= 3)
     assert told.lines[2:] == [("no_descriptors", 484)]
     faults.close()
 

@@ -13,6 +13,7 @@ from pipeline.web.attempt_streams import AttemptStreams, StreamMessage
 from pipeline.web.errors import ApiError
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import NOW
+from tests.waiting import until
 
 FAILED = AttemptQuery(conditions=(Condition("state", Predicate.EQ, ("failed",)),))
 WITH_BODY = AttemptQuery(conditions=(Condition("request_body", Predicate.CONT, ("ada",)),))
@@ -216,8 +217,7 @@ async def test_what_was_made_during_a_long_outage_is_told_as_missed(
     streams, now = AttemptStreams(poll_seconds=0.001), [NOW]
     async with streams.listen(FAILED, store.look, lambda: now[0]) as listener:
         assert listener.read_until == listener.since
-        while listener.read_until != NOW - timedelta(seconds=5):  # noqa: ASYNC110 - nothing tells of it but this
-            await asyncio.sleep(0)
+        await until(lambda: listener.read_until == NOW - timedelta(seconds=5))
         store.error = ApiError(503, "ClickHouse is away.")
         assert (await told(listener)).problem
         now[0] = NOW + timedelta(seconds=seconds)

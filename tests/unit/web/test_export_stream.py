@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import json
@@ -22,6 +21,7 @@ from schemas.http.attempts import AttemptAnswer
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.endpoint_requests import request
 from tests.unit.web.service import Service
+from tests.waiting import until
 
 CSV, JSON = "/api/webhook/attempts/export.csv", "/api/webhook/attempts/export.json"
 
@@ -143,11 +143,7 @@ async def test_a_client_that_goes_away_is_no_failure(service: Service) -> None:
         async with service.client.get(CSV) as response:
             await response.content.read(10)
             response.close()
-        async with asyncio.timeout(60):
-            while True:
-                if [line for line in lines if line["event"] == "request"]:
-                    break
-                await asyncio.sleep(0.01)
+        await until(lambda: any(line["event"] == "request" for line in lines))
     assert [line for line in lines if line["log_level"] != "debug"] == [
         {"event": "an export was interrupted", "error": "the client disconnected", "log_level": "info"}
     ]

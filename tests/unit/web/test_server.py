@@ -17,6 +17,7 @@ from pipeline.ops import metrics
 from pipeline.ops.health import Health
 from pipeline.web.server import MAX_BODY_BYTES, WebServer, make_app
 from tests.unit.web.service import API_KEY, Service
+from tests.waiting import until
 
 NOT_FOUND = {"error": "The resource you were looking for could not be found."}
 
@@ -208,9 +209,7 @@ async def test_a_body_that_breaks_off_is_no_error_of_ours(
     head = f"POST /api/webhook/endpoints HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n"
     answer = await send_raw(service, head + body, hang_up=hang_up)
     assert hang_up or b" 400 Bad Request" in answer
-    async with asyncio.timeout(60):
-        while '"status": 400' not in logs.text and "could not be parsed" not in logs.text:  # noqa: ASYNC110 - a log has no event
-            await asyncio.sleep(0.01)
+    await until(lambda: '"status": 400' in logs.text or "could not be parsed" in logs.text)
     assert not [record.getMessage() for record in logs.records if record.levelname == "ERROR"]
     assert not service.kafka.written
 

@@ -17,6 +17,7 @@ from kafka.structs import ConsumerGroupMetadata
 from pipeline.broker.kafka.compat import Speedups
 from pipeline.broker.kafka.config import consumer_config, producer_config
 from pipeline.ops.settings import Settings
+from tests.waiting import wait_until
 
 PARTITION = TopicPartition("orders", 0)
 
@@ -120,9 +121,6 @@ def _know_leader(producer: KafkaProducer, port: int, leader: int) -> None:
 
 
 def _connection(producer: KafkaProducer) -> Any:
-    deadline = time.monotonic() + 60
     connections = producer._sender._client._manager._conns
-    while 1 not in connections:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: 1 in connections)
     return connections[1]

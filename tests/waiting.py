@@ -1,0 +1,75 @@
+"""Waiting for what other tasks, threads and processes bring about. A test that waits for a time instead is slow, or fails on a busy machine.
+
+In virtual time (``tests/unit/virtual_time.py``), ``until`` takes no real time either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import textwrap
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar, overload
+
+T = TypeVar("T")
+
+Problem: TypeAlias = str | Callable[[], object]
+
+PATIENCE_S = 90.0
+"""For a machine that does much else, not what it takes."""
+
+
+@overload
+async def until(look: Callable[[], Awaitable[T]], problem: Problem = "", *, seconds: float = PATIENCE_S) -> T: ...
+
+
+@overload
+async def until(look: Callable[[], T], problem: Problem = "", *, seconds: float = PATIENCE_S) -> T: ...
+
+
+async def until(look: Callable[[], Any], problem: Problem = "", *, seconds: float = PATIENCE_S) -> Any:
+    """Look again and again until there is something to see (true in Python's sense), and return it.
+
+    If there never is, ``problem`` is the message: what is wrong, or a function that finds out. Otherwise, the message quotes ``look``.
+    """
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    while True:
+        seen = look()
+        if isinstance(seen, Awaitable):
+            seen = await seen
+        if seen:
+            return seen
+        waited = clock() - began
+        assert waited < seconds, _message(look, problem, seconds, seen)
+        await asyncio.sleep(_pause(waited))
+
+
+def wait_until(look: Callable[[], T], problem: Problem = "", *, seconds: float = PATIENCE_S) -> T:
+    """``until`` for a test without an event loop."""
+    began = time.monotonic()
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        waited = time.monotonic() - began
+        assert waited < seconds, _message(look, problem, seconds, seen)
+        time.sleep(_pause(waited))
+
+
+def _pause(waited: float) -> float:
+    """What comes soon is seen at once; looking often for what takes long would slow it down."""
+    return min(max(0.001, waited / 10), 0.05)
+
+
+def _message(look: Callable[[], object], problem: Problem, seconds: float, seen: object) -> str:
+    said = problem() if callable(problem) else problem
+    return f"{said or _quoted(look)}\nnot after {seconds:g} s: {seen!r}"
+
+
+def _quoted(look: Callable[[], object]) -> str:
+    try:
+        return textwrap.dedent(inspect.getsource(look)).strip()
+    except (OSError, TypeError):  # a method of C, or a partial
+        return repr(look)
