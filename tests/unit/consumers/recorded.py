@@ -47,6 +47,7 @@ class FakeWriter(Writer):
         self.assigned: list[tuple[Table, int]] = []
         self.forgotten: list[tuple[Table, int]] = []
         self.error: Exception | None = None
+        self.tries = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -56,6 +57,7 @@ class FakeWriter(Writer):
 
     async def append(self, table: Table, partition: int, rows: Sequence[Row]) -> None:
         await self.gate.wait()
+        self.tries += 1
         if self.error:
             raise self.error
         self.rows += [(table, partition, row) for row in rows]

@@ -24,7 +24,7 @@ from schemas.event_types import BUILT_IN
 from schemas.topic_ids import TopicIdsRecord
 from schemas.topics import Topics
 from tests.unit.endpoints.test_event_type_catalogue import ENTRY, NOON, change, written
-from tests.unit.fake_kafka import FakeProducer
+from tests.unit.fake_kafka import FakeProducer, settle
 from tests.waiting import until
 
 TOPICS = Topics([], "eu.")
@@ -64,7 +64,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_what_is_there_is_read_from_the_start_and_what_comes_later_as_soon_as_it_is_known() -> None:
     scene = Scene()
-    for topic in (REFUNDS, "eu.oms.b"):
+    for topic in (REFUNDS, "eu.oms.b", "eu.oms.c"):
         scene.broker.cluster.create(topic)
     scene.add()
     async with scene.running():
@@ -72,11 +72,15 @@ async def test_what_is_there_is_read_from_the_start_and_what_comes_later_as_soon
         scene.add("oms.b", revision=2)
         await until(lambda: "eu.oms.b" in scene.read)
         scene.add("oms.orders", revision=3)
-        await asyncio.sleep(0.05)
-    assert scene.read == [REFUNDS, "eu.oms.b"], "each once; oms.orders is read anyway"
+        await until(lambda: not scene.added._changed.is_set())
+        scene.add("oms.c", revision=4)
+        await until(lambda: "eu.oms.c" in scene.read)
+    assert scene.read == [REFUNDS, "eu.oms.b", "eu.oms.c"], "each once; oms.orders is read anyway"
     assert scene.added.warning() is None
     known = [from_json(sent.value, TopicIdsRecord).ids for sent in scene.producer.sent]
-    assert set(known[-1]) == {REFUNDS, "eu.oms.b"}, "so that one that is recreated is told from them, also after a restart"
+    assert set(known[-1]) == {REFUNDS, "eu.oms.b", "eu.oms.c"}, (
+        "so that one that is recreated is told from them, also after a restart"
+    )
 
 
 async def test_a_topic_that_cannot_be_read_stops_no_other_and_is_told_and_looked_at_again() -> None:
@@ -159,9 +163,11 @@ async def test_should_it_end_by_itself_log_and_health_say_so_and_the_process_can
 
 
 async def test_if_the_start_is_cancelled_nothing_of_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    looking: list[threading.Thread] = []
     answer = threading.Event()
 
     def look(_: object, topics: Sequence[str]) -> ReadableTopics:
+        looking.append(threading.current_thread())
         answer.wait(30)
         return ReadableTopics(topics)
 
@@ -169,9 +175,10 @@ async def test_if_the_start_is_cancelled_nothing_of_it_goes_on(monkeypatch: pyte
     scene = Scene()
     scene.add()
     starting = asyncio.create_task(scene.added.start())
-    await asyncio.sleep(0.01)
+    await until(lambda: looking)
     starting.cancel()
     await asyncio.wait([starting])
     answer.set()
-    await asyncio.sleep(0.05)
+    await until(lambda: not looking[0].is_alive())
+    await settle()
     assert (starting.cancelled(), scene.read) == (True, [])

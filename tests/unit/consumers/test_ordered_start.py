@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from typing import cast
 
@@ -63,6 +62,13 @@ class Process:
             is_time_certain=lambda: False,
         )
         self.asked = 0
+        """How often it was asked whether to join."""
+        self._is_wanted = self.ordered._is_wanted
+        self.ordered._processors._is_wanted = self._ask
+
+    async def _ask(self) -> bool:
+        self.asked += 1
+        return await self._is_wanted()
 
     async def start(self) -> None:
         await self.producer.start()
@@ -91,7 +97,7 @@ async def test_where_no_endpoint_asks_for_order_nobody_joins() -> None:
     process = Process()
     process.register(ordered=False, version=1)
     await process.start()
-    await asyncio.sleep(0.1)  # a hundred times it is asked
+    await until(lambda: process.asked >= 100 or process.has_joined)
     assert (process.has_joined, process.ordered.problem(), process.ordered.failed.done()) == (False, None, False)
     await process.stop()
 
@@ -102,8 +108,10 @@ async def test_the_first_endpoint_that_asks_for_order_makes_the_process_join() -
     process.register(ordered=True, version=1)
     await until(lambda: process.has_joined)
     process.register(ordered=False, version=2)
-    await asyncio.sleep(0.05)
-    assert process.has_joined, "what is written for it meanwhile is not to be stranded"
+    process.cluster.append(PLACE, b"7", b"not a delivery", [])
+    dead_letters = Partition(TOPICS.dead_letters, 0)
+    await until(lambda: process.cluster.log(dead_letters).end, "what is written for it meanwhile is stranded")
+    assert process.has_joined
     await process.stop()
     assert not process.has_joined
 
@@ -122,7 +130,7 @@ async def test_it_is_asked_again_when_kafka_is_back() -> None:
     await process.producer.start()
     process.cluster.is_away = True
     await process.ordered.start()
-    await asyncio.sleep(0.05)
+    await until(process.ordered.problem)
     assert (process.has_joined, process.ordered.failed.done()) == (False, False)
     assert "cannot be read: no broker answers" in str(process.ordered.problem())
     process.cluster.is_away = False

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.consumers.queue_case import Scene, opened
 from tests.unit.fake_kafka import settle
-from tests.waiting import until
+from tests.unit.virtual_time import in_virtual_time
 
 # --- batches ---
 
@@ -49,15 +49,16 @@ async def test_a_record_that_is_larger_than_a_batch_is_written_alone(scenes: lis
     assert scene.writer.appended == [[0], [1]]
 
 
-async def test_a_batch_is_written_when_it_is_old_enough(scenes: list[Scene]) -> None:
-    scene = opened(scenes, Scene(seconds=2.0))  # so that a busy machine comes to the third record in time
+@in_virtual_time("consumers.recorder_queue.time.monotonic")
+async def test_a_batch_is_written_when_it_is_old_enough() -> None:
+    scene = Scene(seconds=60.0)
+    scene.open()
     scene.add(0, 1)
-    await settle()
+    await asyncio.sleep(59)
     assert scene.writer.appended == []
 
-    await asyncio.sleep(0.01)
     scene.add(2)
-    await until(lambda: scene.writer.appended)
+    await asyncio.sleep(2)
     assert scene.writer.appended == [[0, 1, 2]], "it grows old from its first record on"
 
 
@@ -80,7 +81,7 @@ async def test_one_batch_follows_the_other_in_the_order_of_offsets(scenes: list[
     scene.add(*range(10))
     await settle()
     scene.writer.gate.set()
-    await asyncio.sleep(0.05)
+    await scene.until_finished(10)
 
     assert scene.writer.appended == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert scene.consumer.finished == list(range(10))

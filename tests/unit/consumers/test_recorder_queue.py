@@ -20,6 +20,7 @@ from schemas.delivery import DEAD_LETTER_HEADER
 from tests.property_examples import examples
 from tests.unit.consumers.queue_case import PARTITION, Scene, opened
 from tests.unit.fake_kafka import settle
+from tests.unit.virtual_time import in_virtual_time
 from tests.waiting import until
 
 # --- errors of the store ---
@@ -116,7 +117,7 @@ async def test_nothing_is_written_before_it_is_known_how_far_the_store_got(scene
     assert scene.consumer.finished == []
     assert scene.queue.problem == "ClickHouse: not now"
 
-    await asyncio.sleep(0.05)
+    await scene.until_finished(2)
     assert scene.writer.appended == [[1]]
     assert scene.consumer.finished == [0, 1]
 
@@ -323,6 +324,7 @@ async def test_a_queue_that_was_written_finishes_nothing_again_when_it_is_closed
     assert scene.consumer.finished == [0, 1]
 
 
+@in_virtual_time("consumers.recorder_queue.time.monotonic")
 async def _lives(seed: int, close: bool) -> None:
     """Records come, the store fails and recovers, and at some moment the queue is closed or cancelled."""
     chooser = random.Random(seed)
@@ -344,7 +346,7 @@ async def _lives(seed: int, close: bool) -> None:
                 for sent in scene.producer.sent:
                     sent.acknowledge()
             case 5:
-                await asyncio.sleep(0.003)
+                await asyncio.sleep(0.003)  # the time of a batch is over
         for _ in range(chooser.randrange(3)):
             await asyncio.sleep(0)
         _nothing_is_finished_early(scene)
@@ -373,4 +375,4 @@ def _nothing_is_finished_early(scene: Scene) -> None:
 def test_nothing_is_finished_early_or_twice_whatever_happens(seed: int, close: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("consumers.recorder_queue._BACKOFF_S", (0.001, 0.002))
-        asyncio.run(_lives(seed, close))
+        _lives(seed, close)

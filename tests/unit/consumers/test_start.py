@@ -20,6 +20,8 @@ from pipeline.endpoints.vault import Vault
 from pipeline.ops.dependency_probes import Probes
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
+from tests.unit.fake_kafka import settle
+from tests.unit.virtual_time import in_virtual_time
 
 
 async def test_steps_wait_for_each_other_only_at_the_end() -> None:
@@ -120,7 +122,7 @@ class Worker:
     async def stop(self, _: float) -> None:
         if self.errors[1] is not None:
             raise self.errors[1]
-        await asyncio.sleep(0.01)
+        await settle()
         self.stopped.append(self)
 
 
@@ -145,7 +147,7 @@ async def test_workers_that_have_started_are_drained_if_the_start_is_cancelled()
     waits.start = asyncio.Event().wait  # type: ignore[assignment,method-assign]
     async with AsyncExitStack() as stack:
         starting = asyncio.create_task(composition(stack)._start_and_drain_later([works, waits]))
-        await asyncio.sleep(0.01)
+        await settle()
         starting.cancel()
         await asyncio.wait([starting])
     assert stopped == [works, waits]
@@ -159,12 +161,13 @@ async def test_a_worker_that_does_not_stop_cleanly_leaves_the_others_their_time(
     assert stopped == [works]
 
 
+@in_virtual_time()
 async def test_a_start_that_does_not_need_clickhouse_waits_for_it_only_until_it_is_seen_to_be_away() -> None:
     is_away = asyncio.Event()
-    tables = asyncio.create_task(asyncio.sleep(60))
+    tables: asyncio.Task[Any] = asyncio.create_task(asyncio.Event().wait())
     recording = Recording(tables, None, StartupRetries(Dependency(), ends_when_refused=False))  # type: ignore[arg-type]
     starting = asyncio.create_task(recording.until_started(unless=is_away))
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(3600)
     assert not starting.done()
     is_away.set()
     await asyncio.wait_for(starting, 5)

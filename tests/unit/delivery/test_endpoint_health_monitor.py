@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
 
 import pytest
@@ -19,6 +18,7 @@ from schemas.health import HealthFact
 from tests.unit.delivery.delivery_case import MIN_REPORT_SECONDS, NO_ANSWER, TOPICS, VAULT, Scene, answer, endpoint
 from tests.unit.fake_kafka import settle
 from tests.unit.sample_events import NOW
+from tests.unit.virtual_time import in_virtual_time
 
 DAY = timedelta(days=1)
 FAILING, CIRCUIT, DISABLED = HealthFact.FAILING, HealthFact.CIRCUIT, HealthFact.DISABLED
@@ -53,18 +53,20 @@ async def test_a_healthy_endpoint_is_not_talked_about() -> None:
 
 
 @pytest.mark.parametrize("exchange", [NO_ANSWER, answer(500), answer(404)], ids=["no answer", "500", "404"])
+@in_virtual_time()
 async def test_the_first_failure_is_told_and_those_that_follow_are_not(exchange: Exchange) -> None:
     scene = Scene()
     for _ in range(20):
         await attempted(scene, exchange)
         scene.now += timedelta(minutes=1)
-        await asyncio.sleep(0.01)
+        await quiet_is_over()
 
     [told] = scene.facts()
     assert (told.endpoint_id, told.fact, told.since, told.at, told.key) == (7, FAILING, NOW, NOW, b"7/failing")
     assert scene.health.failing_since(endpoint().record) == NOW
 
 
+@in_virtual_time()
 async def test_a_success_ends_it() -> None:
     scene = Scene()
     await attempted(scene, NO_ANSWER)
@@ -76,13 +78,15 @@ async def test_a_success_ends_it() -> None:
     assert scene.health.failing_since(endpoint().record) is None
 
 
+@in_virtual_time()
 async def test_an_endpoint_that_fails_and_works_by_turns_costs_little_and_the_last_word_is_told() -> None:
-    scene, started = Scene(), time.monotonic()
+    scene = Scene()
     for turn in range(200):
         await attempted(scene, answer(500 if turn % 2 == 0 else 200))
+        await asyncio.sleep(MIN_REPORT_SECONDS / 20)
     await quiet_is_over()
 
-    assert 2 <= len(scene.facts()) <= 2 + (time.monotonic() - started) / MIN_REPORT_SECONDS
+    assert 2 <= len(scene.facts()) <= 2 + 200 / 20
     assert scene.facts()[-1].since is None
 
 
@@ -98,6 +102,7 @@ async def test_what_another_process_has_seen_counts() -> None:
     assert [told.since for told in other.facts()] == [NOW, None]
 
 
+@in_virtual_time()
 async def test_a_fact_that_waits_is_written_when_the_process_stops() -> None:
     scene = Scene()
     await attempted(scene, NO_ANSWER)
@@ -111,6 +116,7 @@ async def test_a_fact_that_waits_is_written_when_the_process_stops() -> None:
     assert len(scene.facts()) == 2, "it says nothing more"
 
 
+@in_virtual_time()
 async def test_a_fact_that_was_written_is_not_repeated_when_the_process_stops() -> None:
     scene = Scene()
     await attempted(scene, NO_ANSWER)
@@ -122,6 +128,7 @@ async def test_a_fact_that_was_written_is_not_repeated_when_the_process_stops() 
 # --- the circuit ---
 
 
+@in_virtual_time()
 async def test_an_open_and_a_closed_circuit_are_told() -> None:
     scene = Scene(limits=CircuitLimits(failures=1))
     await attempted(scene, NO_ANSWER)
@@ -239,6 +246,7 @@ async def test_a_process_that_restarts_knows_since_when() -> None:
     assert [event.notice.failing_since for event in after.told()] == [NOW]
 
 
+@in_virtual_time()
 async def test_an_activation_outdates_all_that_was_known() -> None:
     scene = Scene()
     await attempted(scene, NO_ANSWER)

@@ -7,19 +7,15 @@ import pytest
 
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.producer import Producer
-from pipeline.delivery import rate_share_exchange
+from pipeline.core.rate_shares import ANNOUNCE_SECONDS
 from pipeline.delivery.rate_share_exchange import RateShareExchange
 from schemas.codec import from_json
 from schemas.rate_share import RateShareRecord
 from tests.unit.fake_kafka import FakeProducer, record, settle
+from tests.unit.virtual_time import in_virtual_time
 from tests.waiting import until
 
 TOPIC = "webhooks.rate-shares"
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_share_exchange, "ANNOUNCE_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -43,10 +39,9 @@ async def test_nothing_is_said_while_nothing_is_limited(producer: FakeProducer) 
     assert said(producer) == []
 
 
-async def test_what_is_sent_to_is_said_at_once_and_again_until_there_is_nothing_to_say(
-    producer: FakeProducer, quick: None
-) -> None:
-    seconds = [0.0]
+@in_virtual_time()
+async def test_what_is_sent_to_is_said_at_once_and_again_until_there_is_nothing_to_say() -> None:
+    producer, seconds = FakeProducer(), [0.0]
     exchange = make(producer, seconds)
     exchange.share(7)
     exchange.share(7)
@@ -57,17 +52,18 @@ async def test_what_is_sent_to_is_said_at_once_and_again_until_there_is_nothing_
     seconds[0] = 60.0
     await until(lambda: not said(producer)[-1].endpoint_ids)
     count = len(said(producer))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(10 * ANNOUNCE_SECONDS)
     assert len(said(producer)) == count
     await exchange.close()
 
 
-async def test_one_record_at_a_time_is_under_way_when_kafka_is_away(quick: None) -> None:
+@in_virtual_time()
+async def test_one_record_at_a_time_is_under_way_when_kafka_is_away() -> None:
     producer = FakeProducer(hold=True)
     exchange = make(producer, [0.0])
     for endpoint_id in range(50):
         exchange.share(endpoint_id)
-        await settle()
+        await asyncio.sleep(ANNOUNCE_SECONDS)
 
     assert len(producer.to(TOPIC)) == 1
     await asyncio.wait_for(exchange.close(), 60)

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from pipeline.ops.daemon_threads import DaemonThreads, in_thread
+from tests.waiting import until
 
 
 async def test_work_is_done_and_its_errors_are_told() -> None:
@@ -18,9 +19,14 @@ async def test_work_is_done_and_its_errors_are_told() -> None:
 
 
 async def test_a_caller_that_is_cancelled_does_not_wait() -> None:
-    release = threading.Event()
-    task = asyncio.create_task(in_thread(lambda: release.wait(30), "work"))
-    await asyncio.sleep(0.01)
+    begun, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        release.wait(30)
+
+    task = asyncio.create_task(in_thread(work, "work"))
+    await until(begun.is_set)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -90,12 +96,17 @@ def test_what_hangs_is_not_waited_for() -> None:
 
 def test_the_process_ends_while_they_hang() -> None:
     program = """
-import asyncio, time
+import asyncio, threading, time
 from pipeline.ops.daemon_threads import DaemonThreads, in_thread
+hanging = threading.Barrier(3)
+def hang():
+    hanging.wait(60)
+    time.sleep(600)
 async def main():
-    DaemonThreads(1, "hanging").submit(time.sleep, 600)
-    asyncio.create_task(in_thread(lambda: time.sleep(600), "hanging"))
-    await asyncio.sleep(0.05)
+    DaemonThreads(1, "hanging").submit(hang)
+    task = asyncio.create_task(in_thread(hang, "hanging"))
+    await asyncio.sleep(0)
+    hanging.wait(60)
 asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", program], timeout=120, capture_output=True, text=True, check=False)

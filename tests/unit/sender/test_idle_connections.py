@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.sender import idle_connections
 from pipeline.sender.idle_connections import IdleConnections
+from tests.unit.virtual_time import in_virtual_time
 
 
 class Connection:
@@ -73,18 +74,18 @@ async def test_a_process_that_was_stopped_does_not_reuse_what_is_too_old(monkeyp
     assert (old.closed, new.closed) == (1, 0)
 
 
+@in_virtual_time("pipeline.sender.idle_connections.monotonic", "pipeline.sender.deadlines.monotonic")
 async def test_what_a_burst_needed_is_closed_although_there_is_traffic() -> None:
-    idle: IdleConnections[Connection] = IdleConnections(10, 0.5)
+    idle: IdleConnections[Connection] = IdleConnections(10, 60.0)
     queue, connections = idle.queue("a"), [Connection() for _ in range(3)]
     for connection in connections:
         idle.add(queue, connection)
 
-    async with asyncio.timeout(60):
-        while len(idle) > 1:
-            taken = idle.take(queue)
-            assert taken is connections[-1]
-            idle.add(queue, taken)
-            await asyncio.sleep(0.02)
+    for _ in range(61):
+        taken = idle.take(queue)
+        assert taken is connections[-1]
+        idle.add(queue, taken)
+        await asyncio.sleep(1)
     assert [connection.closed for connection in connections] == [1, 1, 0]
 
 

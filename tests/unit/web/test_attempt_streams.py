@@ -11,6 +11,7 @@ from pipeline.core.search import AttemptQuery, Condition, Predicate, Sort
 from pipeline.store.search.queries import AttemptPage, AttemptRow
 from pipeline.web.attempt_streams import AttemptStreams, StreamMessage
 from pipeline.web.errors import ApiError
+from tests.unit.virtual_time import in_virtual_time
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import NOW
 from tests.waiting import until
@@ -45,8 +46,9 @@ def store() -> Store:
     return Store()
 
 
+@in_virtual_time()
 async def test_each_attempt_is_told_once_the_oldest_first(store: Store) -> None:
-    streams = AttemptStreams(poll_seconds=0.001)
+    streams = AttemptStreams(poll_seconds=1.0)
     store.rows = [attempt_row(id=1, created_at=NOW), attempt_row(id=2, created_at=NOW)]
     async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
         assert [row.id for row in (await told(listener)).attempts] == [1, 2]
@@ -55,7 +57,7 @@ async def test_each_attempt_is_told_once_the_oldest_first(store: Store) -> None:
         assert [row.id for row in (await told(listener)).attempts] == [3]
     assert streams.listeners == 0
     count = len(store.looks)
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(60)
     assert len(store.looks) == count, "nobody watches: nobody looks"
     [state, since] = store.looks[0].conditions
     assert (state, since) == (FAILED.conditions[0], Condition("created_at", Predicate.GTEQ, (NOW - timedelta(seconds=10),)))
@@ -107,18 +109,20 @@ async def test_as_many_as_a_message_has_are_all_shown(store: Store) -> None:
         assert listener.empty()
 
 
+@in_virtual_time()
 async def test_equal_searches_share_a_look_whatever_their_order_and_page(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=3600)
     other = AttemptQuery(conditions=FAILED.conditions, sorts=(Sort("duration_ms"),), page=3, ignored=("x",))
     async with streams.listen(FAILED, store.look, lambda: NOW), streams.listen(other, store.look, lambda: NOW):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(60)
         assert (len(store.looks), streams.listeners) == (1, 2)
         async with streams.listen(AttemptQuery(), store.look, lambda: NOW):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(60)
             assert len(store.looks) == 2
 
 
 @pytest.mark.parametrize("predicate", [Predicate.GT, Predicate.GTEQ])
+@in_virtual_time()
 async def test_searches_since_different_times_share_a_look_but_not_those_until_a_time(store: Store, predicate: Predicate) -> None:
     streams = AttemptStreams(poll_seconds=3600)
 
@@ -130,12 +134,12 @@ async def test_searches_since_different_times_share_a_look_but_not_those_until_a
         streams.listen(since(24), store.look, lambda: NOW),
         streams.listen(since(0.5), store.look, lambda: NOW),
     ):
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(60)
         assert (len(store.looks), streams.listeners) == (1, 3)
         for other in (since(-1), since(0), since(24, Predicate.LT)):  # these leave attempts out
             looks = len(store.looks)
             async with streams.listen(other, store.look, lambda: NOW):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(60)
                 assert len(store.looks) == looks + 1
 
 

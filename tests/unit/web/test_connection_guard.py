@@ -30,6 +30,7 @@ class Street:
     def __init__(self, port: int) -> None:
         self._port = port
         self.busy = 0
+        self.busy_seconds = 0.0
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.visitors: list[Stream] = []
@@ -57,7 +58,7 @@ async def street(limits: ConnectionLimits = QUICK) -> AsyncIterator[Street]:
 
     async def slow(_: web.Request) -> web.Response:
         opened.busy += 1
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(opened.busy_seconds)
         await opened.may_answer.wait()
         return web.json_response({})
 
@@ -137,7 +138,9 @@ async def test_an_answer_that_is_not_read_is_not_waited_for() -> None:
 
 
 async def test_a_request_under_way_takes_the_time_it_takes() -> None:
+    """It takes a second: the limits are times of a real server, and the longest is 0.3 s."""
     async with street() as opened:
+        opened.busy_seconds = 1.0
         reader, _ = await opened.visit(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b"200" in await until_closed(reader)
 

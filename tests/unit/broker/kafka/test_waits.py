@@ -89,7 +89,7 @@ def test_a_producer_waits_for_a_broker_that_can_take_no_more_and_for_a_leader(
         if connection is not None and state == "five requests to answer":
             connection.connected, connection.initializing, connection.paused = True, False, {"max_in_flight"}
         turns = _counted(monkeypatch, Sender, "run_once")
-        time.sleep(0.5)
+        time.sleep(0.5)  # how often kafka-python's thread goes round in this time is what is measured
         assert len(turns) < 200  # ten thousand and more otherwise
         assert turns or state == "no leader"  # for a leader, it waits until the metadata can be asked for again
     finally:
