@@ -23,6 +23,7 @@ from pipeline.core.exchange import Exchange, NoResponse, Request
 from pipeline.sender.client import Sender
 from pipeline.sender.limits import SenderLimits
 from tests.contract.http_endpoint import LOOPBACK, exchanged
+from tests.waiting import until
 
 PARALLEL = 50
 LIMITS = SenderLimits(connections=PARALLEL, total_timeout=1.2, connect_timeout=1.0)
@@ -94,9 +95,7 @@ async def main(authority: str, wire: str) -> None:
                 # What the endpoints send after the exchanges counts too.
                 await asyncio.sleep(0.3)
             seconds = time.monotonic() - started
-            async with asyncio.timeout(60):  # Connections that may be used again close when they have been idle.
-                while open_sockets() > sockets:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
+            await until(lambda: open_sockets() <= sockets)  # Connections that may be used again close when they have been idle.
             run = Run(watch.peak - baseline, open_sockets() - sockets, seconds, [summary(exchanged(one)) for one in exchanges])
             print(json.dumps(asdict(run)), flush=True)
 

@@ -20,6 +20,7 @@ from pipeline.core.local_faults import NotSent
 from pipeline.sender import client_identities, transport
 from pipeline.sender.client import Sender
 from tests.contract.http_endpoint import EMPTY_OK, LOOPBACK, PATIENT, on_each_loop, read_request, trusting
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("each_wire")
 
@@ -160,9 +161,7 @@ async def test_contexts_of_many_certificates_go_as_others_come(authority: trustm
         before = contexts()
         for one in shown:
             assert status(await sender.post(request(url, one))) == 200
-        async with asyncio.timeout(60):
-            while contexts() > before + 2:  # noqa: ASYNC110 - an event would not tell
-                await asyncio.sleep(0.1)
+        await until(lambda: contexts() <= before + 2)
         assert status(await sender.post(request(url, shown[0]))) == 200
     assert len(seen) == 9
 

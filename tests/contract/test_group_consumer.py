@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
 from tests.contract.broker.backends import Heard, take_part
 from tests.contract.broker.dying_process import EXIT_CODE
+from tests.waiting import until, wait_until
 
 
 async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topic_prefix: str) -> None:
@@ -33,11 +33,11 @@ async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topi
     members = [_member(settings, f"{topic_prefix}group", topic) for _ in range(2)]
     assert "not a member of group" in str(members[0].problem())
     await asyncio.gather(*(member.start() for member in members))
-    deadline = time.monotonic() + 60
     try:
-        while any(member.problem() for member in members) or sum(_held(member) for member in members) != 1:
-            assert time.monotonic() < deadline, [(member.problem(), _held(member)) for member in members]
-            await asyncio.sleep(0.1)
+        await until(
+            lambda: not any(member.problem() for member in members) and sum(_held(member) for member in members) == 1,
+            lambda: [(member.problem(), _held(member)) for member in members],
+        )
     finally:
         await asyncio.gather(*(member.stop(1) for member in members))
 
@@ -64,8 +64,7 @@ class _Hasty(KafkaGroupClient):
         coordinator._do_join_and_sync_async = join
         task = coordinator._join_task
         if coordinator.rejoining and task is not None:
-            while not task.is_done:
-                time.sleep(0.01)
+            wait_until(lambda: task.is_done)
             _Hasty.joins_between_polls += 1
             _Hasty.is_in_haste = False
 
@@ -87,10 +86,10 @@ async def test_a_join_that_ends_between_two_polls_is_not_forgotten(
     member = _member(settings, f"{topic_prefix}group", topic)
     await member.start()
     try:
-        await _until(lambda: _held(member) == 1)
+        await until(lambda: _held(member) == 1)
         monkeypatch.setattr(_Hasty, "is_in_haste", True)
         await asyncio.to_thread(grow)
-        await _until(lambda: _held(member) == 3)
+        await until(lambda: _held(member) == 3)
         # Without speed-ups, each poll has a minimum length, in which the join may end.
         assert _Hasty.joins_between_polls or not settings.kafka_speedups, "no join was over before the member looked again"
     finally:
@@ -123,9 +122,9 @@ async def test_partitions_that_are_added_after_the_leader_came_back_are_read(
     member = _member(settings, group, topic, slot="host-0")
     await member.start()
     try:
-        await _until(lambda: _held(member) == 1)
+        await until(lambda: _held(member) == 1)
         await asyncio.to_thread(grow)
-        await _until(lambda: _held(member) == 3)
+        await until(lambda: _held(member) == 3)
     finally:
         await member.stop(1)
 
@@ -152,7 +151,7 @@ async def test_what_a_member_gave_up_before_it_was_killed_is_read(client: str, b
                 await member.start()
                 started.append(member)
                 assert await killed.wait() == EXIT_CODE
-        await _until(lambda: _held(back) + _held(other) == 4, seconds=45)
+        await until(lambda: _held(back) + _held(other) == 4, seconds=45)
         assert not back._assignment.partitions & other._assignment.partitions
     finally:
         if killed.returncode is None:
@@ -188,13 +187,6 @@ def _member(settings: Settings, group: str, topic: TopicSpec, slot: str | None =
 def _create(settings: Settings, topic: TopicSpec) -> None:
     with KafkaTopicAdmin(settings) as admin:
         admin.create_missing([topic])
-
-
-async def _until(reached: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "not reached in time"
-        await asyncio.sleep(0.05)
 
 
 def _held(member: GroupConsumer) -> int:

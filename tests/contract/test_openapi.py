@@ -9,7 +9,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -40,6 +40,7 @@ from pipeline.web.api.table import api_routes
 from pipeline.web.openapi import openapi
 from pipeline.web.services import Api
 from schemas.api_key import Access
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.slow,
@@ -165,10 +166,12 @@ def _keys(api: httpx.Client) -> dict[Access | None, str]:
 def _ids(api: httpx.Client) -> dict[str, int]:
     created = api.post("endpoints", json={"endpoint": {"target_url": TARGET, "events": ["order_completed"]}}).json()
     tested = api.post(f"endpoints/{created['id']}/test").json()["attempt"]["id"]
-    deadline = time.monotonic() + 60
-    while api.get(f"attempts/{tested}").json().get("request_body") is None or not api.get("dead_letters").json()["count"]:
-        assert time.monotonic() < deadline, "what was sent does not reach ClickHouse"
-        time.sleep(0.1)
+
+    def are_recorded() -> bool:
+        has_body = api.get(f"attempts/{tested}").json().get("request_body") is not None
+        return has_body and bool(api.get("dead_letters").json()["count"])
+
+    wait_until(are_recorded, "what was sent does not reach ClickHouse")
     return {
         "endpoints": created["id"],
         "attempts": tested,
@@ -201,19 +204,9 @@ def _endpoints(body: object) -> list[dict[str, Any]]:
     return [one for one in found if isinstance(one, dict) and isinstance(one.get("target_url"), str)]
 
 
-def _wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "it does not come to that"
-        time.sleep(0.1)
-
-
 def _wait_out_wrong_keys(api: httpx.Client) -> None:
     """The player has sent keys that are none from this address: for up to a minute, right ones are refused too."""
-    deadline = time.monotonic() + 90
-    while api.get("/api/webhook/endpoints").status_code == 429:
-        assert time.monotonic() < deadline, "the wrong keys are still held against this address"
-        time.sleep(0.5)
+    wait_until(lambda: api.get("/api/webhook/endpoints").status_code != 429, "the wrong keys are still held against this address")
 
 
 # schemathesis names the test of each operation only if it has another parameter; of several tests with one name, pytest-xdist runs one.
@@ -311,15 +304,15 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         assert again["event_id"] == "repaired"
         assert walk("POST", "/api/webhook/dead_letters/{id}/dismiss", 202, letter["id"])["dismissed"] is True
         failed = {"q[endpoint_id_eq]": str(played.ids["endpoints"]), "q[event_id_eq]": "repaired"}
-        _wait_until(lambda: walk("GET", "/api/webhook/attempts", 200, **failed)["attempts"])
+        wait_until(lambda: walk("GET", "/api/webhook/attempts", 200, **failed)["attempts"])
         [attempt, *_] = walk("GET", "/api/webhook/attempts", 200, **failed)["attempts"]
         walk("POST", "/api/webhook/attempts/{id}/resend", 202, attempt["id"])
         walk("GET", "/api/webhook/attempts/export.csv", 200, bodies="1", **failed)
         assert walk("GET", "/api/webhook/attempts/export.json", 200, **failed)
         assert walk("GET", "/api/webhook/resends/preview", 200, **failed)["notifications"] >= 1
         run = walk("POST", "/api/webhook/resends", 202, **failed)["id"]
-        _wait_until(lambda: walk("GET", "/api/webhook/resends/{id}", 200, run)["state"] == "done")
-        _wait_until(lambda: run in [one["id"] for one in walk("GET", "/api/webhook/resends", 200)["runs"]])
+        wait_until(lambda: walk("GET", "/api/webhook/resends/{id}", 200, run)["state"] == "done")
+        wait_until(lambda: run in [one["id"] for one in walk("GET", "/api/webhook/resends", 200)["runs"]])
         walk("POST", "/api/webhook/resends/{id}/cancel", 409, run)
         types = walk("GET", "/api/webhook/event_types", 200)["event_types"]  # whatever the examples have added stays
         assert {one["origin"] for one in types} >= {"built_in"}

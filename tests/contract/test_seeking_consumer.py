@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +14,7 @@ from pipeline.broker.producer import Producer
 from pipeline.broker.seeking_consumer import FetchedPage, SeekingConsumer
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -56,10 +56,7 @@ class Member:
         )
 
     async def until_holding(self, count: int) -> None:
-        deadline = time.monotonic() + 60
-        while len(self.held) != count:
-            assert time.monotonic() < deadline, f"it holds {self.held}"
-            await asyncio.sleep(0.05)
+        await until(lambda: len(self.held) == count, lambda: f"it holds {self.held}")
 
     async def read(self, partition: int, offset: int | None, until: int) -> list[int]:
         """The offsets from one on, as far as to another."""

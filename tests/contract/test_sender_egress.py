@@ -42,6 +42,7 @@ from tests.contract.http_endpoint import (
     serving,
     trusting,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("each_wire")
 
@@ -426,8 +427,7 @@ async def test_no_socket_is_left_behind_by_what_was_cancelled() -> None:
     limits = SenderLimits(connections=8, total_timeout=60.0, connect_timeout=50.0)
     async with proxying(everybody=None) as proxy, sending(proxy.settings(), limits) as sender:
         posts = [asyncio.create_task(send(sender, f"http://c{n}.example.com/")) for n in range(3)]
-        while len(proxy.asked) < len(posts):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(lambda: len(proxy.asked) >= len(posts))
         for each in posts:
             each.cancel()
         await asyncio.gather(*posts, return_exceptions=True)

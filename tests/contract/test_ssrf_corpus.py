@@ -37,6 +37,7 @@ from tests.contract.http_endpoint import (
 )
 from tests.unit.web.endpoint_requests import INVALID, PATH, request, wrapped
 from tests.unit.web.service import running_service
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("each_wire")
 
@@ -162,9 +163,8 @@ async def test_with_loopback_allowed_the_traps_are_reached(url: str, traps: Trap
     guard = AddressGuard([ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("0.0.0.0/32")])
     with dialling() as dialled:
         exchange = asyncio.ensure_future(delivered(at(traps.port, url), guard))
-        while not traps.connections():
-            assert not exchange.done(), exchange.result()
-            await asyncio.sleep(0.01)
+        await until(lambda: exchange.done() or traps.connections())
+        assert not exchange.done(), exchange.result()
         exchange.cancel()
         await asyncio.gather(exchange, return_exceptions=True)
     assert dialled

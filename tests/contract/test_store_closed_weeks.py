@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 import pytest
@@ -12,6 +11,7 @@ from pipeline.store.rows import RowPosition, attempt_row
 from pipeline.store.writer import Table
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, event_rows
+from tests.waiting import until
 
 
 async def parts(store: Store, table: str) -> dict[str, int]:
@@ -41,7 +41,9 @@ async def test_what_is_older_than_that_becomes_one_part(store: Store) -> None:
         await store.writer.append(Table.EVENTS, 0, event_rows(range(offset, offset + 1)))
     assert list((await parts(store, table)).values()) == [3]
     await store.command(f"ALTER TABLE {table} MODIFY SETTING min_age_to_force_merge_seconds = 1, merge_selecting_sleep_ms = 200")
-    async with asyncio.timeout(60):
-        while list((await parts(store, table)).values()) != [1]:  # noqa: ASYNC110 - ClickHouse tells nobody
-            await asyncio.sleep(0.2)
+
+    async def is_one_part() -> bool:
+        return list((await parts(store, table)).values()) == [1]
+
+    await until(is_one_part)
     assert await store.rows(f"SELECT count() FROM {table}") == [(3,)]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from schemas.event_key import EVENT_KEY_HEADER, EVENT_SEQUENCE_HEADER
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, attempt_rows, dispatch, event_rows, meta
 from tests.json_encoders import ALL_ENCODERS
+from tests.waiting import until
 
 ADA = "ada@shop.example"
 
@@ -91,10 +90,11 @@ async def erased(store: Store, subject: Subject) -> PersonData:
     eraser = Eraser(store.connections)
     traces = await eraser.find(subject)
     await eraser.start(traces)
-    deadline = time.monotonic() + 60
-    while left := await eraser.left(traces):
-        assert time.monotonic() < deadline, f"{left} rows are left"
-        await asyncio.sleep(0.05)
+
+    async def is_done() -> bool:
+        return not await eraser.left(traces)
+
+    await until(is_done, "rows are left")
     return traces
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from pipeline.store.rows import Table
 from tests.contract.clickhouse_shim import ShimProcess
 from tests.contract.store_case import PASSWORD, Store, http_settings, opened
 from tests.contract.store_records import attempt_rows, event_rows
+from tests.waiting import until
 
 DATABASE = "granted"
 CLUSTER = "webhooks"
@@ -65,10 +65,11 @@ async def erase(store: Store, order_number: str) -> None:
     traces = await eraser.find(Subject(order_number=order_number))
     assert (len(traces.events), len(traces.attempts)) == (1, 1)
     await eraser.start(traces)
-    deadline = time.monotonic() + 60
-    while await eraser.left(traces):
-        assert time.monotonic() < deadline, "ClickHouse does not overwrite"
-        await asyncio.sleep(0.05)
+
+    async def is_done() -> bool:
+        return not await eraser.left(traces)
+
+    await until(is_done, "ClickHouse does not overwrite")
 
 
 @pytest.mark.slow  # a shim that starts three times; what is granted is in tests/unit

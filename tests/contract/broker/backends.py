@@ -19,6 +19,7 @@ from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.broker.memory.cluster import Cluster
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
+from tests.waiting import wait_until
 
 PATIENCE = 60.0
 
@@ -201,16 +202,8 @@ def settled(client: ProducerClient, sent: Sequence[Any]) -> list[Position]:
         client.serve()
         return all(pending.is_done for pending in sent)
 
-    until(are_done, pause=0.002)
+    wait_until(are_done)
     return [client.position(pending) for pending in sent]
-
-
-def until(reached: Callable[[], bool], *, pause: float = 0.0) -> None:
-    """Wait for a condition, generously."""
-    deadline = time.monotonic() + PATIENCE
-    while not reached():
-        assert time.monotonic() < deadline, "not reached in time"
-        time.sleep(pause)
 
 
 def take_part(members: Sequence[GroupClient], settled: Callable[[], bool] = lambda: True) -> None:
@@ -238,7 +231,7 @@ def take_part(members: Sequence[GroupClient], settled: Callable[[], bool] = lamb
     for thread in threads:
         thread.start()
     try:
-        until(is_over, pause=0.02)
+        wait_until(is_over)
     finally:
         stop.set()
         for thread in threads:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,6 +14,7 @@ from pipeline.broker.consumer import ConsumerOptions, GroupConsumer
 from pipeline.broker.factory import open_broker
 from pipeline.broker.readable_topics import check_topics
 from tests.contract.broker.backends import Backend, Heard, RealBackend, take_part
+from tests.waiting import until
 
 
 def test_a_member_keeps_what_it_holds_when_it_subscribes_to_more(backend: Backend) -> None:
@@ -82,12 +82,15 @@ async def test_all_of_an_added_topic_is_read_once_by_two_processes(kafka: RealBa
         for number in range(2):
             kafka.write(Partition(topic, number), *(f"{wave}-{number}-{each}".encode() for each in range(20)))
 
+    async def all_are_committed() -> bool:
+        return await asyncio.to_thread(kafka.committed_records) >= 200
+
     async with (
         _process(open_broker(settings), kafka.group, first, began) as one,
         _process(open_broker(settings), kafka.group, first, began) as other,
     ):
         await asyncio.to_thread(write, first, "a")
-        await _until(lambda: len(began) == 40)
+        await until(lambda: len(began) == 40)
         await asyncio.to_thread(write, second, "before")
         one.add_topics([second])
         await asyncio.to_thread(write, second, "between")
@@ -95,17 +98,17 @@ async def test_all_of_an_added_topic_is_read_once_by_two_processes(kafka: RealBa
         other.add_topics([second])
         await asyncio.to_thread(write, first, "b")
         await asyncio.to_thread(write, second, "after")
-        await _until(lambda: len(began) == 200)
+        await until(lambda: len(began) == 200)
         assert one.problem() is None
         # During a join, nobody commits.
-        while is_exact and await asyncio.to_thread(kafka.committed_records) < 200:  # noqa: ASYNC110 - nothing signals it
-            await asyncio.sleep(0.1)
+        if is_exact:
+            await until(all_are_committed)
     if is_exact:
         assert set(began.values()) == {1}, began.most_common(5)
     kafka.lacks("lets nobody join for long when all members of a group with several topics have left")
     async with _process(open_broker(settings), kafka.group, first, began, also=[second]):
         await asyncio.to_thread(write, second, "restarted")
-        await _until(lambda: len(began) == 240)
+        await until(lambda: len(began) == 240)
     if is_exact:
         assert set(began.values()) == {1}, began.most_common(5)
 
@@ -121,7 +124,7 @@ async def test_a_static_member_that_died_before_it_joined_with_a_topic_reads_it_
     await asyncio.to_thread(kafka.write, Partition(second, 1), b"x")
     began: Counter[tuple[str, bytes | None]] = Counter()
     async with _process(kafka.broker("a"), kafka.group, first, began, also=[second]):
-        await _until(lambda: began[second, b"x"] == 1)
+        await until(lambda: began[second, b"x"] == 1)
 
 
 @asynccontextmanager
@@ -144,10 +147,3 @@ async def _process(
         yield consumer
     finally:
         await consumer.stop(5)
-
-
-async def _until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < deadline, "not reached in time"
-        await asyncio.sleep(0.05)

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.broker.api import OffsetRange, Partition
 from pipeline.broker.errors import OutOfRangeError
-from tests.contract.broker.backends import Backend, RealBackend, numbered, read, settled, until
+from tests.contract.broker.backends import Backend, RealBackend, numbered, read, settled
+from tests.waiting import wait_until
 
 
 def test_a_record_comes_as_it_was_written(backend: Backend) -> None:
@@ -162,7 +163,7 @@ def test_the_end_is_known_after_a_fetch(backend: Backend) -> None:
         assert not reader.poll(0.05)
         return reader.end(empty) == 0 and reader.position(empty) == 0 and reader.position(full) == 5
 
-    until(is_known)
+    wait_until(is_known)
 
 
 def test_a_position_beyond_the_end_is_told_until_somebody_seeks(backend: Backend) -> None:
@@ -173,7 +174,7 @@ def test_a_position_beyond_the_end_is_told_until_somebody_seeks(backend: Backend
     reader = backend.reader({cut: 30, whole: 0})
     for _ in range(2):
         with pytest.raises(OutOfRangeError) as told:
-            until(lambda: bool(reader.poll(0.1)))
+            wait_until(lambda: bool(reader.poll(0.1)))
         assert told.value.partitions == {cut}
     reader.pause([cut])
     reader.seek(cut, 1)
@@ -190,7 +191,7 @@ def test_a_position_that_retention_has_overtaken_is_told(backend: Backend) -> No
     backend.remove_before(partition, 6)
     reader = backend.reader({partition: 2})
     with pytest.raises(OutOfRangeError) as told:
-        until(lambda: bool(reader.poll(0.1)))
+        wait_until(lambda: bool(reader.poll(0.1)))
     assert told.value.partitions == {partition}
     assert reader.bounds([partition]) == {partition: OffsetRange(6, 10)}
     reader.seek(partition, 6)
@@ -236,7 +237,7 @@ def test_what_a_transaction_took_back_is_not_read(kafka: RealBackend) -> None:
     producer.close()
     committed = kafka.reader({partition: 0}, read_committed=True)
     assert [record.value for record in read(committed, 1)[partition]] == [b"kept"]
-    until(lambda: not committed.poll(0.1) and committed.position(partition) == 4 == committed.end(partition))
+    wait_until(lambda: not committed.poll(0.1) and committed.position(partition) == 4 == committed.end(partition))
     everything = kafka.reader({partition: 0})
     assert [record.value for record in read(everything, 2)[partition]] == [b"kept", b"taken back"]
-    until(lambda: not everything.poll(0.1) and everything.position(partition) == 4 == everything.end(partition))
+    wait_until(lambda: not everything.poll(0.1) and everything.position(partition) == 4 == everything.end(partition))

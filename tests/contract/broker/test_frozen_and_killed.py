@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.broker.api import Pending, Position
-from tests.contract.broker.backends import RealBackend, settled, until
+from tests.contract.broker.backends import RealBackend, settled
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.apache, pytest.mark.timeout(240)]
 
@@ -81,17 +82,17 @@ def load(kafka: RealBackend, topic: str) -> Iterator[list[Position]]:
 def goes_on(group: Group, slot: str) -> None:
     """Wait until a process has begun more."""
     before = len(group.begun_by(slot))
-    until(lambda: len(group.begun_by(slot)) > before, pause=0.1)
+    wait_until(lambda: len(group.begun_by(slot)) > before)
 
 
 def holds_all(group: Group, slot: str) -> None:
     """Wait until a process reads every partition."""
-    until(lambda: len({partition for partition, _ in group.begun_by(slot)[-40:]}) == PARTITIONS, pause=0.2)
+    wait_until(lambda: len({partition for partition, _ in group.begun_by(slot)[-40:]}) == PARTITIONS)
 
 
 def everything_was_begun(group: Group, positions: list[Position], repeats: int) -> None:
     wanted = {(position.partition, position.offset) for position in positions}
-    until(lambda: group.begun().keys() >= wanted, pause=0.2)
+    wait_until(lambda: group.begun().keys() >= wanted)
     twice = sum(times - 1 for times in group.begun().values())
     assert twice <= repeats, f"{twice} of {len(wanted)} were begun again"
 

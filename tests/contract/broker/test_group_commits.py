@@ -11,7 +11,8 @@ from pipeline.broker.api import Committed, OffsetRange, Partition
 from pipeline.broker.errors import MetadataError, NotMemberError, UnavailableError
 from pipeline.broker.factory import open_broker
 from pipeline.devtools.local_broker import TansuBroker
-from tests.contract.broker.backends import Backend, Heard, RealBackend, take_part, until
+from tests.contract.broker.backends import Backend, Heard, RealBackend, take_part
+from tests.waiting import wait_until
 
 
 def test_what_is_committed_is_there_for_the_next_one(backend: Backend) -> None:
@@ -74,7 +75,7 @@ def test_who_was_put_out_learns_of_it(backend: Backend) -> None:
         now = member.membership()
         return bool(heard.lost_ones) or (now is not None and now.member_id != before.member_id)
 
-    until(has_learned)
+    wait_until(has_learned)
 
 
 @pytest.mark.apache
@@ -96,7 +97,7 @@ def test_of_two_processes_with_one_name_the_first_is_told(kafka: RealBackend) ->
             return bool(first.lost_ones)
         return False
 
-    until(is_told)
+    wait_until(is_told)
     assert successor.committed([Partition(topic, 0)]) == {}
 
 

@@ -12,8 +12,9 @@ from pipeline.broker.api import Partition, Pending, ProducerClient
 from pipeline.broker.errors import PublishError, UnavailableError
 from pipeline.broker.factory import open_broker
 from schemas.topics import TopicSpec
-from tests.contract.broker.backends import Backend, RealBackend, numbered, read, settled, until
+from tests.contract.broker.backends import Backend, RealBackend, numbered, read, settled
 from tests.contract.broker.conftest import CLIENTS
+from tests.waiting import wait_until
 
 
 def test_records_of_a_partition_are_acknowledged_in_order(backend: Backend) -> None:
@@ -91,7 +92,7 @@ def test_partitions_that_were_added_become_known(backend: Backend) -> None:
         writer.serve()
         return set(writer.partitions(topic)) == {0, 1, 2}
 
-    until(are_known, pause=0.05)
+    wait_until(are_known)
 
 
 def test_closing_sends_what_is_left(backend: Backend) -> None:
@@ -130,7 +131,7 @@ def test_what_is_under_way_with_a_refused_record_is_written(kafka: RealBackend) 
         if number % 10 == 0:
             writer.serve()
             time.sleep(0.005)  # so that some are acknowledged, some under way, and some held
-    until(lambda: _served(writer, refused, all), pause=0.002)
+    wait_until(lambda: _served(writer, refused, all))
     for pending in refused:
         with pytest.raises(PublishError):
             writer.position(pending)
@@ -154,7 +155,7 @@ def test_a_writer_can_be_closed_while_a_record_is_refused(kafka: RealBackend) ->
     topic = kafka.topic_with({"max.message.bytes": "2000"})
     writer = kafka.writer(topic)
     sent = [writer.send(topic, 0, None, os.urandom(50_000) if number == 1 else b"small", (), None) for number in range(20)]
-    until(lambda: _served(writer, sent, any), pause=0.001)
+    wait_until(lambda: _served(writer, sent, any))
     sent += [writer.send(topic, 0, None, b"late", (), None) for _ in range(20)]
     writer.close(30)
     assert all(pending.is_done for pending in sent)
