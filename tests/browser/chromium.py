@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,8 @@ from typing import Final, Literal
 
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, ConsoleMessage, Error, Page, Request, Response, async_playwright, expect
+
+from tests.waiting import until
 
 SCREENSHOTS: Final = Path("var/screenshots")
 _ARGUMENTS: Final = (
@@ -90,10 +91,14 @@ class Tab:
 
     async def until(self, text: str) -> None:
         """Reload the page until it says something: what is recorded is there in a moment."""
-        deadline = time.monotonic() + 60
-        while await self.page.get_by_text(text).count() == 0:
-            assert time.monotonic() < deadline, f"the page never says {text!r}"
-            await self.page.reload()
+
+        async def says_it() -> bool:
+            found = await self.page.get_by_text(text).count() > 0
+            if not found:
+                await self.page.reload()
+            return found
+
+        await until(says_it, f"the page does not say {text!r}")
 
     async def look(self, name: str) -> None:
         """Look at the page as people with other screens and other eyes do: light, dark, and on a phone. Keeps screenshots."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,7 +11,8 @@ from consumers.cli.traffic import simulate
 from pipeline.devtools.receiver import Behaviour, Receiver
 from schemas.event import EventType
 from schemas.topics import parse_delay
-from tests.integration.conftest import Pipeline, eventually, run_pipeline
+from tests.integration.conftest import Pipeline, run_pipeline
+from tests.waiting import until
 
 EVENTS: Final = 160
 _ORDERS: Final = (EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED)
@@ -63,18 +64,9 @@ async def open_shop(bootstrap_servers: str, topic_prefix: str, *, apache: bool) 
         await simulate(pipeline.settings, rate=400, seed=7, count=EVENTS)
 
         erp = shop.receivers["erp"]
-        await eventually_true(lambda: erp.counts.acknowledged >= EVENTS)
-        await eventually(lambda: _recorded(pipeline, shop.ids["erp"]), seconds=300)
+        await until(lambda: erp.counts.acknowledged >= EVENTS, seconds=300)
+        await until(lambda: _recorded(pipeline, shop.ids["erp"]), seconds=300)
         yield shop
-
-
-async def eventually_true(look: Callable[[], bool]) -> None:
-    """Wait until a fact is one, five minutes at most: the machine may be busy."""
-
-    async def looked() -> bool:
-        return look()
-
-    await eventually(looked, seconds=300)
 
 
 async def _recorded(pipeline: Pipeline, endpoint_id: int) -> bool:

@@ -16,7 +16,7 @@ from schemas.samples import sample_payload
 from tests.browser.chromium import Tab
 from tests.browser.conftest import log_in
 from tests.browser.shop import Shop
-from tests.integration.conftest import eventually
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -40,7 +40,7 @@ async def attempts_of(shop: Shop, identifier: str, count: int, **filters: object
     async def are_there() -> bool:
         return len(await shop.pipeline.attempts(event_id_eq=identifier, **filters)) >= count
 
-    await eventually(are_there)
+    await until(are_there)
 
 
 async def chip(tab: Tab, title: str) -> None:
@@ -179,7 +179,7 @@ async def test_all_failed_ones_of_a_filter_are_resent(shop: Shop, admin: Tab) ->
     await expect(page.locator(".figure").first).to_contain_text(str(count))
     await admin.look("resend-run")
     await page.get_by_role("link", name="Resends").click()
-    await eventually(lambda: _has_row(admin))
+    await until(lambda: _has_row(admin))
     await admin.look("resends")
 
 
@@ -194,7 +194,7 @@ async def test_a_dead_letter_is_mended(shop: Shop, admin: Tab) -> None:
     broken = '{"id": "evt_mended", "event_name": "order_completed", "of": "a line wider than a phone",}'
     await shop.pipeline.producer.send(topic, key=b"R000000043", value=broken.encode())
     await admin.go("/webhooks/dead-letters")
-    await eventually(lambda: _has_row(admin))
+    await until(lambda: _has_row(admin))
     await admin.look("dead-letters")
     await page.locator("tbody tr a").first.click()
     await expect(page.locator("#value-was")).to_have_text(broken)

@@ -10,8 +10,9 @@ from playwright.async_api import expect
 from pipeline.devtools.receiver import Receiver
 from schemas.event import EventType
 from tests.browser.chromium import Tab
-from tests.browser.shop import Shop, eventually_true
-from tests.integration.conftest import event_bytes, eventually
+from tests.browser.shop import Shop
+from tests.integration.conftest import event_bytes
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -102,7 +103,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
 
     # An event arrives, and the page counts it.
     await shop.pipeline.publish(event_bytes("evt-browser-1", number="R900000001"))
-    await eventually_true(lambda: receiver.counts.acknowledged == 1)
+    await until(lambda: receiver.counts.acknowledged == 1)
     assert receiver.counts.bad_signature == 0
     await admin.until("1 of 1 attempts acknowledged")
 
@@ -153,7 +154,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
         await page.reload()
         return await dropping.count() == 1
 
-    await eventually(is_held, 40)
+    await until(is_held)
     await admin.look("endpoint-held")
     await dropping.click()
     await admin.look("endpoint-drop")
@@ -164,7 +165,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
 
     # Both secrets sign, and the header is sent.
     await shop.pipeline.publish(event_bytes("evt-browser-2", number="R900000002"))
-    await eventually_true(lambda: receiver.counts.acknowledged == 3)
+    await until(lambda: receiver.counts.acknowledged == 3)
     assert receiver.deliveries[-1].headers["x-tenant"] == "acme"
     assert len(receiver.deliveries[-1].headers["webhook-signature"].split()) == 2
 

@@ -15,7 +15,7 @@ from schemas.event import EventType
 from schemas.samples import sample_payload
 from tests.browser.chromium import Tab
 from tests.browser.shop import Shop
-from tests.integration.conftest import eventually
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -50,7 +50,7 @@ async def recorded(shop: Shop, endpoint_id: int) -> int:
     async def look() -> list[dict[str, int]]:
         return await shop.pipeline.attempts(endpoint_id_eq=endpoint_id)
 
-    return (await eventually(look))[-1]["id"]
+    return (await until(look))[-1]["id"]
 
 
 async def test_nothing_that_others_write_is_more_than_text(shop: Shop, admin: Tab) -> None:
@@ -79,7 +79,7 @@ async def test_nothing_that_others_write_is_more_than_text(shop: Shop, admin: Ta
         await pipeline.producer.send(orders, key=EVIL.encode(), value=json.dumps(event).encode())
         await pipeline.producer.send(orders, key=EVIL.encode(), value=EVIL.encode(), headers=[(EVIL, EVIL.encode())])
         attempts = [await recorded(shop, one["id"]) for one in (first, second)]
-    letters = await eventually(lambda: _letters(shop))
+    letters = await until(lambda: _letters(shop))
 
     search = urlencode({"q[request_body_cont]": SHOWN, "q[order_number_eq]": EVIL, f"q[{EVIL}]": EVIL, "q[error_cont]": EVIL})
     paths = {

@@ -24,9 +24,9 @@ from schemas.delivery import DISPATCH_HEADER, Dispatch, Trigger
 from schemas.event import EventMeta, EventType
 from tests.browser.chromium import Tab, tab_of
 from tests.browser.conftest import log_in
-from tests.browser.shop import Shop, eventually_true
+from tests.browser.shop import Shop
 from tests.browser.test_attempts import attempts_of, publish
-from tests.integration.conftest import eventually
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -51,7 +51,7 @@ async def counted(tab: Tab, exactly: int) -> AsyncIterator[None]:
     await tab.page.add_init_script("addEventListener('pointerdown', () => window.countClick(), true)")
     await tab.go("/webhooks")
     yield
-    await eventually_true(lambda: clicks.made >= exactly)
+    await until(lambda: clicks.made >= exactly)
     assert clicks.made == exactly <= MOST
 
 
@@ -118,7 +118,7 @@ async def test_3_yesterdays_failures_with_a_sku_are_resent(shop: Shop, admin: Ta
         await page.get_by_role("link", name="Resend failed").first.click()
         await page.get_by_role("button", name="Resend 1 notification").click()
         await expect(page.locator(".badge", has_text="done")).to_be_visible()
-    await eventually_true(lambda: receiver.counts.acknowledged == 1)
+    await until(lambda: receiver.counts.acknowledged == 1)
     await gone(shop, endpoint_id)
 
 
@@ -203,7 +203,7 @@ async def test_7_repair_a_dead_letter(shop: Shop, admin: Tab) -> None:
     async def came() -> bool:
         return bool(await letters() - there)
 
-    await eventually(came)
+    await until(came)
     async with counted(admin, 4):
         await page.locator(".needs").get_by_role("link", name=re.compile("dead letter")).click()
         await page.locator("tbody tr", has_text="Not JSON").first.get_by_role("link").first.click()

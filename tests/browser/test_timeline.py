@@ -14,7 +14,8 @@ from tests.browser.chromium import Tab, tab_of
 from tests.browser.conftest import log_in
 from tests.browser.shop import Shop
 from tests.browser.test_attempts import attempts_of, publish
-from tests.integration.conftest import API_KEY, eventually
+from tests.integration.conftest import API_KEY
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -76,7 +77,7 @@ async def test_from_the_order_number_to_the_resend(shop: Shop, admin: Tab) -> No
     # Click 2: the button beside the answer.
     await card.get_by_role("button", name="Resend it").click()
     await expect(page.get_by_text("1 notification is being resent to Ledger.")).to_be_visible()
-    await eventually(lambda: _more(receiver, acknowledged))
+    await until(lambda: _more(receiver, acknowledged))
     await attempts_of(shop, f"evt_{ORDER}", 4, endpoint_id_eq=endpoint_id)
     await page.reload()
     await expect(page.locator(".verdict")).not_to_contain_text("Ledger")

@@ -19,7 +19,8 @@ from schemas.event import EventType
 from schemas.samples import sample_payload
 from tests.bench.search_postgres import Postgres, binaries
 from tests.examples.building import EXAMPLES, VENV, require, run
-from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes
+from tests.waiting import until
 
 PATIENCE = 120.0
 """Seconds: an interpreter that is started on a busy machine takes its time."""
@@ -98,7 +99,7 @@ async def test_an_event_from_a_file(python: Path, start_pipeline: StartPipeline,
         file.write_bytes(event_bytes("evt-file", EventType.SHIPMENT_SHIPPED))
         said = await Process(python, pipeline, "publish.py", str(file)).done()
         assert said.startswith(f"{pipeline.settings.topics.shipments}, partition ")
-        await eventually(partial(_arrived, receiver, 1), PATIENCE)
+        await until(partial(_arrived, receiver, 1), seconds=PATIENCE)
         assert list(receiver.acknowledgements) == ["evt-file"]
 
 
@@ -107,15 +108,15 @@ async def test_the_outbox_loses_nothing_and_makes_nothing_up(python: Path, datab
         receiver = await pipeline.receiver("outbox")
         await Process(python, pipeline, "-c", PUT, database=database).done()
         relay = Process(python, pipeline, "outbox.py", database=database)
-        await eventually(partial(_arrived, receiver, 1), PATIENCE)
+        await until(partial(_arrived, receiver, 1), seconds=PATIENCE)
         relay.kill()
         await Process(python, pipeline, "-c", PUT.replace('f"R', 'f"S'), database=database).done()
         relay = Process(python, pipeline, "outbox.py", database=database)
-        await eventually(partial(_arrived, receiver, 400), PATIENCE)
+        await until(partial(_arrived, receiver, 400), seconds=PATIENCE)
         relay.kill()
         # Nothing was published twice under another id.
         assert len(receiver.acknowledgements) == 400
-        found = await eventually(partial(pipeline.attempts, order_number_eq="S199", subscription_id_eq="S1"), PATIENCE)
+        found = await until(partial(pipeline.attempts, order_number_eq="S199", subscription_id_eq="S1"), seconds=PATIENCE)
         assert found[0]["event_name"] == "order_completed"
         # What was rolled back did not happen.
         assert await pipeline.attempts(order_number_eq="R-never") == []

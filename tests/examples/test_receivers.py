@@ -12,7 +12,8 @@ from standardwebhooks import Webhook
 
 from schemas.event import EventType
 from tests.examples.languages import LANGUAGES, Example
-from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes
+from tests.waiting import until
 
 PATIENCE = 120.0
 """Seconds: an interpreter that is started on a busy machine takes its time."""
@@ -42,22 +43,22 @@ async def test_deliveries_are_verified_acknowledged_and_worked_on_once(example: 
     async with start_pipeline() as pipeline:
         endpoint = await pipeline.register(example.url)
         example.start(endpoint["secret"])
-        await eventually(partial(listening, example), PATIENCE)
+        await until(partial(listening, example), seconds=PATIENCE)
         for event_type in EventType:
             await pipeline.publish(event_bytes(f"evt-{event_type}", event_type))
         for event_type in EventType:
-            (attempt,) = await eventually(partial(attempts_of, pipeline, f"evt-{event_type}", 1), PATIENCE)
+            (attempt,) = await until(partial(attempts_of, pipeline, f"evt-{event_type}", 1), seconds=PATIENCE)
             assert (attempt["state"], attempt["http_status_code"], attempt["attempt"]) == ("succeeded", 204, 1)
-            await eventually(partial(handled, example, f"evt-{event_type}"), PATIENCE)
+            await until(partial(handled, example, f"evt-{event_type}"), seconds=PATIENCE)
 
         # The same event once more, as after a crash: acknowledged, and not worked on again.
         await pipeline.publish(event_bytes("evt-order_completed"))
-        again = await eventually(partial(attempts_of, pipeline, "evt-order_completed", 2), PATIENCE)
+        again = await until(partial(attempts_of, pipeline, "evt-order_completed", 2), seconds=PATIENCE)
         assert [attempt["http_status_code"] for attempt in again] == [204, 204]
         # While a secret is rotated, requests carry the signatures of both: a receiver that knows the old one goes on.
         assert (await pipeline.api.post(f"endpoints/{endpoint['id']}/rotate_secret")).status_code == 200
         await pipeline.publish(event_bytes("evt-last"))
-        await eventually(partial(handled, example, "evt-last"), PATIENCE)
+        await until(partial(handled, example, "evt-last"), seconds=PATIENCE)
         assert sorted(example.handled()) == sorted([*(f"evt-{event_type}" for event_type in EventType), "evt-last"])
 
 
@@ -67,10 +68,10 @@ async def test_a_wrong_signature_is_refused(example: Example, start_pipeline: St
         # It has a secret of its own, which the example does not know.
         await pipeline.register(f"{example.url}?other", [EventType.ORDER_CANCELLED])
         example.start(endpoint["secret"])
-        await eventually(partial(listening, example), PATIENCE)
+        await until(partial(listening, example), seconds=PATIENCE)
 
         await pipeline.publish(event_bytes("evt-forged", EventType.ORDER_CANCELLED))
-        attempts = await eventually(partial(attempts_of, pipeline, "evt-forged", 6), PATIENCE)
+        attempts = await until(partial(attempts_of, pipeline, "evt-forged", 6), seconds=PATIENCE)
         assert {(attempt["http_status_code"], attempt["state"]) for attempt in attempts} == {(401, "failed")}
 
         body, now = event_bytes("evt-by-hand"), datetime.now(UTC)
@@ -85,7 +86,7 @@ async def test_a_wrong_signature_is_refused(example: Example, start_pipeline: St
                 assert (await client.post(example.url, content=sent, headers=headers)).status_code == 401
 
         await pipeline.publish(event_bytes("evt-right"))
-        await eventually(partial(handled, example, "evt-right"), PATIENCE)
+        await until(partial(handled, example, "evt-right"), seconds=PATIENCE)
         assert example.handled() == ["evt-right"]
 
 
@@ -95,16 +96,16 @@ async def test_it_answers_before_long_work_and_forgets_nothing_when_killed(
     async with start_pipeline() as pipeline:
         endpoint = await pipeline.register(example.url)
         example.start(endpoint["secret"], work_seconds=600)
-        await eventually(partial(listening, example), PATIENCE)
+        await until(partial(listening, example), seconds=PATIENCE)
         for number in range(3):
             await pipeline.publish(event_bytes(f"evt-{number}"))
         for number in range(3):
-            (attempt,) = await eventually(partial(attempts_of, pipeline, f"evt-{number}", 1), PATIENCE)
+            (attempt,) = await until(partial(attempts_of, pipeline, f"evt-{number}", 1), seconds=PATIENCE)
             assert (attempt["http_status_code"], attempt["attempt"]) == (204, 1)
         assert example.handled() == []
 
         example.kill()
         example.start(endpoint["secret"])
         for number in range(3):
-            await eventually(partial(handled, example, f"evt-{number}"), PATIENCE)
+            await until(partial(handled, example, f"evt-{number}"), seconds=PATIENCE)
         assert len(example.handled()) == 3

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from schemas.topics import parse_delay
-from tests.integration.conftest import Pipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, event_bytes
+from tests.waiting import until
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -80,7 +81,7 @@ async def every_endpoint_gets(pipeline: Pipeline, endpoints: dict[str, Endpoint]
             url = await servers.enter_async_context(listening(endpoint))
             names[(await pipeline.register(url))["id"]] = name
         await pipeline.publish(event_bytes("evt-many"))
-        found = await eventually(lambda: recorded(pipeline, "evt-many", sum(wanted.values())))
+        found = await until(lambda: recorded(pipeline, "evt-many", sum(wanted.values())))
 
     assert Counter(names[each["endpoint_id"]] for each in found) == wanted
     assert {name: len(endpoint.requests) for name, endpoint in endpoints.items()} == wanted

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
@@ -31,7 +29,6 @@ from schemas.event_codec import decode_event
 from schemas.topics import parse_delay
 
 API_KEY = "integration-key"
-T = TypeVar("T")
 
 
 def event_bytes(event_id: str, name: EventType = EventType.ORDER_COMPLETED, **data: Any) -> bytes:
@@ -88,20 +85,6 @@ class Pipeline:
         assert response.status_code == 200, response.text
         found: list[dict[str, Any]] = response.json()["attempts"]
         return found
-
-
-async def eventually(look: Callable[[], Awaitable[T]], seconds: float = 90.0) -> T:
-    """Look again and again until there is something to see (true in Python's sense).
-
-    ``seconds`` is for a machine that does much else, not what it takes.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        seen = await look()
-        if seen:
-            return seen
-        assert time.monotonic() < deadline, f"nothing to see after {seconds} s: {seen!r}"
-        await asyncio.sleep(0.05)
 
 
 StartPipeline = Callable[..., Any]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from pipeline.devtools.local_broker import TansuBroker
 from pipeline.devtools.local_process import free_port
 from pipeline.endpoints.vault import Vault
 from tests.faults.processes import COMMAND
+from tests.waiting import until
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.slow]
 
@@ -42,11 +41,8 @@ async def fanout(bootstrap_servers: str, directory: Path) -> AsyncIterator[subpr
     process = start(environment, directory, log)
     try:
         async with httpx.AsyncClient(trust_env=False) as client:
-            deadline = time.monotonic() + 60
-            while not await is_ready(client, port):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                await asyncio.sleep(0.1)
+            await until(lambda: process.poll() is not None or is_ready(client, port), log.read_text)
+            assert process.poll() is None, log.read_text()
         yield process
     finally:
         process.kill()
@@ -73,10 +69,3 @@ async def test_a_broker_that_is_away_does_not_use_up_the_file_descriptors(tmp_pa
         broker.stop()
         await until(lambda: open_descriptors(process) >= before + 20, "kafka-python forgot no sockets: is all of this needed?")
         await until(lambda: open_descriptors(process) <= before + 10, "the sockets that kafka-python forgot stay open")
-
-
-async def until(condition: Callable[[], bool], problem: str) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline, problem
-        await asyncio.sleep(0.2)

@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 
 from pipeline.devtools.receiver import Receiver
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import StartPipeline, event_bytes
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
@@ -30,7 +31,7 @@ async def test_events_in_compressed_batches_arrive(start_pipeline: StartPipeline
                 producer.send(pipeline.settings.topics.orders, key=b"R100000001", value=value)
             producer.flush()
             producer.close()
-        await eventually(partial(_arrived, receiver, 10 * len(CODECS)))
+        await until(partial(_arrived, receiver, 10 * len(CODECS)))
 
 
 async def _arrived(receiver: Receiver, count: int) -> bool:

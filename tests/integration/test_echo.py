@@ -11,7 +11,8 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from pipeline.broker.kafka.config import consumer_config
-from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
@@ -51,7 +52,7 @@ async def test_what_a_receiver_echoes_is_stored_without_secrets(start_pipeline: 
         created = await pipeline.register(url, token=TOKEN, headers={"X-Api-Key": HEADER})
         await pipeline.publish(event_bytes("evt-told"))
 
-        found = await eventually(lambda: _recorded(pipeline, 6))
+        found = await until(lambda: _recorded(pipeline, 6))
         tested = await pipeline.api.post(f"endpoints/{created['id']}/test", json={"test": {}})
         details = [(await pipeline.api.get(f"attempts/{one['id']}")).json() for one in found]
         written = await asyncio.to_thread(_attempts_in_kafka, pipeline)

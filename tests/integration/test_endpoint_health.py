@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from pipeline.core.signing import new_secret
 from pipeline.devtools.receiver import Behaviour, Receiver
-from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes
+from tests.waiting import until
 
 GONE = Behaviour(fail_rate=1.0, status=410)
 FAILING = Behaviour(fail_rate=1.0, status=500)
@@ -38,14 +39,14 @@ async def shown(pipeline: Pipeline) -> dict[str, Any]:
     return endpoint
 
 
-async def until(pipeline: Pipeline, **wanted: object) -> dict[str, Any]:
+async def until_shown(pipeline: Pipeline, **wanted: object) -> dict[str, Any]:
     """Wait until the API shows the endpoint so."""
 
     async def look() -> dict[str, Any] | None:
         endpoint = await shown(pipeline)
         return endpoint if wanted.items() <= endpoint.items() else None
 
-    found = await eventually(look)
+    found: dict[str, Any] | None = await until(look)
     assert found is not None
     return found
 
@@ -60,7 +61,7 @@ async def test_an_endpoint_that_failed_for_too_long_is_disabled(start_pipeline: 
         await pipeline.receiver("erp", FAILING)
         await pipeline.publish(event_bytes("evt-long"))
 
-        endpoint = await until(pipeline, state="disabled")
+        endpoint = await until_shown(pipeline, state="disabled")
 
         assert endpoint["disabled_reason"].startswith("The endpoint has been failing since ")
         assert endpoint["failing_since"] < endpoint["disabled_at"]
@@ -68,7 +69,7 @@ async def test_an_endpoint_that_failed_for_too_long_is_disabled(start_pipeline: 
         async def told() -> list[dict[str, Any]]:
             return [body for body in bodies(owner) if body["event_name"] == "endpoint.disabled"]
 
-        assert (await eventually(told))[0]["data"]["reason"] == "failing"
+        assert (await until(told))[0]["data"]["reason"] == "failing"
 
 
 @pytest.mark.slow  # starts a whole pipeline; make test-slow and make test-kafka run it
@@ -80,17 +81,17 @@ async def test_a_circuit_opens_and_closes_and_nothing_is_lost(start_pipeline: St
     ):
         receiver = await pipeline.receiver("erp", FAILING)
         await asyncio.gather(*(pipeline.publish(event_bytes(event)) for event in events))
-        failing = await until(pipeline, state="active", circuit="open")
+        failing = await until_shown(pipeline, state="active", circuit="open")
         assert failing["failing_since"] is not None
 
         receiver.behaviour = WORKING
-        await until(pipeline, circuit="closed", failing_since=None)
+        await until_shown(pipeline, circuit="closed", failing_since=None)
 
         async def arrived() -> bool:
             return all(receiver.acknowledgements.get(event) for event in events)
 
-        await eventually(arrived, 60)
-        found = await eventually(lambda: pipeline.attempts(outcome_eq="delivered"))
+        await until(arrived)
+        found = await until(lambda: pipeline.attempts(outcome_eq="delivered"))
         assert {each["event_id"] for each in found} <= set(events)
 
 
@@ -104,7 +105,7 @@ async def test_a_receiver_of_operational_events_that_is_gone_starts_no_loop(star
         async def exhausted() -> list[dict[str, Any]]:
             return await pipeline.attempts(endpoint_id_eq=0, outcome_eq="exhausted")
 
-        [last] = await eventually(exhausted, 60)
+        [last] = await until(exhausted)
         assert (last["attempt"], last["http_status_code"]) == (6, 410)
         assert len({received.webhook_id for received in owner.deliveries}) == 1
 
@@ -119,7 +120,7 @@ async def test_a_rate_limit_spreads_what_comes_at_once(start_pipeline: StartPipe
         async def arrived() -> bool:
             return all(receiver.acknowledgements.get(event) for event in events)
 
-        await eventually(arrived, 60)
+        await until(arrived)
         times = [received.received_at for received in receiver.deliveries]
         # The fan-out and the retry share one process here, and so one limit. On a busy machine the first ones arrive late; without a
         # limit all of them arrive at once.

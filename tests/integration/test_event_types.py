@@ -14,7 +14,8 @@ from consumers.run import Role, running
 from pipeline.devtools.receiver import Receiver
 from pipeline.endpoints.vault import Vault
 from schemas.event import EventType
-from tests.integration.conftest import Pipeline, StartPipeline, eventually
+from tests.integration.conftest import Pipeline, StartPipeline
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
@@ -37,12 +38,12 @@ async def test_a_type_of_the_deployment_goes_all_the_way(start_pipeline: StartPi
             topic, key=b"R204816339", value=json.dumps(good | {"id": "evt-0", "data": {"id": 1}}).encode()
         )
         await pipeline.producer.send(topic, key=b"R204816339", value=json.dumps(good).encode())
-        await eventually(lambda: _acknowledged(receiver, 1), 60)
+        await until(lambda: _acknowledged(receiver, 1))
         assert json.loads(receiver.deliveries[0].body)["data"] == sample
 
-        found = await eventually(lambda: pipeline.attempts(order_number_eq="R204816339", event_name_eq="refund_issued"), 60)
+        found = await until(lambda: pipeline.attempts(order_number_eq="R204816339", event_name_eq="refund_issued"))
         assert [one["state"] for one in found] == ["succeeded"]
-        letters = (await eventually(lambda: _letters(pipeline), 60))["dead_letters"]
+        letters = (await until(lambda: _letters(pipeline)))["dead_letters"]
         assert [(one["reason"], one["topic"]) for one in letters] == [("invalid_payload", topic)]
 
         (endpoint,) = (await pipeline.api.get("endpoints")).json()["endpoints"]
@@ -99,11 +100,11 @@ async def test_a_type_that_is_added_with_the_api_is_delivered_without_a_restart(
         for identifier, data in (("evt-2", {"v": 2, "order": "R1"}), ("evt-1", {"order": "R1"}), ("evt-3", {"v": 3})):
             event = {"id": identifier, "event_name": "refund_issued", "occurred_at": "2026-03-02T15:04:00Z", "data": data}
             await pipeline.producer.send(topic, key=b"R1", value=json.dumps(event).encode())
-        letters = (await eventually(lambda: _letters(pipeline), 60))["dead_letters"]
+        letters = (await until(lambda: _letters(pipeline)))["dead_letters"]
         assert [one["reason"] for one in letters] == ["invalid_payload"]
-        await eventually(lambda: _acknowledged(receiver, 1), 60)
+        await until(lambda: _acknowledged(receiver, 1))
         assert [json.loads(one.body)["id"] for one in receiver.deliveries] == ["evt-1"]
-        found = await eventually(lambda: pipeline.attempts(order_number_eq="R1", event_name_eq="refund_issued"), 60)
+        found = await until(lambda: pipeline.attempts(order_number_eq="R1", event_name_eq="refund_issued"))
         assert [one["state"] for one in found] == ["succeeded"]
 
 
@@ -129,7 +130,7 @@ async def test_a_topic_that_is_added_with_the_api_is_made_and_read(start_pipelin
         assert (added.status_code, "was created" in added.text) == (201, True), added.text
         receiver = await _receiver(pipeline, "refund_issued")
         published = await _publish_refunds(pipeline, "first")
-        await eventually(lambda: _acknowledged(receiver, 20), 60)
+        await until(lambda: _acknowledged(receiver, 20))
         assert _received(receiver) == published
         assert "added topics" not in pipeline.running.health.warnings()
 
@@ -148,16 +149,16 @@ async def test_an_added_topic_is_read_by_two_fan_outs_after_a_restart_and_after_
         assert (await pipeline.api.post("event_types", json={"event_type": REFUNDED})).status_code == 201
         receiver = await _receiver(pipeline, "refund_issued")
         published = await _publish_refunds(pipeline, "first")
-        await eventually(lambda: _acknowledged(receiver, 20), 60)
+        await until(lambda: _acknowledged(receiver, 20))
         published |= await _publish_refunds(pipeline, "later")
-        await eventually(lambda: _acknowledged(receiver, 40), 60)
+        await until(lambda: _acknowledged(receiver, 40))
         assert _received(receiver) == published
         assert "added topics" not in pipeline.running.health.warnings() | other.health.warnings()
 
     async with start_pipeline(**place) as pipeline:
         receiver = await _receiver(pipeline, "refund_issued")
         published = await _publish_refunds(pipeline, "restarted")
-        await eventually(lambda: _acknowledged(receiver, 20), 60)
+        await until(lambda: _acknowledged(receiver, 20))
         assert _received(receiver) == published
         for endpoint in (await pipeline.api.get("endpoints")).json()["endpoints"]:
             assert (await pipeline.api.delete(f"endpoints/{endpoint['id']}")).status_code == 204
@@ -165,6 +166,6 @@ async def test_an_added_topic_is_read_by_two_fan_outs_after_a_restart_and_after_
 
     async with start_pipeline(**place) as pipeline:
         await _publish_refunds(pipeline, "removed")
-        letters = (await eventually(lambda: _letters(pipeline), 60))["dead_letters"]
+        letters = (await until(lambda: _letters(pipeline)))["dead_letters"]
         topic = f"{pipeline.settings.topics.prefix}oms.refunds"
         assert {(one["reason"], one["topic"]) for one in letters} == {("unknown_event", topic)}

@@ -9,7 +9,8 @@ import pytest
 
 from consumers.run import Role
 from pipeline.devtools.receiver import Receiver
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import StartPipeline, event_bytes
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
@@ -45,7 +46,7 @@ async def test_dialling_refuses_what_slipped_through(start_pipeline: StartPipeli
     async with start_pipeline(allowed_networks=()) as pipeline:
         await pipeline.register(url)
         await pipeline.publish(event_bytes("evt-inside"))
-        attempts = await eventually(lambda: pipeline.attempts(event_id_eq="evt-inside"))
+        attempts = await until(lambda: pipeline.attempts(event_id_eq="evt-inside"))
     await receiver.stop()
     assert receiver.counts.received == 0
     assert {each["failure"] for each in attempts} == {"blocked_address"}

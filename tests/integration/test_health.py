@@ -16,7 +16,8 @@ from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
 from tests.contract.clickhouse_shim import ShimProcess
 from tests.faults.processes import RoleProcess
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import StartPipeline, event_bytes
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
@@ -58,8 +59,8 @@ async def test_a_role_that_starts_is_alive_and_not_ready(stuck_api: RoleProcess)
             said = problems.get("startup"), problems.get("kafka", "")
             return said[0] == "starting: waiting for Kafka" and "does not answer within 3 s" in said[1]
 
-        await eventually(statuses)
-        await eventually(waits)
+        await until(statuses)
+        await until(waits)
         assert await statuses() == {"healthz": 200, "startupz": 200, "readyz": 503, "metrics": 200}
         assert (await client.get("startupz")).json() == {"status": "waiting", "waiting_for": "Kafka"}
         assert (await client.get("api/webhook/endpoints")).status_code == 401
@@ -78,7 +79,7 @@ async def test_a_role_that_starts_can_be_stopped(stuck_api: RoleProcess) -> None
             except httpx.TransportError:
                 return False
 
-        await eventually(alive)
+        await until(alive)
     took = await stuck_api.terminate(45)
     assert took < 20, "a second or two on a machine that is not busy; kafka-python alone would try for 30"
 
@@ -102,14 +103,14 @@ async def test_the_recorder_is_not_ready_without_clickhouse(
             async def about_clickhouse() -> str | None:
                 return (await problems()).get("clickhouse")
 
-            await eventually(ready)
+            await until(ready)
             assert metrics.DEPENDENCY_UP.labels("clickhouse")._value.get() == 1
             shim.stop()
-            assert "cannot be reached" in str(await eventually(about_clickhouse))
+            assert "cannot be reached" in str(await until(about_clickhouse))
             assert metrics.DEPENDENCY_UP.labels("clickhouse")._value.get() == 0
             assert (await pipeline.api.get(f"{pipeline.running.url}/healthz")).status_code == 200
             shim.start()
-            await eventually(ready)
+            await until(ready)
     finally:
         shim.stop()
 
@@ -133,12 +134,12 @@ async def test_metrics_show_what_waits_and_forget_what_is_gone(start_pipeline: S
         async def oldest_event() -> bool:
             return any(sample.value > 0.5 for sample in await samples("oms_webhooks_oldest_unfinished_seconds"))
 
-        assert await eventually(oldest_event)
+        assert await until(oldest_event)
 
         async def nothing_waits() -> bool:
             return not any(sample.value for sample in await samples("oms_webhooks_oldest_unfinished_seconds"))
 
-        assert await eventually(nothing_waits)
+        assert await until(nothing_waits)
         assert [sample.value for sample in await samples("oms_webhooks_dependency_up")] == [1, 1]
         assert await samples("oms_webhooks_consumer_lag_records")
         ready = {sample.labels["check"]: sample.value for sample in await samples("oms_webhooks_ready")}

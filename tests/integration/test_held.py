@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from pipeline.devtools.receiver import Behaviour, Receiver
 from pipeline.endpoints.vault import Vault
 from schemas.topics import parse_delay
-from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes
+from tests.waiting import until
 
 FAILING = Behaviour(fail_rate=1.0, status=500)
 WORKING = Behaviour()
@@ -37,7 +38,7 @@ async def until_held(pipeline: Pipeline, count: int) -> dict[str, Any]:
         endpoint = await endpoint_of(pipeline)
         return endpoint if endpoint["held_count"] == count else None
 
-    found = await eventually(look)
+    found: dict[str, Any] | None = await until(look)
     assert found is not None
     return found
 
@@ -46,7 +47,7 @@ async def until_acknowledged(receiver: Receiver, events: list[str]) -> None:
     async def look() -> bool:
         return all(receiver.acknowledgements.get(event) for event in events)
 
-    await eventually(look, 60)
+    await until(look)
 
 
 async def publish(pipeline: Pipeline, events: list[str]) -> None:
@@ -66,7 +67,7 @@ async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_al
         async def all_failed() -> bool:
             return len({each.webhook_id for each in receiver.deliveries}) == len(due)
 
-        await eventually(all_failed)
+        await until(all_failed)
         endpoint = await endpoint_of(pipeline)
         await set_active(pipeline, endpoint["id"], active=False)
         await publish(pipeline, new)
@@ -101,7 +102,7 @@ async def test_what_nobody_resumes_in_time_expires_on_record(start_pipeline: Sta
             found = await pipeline.attempts(outcome_eq="expired")
             return found if len(found) == 2 else []
 
-        records = await eventually(expired, 60)
+        records = await until(expired)
         assert {each["event_id"] for each in records} == {"evt-old-1", "evt-old-2"}
         assert {(each["state"], each["attempt"], each["http_status_code"]) for each in records} == {("failed", 1, None)}
         assert "the endpoint was not resumed in that time" in records[0]["error"]
@@ -136,7 +137,7 @@ async def test_a_drop_names_the_number_and_is_exact(start_pipeline: StartPipelin
             found = await pipeline.attempts(outcome_eq="discarded")
             return found if len(found) == 12 else []
 
-        records = await eventually(discarded)
+        records = await until(discarded)
         assert "dropped by " in records[0]["error"]
         await until_held(pipeline, 1)
         await set_active(pipeline, endpoint["id"], active=True)
@@ -160,14 +161,14 @@ async def test_a_deleted_endpoint_ends_what_was_held_for_it_and_others_go_on_wai
         async def all_held() -> bool:
             return await held() == [5, 5]
 
-        await eventually(all_held)
+        await until(all_held)
         assert (await pipeline.api.delete(f"endpoints/{gone['id']}")).status_code == 204
 
         async def discarded() -> list[dict[str, Any]]:
             found = await pipeline.attempts(outcome_eq="discarded")
             return found if len(found) == 5 else []
 
-        records = await eventually(discarded)
+        records = await until(discarded)
         assert {each["endpoint_id"] for each in records} == {gone["id"]}
         assert await held() == [5]
 
@@ -187,7 +188,7 @@ async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_h
         async def some() -> bool:
             return len(receiver.acknowledgements) >= 5
 
-        await eventually(some)
+        await until(some)
         await set_active(pipeline, endpoint["id"], active=False)
         sent = len(receiver.acknowledgements)
 
@@ -196,7 +197,7 @@ async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_h
             held: int = (await endpoint_of(pipeline))["held_count"]
             return 0 < left == held
 
-        await eventually(the_rest_is_held)
+        await until(the_rest_is_held)
         assert sent <= len(receiver.acknowledgements) < len(events)
         await set_active(pipeline, endpoint["id"], active=True)
         await until_acknowledged(receiver, events)

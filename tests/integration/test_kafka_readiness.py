@@ -14,7 +14,8 @@ from consumers.run import Role
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.kafka.config import client_config
 from pipeline.ops.settings import Settings
-from tests.integration.conftest import Pipeline, StartPipeline, eventually
+from tests.integration.conftest import Pipeline, StartPipeline
+from tests.waiting import until
 
 
 async def _alter(settings: Settings, topics: Collection[str], **config: str) -> None:
@@ -58,13 +59,11 @@ async def test_a_role_that_cannot_write_is_not_ready(
         async def told() -> str | None:
             return str(health.problems().get("kafka", ""))
 
-        assert f"{attempts}, partitions 0, 1: 1 replica is in sync, and min.insync.replicas is 2" in (
-            await eventually(told) or ""
-        )
+        assert f"{attempts}, partitions 0, 1: 1 replica is in sync, and min.insync.replicas is 2" in (await until(told) or "")
         assert REGISTRY.get_sample_value("oms_webhooks_dependency_up", {"dependency": "kafka"}) == 0
 
     async with start_pipeline(roles=[Role.RECORDER]) as pipeline:
-        assert await eventually(lambda: _ready(pipeline), 60), "it writes no attempts"
+        assert await until(lambda: _ready(pipeline)), "it writes no attempts"
 
 
 @pytest.mark.apache
@@ -81,7 +80,5 @@ async def test_source_topics_that_keep_the_times_of_producers_are_named(
         async def told() -> str | None:
             return str(health.warnings().get("source topics", ""))
 
-        assert (await eventually(told) or "").startswith(
-            f"{topics.orders}, {topics.shipments} keep the timestamps of the producers"
-        )
-        assert await eventually(lambda: _ready(pipeline), 60), "it is a warning"
+        assert (await until(told) or "").startswith(f"{topics.orders}, {topics.shipments} keep the timestamps of the producers")
+        assert await until(lambda: _ready(pipeline)), "it is a warning"

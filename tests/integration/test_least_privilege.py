@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from tests.contract.broker.conftest import CLIENTS
 from tests.faults.deployment import deployed, simulated_events
 from tests.faults.processes import COMMAND
 from tests.secure_kafka import SecureKafka
+from tests.waiting import until
 
 pytestmark = [pytest.mark.apache, pytest.mark.timeout(300)]
 
@@ -139,10 +139,12 @@ async def test_every_role_works_with_what_is_printed_for_it(
             ]
             resent = await client.post(f"/api/webhook/attempts/{attempt['id']}/resend")
             assert resent.status_code == 202, resent.text
-            deadline = time.monotonic() + 30
-            while not (await client.get("/api/webhook/dead_letters")).json()["dead_letters"]:
-                assert time.monotonic() < deadline, "the dead letter was not recorded"
-                await asyncio.sleep(0.2)
+
+            async def dead_letters() -> list[object]:
+                found: list[object] = (await client.get("/api/webhook/dead_letters")).json()["dead_letters"]
+                return found
+
+            await until(dead_letters)
         await deployment.settle(60)
 
     # And no more than that.

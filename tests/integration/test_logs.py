@@ -21,7 +21,8 @@ from pipeline.core.signing import new_secret
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from tests.faults.processes import RoleProcess
-from tests.integration.conftest import event_bytes, eventually
+from tests.integration.conftest import event_bytes
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -212,8 +213,8 @@ async def _deliveries_that_fail(run: Run, endpoint: int) -> None:
         detail: dict[str, Any] = (await run.api.get(f"attempts/{found[0]['id']}")).json() if found else {}
         return detail if detail.get("request_body") else None
 
-    await eventually(all_made, 60)
-    last = await eventually(last_attempt, 60)
+    await until(all_made)
+    last = await until(last_attempt)
     assert last is not None
     assert (await run.api.post(f"attempts/{last['id']}/resend")).status_code == 202
     assert (await run.api.delete(f"endpoints/{endpoint}")).status_code == 204

@@ -15,7 +15,8 @@ from pipeline.endpoints.vault import Vault
 from pipeline.store.connection import Connections
 from pipeline.store.errors import StoreError
 from schemas.event import EventType
-from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes
+from tests.waiting import until
 
 
 async def _acknowledged(receiver: Receiver, count: int) -> bool:
@@ -30,12 +31,12 @@ async def test_a_resend_outlives_the_process_that_took_it(start_pipeline: StartP
     async with start_pipeline([Role.FANOUT, Role.RECORDER, Role.API], **kept) as pipeline:
         receiver.secret = (await pipeline.register(f"{url}outlived"))["secret"]
         await pipeline.publish(event_bytes("evt-2", number="R2"))
-        [attempt] = await eventually(lambda: pipeline.attempts(order_number_eq="R2"))
-        await eventually(lambda: _body(pipeline, attempt["id"]))
+        [attempt] = await until(lambda: pipeline.attempts(order_number_eq="R2"))
+        await until(lambda: _body(pipeline, attempt["id"]))
         assert (await pipeline.api.post(f"attempts/{attempt['id']}/resend")).status_code == 202
     assert receiver.counts.received == 1
     async with start_pipeline([Role.RETRY], **kept):
-        await eventually(lambda: _acknowledged(receiver, 2))
+        await until(lambda: _acknowledged(receiver, 2))
     assert [one.webhook_id for one in receiver.deliveries] == ["evt-2", "evt-2"]
     await receiver.stop()
 
@@ -50,7 +51,7 @@ async def test_a_test_reaches_the_endpoint_now_and_is_recorded_as_one(start_pipe
         answer = await pipeline.api.post(f"{path}/test", json={"test": {"event_name": "stock_item_out_of_stock"}})
         attempt = answer.json()["attempt"]
         assert (answer.status_code, attempt["state"], receiver.counts.acknowledged) == (200, "succeeded", 1)
-        detail = await eventually(lambda: _body(pipeline, attempt["id"]))
+        detail = await until(lambda: _body(pipeline, attempt["id"]))
         assert detail["request_body"].encode() == receiver.deliveries[0].body
         assert (detail["trigger"], detail["event_name"]) == ("test", "stock_item_out_of_stock")
 
@@ -62,7 +63,7 @@ async def test_a_test_reaches_the_endpoint_now_and_is_recorded_as_one(start_pipe
         blocked = await pipeline.register("http://127.0.0.1:9/closed")
         refused = (await pipeline.api.post(f"endpoints/{blocked['id']}/test")).json()["attempt"]
         assert refused["failure"] == "connection_refused"
-        assert len(await eventually(lambda: _found(pipeline, 3, trigger_eq="test"))) == 3
+        assert len(await until(lambda: _found(pipeline, 3, trigger_eq="test"))) == 3
     connections = Connections(pipeline.settings)
     query = "SELECT action, count() FROM audit_log GROUP BY 1 ORDER BY 1"
     rows: list[Any] = list(await connections.read(lambda client: client.query(query).result_rows))

@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from pipeline.devtools.receiver import Behaviour, Receiver
 from pipeline.endpoints.vault import Vault
 from schemas.topics import parse_delay
-from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes
+from tests.waiting import until
 
 SOON: dict[str, Any] = {"retry_delays": tuple(map(parse_delay, ("200ms", "500ms", "1s", "1s", "1s"))), "circuit_failures": 10_000}
 
@@ -29,7 +30,7 @@ async def until_acknowledged(receiver: Receiver, made: list[tuple[str, str]]) ->
     async def look() -> bool:
         return all(receiver.acknowledgements.get(event) for event, _ in made)
 
-    await eventually(look, 90)
+    await until(look)
 
 
 def inversions(receiver: Receiver) -> list[str]:
@@ -76,7 +77,7 @@ async def test_what_waits_is_told_and_a_pause_holds_it(start_pipeline: StartPipe
             [endpoint] = (await pipeline.api.get("endpoints")).json()["endpoints"]
             return endpoint if endpoint["in_order"] else None
 
-        endpoint = await eventually(told, 60)
+        endpoint = await until(told)
         assert endpoint is not None
         held = endpoint["in_order"]
         assert (endpoint["ordered"], held["waiting"], held["keys"], held["reason"]) == (True, 5, 1, "endpoint_not_active")

@@ -10,7 +10,8 @@ import trustme
 
 from schemas.topics import parse_delay
 from tests.integration.answers import DELAYS, Endpoint, every_endpoint_gets, listening, recorded, reset, silence, truncated
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import StartPipeline, event_bytes
+from tests.waiting import until
 
 
 @pytest.mark.slow  # starts a whole pipeline; the last two are in test_path, and the rule is in tests/unit/core/test_outcome.py
@@ -32,7 +33,7 @@ async def test_tls_and_dns_failures_and_refused_connections_are_repeated(start_p
         targets = {"tls": tls_url, "dns": "http://no-such-host.invalid/", "connection_refused": "http://127.0.0.1:1/"}
         ids = {(await pipeline.register(url))["id"]: failure for failure, url in targets.items()}
         await pipeline.publish(event_bytes("evt-net"))
-        found = await eventually(lambda: recorded(pipeline, "evt-net", 18))
+        found = await until(lambda: recorded(pipeline, "evt-net", 18))
         assert Counter((ids[each["endpoint_id"]], each["failure"]) for each in found) == {
             (failure, failure): 6 for failure in targets
         }

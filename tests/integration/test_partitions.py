@@ -15,7 +15,8 @@ from pipeline.devtools.receiver import Behaviour
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import StartPipeline, event_bytes
+from tests.waiting import until
 
 pytestmark = [pytest.mark.apache, pytest.mark.timeout(300)]
 
@@ -50,11 +51,11 @@ async def test_partitions_are_added_under_load(start_pipeline: StartPipeline, tm
                 await asyncio.sleep(0.01)
 
         publishing = asyncio.create_task(publish())
-        await eventually(lambda: _at_least(receiver.counts, EVENTS // 6), seconds=60)
+        await until(lambda: _at_least(receiver.counts, EVENTS // 6))
         grown = await asyncio.to_thread(grow, settings)
         assert set(grown) == {spec.name for spec in settings.topics.specs() if spec.partitions is None}
         await publishing
-        await eventually(lambda: _at_least(receiver.counts, EVENTS), seconds=120)
+        await until(lambda: _at_least(receiver.counts, EVENTS), seconds=120)
 
     connections = Connections(settings)
 

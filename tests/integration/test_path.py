@@ -23,9 +23,10 @@ from schemas.delivery import DELIVERY_HEADER, DeliveryRecord, Trigger
 from schemas.event import EventType
 from schemas.topics import parse_delay
 from tests.integration.answers import Endpoint, every_endpoint_gets, reset, status, truncated
-from tests.integration.conftest import Pipeline, event_bytes, eventually, run_pipeline
-from tests.integration.test_endpoint_health import GONE, WORKING, bodies, until
+from tests.integration.conftest import Pipeline, event_bytes, run_pipeline
+from tests.integration.test_endpoint_health import GONE, WORKING, bodies, until_shown
 from tests.unit.sample_events import META
+from tests.waiting import until
 
 FORMER_DELAY = "400ms"
 """A delay that the schedule of the pipeline no longer has."""
@@ -85,7 +86,7 @@ async def test_an_event_reaches_its_subscribers_and_is_found_by_its_body(pipelin
     stock = await pipeline.receiver("stock", events=[EventType.STOCK_ITEM_OUT_OF_STOCK])
     value = event_bytes("evt-1", number="R758805215", note="a Very Special needle-42")
     await pipeline.publish(value)
-    await eventually(lambda: _acknowledged(orders, 1))
+    await until(lambda: _acknowledged(orders, 1))
     received = orders.deliveries[0]
 
     # With a public verifier, over the bytes that arrived.
@@ -97,7 +98,7 @@ async def test_an_event_reaches_its_subscribers_and_is_found_by_its_body(pipelin
     assert body["data"] == json.loads(value)["data"]
     assert received.headers["webhook-id"] == "evt-1"
 
-    found = await eventually(lambda: pipeline.attempts(request_body_cont="SPECIAL NEEDLE-4"))
+    found = await until(lambda: pipeline.attempts(request_body_cont="SPECIAL NEEDLE-4"))
     assert [(each["order_number"], each["state"], each["attempt"]) for each in found] == [("R758805215", "succeeded", 1)]
     detail = (await pipeline.api.get(f"attempts/{found[0]['id']}")).json()
     assert detail["request_body"].encode() == received.body
@@ -118,8 +119,8 @@ async def test_an_event_reaches_its_subscribers_and_is_found_by_its_body(pipelin
 async def test_a_failed_notification_is_repeated_with_the_same_id_and_body(pipeline: Pipeline) -> None:
     receiver = await pipeline.receiver("flaky", Behaviour(fail_first=2, status=503))
     await pipeline.publish(event_bytes("evt-flaky"))
-    await eventually(lambda: _acknowledged(receiver, 1))
-    attempts = await eventually(lambda: _all_recorded(pipeline, "evt-flaky", 3))
+    await until(lambda: _acknowledged(receiver, 1))
+    attempts = await until(lambda: _all_recorded(pipeline, "evt-flaky", 3))
     assert [(each["attempt"], each["outcome"], each["http_status_code"]) for each in attempts] == [
         (1, "repeated", 503),
         (2, "repeated", 503),
@@ -135,7 +136,7 @@ async def test_all_seven_event_types_arrive(pipeline: Pipeline) -> None:
     receiver = await pipeline.receiver("everything")
     for name in EventType:
         await pipeline.publish(event_bytes(f"evt-{name.value}", name))
-    await eventually(lambda: _acknowledged(receiver, len(EventType)))
+    await until(lambda: _acknowledged(receiver, len(EventType)))
     arrived = {json.loads(each.body)["event_name"] for each in receiver.deliveries}
     assert arrived == {name.value for name in EventType}
 
@@ -145,8 +146,8 @@ async def test_filters_choose_by_payload(pipeline: Pipeline) -> None:
     everything = await pipeline.receiver("everything")
     await pipeline.publish(event_bytes("evt-shop", channel="spree"))
     await pipeline.publish(event_bytes("evt-instalment", channel="subscriptions"))
-    await eventually(lambda: _acknowledged(everything, 2))
-    await eventually(lambda: _acknowledged(subscriptions, 1))
+    await until(lambda: _acknowledged(everything, 2))
+    await until(lambda: _acknowledged(subscriptions, 1))
     assert set(subscriptions.acknowledgements) == {"evt-instalment"}
 
 
@@ -157,13 +158,13 @@ async def test_the_payload_arrives_byte_for_byte_without_the_guest_token(pipelin
     value = f'{{"id":"evt-odd","event_name":"order_completed","occurred_at":"2026-03-02T16:04:00+01:00","data":{odd}}}'.encode()
     receiver = await pipeline.receiver("exact")
     await pipeline.publish(value)
-    await eventually(lambda: _acknowledged(receiver, 1))
+    await until(lambda: _acknowledged(receiver, 1))
     body = receiver.deliveries[0].body
     assert b'"created_at":"2026-03-02T15:04:00.000Z"' in body
     for kept in (b'"total":1.50', b'"x":1E2', b'"G\\u00fcnther"', b'{"token":"kept"}'):
         assert kept in body
     assert b"guest-credential" not in body
-    detail = await eventually(lambda: pipeline.attempts(event_id_eq="evt-odd"))
+    detail = await until(lambda: pipeline.attempts(event_id_eq="evt-odd"))
     shown = (await pipeline.api.get(f"attempts/{detail[0]['id']}")).text
     assert "guest-credential" not in shown
 
@@ -186,16 +187,16 @@ async def test_what_waits_in_a_delay_that_left_the_schedule_is_sent(pipeline: Pi
     await pipeline.producer.send(
         topic, key=META.id.encode(), value=b'{"id":"evt_1"}', headers=[to_header(DELIVERY_HEADER, waiting)]
     )
-    await eventually(lambda: _acknowledged(receiver, 1))
+    await until(lambda: _acknowledged(receiver, 1))
     assert [(each.webhook_id, each.body) for each in receiver.deliveries] == [(META.id, b'{"id":"evt_1"}')]
 
 
 async def test_a_resend_is_the_same_notification_and_is_repeated_though_unsubscribed(pipeline: Pipeline) -> None:
     receiver = await pipeline.receiver("resent", events=[EventType.ORDER_COMPLETED], headers={"X-Tenant": "acme"})
     await pipeline.publish(event_bytes("evt-resent", number="R-resent", email="günther@example.com"))
-    [attempt] = await eventually(lambda: pipeline.attempts(order_number_eq="R-resent"))
+    [attempt] = await until(lambda: pipeline.attempts(order_number_eq="R-resent"))
     first = receiver.deliveries[0]
-    await eventually(lambda: _has_body(pipeline, attempt["id"]))
+    await until(lambda: _has_body(pipeline, attempt["id"]))
     path = f"endpoints/{attempt['endpoint_id']}"
     assert (await pipeline.api.patch(path, json={"endpoint": {"events": ["shipment_shipped"]}})).status_code == 200
     receiver.behaviour = Behaviour(fail_first=3, status=503)  # the two next attempts of this webhook-id fail
@@ -203,11 +204,11 @@ async def test_a_resend_is_the_same_notification_and_is_repeated_though_unsubscr
     answer = await pipeline.api.post(f"attempts/{attempt['id']}/resend")
     assert (answer.status_code, answer.json()["event_id"]) == (202, "evt-resent")
 
-    await eventually(lambda: _acknowledged(receiver, 2))
+    await until(lambda: _acknowledged(receiver, 2))
     assert {one.webhook_id for one in receiver.deliveries} == {"evt-resent"}
     assert {one.body for one in receiver.deliveries} == {first.body}
     assert {one.headers["x-tenant"] for one in receiver.deliveries} == {"acme"}
-    attempts = await eventually(lambda: _all_recorded(pipeline, "evt-resent", 4))
+    attempts = await until(lambda: _all_recorded(pipeline, "evt-resent", 4))
     assert sorted((one["trigger"], one["attempt"], one["outcome"]) for one in attempts) == [
         ("event", 1, "delivered"),
         ("resend", 1, "repeated"),
@@ -219,31 +220,31 @@ async def test_a_resend_is_the_same_notification_and_is_repeated_though_unsubscr
 async def test_410_disables_the_owner_is_told_and_the_api_starts_it_again(pipeline: Pipeline, owner: Receiver) -> None:
     receiver = await pipeline.receiver("erp", GONE)
     await pipeline.publish(event_bytes("evt-gone"))
-    endpoint = await until(pipeline, state="disabled")
+    endpoint = await until_shown(pipeline, state="disabled")
     assert (endpoint["active"], endpoint["disabled_reason"]) == (False, "The endpoint returned 410 (Gone).")
 
     # The repeat that was scheduled is held: it uses up no attempt, and is not recorded as one.
-    await until(pipeline, held_count=1)
-    made = await eventually(lambda: pipeline.attempts(event_id_eq="evt-gone"))
+    await until_shown(pipeline, held_count=1)
+    made = await until(lambda: pipeline.attempts(event_id_eq="evt-gone"))
     assert {each["outcome"] for each in made} == {"repeated"}
 
     # Its owner is told, by a signed event that is recorded like any other.
     async def told() -> list[dict[str, Any]]:
         return [body for body in bodies(owner) if body["data"]["id"] == endpoint["id"]]
 
-    event, *again = await eventually(told)
+    event, *again = await until(told)
     assert {each["id"] for each in again} <= {event["id"]}
     assert (event["event_name"], event["data"]["id"], event["data"]["reason"]) == (
         "endpoint.disabled",
         endpoint["id"],
         "gone",
     )
-    recorded = await eventually(lambda: pipeline.attempts(event_id_eq=event["id"]))
+    recorded = await until(lambda: pipeline.attempts(event_id_eq=event["id"]))
     assert {(each["endpoint_id"], each["outcome"]) for each in recorded} == {(0, "delivered")}
 
     # What is published now is held too; when it was started again, it gets all of it.
     await pipeline.publish(event_bytes("evt-between"))
-    await until(pipeline, held_count=2)
+    await until_shown(pipeline, held_count=2)
     receiver.behaviour = WORKING
     started = await pipeline.api.patch(f"endpoints/{endpoint['id']}", json={"endpoint": {"active": True}})
     assert (started.json()["state"], started.json()["disabled_at"]) == ("active", None)
@@ -252,8 +253,8 @@ async def test_410_disables_the_owner_is_told_and_the_api_starts_it_again(pipeli
     async def arrived() -> bool:
         return all(receiver.acknowledgements.get(event) for event in ("evt-gone", "evt-between", "evt-after"))
 
-    await eventually(arrived)
-    await until(pipeline, held_count=0)
+    await until(arrived)
+    await until_shown(pipeline, held_count=0)
     assert len(await told()) == 1 + len(again)
 
 

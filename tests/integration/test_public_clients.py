@@ -11,7 +11,8 @@ import standardwebhooks
 
 from pipeline.devtools.receiver import Receiver
 from tests.contract.broker.conftest import CLIENTS
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import StartPipeline, event_bytes
+from tests.waiting import until
 
 
 # librdkafka, which kcat is made of, cannot read the embedded broker's answer to ApiVersions.
@@ -34,12 +35,12 @@ async def test_an_event_put_into_oms_orders_by_kcat(start_pipeline: StartPipelin
         _, said = await process.communicate(b"R758805215|" + event_bytes("evt-kcat", number="R758805215", note="by kcat-77"))
         assert process.returncode == 0, said.decode()
 
-        await eventually(lambda: _received(receiver))
+        await until(lambda: _received(receiver))
         delivery = receiver.deliveries[0]
         standardwebhooks.Webhook(receiver.secret or "").verify(delivery.body, dict(delivery.headers))
         assert json.loads(delivery.body)["id"] == "evt-kcat"
 
-        found = await eventually(lambda: pipeline.attempts(request_body_cont="KCAT-77"))
+        found = await until(lambda: pipeline.attempts(request_body_cont="KCAT-77"))
         assert [each["event_id"] for each in found] == ["evt-kcat"]
 
 

@@ -9,7 +9,8 @@ import pytest
 from consumers.cli.traffic import publish
 from pipeline.devtools.receiver import Receiver
 from schemas.event import EventType
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import StartPipeline, event_bytes
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
@@ -26,7 +27,7 @@ async def test_several_events_arrive(start_pipeline: StartPipeline) -> None:
         # Those of one order have one key: one partition, in their order.
         assert positions[0].partition == positions[1].partition
         assert positions[0].offset < positions[1].offset
-        await eventually(lambda: _all_arrived(receiver, len(events)))
+        await until(lambda: _all_arrived(receiver, len(events)))
         assert {json.loads(each.body)["event_name"] for each in receiver.deliveries} == set(EventType)
 
 

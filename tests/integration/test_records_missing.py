@@ -18,7 +18,8 @@ from pipeline.broker.kafka.config import client_config
 from pipeline.broker.producer import Producer
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import StartPipeline, event_bytes
+from tests.waiting import until
 
 
 def _missing(group: str, topic: str) -> float:
@@ -51,7 +52,7 @@ async def test_retention_overtakes_every_group(start_pipeline: StartPipeline, tm
         topics = settings.topics
         await pipeline.receiver("shop")
         await pipeline.publish(event_bytes("evt-before"))
-        await eventually(pipeline.attempts, 60)
+        await until(pipeline.attempts)
         assert "records missing" not in pipeline.running.health.warnings()
 
     delay = topics.delay_topics[1]
@@ -67,7 +68,7 @@ async def test_retention_overtakes_every_group(start_pipeline: StartPipeline, tm
                 for topic, count in ((topics.orders, 20), (delay, 7), (topics.attempts, 5))
             )
 
-        await eventually(all_told, 60)
+        await until(all_told)
         assert _missing(topics.fanout_group, topics.orders) == 20
         assert _missing(topics.retry_group, delay) == 7
         assert _missing(topics.recorder_group, topics.attempts) == 5
@@ -84,4 +85,4 @@ async def test_retention_overtakes_every_group(start_pipeline: StartPipeline, tm
             warning: str | None = pipeline.running.health.warnings().get("records missing")
             return warning
 
-        assert (await eventually(told, 60) or "").startswith("32 records were removed")
+        assert (await until(told) or "").startswith("32 records were removed")

@@ -18,7 +18,8 @@ from pipeline.broker.kafka.admin import KafkaTopicAdmin
 from pipeline.broker.kafka.config import client_config
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
-from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes
+from tests.waiting import until
 
 
 async def _recreate(settings: Settings, topics: Sequence[str]) -> None:
@@ -35,7 +36,7 @@ async def _recreate(settings: Settings, topics: Sequence[str]) -> None:
 async def _published(pipeline: Pipeline, event_id: str) -> None:
     await pipeline.publish(event_bytes(event_id))
     receiver = pipeline.receivers[0]
-    await eventually(lambda: _has(receiver, event_id), 60)
+    await until(lambda: _has(receiver, event_id))
 
 
 async def _has(receiver: Any, event_id: str) -> bool:
@@ -73,7 +74,7 @@ async def test_endpoints_that_are_gone_are_not_taken_for_none(start_pipeline: St
         settings: Settings = pipeline.settings
         await pipeline.receiver("shop")
         await _published(pipeline, "evt-before")
-        await eventually(pipeline.attempts, 60)
+        await until(pipeline.attempts)
     endpoints, attempts = settings.topics.endpoints, settings.topics.attempts
     await _recreate(settings, [endpoints, attempts])
 
@@ -90,4 +91,4 @@ async def test_endpoints_that_are_gone_are_not_taken_for_none(start_pipeline: St
     async with start_pipeline(**place | {"clickhouse_path": tmp_path / "new"}) as pipeline:
         await pipeline.receiver("shop")
         await _published(pipeline, "evt-after")
-        await eventually(pipeline.attempts, 60)
+        await until(pipeline.attempts)

@@ -13,7 +13,8 @@ from pipeline.ops.settings import Settings
 from pipeline.store.rows import Table
 from tests.contract.store_case import opened
 from tests.contract.store_records import attempt_rows
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import StartPipeline, event_bytes
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
@@ -33,6 +34,6 @@ async def test_a_shorter_limit_takes_effect_when_the_recorder_starts(start_pipel
         async def only_the_new_one() -> bool:
             return [one["event_id"] for one in await pipeline.attempts()] == ["evt-new"]
 
-        assert await eventually(only_the_new_one, 60)
+        assert await until(only_the_new_one)
     dropped = REGISTRY.get_sample_value("oms_webhooks_retention_dropped_rows_total", {"table": "attempts"}) or 0.0
     assert dropped - before == 70

@@ -8,7 +8,8 @@ from pydantic import SecretStr
 from pipeline.devtools.receiver import Behaviour, Receiver
 from pipeline.endpoints.vault import Vault
 from schemas.topics import parse_delay
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import StartPipeline, event_bytes
+from tests.waiting import until
 
 
 @pytest.mark.slow  # two starts; that the topic of such a delay is read is in test_path.py
@@ -19,9 +20,9 @@ async def test_a_delay_that_leaves_the_schedule_strands_no_delivery(start_pipeli
         url = await receiver.start()
         receiver.secret = (await before.register(url))["secret"]
         await before.publish(event_bytes("evt-waits"))
-        await eventually(lambda: before.attempts(event_id_eq="evt-waits"))
+        await until(lambda: before.attempts(event_id_eq="evt-waits"))
     async with start_pipeline(retry_delays=(parse_delay("1m"),), encryption_key=key):
-        await eventually(lambda: _acknowledged(receiver, 1))
+        await until(lambda: _acknowledged(receiver, 1))
     await receiver.stop()
     assert receiver.attempts["evt-waits"] == 2
 

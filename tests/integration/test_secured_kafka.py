@@ -24,6 +24,7 @@ from tests.faults.deployment import Deployment, deployed, simulated_events
 from tests.faults.processes import COMMAND, RoleProcess
 from tests.faults.receivers import Behaviour
 from tests.secure_kafka import SecureKafka, unsigned_token
+from tests.waiting import until
 
 pytestmark = [pytest.mark.apache, pytest.mark.timeout(240)]
 
@@ -157,17 +158,17 @@ async def test_a_role_that_is_refused_stays_up_and_says_why(
     role.start()
     try:
         async with httpx.AsyncClient(base_url=role.url, trust_env=False, timeout=60) as client:
-            deadline = time.monotonic() + 60
-            while True:
+
+            async def problem_with_kafka() -> httpx.Response | None:
                 role.check_alive()
                 try:
                     ready = await client.get("/readyz")
                 except httpx.TransportError:
-                    ready = None
-                if ready is not None and said in ready.json().get("problems", {}).get("kafka", ""):
-                    break
-                assert time.monotonic() < deadline, ready and ready.text
-                await asyncio.sleep(0.2)
+                    return None
+                return ready if said in ready.json().get("problems", {}).get("kafka", "") else None
+
+            ready = await until(problem_with_kafka, role.log_end)
+            assert ready is not None
             assert (ready.status_code, (await client.get("/healthz")).status_code) == (503, 200)
         assert await role.metric("oms_webhooks_dependency_up", dependency="kafka") == 0
         assert await role.terminate(60) < 20
@@ -199,13 +200,14 @@ async def until_shared(deployment: Deployment, names: tuple[str, ...], seconds: 
     everything = frozenset(
         (topic, number) for topic in (*topics.sources, topics.operational_events) for number in range(PARTITIONS)
     )
-    deadline = time.monotonic() + seconds
-    while True:
-        shares = {name: await deployment.roles[name].holds(topics.fanout_group) for name in names}
-        if all(shares.values()) and frozenset().union(*shares.values()) == everything:
-            return {name: len(share) for name, share in shares.items()}
-        assert time.monotonic() < deadline, f"after {seconds} s: {shares}"
-        await asyncio.sleep(0.1)
+    shares: dict[str, frozenset[tuple[str, int]]] = {}
+
+    async def are_shared() -> bool:
+        shares.update({name: await deployment.roles[name].holds(topics.fanout_group) for name in names})
+        return all(shares.values()) and frozenset().union(*shares.values()) == everything
+
+    await until(are_shared, lambda: shares, seconds=seconds)
+    return {name: len(share) for name, share in shares.items()}
 
 
 @pytest.mark.parametrize("client", CLIENTS)

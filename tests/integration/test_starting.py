@@ -22,7 +22,8 @@ from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from tests.contract.clickhouse_shim import ShimProcess
 from tests.faults.processes import RoleProcess
-from tests.integration.conftest import event_bytes, eventually
+from tests.integration.conftest import event_bytes
+from tests.waiting import until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]  # starts whole pipelines; make test-slow and make test-kafka run it
 
@@ -71,7 +72,7 @@ class Site:
             answer = await self.get(role, "/readyz")
             return answer is not None and answer.status_code == 503 and words in answer.json()["problems"].get(check, "")
 
-        await eventually(said, 60)
+        await until(said)
 
     def log(self, role: str) -> list[dict[str, Any]]:
         """The lines of a role's log; every one is an object of ours."""
@@ -137,7 +138,7 @@ async def test_everything_is_started_before_kafka_and_clickhouse(site: Site) -> 
     async def delivered() -> int:
         return receiver.counts.received
 
-    assert await eventually(delivered) == 1
+    assert await until(delivered) == 1
 
     site.clickhouse.start()
     await site.roles["recorder"].until_ready()
@@ -147,7 +148,7 @@ async def test_everything_is_started_before_kafka_and_clickhouse(site: Site) -> 
         found = await site.get("api", "/api/webhook/attempts?q[event_id_eq]=evt-before-clickhouse")
         return found is not None and found.status_code == 200 and found.json()["total_count"] == 1
 
-    assert await eventually(recorded, 60)
+    assert await until(recorded)
     await receiver.stop()
     for role in ROLES:
         away = [entry for entry in site.loud(role) if entry["event"] == "a dependency cannot be used"]

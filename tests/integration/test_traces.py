@@ -13,7 +13,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from pipeline.devtools.receiver import Behaviour, Receiver
 from pipeline.ops import tracing
-from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
@@ -35,11 +36,11 @@ async def test_one_trace_from_the_producer_to_the_receiver(start_pipeline: Start
     async with start_pipeline(otlp_endpoint="http://127.0.0.1:4318") as pipeline:
         receiver = await pipeline.receiver("flaky", Behaviour(fail_first=1, status=503))
         await pipeline.publish(event_bytes("evt-traced"), HEADERS)
-        await eventually(lambda: _acknowledged(receiver))
-        recorded = await eventually(lambda: _recorded(pipeline, 2))
+        await until(lambda: _acknowledged(receiver))
+        recorded = await until(lambda: _recorded(pipeline, 2))
         resent = await pipeline.api.post(f"attempts/{recorded[0]['id']}/resend", headers={"traceparent": OTHER})
         assert resent.status_code == 202
-        await eventually(lambda: _acknowledged(receiver, 2))
+        await until(lambda: _acknowledged(receiver, 2))
 
     # Draining has sent what was left.
     spans = exporter.get_finished_spans()
@@ -73,7 +74,7 @@ async def test_without_a_collector_the_trace_is_passed_on_as_it_came(start_pipel
     async with start_pipeline() as pipeline:
         receiver = await pipeline.receiver("flaky", Behaviour(fail_first=1, status=503))
         await pipeline.publish(event_bytes("evt-passed"), HEADERS)
-        await eventually(lambda: _acknowledged(receiver))
+        await until(lambda: _acknowledged(receiver))
         found = await _exemplars(pipeline)
 
     assert [(each.headers["traceparent"], each.headers["tracestate"]) for each in receiver.deliveries] == [(PARENT, "rojo=1")] * 2
@@ -99,7 +100,7 @@ async def test_a_hostile_traceparent_is_dropped(start_pipeline: StartPipeline) -
         for number, value in enumerate(HOSTILE):
             headers = [("traceparent", value), ("tracestate", b"a=1\r\nx-smuggled: 1")]
             await pipeline.publish(event_bytes(f"evt-hostile-{number}"), headers)
-        await eventually(lambda: _acknowledged(receiver, len(HOSTILE)))
+        await until(lambda: _acknowledged(receiver, len(HOSTILE)))
         letters = (await pipeline.api.get("dead_letters")).json()
 
     for delivery in receiver.deliveries:

@@ -13,7 +13,8 @@ from pipeline.devtools.receiver import Receiver
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
 from pipeline.store.reports.recent import DeadLetterDetail, Reports
-from tests.integration.conftest import StartPipeline, event_bytes, eventually
+from tests.integration.conftest import StartPipeline, event_bytes
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
@@ -55,10 +56,10 @@ async def test_each_kind_lands_in_the_dead_letters_and_good_events_go_on(start_p
             sent[position.partition, position.offset] = kind
             await pipeline.publish(event_bytes(f"good-after-{kind}"))
 
-        await eventually(lambda: _acknowledged(receiver, len(UNUSABLE)), 60)
+        await until(lambda: _acknowledged(receiver, len(UNUSABLE)))
         assert set(receiver.acknowledgements) == {f"good-after-{kind}" for kind in UNUSABLE}
 
-        letters = await eventually(lambda: _letters(pipeline.settings, len(UNUSABLE)), 60)
+        letters = await until(lambda: _letters(pipeline.settings, len(UNUSABLE)))
         assert {sent[one.summary.partition, one.summary.offset]: one.summary.reason for one in letters} == REASONS
         for one in letters:
             each = one.summary

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pytest
 from pipeline.devtools.local_process import free_port
 from pipeline.endpoints.vault import Vault
 from tests.faults.processes import COMMAND
+from tests.waiting import until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 WORKERS = 2
@@ -38,10 +38,7 @@ class Supervised:
 
     async def until_ended(self, pids: list[int]) -> None:
         """Wait until none of these processes is there any more."""
-        deadline = time.monotonic() + 60
-        while any(map(is_running, pids)):
-            assert time.monotonic() < deadline, self.log.read_text()
-            await asyncio.sleep(0.05)
+        await until(lambda: not any(map(is_running, pids)), self.log.read_text)
 
     async def ended(self) -> int:
         """The exit code, when it has ended."""
@@ -90,18 +87,17 @@ async def supervised(bootstrap_servers: str, topic_prefix: str, directory: Path)
 
 
 async def until_ready(one: Supervised) -> None:
-    deadline = time.monotonic() + 60
     async with httpx.AsyncClient(trust_env=False) as client:
-        for port in one.ports:
-            while True:
-                assert one.process.poll() is None, one.log.read_text()
-                try:
-                    if (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
-                assert time.monotonic() < deadline, one.log.read_text()
-                await asyncio.sleep(0.1)
+
+        async def are_ready() -> bool:
+            assert one.process.poll() is None, one.log.read_text()
+            try:
+                answers = [await client.get(f"http://127.0.0.1:{port}/readyz") for port in one.ports]
+            except httpx.TransportError:
+                return False
+            return all(answer.status_code == 200 for answer in answers)
+
+        await until(are_ready, one.log.read_text)
 
 
 async def test_workers_have_ports_and_names_and_end_in_good_order(

@@ -7,7 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.endpoints.vault import Vault
-from tests.integration.conftest import Pipeline, StartPipeline, event_bytes, eventually
+from tests.integration.conftest import Pipeline, StartPipeline, event_bytes
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
@@ -17,9 +18,9 @@ async def test_a_wrong_key_is_told_and_one_endpoint_sealed_otherwise_stops_nothi
     right, wrong = SecretStr(Vault.new_key()), SecretStr(Vault.new_key())
     async with start_pipeline(encryption_key=right) as pipeline:
         await pipeline.register("http://127.0.0.1:9/foreign")
-        await eventually(lambda: is_ready(pipeline))
+        await until(lambda: is_ready(pipeline))
     async with start_pipeline(encryption_key=wrong) as pipeline:
-        checks = await eventually(lambda: joined(pipeline))
+        checks = await until(lambda: joined(pipeline))
         assert list(checks) == ["endpoints"], "everything else is ready"
         assert checks["endpoints"].startswith(
             "The only endpoint is encrypted with a different encryption_key than this process has."
@@ -31,15 +32,15 @@ async def test_a_wrong_key_is_told_and_one_endpoint_sealed_otherwise_stops_nothi
         (shown,) = (await pipeline.api.get("endpoints")).json()["endpoints"]
         assert "another encryption_key" in shown["problem"]
     async with start_pipeline(encryption_key=SecretStr(f"{wrong.get_secret_value()},{right.get_secret_value()}")) as pipeline:
-        await eventually(lambda: is_ready(pipeline))
+        await until(lambda: is_ready(pipeline))
         await pipeline.register("http://127.0.0.1:9/mine")  # encrypted with the first key
     async with start_pipeline(encryption_key=wrong) as pipeline:
-        await eventually(lambda: is_ready(pipeline))
+        await until(lambda: is_ready(pipeline))
         metrics = (await pipeline.api.get(pipeline.api.base_url.copy_with(path="/metrics"))).text
         assert 'oms_webhooks_endpoints{state="unusable"} 1.0' in metrics
         await pipeline.register("http://127.0.0.1:9/another")
         await pipeline.publish(event_bytes("evt-1"))
-        found = await eventually(lambda: pipeline.attempts(event_id_eq="evt-1"))
+        found = await until(lambda: pipeline.attempts(event_id_eq="evt-1"))
         assert shown["id"] not in {one["endpoint_id"] for one in found}, "its deliveries wait"
 
 
