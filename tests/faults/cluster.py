@@ -14,6 +14,7 @@ from kafka import KafkaAdminClient
 
 from pipeline.devtools.local_broker import ApacheKafkaBroker, new_cluster_id
 from pipeline.devtools.local_process import HOST, free_port
+from tests.waiting import until
 
 SIZE = 3
 _OFFSETS = "__consumer_offsets"
@@ -105,9 +106,7 @@ class KafkaCluster:
 
     async def until_in_sync(self, topic: str, seconds: float) -> None:
         """Wait until every partition of a topic has all its replicas."""
-        async with asyncio.timeout(seconds):
-            while not await asyncio.to_thread(self._is_in_sync, topic):  # noqa: ASYNC110 - Kafka tells nobody
-                await asyncio.sleep(0.5)
+        await until(lambda: asyncio.to_thread(self._is_in_sync, topic), f"{topic} lacks replicas", seconds=seconds)
 
     def _is_in_sync(self, topic: str) -> bool:
         with self._asking() as admin:

@@ -15,6 +15,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.devtools.local_process import free_port
+from tests.waiting import until
 
 COMMAND = str(Path(sys.executable).with_name("oms-webhooks"))
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -62,23 +63,21 @@ class RoleProcess:
 
     async def until_ready(self) -> None:
         """Wait until ``/readyz`` says so."""
-        deadline = time.monotonic() + START_SECONDS
-        last: object = "no answer"
+        last = "no answer"
         async with httpx.AsyncClient(trust_env=False) as client:
-            while True:
+
+            async def is_ready() -> bool:
+                nonlocal last
                 self.check_alive()
                 try:
                     response = await client.get(f"{self.url}/readyz")
                 except httpx.TransportError as error:
                     last = repr(error)
-                else:
-                    if response.status_code == 200:
-                        return
-                    last = response.text
-                assert time.monotonic() < deadline, (
-                    f"{self.name} is not ready after {START_SECONDS:.0f} s: {last}\n{self.log_end()}"
-                )
-                await asyncio.sleep(0.1)
+                    return False
+                last = response.text
+                return response.status_code == 200
+
+            await until(is_ready, lambda: f"{self.name} is not ready: {last}\n{self.log_end()}", seconds=START_SECONDS)
 
     async def metric(self, name: str, **labels: str) -> float | None:
         """The sum of a metric over its samples with these labels; None while the process does not serve its metrics."""
@@ -104,11 +103,16 @@ class RoleProcess:
 
     async def until_above(self, name: str, bound: float, **labels: str) -> float:
         """Wait until a metric (the sum of its samples with these labels) is above a bound, and return it."""
-        deadline = time.monotonic() + WORK_SECONDS
-        while (value := await self.metric(name, **labels) or 0.0) <= bound:
-            self.check_alive()
-            assert time.monotonic() < deadline, f"{self.name}: {name} is {value} after {WORK_SECONDS:.0f} s\n{self.log_end()}"
-            await asyncio.sleep(0.05)
+        value = 0.0
+
+        async def is_above() -> bool:
+            nonlocal value
+            value = await self.metric(name, **labels) or 0.0
+            if value <= bound:
+                self.check_alive()
+            return value > bound
+
+        await until(is_above, lambda: f"{self.name}: {name} is {value}\n{self.log_end()}", seconds=WORK_SECONDS)
         return value
 
     async def until_above_zero(self, name: str) -> float:
@@ -117,12 +121,17 @@ class RoleProcess:
 
     async def until_unready(self, because: str) -> None:
         """Wait until ``/readyz`` names this trouble."""
-        deadline = time.monotonic() + WORK_SECONDS
+        last = ""
         async with httpx.AsyncClient(trust_env=False) as client:
-            while (answer := await client.get(f"{self.url}/readyz")).status_code == 200 or because not in answer.text:
+
+            async def is_unready() -> bool:
+                nonlocal last
                 self.check_alive()
-                assert time.monotonic() < deadline, f"{self.name} does not say {because!r} but {answer.text}"
-                await asyncio.sleep(0.1)
+                answer = await client.get(f"{self.url}/readyz")
+                last = answer.text
+                return answer.status_code != 200 and because in last
+
+            await until(is_unready, lambda: f"{self.name} does not say {because!r} but {last}", seconds=WORK_SECONDS)
 
     async def until_busy(self) -> float:
         """Wait until the role has records in hand, and return how many."""

@@ -14,6 +14,7 @@ from pipeline.broker.producer import Producer
 from tests.faults.deployment import Deployment, deployed
 from tests.faults.receivers import Behaviour
 from tests.faults.scale import Scale
+from tests.waiting import until
 
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -43,10 +44,14 @@ async def test_a_fan_out_that_dies_while_it_learns_of_a_topic_reads_it_all_the_s
             for name in FANOUTS:
                 deployment.roles[name].start()
             wanted = before | await _publish(deployment, number, "after")
-            deadline = asyncio.get_running_loop().time() + SECONDS
-            while not wanted <= {event for event, _ in await asyncio.to_thread(deployment.acknowledged)}:
-                assert asyncio.get_running_loop().time() < deadline, f"round {number}: {deployment.roles['fanout'].log_end()}"
-                await asyncio.sleep(0.5)
+            await _until_acknowledged(deployment, wanted, number)
+
+
+async def _until_acknowledged(deployment: Deployment, wanted: set[str], number: int) -> None:
+    async def all_are() -> bool:
+        return wanted <= {event for event, _ in await asyncio.to_thread(deployment.acknowledged)}
+
+    await until(all_are, lambda: f"round {number}: {deployment.roles['fanout'].log_end()}", seconds=SECONDS)
 
 
 async def _add(deployment: Deployment, names: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 
 import pytest
@@ -12,6 +11,7 @@ from consumers.held_partition import CHUNK
 from tests.faults.deployment import Deployment
 from tests.faults.receivers import Behaviour
 from tests.faults.scenario import Stage
+from tests.waiting import until
 
 RATE = 5
 """Requests a second and endpoint while the retry is killed: few enough that the release is not over before the last kill."""
@@ -72,7 +72,11 @@ async def held_now(deployment: Deployment) -> int:
 
 
 async def until_held(deployment: Deployment, count: int) -> None:
-    deadline = time.monotonic() + 240
-    while (held := await held_now(deployment)) != count:
-        assert time.monotonic() < deadline, f"{held:,} deliveries are held, not {count:,}"
-        await asyncio.sleep(0.2)
+    held = 0
+
+    async def are_held() -> bool:
+        nonlocal held
+        held = await held_now(deployment)
+        return held == count
+
+    await until(are_held, lambda: f"{held:,} deliveries are held, not {count:,}", seconds=240)

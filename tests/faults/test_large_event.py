@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from tests.faults.deployment import Deployment
 from tests.faults.receivers import Behaviour
 from tests.faults.scenario import Stage
+from tests.waiting import until
 
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -39,10 +39,11 @@ async def test_an_event_that_is_killed_half_way_is_not_sent_to_the_finished_half
         run.say(f"killed after {len(before):,} requests")
         await deployment.roles["fanout"].until_ready()
         group = deployment.settings.topics.fanout_group
-        deadline = time.monotonic() + PATIENCE_S
-        while await asyncio.to_thread(deployment.kafka.lag, group, deployment.settings.topics.sources):
-            assert time.monotonic() < deadline, deployment.roles["fanout"].log_end()
-            await asyncio.sleep(0.2)
+
+        async def is_committed() -> bool:
+            return not await asyncio.to_thread(deployment.kafka.lag, group, deployment.settings.topics.sources)
+
+        await until(is_committed, deployment.roles["fanout"].log_end, seconds=PATIENCE_S)
         after = sent(deployment, event.id)
         again = sum(after.values()) - len(after)
         run.say(f"{sum(after.values()):,} requests in all, {again:,} of them again")
@@ -75,7 +76,4 @@ def sent(deployment: Deployment, event_id: str) -> Counter[str]:
 
 
 async def until_sent(deployment: Deployment, event_id: str, count: int) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while len(sent(deployment, event_id)) < count:
-        assert time.monotonic() < deadline, deployment.roles["fanout"].log_end()
-        await asyncio.sleep(0.05)
+    await until(lambda: len(sent(deployment, event_id)) >= count, deployment.roles["fanout"].log_end, seconds=PATIENCE_S)

@@ -6,7 +6,6 @@ import asyncio
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,9 +16,9 @@ import yaml
 
 from pipeline.devtools.local_process import free_port
 from tests.deploy.files import RULES, promtool
+from tests.waiting import until
 
 RUNBOOKS = "https://git.example/oms-webhooks/"
-ALERT_SECONDS = 90.0
 # A minute of the shipped windows is a second here; the shortest is long enough for some scrapes.
 _WINDOW = re.compile(r"\[(\d+)([mhd])\]")
 _SECONDS = {"m": 1, "h": 60, "d": 1440}
@@ -47,22 +46,28 @@ class Prometheus:
 
     async def until_firing(self, alert: str) -> dict[str, Any]:
         """Wait until an alert fires, and return it."""
-        while_waiting = time.monotonic() + ALERT_SECONDS
-        while True:
+        names: list[str] = []
+
+        async def found() -> list[dict[str, Any]]:
             firing = await self.alerts()
-            for each in firing:
-                if each["labels"]["alertname"] == alert:
-                    return each
-            names = sorted(each["labels"]["alertname"] for each in firing)
-            assert time.monotonic() < while_waiting, f"{alert} does not fire, but {names}\n{self._log.read_text()[-2000:]}"
-            await asyncio.sleep(0.25)
+            names[:] = sorted(each["labels"]["alertname"] for each in firing)
+            return [each for each in firing if each["labels"]["alertname"] == alert]
+
+        fires: list[dict[str, Any]] = await until(
+            found, lambda: f"{alert} does not fire, but {names}\n{self._log.read_text()[-2000:]}"
+        )
+        return fires[0]
 
     async def until_silent(self, *alerts: str) -> None:
         """Wait until none of the alerts fires."""
-        deadline = time.monotonic() + ALERT_SECONDS
-        while firing := {each["labels"]["alertname"] for each in await self.alerts()} & set(alerts):
-            assert time.monotonic() < deadline, f"{firing} still fire after {ALERT_SECONDS:.0f} s"
-            await asyncio.sleep(0.25)
+        firing: set[str] = set()
+
+        async def are_silent() -> bool:
+            firing.clear()
+            firing.update({each["labels"]["alertname"] for each in await self.alerts()} & set(alerts))
+            return not firing
+
+        await until(are_silent, lambda: f"{firing} still fire")
 
     async def value(self, expression: str) -> float | None:
         """What an expression that has one value has now."""
@@ -71,10 +76,14 @@ class Prometheus:
 
     async def until(self, expression: str, wanted: float) -> None:
         """Wait until an expression has a value."""
-        deadline = time.monotonic() + ALERT_SECONDS
-        while (value := await self.value(expression)) != wanted:
-            assert time.monotonic() < deadline, f"{expression} is {value}, not {wanted}"
-            await asyncio.sleep(0.25)
+        value: float | None = None
+
+        async def is_wanted() -> bool:
+            nonlocal value
+            value = await self.value(expression)
+            return value == wanted
+
+        await until(is_wanted, lambda: f"{expression} is {value}, not {wanted}")
 
     async def _get(self, path: str, **params: str) -> dict[str, Any]:
         assert self._process.poll() is None, f"Prometheus ended: {self._log.read_text()[-2000:]}"
@@ -119,14 +128,13 @@ def _start(directory: Path, log: Path, roles: Mapping[str, str], port: int) -> s
 
 
 async def _until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
     async with httpx.AsyncClient(trust_env=False) as client:
-        while True:
+
+        async def answers() -> bool:
             assert process.poll() is None, "Prometheus did not start; prometheus.log says why"
             try:
-                if (await client.get(url)).status_code == 200:
-                    return
+                return (await client.get(url)).status_code == 200
             except httpx.TransportError:
-                pass
-            assert time.monotonic() < deadline, "Prometheus is not ready after 60 s"
-            await asyncio.sleep(0.1)
+                return False
+
+        await until(answers, "Prometheus is not ready")

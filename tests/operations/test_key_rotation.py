@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -15,6 +14,7 @@ from tests.faults.deployment import API_KEY, Deployment, simulated_events
 from tests.faults.evidence import expected_pairs
 from tests.faults.processes import COMMAND
 from tests.faults.receivers import Behaviour
+from tests.waiting import until
 
 pytestmark = [pytest.mark.operations, pytest.mark.timeout(400)]
 
@@ -80,10 +80,11 @@ async def test_nothing_waits_while_the_key_is_rotated(deployment: Deployment) ->
 
 async def until_acknowledged(deployment: Deployment) -> None:
     """Wait until every notification has arrived."""
-    deadline = time.monotonic() + 100
-    while missing := expected_pairs(deployment.events) - deployment.acknowledged():
-        assert time.monotonic() < deadline, f"{len(missing)} notifications are missing, such as {min(missing)}"
-        await asyncio.sleep(0.2)
+
+    def missing() -> frozenset[tuple[str, str]]:
+        return expected_pairs(deployment.events) - deployment.acknowledged()
+
+    await until(lambda: not missing(), lambda: f"{len(missing())} notifications are missing, such as {min(missing())}")
 
 
 def check_deliveries(deployment: Deployment, topics: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ import pytest
 from tests.deploy.files import ROOT
 from tests.faults.deployment import API_KEY, CLICKHOUSE_PASSWORD, Deployment, simulated_events
 from tests.faults.evidence import expected_pairs
+from tests.waiting import until
 
 pytestmark = [pytest.mark.operations, pytest.mark.timeout(400)]
 
@@ -53,16 +54,16 @@ async def key_id(deployment: Deployment) -> str:
 
 async def until_recorded(deployment: Deployment) -> str:
     """Wait until every attempt is in ClickHouse; an e-mail address of an order among them."""
-    deadline = time.monotonic() + 100
-    expected = len(expected_pairs(deployment.events))
+    expected, recorded = len(expected_pairs(deployment.events)), 0
     async with deployment.api() as client:
-        while True:
+
+        async def recorded_orders() -> list[int]:
+            nonlocal recorded
             found = (await client.get("/api/webhook/attempts", params={"per_page": "200"})).raise_for_status().json()
-            orders = [one["id"] for one in found["attempts"] if one["event_name"] == "order_completed"]
-            if found["total_count"] >= expected and orders:
-                break
-            assert time.monotonic() < deadline, f"{found['total_count']} of {expected} attempts are recorded"
-            await asyncio.sleep(0.2)
+            recorded = found["total_count"]
+            return [one["id"] for one in found["attempts"] if one["event_name"] == "order_completed" and recorded >= expected]
+
+        orders = await until(recorded_orders, lambda: f"{recorded} of {expected} attempts are recorded")
         body = (await client.get(f"/api/webhook/attempts/{orders[0]}")).raise_for_status().json()["request_body"]
     email: str = json.loads(body)["data"]["email"]
     return email
