@@ -116,7 +116,7 @@ async def test_what_is_parked_waits_until_kafka_takes_its_body() -> None:
     assert await scene.limiter.enter(7) is not None
     scene.producer.rooms = 1
     parking = asyncio.create_task(scene.deliver())
-    await until(lambda: scene.producer.rooms < 0 or scene.delayed())  # the delivery waits a moment for its lane first
+    await until(lambda: scene.producer.rooms == -1 or scene.delayed())  # the delivery waits a moment for its lane first
     await settle()
     assert scene.delayed() == []
 
