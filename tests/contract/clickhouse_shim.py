@@ -68,6 +68,7 @@ class Shim:
         application.router.add_get("/ping", self._ping)
         application.router.add_post("/__fault", self._set_fault)
         application.router.add_get("/__idle", self._idle)
+        application.router.add_get("/__late", self._count_late)
         application.router.add_route("*", "/", self._handle)
         return application
 
@@ -82,6 +83,9 @@ class Shim:
     async def _idle(self, _: web.Request) -> web.Response:
         await asyncio.gather(*self._late)
         return web.Response()
+
+    async def _count_late(self, _: web.Request) -> web.Response:
+        return web.Response(text=str(len(self._late)))
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if not self._is_authorized(request):
@@ -108,12 +112,9 @@ class Shim:
                 headers = {"X-ClickHouse-Exception-Code": code[1]} if code else {}
                 return web.Response(status=fault.status, text=fault.text, headers=headers)
             case FaultKind.SLOW:
-                await asyncio.sleep(fault.seconds)
-                return await self._answer(statement)
+                return await asyncio.shield(self._later(statement, fault.seconds))
             case FaultKind.LATE:
-                task = asyncio.create_task(self._answer_late(statement, fault.seconds))
-                self._late.add(task)
-                task.add_done_callback(self._late.discard)
+                self._later(statement, fault.seconds)
                 return unavailable
             case FaultKind.LOST:
                 await self._answer(statement)
@@ -121,9 +122,15 @@ class Shim:
             request.transport.abort()
         return unavailable
 
-    async def _answer_late(self, statement: Statement, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self._answer(statement)
+    def _later(self, statement: Statement, seconds: float) -> asyncio.Task[web.Response]:
+        async def answer() -> web.Response:
+            await asyncio.sleep(seconds)
+            return await self._answer(statement)
+
+        task = asyncio.create_task(answer())
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+        return task
 
     async def _answer(self, statement: Statement) -> web.Response:
         try:
@@ -257,16 +264,21 @@ class ShimProcess:
         self._end(signal.SIGKILL)
 
     def wait_until_idle(self) -> None:
-        """Return when all late statements were carried out."""
+        """Return when all slow and late statements were carried out."""
         self._request("/__idle", None)
+
+    def count_late(self) -> int:
+        """How many slow and late statements have come and were not carried out yet."""
+        return int(self._request("/__late", None))
 
     def _set(self, fault: dict[str, Any]) -> None:
         self._request("/__fault", json.dumps(fault).encode())
 
-    def _request(self, path: str, data: bytes | None) -> None:
+    def _request(self, path: str, data: bytes | None) -> bytes:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(urllib.request.Request(self.url + path, data), timeout=120) as response:
-            response.read()
+            body: bytes = response.read()
+            return body
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None

@@ -149,7 +149,7 @@ def then_resetting(answer: bytes) -> Behaviour:
         await read_request(reader)
         writer.write(answer)
         await writer.drain()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # what has not been read is lost with a RST
         reset(writer)
 
     return behave

@@ -53,6 +53,7 @@ from pipeline.web.server import WebServer, make_app
 from pipeline.web.services import Api
 from tests.contract.store_case import Store
 from tests.contract.store_records import attempt, body, dispatch, event_rows, meta
+from tests.waiting import until
 
 API_KEY = "contract-key"
 NOT_FOUND = {"error": "The resource you were looking for could not be found."}
@@ -248,9 +249,11 @@ async def test_a_key_that_one_process_revokes_opens_no_other(settings: Settings)
         headers = {"Authorization": f"Bearer {made['key']}"}
         assert (await two.get("endpoints", headers=headers)).status_code == 200
         assert (await one.delete(f"keys/{made['id']}")).status_code == 204
-        async with asyncio.timeout(60):
-            while (await two.get("endpoints", headers=headers)).status_code != 401:  # noqa: ASYNC110 - it reads at its own pace
-                await asyncio.sleep(0.02)
+
+        async def is_refused() -> bool:
+            return (await two.get("endpoints", headers=headers)).status_code == 401
+
+        await until(is_refused)  # it reads at its own pace
 
 
 async def test_attempts_are_found_with_what_was_sent(settings: Settings, store: Store) -> None:
@@ -391,15 +394,15 @@ def csrf_of(html: str) -> str:
     return html.partition('name="csrf" value="')[2].partition('"')[0]
 
 
-async def is_out(api: httpx.AsyncClient, cookie: dict[str, str]) -> bool:
-    """Whether a copied cookie leads to the login, within two seconds."""
-    for _ in range(40):
+async def until_out(api: httpx.AsyncClient, cookie: dict[str, str]) -> None:
+    """Wait until a copied cookie leads to the login."""
+
+    async def is_out() -> bool:
         seen = await api.get(page(api, "/webhooks/keys"), headers=cookie)
-        if seen.status_code == 303:
-            return True
-        assert seen.status_code == 200
-        await asyncio.sleep(0.05)
-    return False
+        assert seen.status_code in {200, 303}
+        return seen.status_code == 303
+
+    await until(is_out)
 
 
 async def test_a_session_that_ends_in_one_process_ends_in_all_of_them_and_after_restarts(settings: Settings) -> None:
@@ -411,7 +414,7 @@ async def test_a_session_that_ends_in_one_process_ends_in_all_of_them_and_after_
 
         assert out.status_code == 303
         assert (await one.get(page(one, "/webhooks/keys"), headers=copied)).status_code == 303
-        assert await is_out(other, copied)
+        await until_out(other, copied)
     async with serving(settings) as restarted:
         assert (await restarted.get(page(restarted, "/webhooks/keys"), headers=copied)).status_code == 303
 
@@ -419,12 +422,14 @@ async def test_a_session_that_ends_in_one_process_ends_in_all_of_them_and_after_
 async def test_a_session_ends_in_all_processes_with_its_key(settings: Settings) -> None:
     async with serving(settings) as one, serving(settings) as other:
         made = (await one.post("keys", json={"key": {"name": "Ada", "role": "admin"}})).json()
-        while True:  # the other process reads of the key a moment later
-            if (await other.get("endpoints", headers={"Authorization": f"Bearer {made['key']}"})).status_code == 200:
-                break
+
+        async def knows_the_key() -> bool:
+            return (await other.get("endpoints", headers={"Authorization": f"Bearer {made['key']}"})).status_code == 200
+
+        await until(knows_the_key)  # it reads of the key a moment later
         copied, _ = await log_in(other, made["key"])
 
         await one.delete(f"keys/{made['id']}")
 
-        assert await is_out(other, copied)
+        await until_out(other, copied)
         assert (await one.get(page(one, "/webhooks/keys"), headers=copied)).status_code == 303

@@ -249,14 +249,17 @@ async def test_answers_that_nobody_asked_for_end_an_idle_connection() -> None:
 @only_fast
 @pytest.mark.parametrize("unasked", [b"x", b"\r\n", EMPTY_OK, b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 408 Slow\r\n\r\n"])
 async def test_one_byte_is_enough(unasked: bytes) -> None:
+    is_over = asyncio.Event()
+
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(EMPTY_OK)
-        await asyncio.sleep(0.05)
+        await is_over.wait()
         writer.write(unasked)
 
     async with serving(behave) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
         answered(await sender.post(Request(endpoint.url(), {}, b"{}")))
+        is_over.set()
         await endpoint.until_hung_up()
 
 

@@ -33,6 +33,7 @@ from tests.contract.http_endpoint import (
     then_closing,
     then_resetting,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("each_wire")
 
@@ -83,11 +84,16 @@ async def test_server_that_does_not_read_holds_nothing() -> None:
             for _ in range(2):
                 # Larger than what the sockets take in, so that most of it is never sent.
                 failed(await sender.post(Request(url, {}, bytes(32 << 20))), Failure.TIMEOUT)
-            async with asyncio.timeout(
-                20
-            ):  # aiohttp's public API lets go of it somewhat later; see pipeline.sender.session_transport
-                while connections_to(listener.getsockname()):  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+            # aiohttp's public API lets go of it somewhat later; see pipeline.sender.session_transport
+            await until(lambda: connections_to(listener.getsockname()) == 0)
+
+
+def is_connected(one: socket.socket) -> bool:
+    try:
+        one.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def connections_to(address: tuple[str, int]) -> int:
@@ -130,11 +136,11 @@ async def test_host_that_does_not_take_the_connection() -> None:
     with socket.socket() as listener, contextlib.ExitStack() as pending:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        for _ in range(8):  # Fill the queue of connections that nobody accepts.
-            waiting = pending.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-        await asyncio.sleep(0.05)
+        waiting = [pending.enter_context(socket.socket()) for _ in range(8)]
+        for one in waiting:  # Fill the queue of connections that nobody accepts.
+            one.setblocking(False)
+            one.connect_ex(listener.getsockname())
+        await until(lambda: any(is_connected(one) for one in waiting))
         outcome = await post(f"http://127.0.0.1:{listener.getsockname()[1]}/", limits=QUICK)
     failed(outcome, Failure.CONNECT_TIMEOUT)
 

@@ -23,6 +23,7 @@ from pipeline.store.connection import (
 from pipeline.store.writer import Table
 from tests.contract.store_case import PASSWORD, Store, failure, opened, reopened
 from tests.contract.store_records import attempt_rows
+from tests.waiting import until
 
 
 async def test_ping(store: Store) -> None:
@@ -71,18 +72,20 @@ async def running(store: Store) -> int:
 async def test_a_search_that_nobody_waits_for_any_more_is_stopped(store: Store) -> None:
     """Its turn passes on when it has ended, and what is behind it in line is answered."""
     async with reopened(store, searches_at_once=2) as two_at_once, asyncio.timeout(60):
+
+        async def are_running(count: int) -> bool:
+            return await running(two_at_once) == count
+
         searches = [asyncio.create_task(two_at_once.rows(SLOW)) for _ in range(2)]
-        while await running(two_at_once) < len(searches):  # noqa: ASYNC110 - the engine tells nobody
-            await asyncio.sleep(0.02)
+        await until(lambda: are_running(2))
         behind = asyncio.create_task(two_at_once.rows("SELECT 1"))
         gone = asyncio.create_task(two_at_once.rows(SLOW))
-        await asyncio.sleep(0.05)
+        await until(lambda: len(two_at_once.connections.turns._waiting) == 2)
         assert not behind.done()
         for search in (gone, *searches):
             search.cancel()
         assert await behind == [(1,)]
-        while await running(two_at_once):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        await until(lambda: are_running(0))
         ended = await asyncio.gather(gone, *searches, return_exceptions=True)
         assert all(isinstance(one, asyncio.CancelledError) for one in ended)
 

@@ -23,6 +23,7 @@ from tests.contract.clickhouse_faults import FaultKind
 from tests.contract.clickhouse_shim import ShimProcess
 from tests.contract.store_case import PASSWORD, Store, failure, http_settings, offsets, opened
 from tests.contract.store_records import attempt_rows, event_rows
+from tests.waiting import until
 
 
 async def test_a_wrong_password_is_not_shown(clickhouse_shim: ShimProcess, caplog: pytest.LogCaptureFixture) -> None:
@@ -64,7 +65,7 @@ async def test_an_answer_that_does_not_come(clickhouse_shim: ShimProcess, monkey
             await store.writer.append(Table.ATTEMPTS, 0, rows)
         # The first insert is still under way in the server.
         await store.writer.append(Table.ATTEMPTS, 0, rows)
-        await asyncio.sleep(1)
+        await asyncio.to_thread(clickhouse_shim.wait_until_idle)
         await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(5, 20)))
         assert await store.rows("SELECT count(), uniqExact(id) FROM attempts") == [(20, 20)]
 
@@ -154,7 +155,7 @@ async def test_clickhouse_is_killed_and_comes_back(http_store: Store, clickhouse
     await http_store.writer.append(Table.ATTEMPTS, 0, rows[:100])
     clickhouse_shim.fail(FaultKind.SLOW, seconds=20)
     append = asyncio.create_task(http_store.writer.append(Table.ATTEMPTS, 0, rows[100:200]))
-    await asyncio.sleep(0.2)
+    await until(lambda: asyncio.to_thread(clickhouse_shim.count_late))
     clickhouse_shim.kill()
     with pytest.raises(StoreUnavailableError, match="cannot be reached"):
         await append

@@ -64,7 +64,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_what_is_there_is_read_from_the_start_and_what_comes_later_as_soon_as_it_is_known() -> None:
     scene = Scene()
-    for topic in (REFUNDS, "eu.oms.b", "eu.oms.c"):
+    for topic in (REFUNDS, "eu.oms.b", "eu.oms.c", "eu.oms.orders"):
         scene.broker.cluster.create(topic)
     scene.add()
     async with scene.running():

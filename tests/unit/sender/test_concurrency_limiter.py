@@ -202,7 +202,7 @@ class Traffic:
 @settings(max_examples=examples(40), deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.sampled_from([0.0, 0.001, 0.01]), st.integers(1, 40))
 def test_no_place_is_lost_or_made_up(seed: int, width: int, wait_seconds: float, deliveries: int) -> None:
-    asyncio.run(Traffic(seed, width, wait_seconds).run(deliveries, endpoints=2))
+    in_virtual_time(CLOCK)(Traffic(seed, width, wait_seconds).run)(deliveries, endpoints=2)
 
 
 @in_virtual_time(CLOCK)

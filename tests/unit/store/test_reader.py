@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from pipeline.store import reader as reader_module
 from pipeline.store.connection import Client, Connections, StoreBudgetError
 from pipeline.store.reader import QueryBudget, Reader, Rows
 
@@ -16,28 +16,30 @@ from pipeline.store.reader import QueryBudget, Reader, Rows
 class CutShort:
     """Connections to a ClickHouse that stops every query after its time, and returns the rows that it had found, without an error."""
 
-    def __init__(self, takes: float, found: Rows) -> None:
+    def __init__(self, takes: float, found: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
         self.turns = SimpleNamespace(place=lambda: 0)
         self._takes = takes
         self._found = found
+        self._now = 1000.0
+        monkeypatch.setattr(reader_module, "time", SimpleNamespace(monotonic=lambda: self._now))
 
     async def read(self, work: Callable[[Client], Rows], place: int) -> Rows:
         return work(cast("Client", self))
 
     def query(self, statement: str, *, settings: dict[str, Any], **_: object) -> SimpleNamespace:
-        time.sleep(min(self._takes, settings["max_execution_time"]))
+        self._now += min(self._takes, settings["max_execution_time"])
         return SimpleNamespace(result_rows=self._found)
 
 
 @pytest.mark.parametrize("found", [[], [(1,)]])
-async def test_what_comes_when_the_time_is_over_is_no_answer(found: Rows) -> None:
-    reader = Reader(cast("Connections", CutShort(5, found)), QueryBudget(seconds=0.02))
+async def test_what_comes_when_the_time_is_over_is_no_answer(found: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Reader(cast("Connections", CutShort(60, found, monkeypatch)), QueryBudget(seconds=10))
     with pytest.raises(StoreBudgetError, match="ran for longer than it may"):
         await reader.rows("SELECT 1", {})
 
 
-async def test_the_queries_of_one_search_share_its_time() -> None:
-    reader = Reader(cast("Connections", CutShort(0.03, [(1,)])), QueryBudget(seconds=0.05))
+async def test_the_queries_of_one_search_share_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Reader(cast("Connections", CutShort(6, [(1,)], monkeypatch)), QueryBudget(seconds=10))
     assert await reader.rows("SELECT 1", {}) == [(1,)]
     with pytest.raises(StoreBudgetError):
         await reader.rows("SELECT 1", {})
