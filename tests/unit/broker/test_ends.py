@@ -146,6 +146,7 @@ async def test_what_goes_wrong_at_the_end_keeps_nobody_waiting(
 async def test_a_table_that_cannot_be_closed_in_order_ends(
     kafka: KafkaBroker, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It takes five seconds: for that long, the table waits for an answer about its partition."""
     monkeypatch.setattr(KafkaConsumer, "close", _assertion)
     table = CompactedTable(kafka, "orders", lambda _: None)
     starting = asyncio.create_task(table.start())

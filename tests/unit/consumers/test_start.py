@@ -81,6 +81,7 @@ class Dependency:
         """It is."""
 
 
+@in_virtual_time()
 async def test_what_is_refused_is_told_until_it_works_whatever_else_works() -> None:
     """Several steps are taken at once: one that succeeds says nothing of another."""
     retries = StartupRetries(Dependency(), ends_when_refused=False)  # type: ignore[arg-type]

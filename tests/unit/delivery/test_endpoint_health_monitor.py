@@ -81,12 +81,12 @@ async def test_a_success_ends_it() -> None:
 @in_virtual_time()
 async def test_an_endpoint_that_fails_and_works_by_turns_costs_little_and_the_last_word_is_told() -> None:
     scene = Scene()
-    for turn in range(200):
+    for turn in range(60):
         await attempted(scene, answer(500 if turn % 2 == 0 else 200))
         await asyncio.sleep(MIN_REPORT_SECONDS / 20)
     await quiet_is_over()
 
-    assert 2 <= len(scene.facts()) <= 2 + 200 / 20
+    assert 2 <= len(scene.facts()) <= 2 + 60 / 20
     assert scene.facts()[-1].since is None
 
 

@@ -121,6 +121,7 @@ def test_without_a_ramp_it_is_flooded() -> None:
 
 
 def test_the_ramp_ends_at_the_endpoints_own_limit() -> None:
+    """Its second or two are CPU: thousands of deliveries, one by one, in a time of their own."""
     outage = recovery(2_000, limited(20), RAMP)
 
     rates = by_second(outage)

@@ -599,7 +599,7 @@ async def running_service(
         source_topics=SourceTopics(topics),
         analyst=analyst if is_embedded else None,
         clock=lambda: now[0],
-        write_timeout_seconds=1.5,
+        write_timeout_seconds=1.5,  # tests without Kafka take this long; with less, others would fail on a busy machine
         search_timeout_seconds=search_timeout_seconds,
         test_timeout_seconds=2.0,
         erasure_timeout_seconds=0.6,

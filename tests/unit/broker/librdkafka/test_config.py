@@ -58,6 +58,7 @@ def test_a_login(mechanism: str) -> None:
 
 
 def test_a_token(tmp_path: Path) -> None:
+    """It takes three seconds: with tokens, librdkafka takes one to make a client."""
     (tmp_path / "token").write_text("a.b.c\n")
     chosen = settings(
         kafka_security_protocol="SASL_PLAINTEXT", kafka_sasl_mechanism="OAUTHBEARER", kafka_oauth_token_file=tmp_path / "token"

@@ -41,6 +41,7 @@ async def test_a_test_says_what_came_of_it(service: Service, run: Command) -> No
 
 
 async def test_all_endpoints_are_listed(service: Service, run: Command) -> None:
+    """It takes seconds: a page has 200, and each is made by a request."""
     for number in range(205):
         await service.create(f"http://127.0.0.1/{number}/hooks")
     listed = (await run("endpoints", "list")).stdout
