@@ -11,7 +11,7 @@ from pipeline.broker.kafka.config import consumer_config
 from pipeline.broker.kafka.fetch_client import KafkaFetchClient
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
-from tests.contract.broker.backends import until
+from tests.waiting import wait_until
 
 
 class _NotedWaits(Speedups):
@@ -42,11 +42,11 @@ def test_the_first_fetch_of_new_partitions_is_short(bootstrap_servers: str, topi
     try:
         reader.assign({one: 0})
         assert hooks.waits == [50]
-        until(lambda: has_ended(one))
+        wait_until(lambda: has_ended(one))
         assert hooks.waits == [50, 500]
         reader.allow_long_polls()
         reader.assign({one: 0, other: 0})
-        until(lambda: has_ended(other))
+        wait_until(lambda: has_ended(other))
         assert hooks.waits == [50, 500, 5_000, 50, 5_000]
         reader.assign({one: 0})
         assert hooks.waits[-1] == 5_000
