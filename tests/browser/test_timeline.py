@@ -146,6 +146,23 @@ async def test_what_does_not_exist_and_what_may_be_several_things(shop: Shop, ad
     await admin.look("time-zone")
 
 
+async def test_a_paused_endpoint_is_resumed_from_the_order(shop: Shop, admin: Tab) -> None:
+    page = admin.page
+    receiver, endpoint_id = await unreached(shop, "R742992701")
+    paused = {"endpoint": {"active": False}}
+    assert (await shop.pipeline.api.patch(f"endpoints/{endpoint_id}", json=paused)).status_code == 200
+    acknowledged = receiver.counts.acknowledged
+    await publish(shop, "evt_while_paused", "R742992701")
+    await admin.go("/webhooks/orders/R742992701")
+    await admin.until("2 of 2 not delivered")
+    card = page.locator("section.receiver", has_text="path/R742992701")
+    await card.get_by_role("button", name="Resume endpoint").click()
+    await expect(page.get_by_text("Ledger: The endpoint receives webhooks again.")).to_be_visible()
+    assert page.url.endswith("/webhooks/orders/R742992701")
+    await eventually(lambda: _more(receiver, acknowledged))
+    await gone(shop, endpoint_id)
+
+
 async def test_a_paused_endpoint_and_one_that_is_down(shop: Shop, admin: Tab) -> None:
     """What waits for them, by the timeline of a stock item."""
     page = admin.page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -31,7 +32,7 @@ from pipeline.web.dashboard.endpoint_fields import (
 )
 from pipeline.web.dashboard.optional_reads import figures
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
-from pipeline.web.dashboard.page_renderer import PageRenderer
+from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
 from pipeline.web.dashboard.rotation_pages import SECRET_SHOWN
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.dashboard.signature_fields import ENCODING_CHOICES
@@ -49,6 +50,8 @@ from schemas.http.previews import PreviewAnswer
 from schemas.topics import delay_label
 
 _LIST: Final = f"{PREFIX}/endpoints"
+_BACK: Final = "back"
+"""The field with the page to return to, if the button is not on the endpoint's own page."""
 _EVERYTHING: Final = Notice(
     "warning",
     "This endpoint subscribes to all events. Every change to every order, shipment and stock item becomes a request to its "
@@ -73,8 +76,8 @@ def endpoint_form_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         DashboardPage("POST", f"{one}/edit", handlers.update, Access.ADMIN, fields=FIELDS),
         DashboardPage("GET", f"{one}/pause", handlers.ask_pause, Access.ADMIN),
         DashboardPage("POST", f"{one}/pause", handlers.pause, Access.ADMIN),
-        DashboardPage("POST", f"{one}/resume", handlers.resume, Access.ADMIN),
-        DashboardPage("POST", f"{one}/verify", handlers.verify, Access.ADMIN),
+        DashboardPage("POST", f"{one}/resume", handlers.resume, Access.ADMIN, fields=(_BACK,)),
+        DashboardPage("POST", f"{one}/verify", handlers.verify, Access.ADMIN, fields=(_BACK,)),
         DashboardPage("GET", f"{one}/drop", handlers.ask_drop, Access.ADMIN),
         DashboardPage("POST", f"{one}/drop", handlers.drop, Access.ADMIN, fields=("count",)),
         DashboardPage("GET", f"{one}/delete", handlers.ask_delete, Access.ADMIN),
@@ -270,7 +273,12 @@ class _Handlers:
         return await update_endpoint(self._renderer.api, path_id(request), changes, principal_of(request).actor)
 
     def _back(self, request: web.Request, endpoint: Endpoint, *notices: Notice) -> web.Response:
-        return self._renderer.redirect(request, page_of(endpoint), *notices)
+        """Redirect to the page whose button was pressed. On another page than the endpoint's, the notices need its name."""
+        back = form_of(request).get(_BACK, "") if request.method == "POST" else ""
+        if not is_own_page(back):
+            return self._renderer.redirect(request, page_of(endpoint), *notices)
+        name = name_of(endpoint).name
+        return self._renderer.redirect(request, back, *(replace(one, text=f"{name}: {one.text}") for one in notices))
 
     def _warnings(self, endpoint: Endpoint) -> Sequence[Notice]:
         return [_EVERYTHING] if subscribes_to_all(endpoint.record.events, self._renderer.api.events.types) else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -12,6 +13,7 @@ from pipeline.core.search import Condition, Predicate
 from pipeline.store.reports.timeline import EventRow, TimelineRecords, TimelineSubject
 from schemas.api_key import Access
 from schemas.health import HealthFact, HealthRecord
+from tests.unit.delivery.delivery_case import answer
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import NOW, Service
@@ -181,6 +183,55 @@ async def test_what_is_true_now_and_not_what_was_planned(troubled: Service, admi
     seen = await admin.go("/webhooks/orders/R1")
     assert "127.0.0.1/hooks did not get its notification." in seen.text
     assert "because the endpoint was deleted." in seen.text
+
+
+async def test_an_endpoint_is_resumed_from_the_page_and_the_reader_stays_there(troubled: Service, admin: Visitor) -> None:
+    rows = (attempt_row(id=11, event_id="evt_1", endpoint_id=1),)
+    troubled.attempts.record = TimelineRecords(troubled.attempts.record.events[:1], rows, is_complete=True)
+    resume = "/webhooks/endpoints/1/resume"
+    assert [form.action for form in (await admin.go("/webhooks/orders/R%2F1")).forms if form.action == resume] == []
+    async with troubled.client.patch("/api/webhook/endpoints/1", json={"endpoint": {"active": False}}) as response:
+        assert response.status == 200
+    await admin.go("/webhooks/orders/R%2F1")
+    seen = await admin.send(resume)
+    assert seen.path == "/webhooks/orders/R%2F1"
+    assert "ERP: The endpoint receives webhooks again." in seen.text
+    assert troubled.kafka.changes[-1].active
+
+    async with troubled.client.patch("/api/webhook/endpoints/1", json={"endpoint": {"active": False}}) as response:
+        assert response.status == 200
+    await admin.go("/webhooks/orders/R%2F1")
+    seen = await admin.send(resume, {"back": "https://example.com/webhooks"})
+    assert seen.path == "/webhooks/endpoints/1", "only pages of the dashboard"
+
+
+async def test_many_events_are_folded(troubled: Service, viewer: Visitor) -> None:
+    """Otherwise, the next endpoint that did not get something would be many screens below."""
+    for count, opened in ((20, 1), (21, 0)):
+        events = tuple(EventRow(f"evt_{n}", "order_completed", NOW, NOW, "R/1", (), None, (1,)) for n in range(count))
+        row = attempt_row(id=11, event_id="evt_1", endpoint_id=1)
+        troubled.attempts.record = TimelineRecords(events, (row,), is_complete=True)
+        assert (await viewer.go("/webhooks/orders/R%2F1")).html.count('<details class="fold" open>') == opened, count
+
+
+async def test_only_admins_resume_an_endpoint(troubled: Service, viewer: Visitor) -> None:
+    async with troubled.client.patch("/api/webhook/endpoints/1", json={"endpoint": {"active": False}}) as response:
+        assert response.status == 200
+    seen = await viewer.go("/webhooks/orders/R%2F1")
+    assert "ask an admin to resume the endpoint" in seen.text
+    assert "/webhooks/endpoints/1/resume" not in seen.html
+
+
+async def test_an_endpoint_is_verified_from_the_page(troubled: Service, admin: Visitor) -> None:
+    troubled.sender.exchange = answer(404)
+    asked = await troubled.create("http://127.0.0.1/asked", description="Asked", verification="signed_event")
+    event = replace(troubled.attempts.record.events[0], endpoint_ids=(asked,))
+    troubled.attempts.record = TimelineRecords((event,), (), is_complete=True)
+    await admin.go("/webhooks/orders/R%2F1")
+    troubled.sender.exchange = answer(204)
+    seen = await admin.send(f"/webhooks/endpoints/{asked}/verify")
+    assert seen.path == "/webhooks/orders/R%2F1"
+    assert "Asked: The endpoint is verified." in seen.text
 
 
 async def test_a_number_that_does_not_exist_says_so(viewer: Visitor) -> None:
