@@ -25,6 +25,9 @@ async def test_what_fails_is_named(shop: Shop, admin: Tab) -> None:
     await expect(failing).not_to_contain_text("ERP")
     await expect(admin.page.locator(".figure").filter(has_text="Oldest undelivered event")).to_contain_text("retry")
     await admin.look("overview")
+    await admin.page.set_viewport_size({"width": 390, "height": 844})
+    lefts = await admin.page.locator(".figure").evaluate_all("all => all.map(one => one.getBoundingClientRect().left)")
+    assert lefts == lefts[:2] * 3, "a row of figures has no gap"
 
 
 async def test_it_is_live(shop: Shop, admin: Tab) -> None:

@@ -22,6 +22,9 @@ _TIGHT: Final = """() => {
     .filter(one => one.checkVisibility({visibilityProperty: true}) && !one.closest(".unseen, .panel, .skip"));
   const cut = [...document.querySelectorAll(".top nav, main h1, main h2, main .badge, main .tag")]
     .filter(one => one.checkVisibility() && one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display !== "inline");
+  const beyond = one => { const cell = one.closest("td"); return cell && getComputedStyle(cell).overflow === "hidden"
+    && one.getBoundingClientRect().right > cell.getBoundingClientRect().right - parseFloat(getComputedStyle(cell).paddingRight) + 1; };
+  cut.push(...[...document.querySelectorAll("td .badge")].filter(one => one.checkVisibility() && beyond(one)));
   const found = cut.map(one => "cut: " + one.textContent.trim().replace(/\\s+/g, " "));
   // A name without end is cut at its cell, with three dots: what would be beyond is not seen.
   const seen = one => {
