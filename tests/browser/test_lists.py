@@ -20,6 +20,7 @@ from tests.integration.conftest import API_KEY
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LAPTOP = {"width": 1440, "height": 900}
+SMALL_LAPTOP = {"width": 1100, "height": 800}
 PHONE = {"width": 390, "height": 844}
 
 
@@ -48,16 +49,41 @@ async def shoot(tab: Tab, name: str) -> None:
 async def test_the_first_attempt_is_near_the_top(admin: Tab) -> None:
     await admin.go("/webhooks/attempts")
     await shoot(admin, "list")
-    for size, most in ((LAPTOP, 400), (PHONE, 500)):
+    for size, most in ((LAPTOP, 400), (SMALL_LAPTOP, 400), (PHONE, 500)):
         await admin.page.set_viewport_size(size)  # type: ignore[arg-type]
         for query in ("", "?q[state_eq]=failed&q[created_at_gteq]=-24h"):
             await admin.go(f"/webhooks/attempts{query}")
             box = await admin.page.locator("tbody tr").first.bounding_box()
             assert box is not None
             assert box["y"] < most, (size, query, box)
-            if size is LAPTOP:
+            if size is not PHONE:
                 assert box["height"] < 45, "one line"
             assert await admin.page.evaluate(_SHIFTS) < UNSEEN, "nothing moves when it is there"
+
+
+async def test_actions_of_failed_attempts_have_their_own_row(admin: Tab) -> None:
+    await admin.go("/webhooks/attempts?q[state_eq]=failed")
+    tops = "all => all.map(one => one.getBoundingClientRect().top)"
+    for size in (LAPTOP, SMALL_LAPTOP):
+        await admin.page.set_viewport_size(size)  # type: ignore[arg-type]
+        filters = await admin.page.locator(".toolbar form .tool, .toolbar .tool.quiet").evaluate_all(tops)
+        actions = await admin.page.locator(".toolbar .spacer ~ .tool, .toolbar .spacer ~ details > .tool").evaluate_all(tops)
+        assert len(set(filters)) == len(set(actions)) == 1, (size, filters, actions)
+        assert actions[0] > filters[0], size
+    await admin.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    for name, start in ((".tool.chosen", 0), (".tool.strong", 100)):
+        box = await admin.page.locator(name).bounding_box()
+        assert box is not None
+        assert start < box["x"] < 200, (name, "is in sight on a phone")
+
+
+async def test_a_filter_without_a_menu_looks_like_the_others(admin: Tab) -> None:
+    await admin.go("/webhooks/attempts?q[sku_eq]=CUPS-4&q[state_eq]=failed")
+    looks = """one => { const style = getComputedStyle(one);
+      return [style.borderTopWidth, style.borderTopColor, style.borderRadius, style.fontSize, style.minHeight]; }"""
+    chip_of_sku = admin.page.locator(".toolbar .chip")
+    await expect(chip_of_sku).to_contain_text("CUPS-4")
+    assert await chip_of_sku.evaluate(looks) == await admin.page.locator(".tool.chosen").evaluate(looks)
 
 
 async def test_few_keys_lead_to_the_first_attempt(admin: Tab) -> None:
