@@ -356,7 +356,7 @@ async def test_an_attempt_in_full(service: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{SEARCH}/11?find=GRÜSSE")
 
     for part in (
-        "Will retry in 1 min , at 2026-03-02 15:06:00 UTC Not delivered yet.",
+        "Will retry in 1 min , at 2026-03-02 15:06:00 UTC . Not delivered yet.",
         "The endpoint returned 503 (Service Unavailable).",
         "What the receiver should do: Nothing, if it is temporarily overloaded or under maintenance",
         '"note" : ',
