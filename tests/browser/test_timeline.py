@@ -159,7 +159,7 @@ async def test_a_paused_endpoint_is_resumed_from_the_order(shop: Shop, admin: Ta
     await card.get_by_role("button", name="Resume endpoint").click()
     await expect(page.get_by_text("Ledger: The endpoint receives webhooks again.")).to_be_visible()
     assert page.url.endswith("/webhooks/orders/R742992701")
-    await eventually(lambda: _more(receiver, acknowledged))
+    await until(lambda: _more(receiver, acknowledged))
     await gone(shop, endpoint_id)
 
 
