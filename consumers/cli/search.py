@@ -141,7 +141,9 @@ class PageChoice:
             "in the meantime may cause duplicates.",
         ),
     ] = False
-    strict: Annotated[bool, typer.Option(help="Treat filters that would be ignored as errors.")] = False
+    strict: Annotated[
+        bool, typer.Option(help="Refuse unknown filters and filters without a value. --no-strict: ignore them, and print which.")
+    ] = True
 
     def params(self) -> list[tuple[str, str]]:
         """The options in the API's format, except where to start.
