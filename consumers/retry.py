@@ -71,7 +71,7 @@ class Retry:
             ),
         )
 
-    def _due_in(self, record: Any, _: float) -> float:
+    def _due_in(self, record: Any) -> float:
         """In how many seconds a record is due, by the broker's clock: ours may be wrong, and jump.
 
         While the broker's time is unknown, nothing is due too early. No wait is longer than the delay, whatever the clocks say.

@@ -90,7 +90,7 @@ class GroupConsumer:
         self._read_committed = options.read_committed
         self._assignment = Assignment()
         self._member = Member(broker, group, topics, self._assignment, on_gone=self._gone, on_missing=self.missing.note)
-        self._buffers = FetchBuffers(options.due_in)
+        self._buffers = FetchBuffers(options.due_in, broker.clock)
         self._max_waiting_bytes = options.max_outstanding_bytes // 2
         self._outstanding = InFlight(options.max_outstanding, options.max_outstanding_bytes)
         self._reading = FetchPositions(group, self._assignment, self._buffers, self.missing.note, broker.clock)
@@ -320,11 +320,10 @@ class GroupConsumer:
     def _take(self, client: FetchClient, fetched: Mapping[Partition, Sequence[Fetched]]) -> int:
         """Buffer fetched records; returns their size in bytes."""
         held = self._buffers.bytes
-        wall, now = time.time(), self._clock()
         for partition, records in fetched.items():
             epoch, wanted = self._reading.take(client, partition, records)
             if wanted:
-                self._buffers.add(partition, epoch, wanted, now, wall)
+                self._buffers.add(partition, epoch, wanted)
         return self._buffers.bytes - held
 
     def _hand_over(self) -> None:

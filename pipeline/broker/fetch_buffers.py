@@ -1,4 +1,4 @@
-"""Fetched records that were not handed over yet, by partition. No I/O and no clock.
+"""Fetched records that were not handed over yet, by partition. No I/O.
 
 A partition with buffered records is not fetched, so each buffer holds at most one fetch. Records that are not due yet may use half
 of the consumer's memory; beyond that, the ones that are due last are evicted, and fetched again in time.
@@ -7,16 +7,15 @@ of the consumer's memory; beyond that, the ones that are due last are evicted, a
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from pipeline.broker.api import Fetched, Partition, size_of
 
-DueIn = Callable[[Fetched, float], float]
-"""Called when a record arrives, with the time in seconds since 1970. Returns in how many seconds it may be handed over; 0 or less:
-immediately.
-"""
+DueIn = Callable[[Fetched], float]
+"""Called when a record arrives. Returns in how many seconds it may be handed over; 0 or less: immediately."""
 
 
 class Buffered(NamedTuple):
@@ -43,24 +42,22 @@ class _Queue:
 class FetchBuffers:
     """Used by the fetch thread.
 
-    ``now`` and due times are seconds of a clock that never goes back, so setting the wall clock does not affect waiting records.
+    ``now`` and due times are seconds of ``clock``, which never goes back, so setting the wall clock does not affect waiting records.
     """
 
-    def __init__(self, due_in: DueIn | None = None) -> None:
+    def __init__(self, due_in: DueIn | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._due_in = due_in
+        self._clock = clock
         self._queues: dict[Partition, _Queue] = {}
         self._evicted: dict[Partition, float] = {}
 
-    def add(self, partition: Partition, epoch: int, records: Iterable[Fetched], now: float = 0.0, wall: float = 0.0) -> None:
-        """Add fetched records, in offset order.
-
-        ``wall`` is the same moment as ``now``, in seconds since 1970. Read that clock first: if time passes in between, records
-        are due slightly late, but never early.
-        """
+    def add(self, partition: Partition, epoch: int, records: Iterable[Fetched]) -> None:
+        """Add fetched records, in offset order."""
         queue = self._queues.setdefault(partition, _Queue())
         for record in records:
             size = size_of(record.key, record.value, record.headers)
-            due = -math.inf if self._due_in is None else now + self._due_in(record, wall)
+            # The clock is read last: if time passes in between, a record is due slightly late, but never early.
+            due = -math.inf if self._due_in is None else self._due_in(record) + self._clock()
             queue.records.append(Buffered(epoch, record, size, due))
             queue.bytes += size
         if not queue.records:

@@ -66,7 +66,7 @@ def test_a_record_waits_since_it_was_written_until_it_is_finished() -> None:
     scene = Scene(FetchBuffers())
     epoch = scene.assignment.epoch(A)
     assert epoch is not None
-    scene.buffers.add(A, epoch, [polled(3, written_ago=50), polled(4, written_ago=20)], time.monotonic())
+    scene.buffers.add(A, epoch, [polled(3, written_ago=50), polled(4, written_ago=20)])
     scene.measure()
     assert oldest() == pytest.approx(50, abs=5), "it is in a buffer"
     assert (lag_of(A), lag_of(B)) == (17, 5)
@@ -98,10 +98,10 @@ def test_the_clock_that_stamped_a_record_says_how_long_it_has_waited() -> None:
 
 def test_in_a_delay_topic_a_record_waits_since_it_was_due() -> None:
     due = {1: -30.0, 2: 600.0}
-    scene = Scene(FetchBuffers(lambda record, _: due[record.offset]))
+    scene = Scene(FetchBuffers(lambda record: due[record.offset]))
     epoch = scene.assignment.epoch(A)
     assert epoch is not None
-    scene.buffers.add(A, epoch, [polled(1, written_ago=4000), polled(2, written_ago=4000)], time.monotonic())
+    scene.buffers.add(A, epoch, [polled(1, written_ago=4000), polled(2, written_ago=4000)])
     scene.measure()
     assert oldest() == pytest.approx(30, abs=5)
     scene.take()
@@ -114,7 +114,7 @@ def test_in_a_delay_topic_a_record_waits_since_it_was_due() -> None:
 
 def test_the_age_grows_though_nothing_is_measured() -> None:
     scene = Scene(FetchBuffers())
-    scene.buffers.add(A, 1, [polled(3, written_ago=1)], time.monotonic())
+    scene.buffers.add(A, 1, [polled(3, written_ago=1)])
     scene.measure()
     scene.later = 300.0
     assert oldest() == pytest.approx(301, abs=5)
