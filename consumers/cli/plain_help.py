@@ -51,7 +51,7 @@ def _move_range(parameter: Any) -> None:
         return
     words = f"{lowest:g} or more." if highest is None else f"From {lowest or 0:g} to {highest:.12g}."
     parameter.help = f"{(parameter.help or '').rstrip()} {words}".lstrip()
-    parameter._get_number_range_help_str = lambda: None  # noqa: SLF001 - there is no other way to leave it out
+    parameter.min = parameter.max = None  # typer would print the range again
 
 
 def _word(parameter: Any, kind: str) -> str:
