@@ -388,7 +388,7 @@ class _Fetches:
         return ends
 
     def _awaited(self) -> list[Any]:
-        """What may bring records, or let them be fetched."""
+        """The futures that a poll waits for: fetches, a reset of offsets, and metadata while the leader of a partition is unknown."""
         fetcher = self._fetcher
         awaited = list(fetcher._fetch_futures)  # noqa: SLF001
         if fetcher._reset_task is not None and not fetcher._reset_task.is_done:  # noqa: SLF001
