@@ -185,8 +185,11 @@ async def test_a_paused_endpoint_and_one_that_is_down(shop: Shop, admin: Tab) ->
 async def test_nothing_moves_while_a_page_is_loaded(shop: Shop, admin: Tab) -> None:
     """CLS: rows that arrive later, the state of what is live, the proposal of a zone and the buttons of scripts push nothing.
 
-    Over a fast connection, a page is rarely painted in parts. So the test also removes what arrives later, and the rest must stay.
+    Over a fast connection, a page is rarely painted in parts. So the browser is slowed down; and the test also removes what arrives later,
+    and the rest must stay.
     """
+    chrome = await admin.page.context.new_cdp_session(admin.page)
+    await chrome.send("Emulation.setCPUThrottlingRate", {"rate": 8})
     await admin.page.add_init_script(
         """
         window.shifts = [];

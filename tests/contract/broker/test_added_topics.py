@@ -30,6 +30,8 @@ def test_a_member_keeps_what_it_holds_when_it_subscribes_to_more(backend: Backen
     member = backend.member(first, heard)
     take_part([member], lambda: len(heard.held) == 2)
     member.subscribe([first, second])
+    if backend.forgets_joins:
+        member.poll(10.0)  # the whole join in one poll: the next one would forget it, and at the embedded broker it takes seconds
     take_part([member], lambda: len(heard.held) == 4)
     assert heard.held == {Partition(topic, number) for topic in (first, second) for number in range(2)}
     assert gone == []
