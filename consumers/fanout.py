@@ -242,23 +242,19 @@ class FanOut:
         """
         now = self._clock()
         written_at = _written_at(record, self._kept_seconds, now.timestamp())
-        received_at = written_at or now
-        if record.partition.topic == self._operational_events:
-            return self._operational_plan(record, written_at, received_at)
-        event = self.events.read(record, record.partition.topic, written_at)
-        endpoints = self._matching(event)
-        metrics.EVENTS.count(event.meta.event_name)
-        if endpoints:
-            metrics.MATCHES.count(event.meta.event_name, number=len(endpoints))
-        else:
-            metrics.UNMATCHED.labels(event.meta.event_name).inc()
-        return DispatchPlan(self._with_key_and_sequence(event.meta, record), webhook_body(event), endpoints, received_at)
-
-    def _with_key_and_sequence(self, meta: EventMeta, record: Record) -> EventMeta:
-        """Add the key and the sequence, by which receivers can order events."""
         topic, partition = record.partition
+        if topic == self._operational_events:
+            operational = from_json(record.value, OperationalEvent)
+            event = DecodedEvent(operational.meta, bytes(operational.data))
+            endpoints = [receiver] if (receiver := self._registry.operational) is not None else []
+        else:
+            event = self.events.read(record, topic, written_at)
+            endpoints = self._matching(event)
+            _count_matches(event.meta.event_name, len(endpoints))
+        # By the key and the sequence, receivers can order events.
         key = event_key(topic.removeprefix(self._prefix), partition, record.key)
-        return msgspec.structs.replace(meta, key=key, sequence=record.offset)
+        meta = msgspec.structs.replace(event.meta, received_at=written_at, key=key, sequence=record.offset)
+        return DispatchPlan(meta, webhook_body(event), endpoints, written_at or now)
 
     def _matching(self, event: DecodedEvent) -> list[Endpoint]:
         meta, monitor = event.meta, self._filter_failures
@@ -267,13 +263,6 @@ class FanOut:
         return self._registry.matching(
             match_input, ignore_failures if monitor is None else lambda one: monitor.note(one, meta.id)
         )
-
-    def _operational_plan(self, record: Record, written_at: datetime | None, received_at: datetime) -> DispatchPlan:
-        operational = from_json(record.value, OperationalEvent)
-        event = DecodedEvent(operational.meta, bytes(operational.data))
-        receiver = self._registry.operational
-        meta = msgspec.structs.replace(self._with_key_and_sequence(operational.meta, record), received_at=written_at)
-        return DispatchPlan(meta, webhook_body(event), [receiver] if receiver is not None else [], received_at)
 
     def _dispatch(self, record: Record, plan: DispatchPlan) -> asyncio.Future[EntryPosition]:
         """Write the body once, with the endpoints that matched, even if none did."""
@@ -311,6 +300,14 @@ async def _to_all(
         for delivery in deliveries:
             delivery.cancel()
         raise
+
+
+def _count_matches(event_name: str, matches: int) -> None:
+    metrics.EVENTS.count(event_name)
+    if matches:
+        metrics.MATCHES.count(event_name, number=matches)
+    else:
+        metrics.UNMATCHED.labels(event_name).inc()
 
 
 def _described(plan: DispatchPlan) -> dict[str, str | int | float | bool]:

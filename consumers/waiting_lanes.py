@@ -120,7 +120,7 @@ class WaitingLanes:
         for endpoint_id, since_ms in self._oldest(is_active=True).items():
             endpoint = self._context.registry.receiver(endpoint_id)
             if endpoint is not None:
-                delays = self._context.service.policies.schedule(endpoint.record.retry_policy).delays
+                delays = self._context.service.policies.schedule_of(endpoint.record.retry_policy).delays
                 late = max(late, now - since_ms / 1000 - sum(delays, timedelta(0)).total_seconds())
         return late
 

@@ -34,7 +34,7 @@ class RetryPolicies:
         self.standard = RetrySchedule(standard)
         self._named = {name: self._schedule(delays) for name, delays in named.items()}
         # Endpoints come and go, but their policies are few.
-        self.schedule = functools.lru_cache(maxsize=_KNOWN_POLICIES)(self._find)
+        self.schedule_of = functools.lru_cache(maxsize=_KNOWN_POLICIES)(self._find)
         """The schedule of a policy, by its text."""
 
     def _find(self, policy: str) -> RetrySchedule:
@@ -68,7 +68,7 @@ class RetryPolicies:
 
     def words(self, policy: str) -> str:
         """The policy as a sentence: ``Retries after 5 s, 1 min and 10 min; gives up after 11 min 5 s.``"""
-        delays = self.schedule(policy).delays
+        delays = self.schedule_of(policy).delays
         names = [length(delay) for delay in delays]
         listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
         return f"Retries after {listed}; gives up after {length(sum(delays, timedelta(0)))}."

@@ -116,7 +116,7 @@ class DeliveryService:
         finished_at = self.clock()
         if admitted is not None:
             admitted.end(exchange, finished_at)
-        schedule = _NO_RETRIES if admitted is None else self.policies.schedule(endpoint.record.retry_policy)
+        schedule = _NO_RETRIES if admitted is None else self.policies.schedule_of(endpoint.record.retry_policy)
         verdict = judge(exchange, delivery.attempt, schedule, finished_at)
         redacted = endpoint.redactor.redact(exchange)  # before anything of it is written, logged or traced
         return AttemptResult(delivery, signed, redacted, verdict, started_at, finished_at, trace, span)

@@ -12,6 +12,6 @@ def retry_values(policies: RetryPolicies, policy: str) -> dict[str, Any]:
     """The policy, and its current delays."""
     return {
         "retry_policy": policy,
-        "retry_delays": [delay_label(delay) for delay in policies.schedule(policy).delays],
+        "retry_delays": [delay_label(delay) for delay in policies.schedule_of(policy).delays],
         "retry_words": policies.words(policy),
     }

@@ -33,9 +33,9 @@ def test_what_a_policy_does_is_said_in_words(policy: str, words: str) -> None:
 
 
 def test_the_patient_policy_takes_72_hours_and_the_impatient_one_less_than_a_minute() -> None:
-    assert [POLICIES.schedule(name).attempts for name in ("patient", "impatient")] == [6, 6]
-    assert sum(POLICIES.schedule("patient").delays, timedelta(0)) == timedelta(hours=72)
-    assert sum(POLICIES.schedule("impatient").delays, timedelta(0)) < timedelta(minutes=1)
+    assert [POLICIES.schedule_of(name).attempts for name in ("patient", "impatient")] == [6, 6]
+    assert sum(POLICIES.schedule_of("patient").delays, timedelta(0)) == timedelta(hours=72)
+    assert sum(POLICIES.schedule_of("impatient").delays, timedelta(0)) < timedelta(minutes=1)
 
 
 def test_every_delay_of_every_policy_has_a_topic() -> None:
@@ -55,27 +55,27 @@ def test_delays_without_a_topic_are_named_with_those_that_there_are() -> None:
 
 
 def test_a_delay_that_has_left_the_deployment_is_the_next_longer_one() -> None:
-    assert POLICIES.schedule("7s,2h,9d").delays == delays("15s,6h,1d")
+    assert POLICIES.schedule_of("7s,2h,9d").delays == delays("15s,6h,1d")
 
 
 @pytest.mark.parametrize("policy", ["", "furious", "5s,soon", "1h,5s", "0s", "9" * 5000 + "d", "1s," * 50 + "1s"])
 def test_a_policy_that_is_not_understood_is_the_standard_one(policy: str) -> None:
-    assert POLICIES.schedule(policy).delays == POLICIES.standard.delays
+    assert POLICIES.schedule_of(policy).delays == POLICIES.standard.delays
 
 
 def test_what_a_receiver_asks_for_may_be_longer_than_an_impatient_policy() -> None:
-    impatient = POLICIES.schedule("impatient")
+    impatient = POLICIES.schedule_of("impatient")
 
     assert impatient.after(1, timedelta(seconds=6)) == timedelta(seconds=15)
     assert impatient.after(1, timedelta(minutes=9)) == timedelta(minutes=10)
     assert impatient.after(1, timedelta(days=365)) == timedelta(hours=6)
     assert impatient.after(6, timedelta(minutes=9)) is None
-    assert POLICIES.schedule("patient").after(1, timedelta(days=365)) == timedelta(days=1)
+    assert POLICIES.schedule_of("patient").after(1, timedelta(days=365)) == timedelta(days=1)
 
 
 @given(st.lists(st.sampled_from(POLICIES.delays), min_size=1, max_size=5).map(sorted), st.timedeltas(timedelta(0)))
 def test_whatever_is_chosen_every_retry_has_a_topic(chosen: list[timedelta], wish: timedelta) -> None:
-    schedule = RetryPolicies(POLICIES.standard.delays, further=chosen).schedule(
+    schedule = RetryPolicies(POLICIES.standard.delays, further=chosen).schedule_of(
         ",".join(f"{delay // timedelta(seconds=1)}s" for delay in chosen)
     )
 
