@@ -1,7 +1,7 @@
 """Mutation testing: how many of the small faults that are put into the rules of the product the unit tests notice.
 
 ``make mutants MUTANTS=200``. mutmut makes the faults (mutants) in a copy of the code, ``mutants/``; the section ``tool.mutmut`` of pyproject.toml says
-in which rooms. A sample of them is tried, as all of them would take hours. The same seed takes the same sample of the same code.
+in which packages. A sample of them is tried, as all of them would take hours. The same seed takes the same sample of the same code.
 """
 
 from __future__ import annotations
