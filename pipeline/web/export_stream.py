@@ -57,21 +57,29 @@ async def _with_bodies(api: AttemptServices, attempts: Sequence[AttemptRow]) -> 
     """The attempts of a page. One with a large body is read and passed on alone."""
     found, lines = await _bodies(api, attempts, LARGE_BODY), list[Line]()
     for row in attempts:
-        if row.id in found:
-            lines.append(_line(row) | asdict(found[row.id]))
+        bodies = found.get(row.id)
+        if (
+            bodies is not None or row.id not in found
+        ):  # if it is not there, its retention has just ended: asking again finds nothing
+            lines.append(_with(row, bodies))
             continue
         if lines:
             yield lines
             lines = []
-        bodies = (await _bodies(api, [row])).get(row.id)
-        yield [_line(row) | (asdict(bodies) if bodies else dict.fromkeys(_BODIES))]
+        yield [_with(row, (await _bodies(api, [row])).get(row.id))]
     if lines or not attempts:
         yield lines
 
 
-async def _bodies(api: AttemptServices, attempts: Sequence[AttemptRow], most_bytes: int | None = None) -> dict[int, Bodies]:
+async def _bodies(
+    api: AttemptServices, attempts: Sequence[AttemptRow], most_bytes: int | None = None
+) -> dict[int, Bodies | None]:
     async with searching(api):
         return await api.search.bodies_of(attempts, most_bytes)
+
+
+def _with(row: AttemptRow, bodies: Bodies | None) -> Line:
+    return _line(row) | (asdict(bodies) if bodies else dict.fromkeys(_BODIES))
 
 
 def _line(row: AttemptRow) -> Line:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +14,8 @@ from pipeline.store.reports.notification_history import FailedNotification, Noti
 from pipeline.store.reports.recent import Reports
 from pipeline.store.reports.timeline import TimelineSubject
 from pipeline.store.rows import Row, RowPosition, attempt_id, attempt_row, audit_row, event_row
-from pipeline.store.search.bodies import LARGE_BODY
+from pipeline.store.search.bodies import LARGE_BODY, Bodies
+from pipeline.store.search.queries import AttemptRow
 from pipeline.store.writer import Table
 from schemas.api_key import Access
 from schemas.attempt import Attempt, AttemptState, Outcome
@@ -36,6 +39,12 @@ async def store_attempts(store: Store, *attempts: Attempt) -> None:
 
 async def store_events(store: Store, rows: list[Row]) -> None:
     await store.writer.append(Table.EVENTS, 0, rows)
+
+
+def request_body(found: Mapping[int, Bodies | None], row: AttemptRow) -> str | None:
+    bodies = found[row.id]
+    assert bodies is not None
+    return bodies.request_body
 
 
 async def test_several_failures_of_an_event_at_an_endpoint_are_one_notification(store: Store) -> None:
@@ -142,8 +151,10 @@ async def test_the_bodies_of_a_page(store: Store) -> None:
     found = await store.search.bodies_of(page.items)
 
     second, first = page.items
-    assert (found[first.id].request_body, found[first.id].response_body) == (body(1, "Grüße").decode(), "Grüße ✓")
-    assert (found[second.id].request_body, found[second.id].response_body_encoding) == (None, "base64")
+    assert found == {
+        first.id: Bodies(body(1, "Grüße").decode(), "Grüße ✓", "text"),
+        second.id: Bodies(None, "/+8=", "base64"),
+    }
 
 
 async def test_large_bodies_are_left_out_where_many_are_read(store: Store) -> None:
@@ -157,8 +168,9 @@ async def test_large_bodies_are_left_out_where_many_are_read(store: Store) -> No
     third, second, first = rows = (await store.search.attempts(query())).items
 
     assert await store.search.request_bodies(rows) == {"evt_3": body(3).decode()}
-    assert set(await store.search.bodies_of(rows, LARGE_BODY)) == {third.id}
-    assert (await store.search.bodies_of([first]))[first.id].request_body == large.decode()
+    found = await store.search.bodies_of([*rows, dataclasses.replace(third, id=1)], LARGE_BODY)
+    assert {one: bodies is None for one, bodies in found.items()} == {first.id: True, second.id: True, third.id: False}
+    assert request_body(await store.search.bodies_of([first]), first) == large.decode()
     notifications, ids = NotificationHistory(store.connections), [one.id for one in rows]
     assert set(await notifications.of_attempts(ids, most_bytes=LARGE_BODY)) == {third.id}
     assert [one.body for one in (await notifications.of_attempts([second.id])).values()] == [large]
@@ -176,7 +188,7 @@ async def test_two_events_with_one_id_keep_their_bodies(store: Store) -> None:
     await store_attempts(store, *failed)
     second, first = (await store.search.attempts(query())).items
     found = await store.search.bodies_of([second, first])
-    assert [found[one.id].request_body for one in (first, second)] == [body(1, "first").decode(), body(1, "second").decode()]
+    assert [request_body(found, one) for one in (first, second)] == [body(1, "first").decode(), body(1, "second").decode()]
     again = await NotificationHistory(store.connections).of_attempts([first.id, second.id])
     assert [again[one.id].body for one in (first, second)] == [body(1, "first"), body(1, "second")]
 

@@ -54,8 +54,10 @@ class SentEvents:
         return found.get(_milliseconds(received)) or next(iter(found.values()), None)
 
 
-async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow], most_bytes: int | None = None) -> dict[int, Bodies]:
-    """The bodies of attempts, by id. Attempts with a larger request body than ``most_bytes`` are left out."""
+async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow], most_bytes: int | None = None) -> dict[int, Bodies | None]:
+    """The bodies of attempts, by id. None: the request body is larger than ``most_bytes``. Attempts that are not in ClickHouse (any more)
+    are left out.
+    """
     if not attempts:
         return {}
     parameters = BoundValues()
@@ -66,10 +68,16 @@ async def bodies_of(reader: Reader, attempts: Sequence[AttemptRow], most_bytes: 
     rows = await reader.rows(sql("SELECT", answered, "FROM attempts WHERE", within, "AND", wanted), parameters.values)
     sent = await sent_events(reader, [(event_id, received) for _, event_id, received, _, _ in rows], most_bytes)
     return {
-        identifier: Bodies(None if event is None else event.body.decode("utf-8", "replace"), body, encoding)
+        identifier: _bodies(sent.get(event_id, received), body, encoding)
         for identifier, event_id, received, body, encoding in rows
-        if (event := sent.get(event_id, received)) is None or event.body
     }
+
+
+def _bodies(event: SentEvent | None, response_body: str, encoding: str) -> Bodies | None:
+    """None if the event's body was too large to be read."""
+    if event is None:
+        return Bodies(None, response_body, encoding)
+    return Bodies(event.body.decode("utf-8", "replace"), response_body, encoding) if event.body else None
 
 
 async def request_bodies(reader: Reader, attempts: Sequence[AttemptRow]) -> dict[str, str]:

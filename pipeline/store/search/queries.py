@@ -133,8 +133,8 @@ class Search:
         """The searched values that exist in the records, looked up within the quick budget (a second)."""
         return await recorded_values(self._quick.with_full_budget(), asked)
 
-    async def bodies_of(self, attempts: Sequence[AttemptRow], most_bytes: int | None = None) -> dict[int, Bodies]:
-        """The bodies of attempts, by id. Attempts with a larger request body than ``most_bytes`` are left out."""
+    async def bodies_of(self, attempts: Sequence[AttemptRow], most_bytes: int | None = None) -> dict[int, Bodies | None]:
+        """The bodies of attempts, by id. None: the request body is larger than ``most_bytes``. Attempts that are gone are left out."""
         return await bodies_of(self._reader.with_full_budget(), attempts, most_bytes)
 
     async def request_bodies(self, attempts: Sequence[AttemptRow]) -> dict[str, str]:

@@ -177,6 +177,8 @@ class Attempts(Search):
         self.sent: dict[str, bytes] = {}
         self.bodies_read: list[list[int]] = []
         """The attempts whose bodies were asked for, by the query."""
+        self.expired: set[int] = set()
+        """Attempts whose retention ends between the search and the query for their bodies."""
         self.counted: SearchSummary | Exception = SearchSummary(Facets(0, {}, {}, {}), Histogram(60, ()))
         self.pages: list[tuple[AttemptRow, ...]] = []
         """Where there are any, the answers to searches, one after the other."""
@@ -227,14 +229,13 @@ class Attempts(Search):
         await self._answer()
         return frozenset(asked) & self.known
 
-    async def bodies_of(self, attempts: Sequence[AttemptRow], most_bytes: int | None = None) -> dict[int, Bodies]:
+    async def bodies_of(self, attempts: Sequence[AttemptRow], most_bytes: int | None = None) -> dict[int, Bodies | None]:
         await self._answer()
         self.bodies_read.append([one.id for one in attempts])
-        sent = {one.id: self.sent.get(one.event_id, b"") for one in attempts}
+        sent = {one.id: self.sent.get(one.event_id, b"") for one in attempts if one.id not in self.expired}
         return {
-            one: Bodies(body.decode(), "=answered()", "text")
+            one: Bodies(body.decode(), "=answered()", "text") if most_bytes is None or len(body) <= most_bytes else None
             for one, body in sent.items()
-            if most_bytes is None or len(body) <= most_bytes
         }
 
     async def request_bodies(self, attempts: Sequence[AttemptRow]) -> dict[str, str]:

@@ -102,6 +102,16 @@ async def test_a_large_body_is_read_and_sent_alone(two_pages: Service) -> None:
     assert two_pages.attempts.bodies_read == [[5, 4, 3, 2, 1], [4], [1]]
 
 
+async def test_attempts_whose_retention_has_just_ended_are_asked_for_once(two_pages: Service) -> None:
+    two_pages.attempts.pages = [tuple(attempt_row(id=number, event_id=f"evt_{number}") for number in (4, 3, 2, 1))]
+    two_pages.attempts.sent = {"evt_3": b"body 3"}
+    two_pages.attempts.expired = {4, 2, 1}
+
+    _, text = await fetch(two_pages, f"{JSON}?bodies=1")
+    assert [one["request_body"] for one in json.loads(text)] == [None, "body 3", None, None]
+    assert two_pages.attempts.bodies_read == [[4, 3, 2, 1]]
+
+
 @pytest.mark.parametrize(
     ("query", "status", "words"),
     [
