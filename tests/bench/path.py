@@ -49,6 +49,7 @@ from pipeline.ops.settings import Settings
 from schemas.codec import to_json
 from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event_codec import decode_event, webhook_body
+from tests.waiting import wait_until
 
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 
@@ -205,12 +206,12 @@ def measure(settings: Settings, url: str, counter: Synchronized[int], events: in
         assert process.stdout is not None
         try:
             ops = json.loads(process.stdout.readline())["url"]
-            _until(lambda: counter.value >= warm_up)
+            wait_until(lambda: counter.value >= warm_up)
             first, cpu, started = counter.value, process_cpu(process.pid), time.monotonic()
-            _until(lambda: counter.value >= events)
+            wait_until(lambda: counter.value >= events)
             wall = time.monotonic() - started
             # What follows from the deliveries (attempts, commits) belongs to their cost.
-            _until(lambda: delivered(ops) >= events)
+            wait_until(lambda: delivered(ops) >= events)
             used = process_cpu(process.pid) - cpu
         finally:
             process.send_signal(signal.SIGTERM)
@@ -221,14 +222,6 @@ def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
-def _until(reached: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        if time.monotonic() > deadline:
-            raise TimeoutError("the fan-out did not get there in time")
-        time.sleep(0.02)
 
 
 class Round(NamedTuple):

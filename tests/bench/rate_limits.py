@@ -38,6 +38,7 @@ from schemas.codec import to_json
 from schemas.endpoint import EndpointRecord, SealedSecret
 from tests.faults.processes import RoleProcess
 from tests.faults.receivers import Behaviour, ReceiverProcess
+from tests.waiting import until
 
 PATH = "/limited"
 PARTITIONS = 8
@@ -152,14 +153,15 @@ def _endpoint(target_url: str, vault: Vault, max_per_second: int | None) -> Endp
 
 async def _until_spread(several: SeveralFanOuts) -> None:
     """Wait until the fan-outs hold all partitions of the source topics, and each holds some."""
-    topics = several.settings.topics
-    while True:
-        held = [await _sources(several, role) for role in several.fan_outs]
-        if all(held) and sum(map(len, held)) == PARTITIONS * len(topics.sources):
-            return
+    count = PARTITIONS * len(several.settings.topics.sources)
+
+    async def is_spread() -> bool:
         for role in several.roles:
             role.check_alive()
-        await asyncio.sleep(0.2)
+        held = [await _sources(several, role) for role in several.fan_outs]
+        return all(held) and sum(map(len, held)) == count
+
+    await until(is_spread, "the fan-outs do not share the partitions")
 
 
 async def _sources(several: SeveralFanOuts, fan_out: RoleProcess) -> set[tuple[str, int]]:
