@@ -19,7 +19,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from msgspec import structs
@@ -61,6 +61,11 @@ _RECORDER_BEHIND: Final = (
 _WAS_SILENT: Final = "This run could not report its progress for a minute. Other processes then assumed that it had ended, and may have started another run. So this run has stopped."
 _SILENT_AFTER: Final = timedelta(seconds=60)
 """A run that has written no record for this long counts as dead."""
+_RECENT: Final = timedelta(seconds=60)
+"""A run that was started longer ago is on record, or the recorder is so far behind that waiting for seconds does not help. The clocks of two
+processes differ by less.
+"""
+_SECONDS_DIGITS: Final = 8
 _HEARD_EVERY: Final = timedelta(seconds=15)
 """If nothing has been recorded for this long, a run records its progress before it goes on."""
 
@@ -183,17 +188,18 @@ class ResendRuns:
         return asked
 
     async def find(self, run_id: str) -> ResendRun:
-        """A run of any process. Waits a while for one that is not on record yet: the next request after its start may come here.
+        """A run of any process. Waits a while for a recent one that is not on record yet: the next request after its start may come here.
 
         Raises:
             ApiError: 404, there is no such run; 503, ClickHouse does not answer.
         """
-        for look in range(_LOOKS):
+        looks = _LOOKS if abs(self.resender.audit.clock() - _started_at(run_id)) < _RECENT else 1
+        for look in range(looks):
             if work := self._known.get(run_id):
                 return work.snapshot
             if found := await self.last(run_id):
                 return found[0]
-            if look < _LOOKS - 1:
+            if look < looks - 1:
                 await asyncio.sleep(self.look_seconds)
         raise ApiError(404, _NO_RUN)
 
@@ -224,7 +230,7 @@ class RunInProcess:
 
     def __init__(self, runs: ResendRuns, who: Actor, notifications: Sequence[FailedNotification]) -> None:
         now, progress = runs.resender.audit.clock(), ResendProgress(state=RunState.RUNNING, total=len(notifications))
-        self.snapshot = ResendRun(secrets.token_hex(8), who.actor, now, now, progress)
+        self.snapshot = ResendRun(new_run_id(now), who.actor, now, now, progress)
         """As people see it."""
         self.is_cancelled = False
         """Whether somebody asked it to stop."""
@@ -335,6 +341,16 @@ class RunInProcess:
             await self.record_progress(state=state, problem=problem)
         except (ApiError, PublishError) as error:
             log.warning("the end of a resend run could not be recorded", run=self.snapshot.id, error=str(error))
+
+
+def new_run_id(now: datetime) -> str:
+    """The id of a run that starts now: 16 hex digits. The first 8 are the time, so that a run that is not on record can be too old to be new."""
+    return f"{int(now.timestamp()):0{_SECONDS_DIGITS}x}{secrets.token_hex(4)}"
+
+
+def _started_at(run_id: str) -> datetime:
+    """When the run with this id was started. The ids of earlier builds are random, and so is this time."""
+    return datetime.fromtimestamp(int(run_id[:_SECONDS_DIGITS], 16), UTC)
 
 
 def resend_objections(query: AttemptQuery) -> list[str]:

@@ -16,7 +16,7 @@ from pipeline.store.errors import StoreUnavailableError
 from pipeline.store.reports.recent import RunRow
 from pipeline.store.search.bodies import LARGE_BODY
 from pipeline.web.audit import Actor
-from pipeline.web.resend_runs import RunInProcess
+from pipeline.web.resend_runs import RunInProcess, new_run_id
 from schemas.api_key import Access
 from schemas.audit import AuditAction, AuditEntry, ResendProgress, RunState
 from schemas.codec import from_header, from_json, to_json
@@ -375,12 +375,29 @@ async def test_only_so_many_runs_are_remembered(failing: Service) -> None:
 
 
 async def test_a_run_that_another_process_has_just_started_is_waited_for(failing: Service) -> None:
-    run = "00000000000000bb"
+    run = new_run_id(NOW)
     asyncio.get_running_loop().call_later(0.05, failing.kafka.tell, run_entry(run))
     status, shown = await request(failing, "GET", f"{RESENDS}/{run}")
     assert (status, shown["id"]) == (200, run)
-    status, answer = await request(failing, "GET", f"{RESENDS}/00000000000000cc")
+    status, answer = await request(failing, "GET", f"{RESENDS}/{new_run_id(NOW)}")
     assert (status, "look again before you start another one" in answer["error"]) == (404, True)
+
+
+@pytest.mark.parametrize(("seconds", "looks"), [(0, 10), (-59, 10), (59, 10), (-61, 1), (61, 1), (-(10**9), 1), (10**9, 1)])
+async def test_only_a_run_that_may_be_recent_is_waited_for(
+    failing: Service, monkeypatch: pytest.MonkeyPatch, seconds: int, looks: int
+) -> None:
+    run, looked, asked = new_run_id(NOW.replace(microsecond=0) + timedelta(seconds=seconds)), failing.runs.on_record, 0
+
+    async def count(run_id: str | None = None) -> Sequence[RunRow]:
+        nonlocal asked
+        asked += 1
+        return await looked(run_id)
+
+    failing.now[0] = NOW.replace(microsecond=0)
+    failing.runs.look_seconds = 0.0
+    monkeypatch.setattr(failing.runs, "on_record", count)
+    assert ((await request(failing, "GET", f"{RESENDS}/{run}"))[0], asked) == (404, looks)
 
 
 async def test_a_large_body_is_read_alone(failing: Service) -> None:
