@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from pipeline.core.search import AttemptQuery, parse_query
@@ -195,6 +196,16 @@ async def test_two_events_with_one_id_keep_their_bodies(store: Store) -> None:
 
 def of_order(number: int, **changes: Any) -> EventMeta:
     return meta(number, **({"order_number": "R1", "shipment_numbers": ("H1",), "subscription_id": "S1"} | changes))
+
+
+@pytest.mark.parametrize("number", ["R\u202e1", "\x00", "a\tb\n", "\x1b[31m", "'\\", " "])
+async def test_the_record_of_a_number_with_any_characters(store: Store, number: str) -> None:
+    event = of_order(1, order_number=number, shipment_numbers=(number,), subscription_id=number)
+    await store_events(store, [event_row(RowPosition(0, 1), dispatch(1, event=event), body(1))])
+    await store_attempts(store, attempt(1, event=event))
+    for subject in (TimelineSubject.ORDER, TimelineSubject.SHIPMENT, TimelineSubject.SUBSCRIPTION):
+        record = await store.search.record_of(subject, number)
+        assert ([one.event_id for one in record.events], [one.event_id for one in record.attempts]) == (["evt_1"], ["evt_1"])
 
 
 async def test_the_record_of_an_order_a_shipment_and_a_subscription(store: Store) -> None:

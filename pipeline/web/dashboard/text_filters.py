@@ -150,6 +150,11 @@ def segment(text: str) -> str:
     return quote(text.encode("utf-8", "replace"), safe="")
 
 
+def is_segment(text: str) -> bool:
+    """Whether a page can have this text at the end of its path. Browsers resolve ``.`` and ``..``, encoded or not."""
+    return text not in ("", ".", "..")
+
+
 def about(sentence: str, field: str) -> str:
     """A sentence about a field, without the field's wire name, because it is shown below that field."""
     rest = sentence.removeprefix(f"{field} ")
@@ -160,6 +165,6 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     function.__name__: function
     for function in (
         *(ago, span, stamp, utc, both, clock, field_time, iso),
-        *(number, percent, milliseconds, words, outcome, segment, about),
+        *(number, percent, milliseconds, words, outcome, segment, is_segment, about),
     )
 }

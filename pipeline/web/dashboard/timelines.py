@@ -183,7 +183,7 @@ class _Handlers:
 
     def _number(self, request: web.Request) -> str:
         number = request.match_info["number"]
-        if len(number) > _MOST or not number.isprintable():
+        if len(number) > _MOST:
             raise not_found()
         return number
 

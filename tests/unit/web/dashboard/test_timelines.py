@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 
 from pipeline.core.search import Condition, Predicate
 from pipeline.store.reports.timeline import EventRow, TimelineRecords, TimelineSubject
+from pipeline.web.dashboard.text_filters import segment
 from schemas.api_key import Access
 from schemas.health import HealthFact, HealthRecord
 from tests.unit.delivery.delivery_case import answer
+from tests.unit.web.api.test_resend import detail
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import NOW, Service
@@ -260,6 +263,30 @@ async def test_the_others_likewise(service: Service, viewer: Visitor, path: str,
     for part in (title, "No webhooks recorded for"):
         assert part in seen.text, part
     assert (await viewer.go(f"/webhooks/{path.partition('/')[0]}/" + "x" * 300)).status == 404
+
+
+UNUSUAL = ("R\u202e1", "R\u200b1", "a\tb\n", "\x1b[31m", "\x00", " ", "R1/", "?#%", "\ue000")
+
+
+@pytest.mark.parametrize("folder", ["orders", "shipments", "subscriptions", "stock-items"])
+@pytest.mark.parametrize("number", UNUSUAL)
+async def test_the_page_of_a_number_with_any_characters(service: Service, viewer: Visitor, folder: str, number: str) -> None:
+    """An attempt with this number links to it."""
+    seen = await viewer.go(f"/webhooks/{folder}/{segment(number)}")
+    assert (seen.status, [one for _, one in service.attempts.told]) == (200, [] if folder == "stock-items" else [number])
+    assert not {"\u202e", "\u200b", "\x1b", "\x00"} & set(seen.html)
+
+
+@pytest.mark.parametrize("number", [*UNUSUAL, "."])
+async def test_the_links_of_an_attempt_lead_to_pages(service: Service, viewer: Visitor, number: str) -> None:
+    numbers = {"order_number": number, "shipment_numbers": (number,), "subscription_id": number}
+    service.attempts.details = {1: detail(id=1, **numbers)}
+    service.attempts.rows = (attempt_row(id=1, **numbers),)
+    for page, folders in (("/1", ("orders", "shipments", "subscriptions")), ("", ("orders",))):
+        html = (await viewer.go(f"/webhooks/attempts{page}")).html
+        for folder in folders:
+            linked = [unquote(one) for one in re.findall(f'href="/webhooks/{folder}/([^"]*)"', html)]
+            assert linked == ([] if number == "." else [number])
 
 
 async def test_a_stock_item_has_a_whole_number(service: Service, viewer: Visitor) -> None:
