@@ -14,6 +14,7 @@ import httpx
 import typer
 
 from consumers.cli.discovery import API_KEY, API_PATH, API_URL, local_pipeline, print_notice, root_of
+from consumers.cli.missing_objects import missing_object
 from consumers.cli.option_values import not_blank
 from consumers.cli.runtime_files import RunNote
 
@@ -55,6 +56,10 @@ class ApiCallError(Exception):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ForeignAnswerError(ApiCallError):
+    """The answer is not from our API: a proxy in front of it responded, or the URL is that of another server."""
 
 
 class WrongOptionError(ApiCallError):
@@ -157,7 +162,7 @@ class ApiClient:
         found = _document(response)
         # A DELETE has no body. If there is one, another server answered, and nothing was deleted.
         if method == "DELETE" or not isinstance(found, dict):
-            raise ApiCallError(self._is_foreign(response))
+            raise self._foreign(response)
         if ignored := found.get("ignored_fields"):
             print_notice(
                 f"The API ignored unknown fields: {', '.join(map(str, ignored))}. It is another release than this command."
@@ -175,9 +180,9 @@ class ApiClient:
             with self._client.stream("GET", path, params=[*params], headers=headers, timeout=_SILENCE_SECONDS) as response:
                 if not response.is_success:
                     response.read()
-                    raise ApiCallError(self._explained(response), response.status_code)
+                    raise self._refusal(response, path)
                 if not response.headers.get("Content-Type", "").startswith(_STREAM):
-                    raise ApiCallError(self._is_foreign(response), response.status_code)
+                    raise self._foreign(response)
                 yield from _events(response.iter_lines())
         except httpx.HTTPError as error:
             raise ApiCallError(f"The API at {self._client.base_url} stopped responding ({_in_words(error)}).") from error
@@ -194,7 +199,7 @@ class ApiClient:
         """
         response = self._answer("GET", path, None, None, seconds)
         if "html" in response.headers.get("Content-Type", ""):
-            raise ApiCallError(self._is_foreign(response))
+            raise self._foreign(response)
         return response.text
 
     def _answer(
@@ -215,28 +220,31 @@ class ApiClient:
         except httpx.HTTPError as error:
             raise ApiCallError(f"{where} closed the connection before it responded ({_in_words(error)}).{doubt}") from error
         if not response.is_success:
-            raise ApiCallError(self._explained(response), response.status_code)
+            raise self._refusal(response, path)
         return response
 
-    def _is_foreign(self, response: httpx.Response) -> str:
+    def _foreign(self, response: httpx.Response, advice: str = "") -> ForeignAnswerError:
         kind = response.headers.get("Content-Type", "content of unknown type")
-        return f"This is not the API of OMS webhooks: {self._client.base_url} returned {response.status_code} with {kind}."
+        message = f"This is not the API of OMS webhooks: {self._client.base_url} returned {response.status_code} with {kind}."
+        return ForeignAnswerError(message + advice, response.status_code)
 
-    def _explained(self, response: httpx.Response) -> str:
-        """The error message of an answer that is not 2xx."""
+    def _refusal(self, response: httpx.Response, path: str) -> ApiCallError:
+        """The error of an answer that is not 2xx."""
+        status = response.status_code
         if response.has_redirect_location:
             place = response.headers["Location"].partition(API_PATH)[0]
-            return f"{self._client.base_url} redirects to {place}. If that is the API, use it as --url."
+            return ApiCallError(f"{self._client.base_url} redirects to {place}. If that is the API, use it as --url.", status)
         answer = _document(response)
         if answer is _NOTHING:
-            return f"{self._is_foreign(response)} Check --url. A proxy in front of the API may have responded instead."
-        if not isinstance(answer, dict):
-            return f"The API returned {response.status_code}."
-        message, fields = answer.get("error"), answer.get("errors")
-        said = message if isinstance(message, str) else f"The API returned {response.status_code}."
-        if response.status_code == httpx.codes.UNAUTHORIZED and self._key_source:
+            return self._foreign(response, " Check --url. A proxy in front of the API may have responded instead.")
+        said = answer.get("error") if isinstance(answer, dict) else None
+        if not isinstance(said, str):
+            return ForeignAnswerError(f"The API returned {status}.", status)
+        if status == httpx.codes.UNAUTHORIZED and self._key_source:
             said += f" The key that was sent is from {self._key_source}."
-        return said + _by_field(fields)
+        if status == httpx.codes.NOT_FOUND:
+            said = missing_object(path) or said
+        return ApiCallError(said + _by_field(answer.get("errors")), status)
 
 
 _NOTHING: Final = object()

@@ -15,7 +15,7 @@ import typer
 from rich.cells import cell_len
 from rich.text import Text
 
-from consumers.cli.api_client import ApiCallError, Key, ServerEvent, Url, checked_url, client_for
+from consumers.cli.api_client import ApiCallError, ForeignAnswerError, Key, ServerEvent, Url, checked_url, client_for
 from consumers.cli.console import Output, shortened, visible
 from consumers.cli.discovery import local_pipeline, print_notice, root_of
 from consumers.cli.search import endpoint_names, filters_of
@@ -25,6 +25,7 @@ out = Output()
 
 _PATH: Final = "attempts/live"
 _PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE: Final = 10.0
 _REMEMBERED: Final = 20_000
 _OVER: Final = 401
 _LEAST: Final = 12
@@ -64,32 +65,35 @@ class EventSource(Protocol):
 def new_attempts(
     source: EventSource, params: list[tuple[str, str]], *, wait: Callable[[float], None] = time.sleep
 ) -> Iterator[Mapping[str, Any]]:
-    """Attempts as they are recorded, each once, from the stream that the dashboard uses. A broken stream is opened again. What was
-    missed meanwhile is printed.
+    """Attempts as they are recorded, each once, from the stream that the dashboard uses. A broken stream is opened again, after pauses that
+    become longer. What was missed meanwhile is printed.
 
     Raises:
         ApiCallError: the stream was refused, or the key is no longer valid.
     """
     shown: deque[int] = deque(maxlen=_REMEMBERED)
-    is_open, last_id, told = False, "", ""
+    is_open, last_id, told, pause = False, "", "", _PAUSE_SECONDS
     while True:
         seen = [("last_event_id", last_id)] if last_id else []
         try:
             for event in source.events(_PATH, [*params, *seen, ("strict", "1")]):
-                is_open, told = True, ""
+                is_open, told, pause = True, "", _PAUSE_SECONDS
                 known = set(shown)
                 fresh = [one for one in _attempts(event, params) if one["id"] not in known]
                 shown.extend(one["id"] for one in fresh)
                 yield from fresh
                 last_id = event.id or last_id
         except ApiCallError as error:
-            # A refusal is raised. A server that was reachable before may come back. While it starts, it or a proxy answers 502 or 503.
-            if not is_open or 0 < error.status < 500:
+            # A refusal is raised. A server that was reachable before may come back. While it starts, it answers 503, or a proxy answers:
+            # 502, or 404 because it knows no server for the path.
+            is_refused = 0 < error.status < 500 and not isinstance(error, ForeignAnswerError)
+            if not is_open or is_refused:
                 raise
-            if str(error) != told:  # there is an attempt every second
+            if str(error) != told:  # there is an attempt after each pause
                 told = str(error)
                 print_notice(told)
-        wait(_PAUSE_SECONDS)
+        wait(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _attempts(event: ServerEvent, params: Iterable[tuple[str, str]]) -> list[Mapping[str, Any]]:

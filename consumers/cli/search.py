@@ -17,7 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer.core import TyperGroup
 
 from consumers.cli import tables
-from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, Key, Url, WrongOptionError, client_for
+from consumers.cli.api_client import (
+    ApiAddress,
+    ApiCallError,
+    ApiClient,
+    ForeignAnswerError,
+    Key,
+    Url,
+    WrongOptionError,
+    client_for,
+)
 from consumers.cli.console import Output, json_text
 from consumers.cli.discovery import print_notice
 from consumers.cli.known_event_types import require_event_type
@@ -342,7 +351,7 @@ def sql(
         try:
             found = client.call("POST", "sql", json={"statement": text})
         except ApiCallError as error:
-            if error.status != 404:
+            if error.status != 404 or isinstance(error, ForeignAnswerError):
                 raise
             message = (
                 "This pipeline uses a ClickHouse server. Query the server directly (clickhouse-client), with the role for analysts in "

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from consumers.cli.api_client import ApiCallError, ApiClient, client_for
+from consumers.cli.api_client import ApiCallError, ApiClient, ForeignAnswerError, client_for
 from consumers.cli.runtime_files import RunNote, leave_note
 
 
@@ -113,6 +113,47 @@ def test_a_refusal_is_told(url: str, monkeypatch: pytest.MonkeyPatch, content: b
     monkeypatch.setattr(Site, "answer", (404, "application/json", content))
     with ApiClient(url, "key") as client, pytest.raises(ApiCallError) as raised:
         client.call("GET", "endpoints")
+    assert (str(raised.value), raised.value.status) == (message, 404)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "content", "is_foreign"),
+    [
+        (404, "text/html", b"<html>nginx</html>", True),
+        (403, "text/html", b"<html>Forbidden</html>", True),
+        (502, "text/html", b"", True),
+        (200, "text/html", b"<html>Maintenance</html>", True),
+        (404, "application/json", b'{"message": "no Route matched"}', True),
+        (403, "application/json", b'{"error": "This needs a key with the operator role."}', False),
+    ],
+)
+def test_a_stream_that_another_server_answers(
+    url: str, monkeypatch: pytest.MonkeyPatch, status: int, kind: str, content: bytes, is_foreign: bool
+) -> None:
+    monkeypatch.setattr(Site, "answer", (status, kind, content))
+    with ApiClient(url, "key") as client, pytest.raises(ApiCallError) as raised:
+        next(client.events("attempts/live", []))
+    assert (isinstance(raised.value, ForeignAnswerError), raised.value.status) == (is_foreign, status)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("endpoints/99", "There is no endpoint 99. To list them, run: oms-webhooks endpoints list"),
+        ("endpoints/99/held/drop", "There is no endpoint 99. To list them, run: oms-webhooks endpoints list"),
+        ("keys/0a1b2c3d", "There is no API key 0a1b2c3d. To list them, run: oms-webhooks keys list"),
+        ("dead_letters/7/dismiss", "There is no dead letter 7. To list them, run: oms-webhooks dead-letters list"),
+        ("event_types/a%2Fb", "There is no event type a/b. To list them, run: oms-webhooks event-types list"),
+        ("attempts/7/resend", "There is no attempt 7. To list them, run: oms-webhooks attempts"),
+        ("resends/0123456789abcdef", "This run was not found."),
+        ("sql", "This run was not found."),
+    ],
+)
+def test_what_does_not_exist_is_named(url: str, monkeypatch: pytest.MonkeyPatch, path: str, message: str) -> None:
+    monkeypatch.setattr(Site, "answer", (404, "application/json", b'{"error": "This run was not found."}'))
+    with ApiClient(url, "key") as client, pytest.raises(ApiCallError) as raised:
+        client.call("GET", path)
     assert (str(raised.value), raised.value.status) == (message, 404)
 
 

@@ -49,6 +49,41 @@ async def test_all_endpoints_are_listed(service: Service, run: Command) -> None:
     assert "205 endpoints" in listed
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("endpoints", "show", "99"),
+        ("endpoints", "pause", "99"),
+        ("endpoints", "disable", "99"),
+        ("endpoints", "resume", "99"),
+        ("endpoints", "retry-policy", "99", "patient"),
+        ("endpoints", "verification", "99", "none"),
+        ("endpoints", "verify", "99"),
+        ("endpoints", "ordered", "99"),
+        ("endpoints", "pin", "99"),
+        ("endpoints", "drop-held", "99", "--count", "1"),
+        ("endpoints", "remove", "99"),
+        ("endpoints", "test", "99"),
+        ("endpoints", "authentication", "99", "--auth", "none"),
+        ("endpoints", "rotate", "99"),
+        ("endpoints", "rotate-key-pair", "99"),
+        ("keys", "revoke", "00000099"),
+        ("dead-letters", "show", "99"),
+        ("dead-letters", "dismiss", "99"),
+        ("attempts", "resend", "99"),
+        ("event-types", "show", "nothing_99"),
+        ("event-types", "remove", "nothing_99"),
+    ],
+)
+async def test_what_does_not_exist_is_named(run: Command, arguments: tuple[str, ...]) -> None:
+    group, identifier = arguments[0], arguments[2]
+    what = {"keys": "API key", "event-types": "event type"}.get(group, group.removesuffix("s").replace("-", " "))
+    command = f"oms-webhooks {group}" + (" list" if group != "attempts" else "")
+    refused = (await run(*arguments)).exception
+    assert isinstance(refused, ApiCallError)
+    assert (str(refused), refused.status) == (f"There is no {what} {identifier}. To list them, run: {command}", 404)
+
+
 async def test_endpoints_are_verified(service: Service, run: Command) -> None:
     service.sender.exchange = answer(404)
     added = await run("endpoints", "add", "http://127.0.0.1/hooks", "--verification", "signed_event")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from consumers.cli.api_client import ApiCallError, ApiClient, ServerEvent
+from consumers.cli.api_client import ApiCallError, ApiClient, ForeignAnswerError, ServerEvent
 from consumers.cli.live import line_of, new_attempts, page_of
 from pipeline.web.event_stream import id_of_time
 from tests.unit.web.attempt_rows import attempt_row
@@ -77,6 +77,24 @@ def test_an_api_that_is_restarted_is_waited_for(capsys: pytest.CaptureFixture[st
         next(watched)
     broken, restarting = "It does not answer any more.", "The service is starting."
     assert capsys.readouterr().err.splitlines() == [broken, "A proxy answered 502.", restarting, broken, restarting]
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 429, 502])
+def test_an_answer_of_a_proxy_does_not_end_it(capsys: pytest.CaptureFixture[str], status: int) -> None:
+    """While the API restarts, an ingress answers with its own page. It is told once, and asked less and less often."""
+    page, pauses = ForeignAnswerError(f"This is not the API: it returned {status} with text/html.", status), list[float]()
+    watched = new_attempts(Source([told(1)], *[page] * 5, [told(2)]), [], wait=pauses.append)
+    assert [one["id"] for one in islice(watched, 2)] == [1, 2]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    with pytest.raises(ApiCallError, match="may not"):
+        next(watched)
+    assert pauses[6:] == [1.0]
+    assert capsys.readouterr().err.splitlines().count(str(page)) == 1
+
+
+def test_an_answer_of_another_server_at_the_start_is_told_at_once() -> None:
+    with pytest.raises(ForeignAnswerError):
+        list(new_attempts(Source(ForeignAnswerError("This is not the API.", 404)), [], wait=lambda _: None))
 
 
 def test_an_api_that_starts_refuses_who_comes_first() -> None:
