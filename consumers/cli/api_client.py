@@ -237,14 +237,14 @@ class ApiClient:
         answer = _document(response)
         if answer is _NOTHING:
             return self._foreign(response, " Check --url. A proxy in front of the API may have responded instead.")
-        said = answer.get("error") if isinstance(answer, dict) else None
+        said, fields = (answer.get("error"), _by_field(answer.get("errors"))) if isinstance(answer, dict) else (None, "")
         if not isinstance(said, str):
-            return ForeignAnswerError(f"The API returned {status}.", status)
+            return ForeignAnswerError(f"The API returned {status}.{fields}", status)
         if status == httpx.codes.UNAUTHORIZED and self._key_source:
             said += f" The key that was sent is from {self._key_source}."
         if status == httpx.codes.NOT_FOUND:
             said = missing_object(path) or said
-        return ApiCallError(said + _by_field(answer.get("errors")), status)
+        return ApiCallError(said + fields, status)
 
 
 _NOTHING: Final = object()
@@ -300,13 +300,23 @@ def client_for(url: str | None, api_key: str | None) -> ApiClient:
             "(OMS_WEBHOOKS_API_URL, OMS_WEBHOOKS_API_KEY)."
         )
         raise ApiCallError(message)
-    key = api_key or (note.api_key if note is not None else "")
-    if not key:
-        raise ApiCallError(f"{url} needs an API key. Use --api-key, or set OMS_WEBHOOKS_API_KEY.")
-    client = ApiClient(url or (note.url if note is not None else ""), key, _key_source(api_key, note))
+    client = api_client(url, api_key, note)
     by = f" ({API_URL})" if url and os.environ.get(API_URL) == url else ""
     print_notice(f"Using {note}{by}." if note is not None else f"Using the API at {root_of(url or '')}{by}.")
     return client
+
+
+def api_client(url: str | None, api_key: str | None, note: RunNote | None) -> ApiClient:
+    """A client of the API at ``url``, or of a pipeline on this machine, with the given key, or that pipeline's own.
+
+    Raises:
+        ApiCallError: there is no key.
+        WrongOptionError: the URL or the key is malformed.
+    """
+    key = api_key or (note.api_key if note is not None else "")
+    if not key:
+        raise ApiCallError(f"{url} needs an API key. Use --api-key, or set OMS_WEBHOOKS_API_KEY.")
+    return ApiClient(url or (note.url if note is not None else ""), key, _key_source(api_key, note))
 
 
 def _key_source(api_key: str | None, note: RunNote | None) -> str:

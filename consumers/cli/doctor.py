@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import httpx
 from rich.text import Text
 
+from consumers.cli.api_check import api_findings
 from consumers.cli.console import Output
-from consumers.cli.discovery import API_URL, NoPipelineError, local_pipeline
-from consumers.cli.operate import all_findings
+from consumers.cli.discovery import API_KEY, API_URL, NoPipelineError, local_pipeline
+from consumers.cli.operate import NO_KAFKA, all_findings
+from consumers.cli.runtime_files import RunNote
 from pipeline.ops.reachability import CheckResult
 
 out = Output()
@@ -22,32 +24,53 @@ _FIRST = ("Kafka", "ClickHouse")
 
 
 def doctor() -> None:
-    """Check the settings and the pipeline on this machine, and list the problems, most important first. The exit code is 1 if there are any."""
-    found = all_findings()
-    problems = {each.problem for each in found if each.problem}
-    # Both look for the pipeline on this machine. If there are several and none was chosen, that is one problem, not two.
-    found += [each for each in _pipeline() if each.problem not in problems]
-    checked = sorted(found, key=lambda each: not each.what.startswith(_FIRST))
+    """Check the settings, the pipeline on this machine, and the API that commands use, and list the problems, most important first.
+
+    The API is the one in OMS_WEBHOOKS_API_URL, or that of the pipeline on this machine. The exit code is 1 if there are problems.
+    """
+    found, of_api = _findings()
+    first = [each for each in found if each.what.startswith(_FIRST)]
+    checked = [*first, *of_api, *(each for each in found if each not in first)]
     wrong = [each for each in checked if each.problem]
     for number, each in enumerate(wrong, 1):
         out.print(Text.assemble((f"{number}. {each.what}: ", "bold"), each.problem or ""), soft_wrap=True)
-    if not wrong:
-        out.print(f"No problems found. Checked {len(checked)} things:", highlight=False)
+    if wrong:
+        for each in of_api:
+            if not each.problem:
+                out.print(f"{each.what}.", markup=False, highlight=False, soft_wrap=True)
+    else:
+        out.print(f"No problems found. Checked {len(checked)} thing{'' if len(checked) == 1 else 's'}:", highlight=False)
         for each in checked:
             out.print(f"  {each.what}", markup=False, highlight=False, soft_wrap=True)
     sys.exit(1 if wrong else 0)
 
 
-def _pipeline() -> Iterator[CheckResult]:
-    """The health of the pipeline on this machine: of the one in OMS_WEBHOOKS_API_URL, if that is set. Empty if it does not run."""
+def _findings() -> tuple[list[CheckResult], list[CheckResult]]:
+    """The findings about the settings and the pipeline on this machine, and those about the API."""
+    url, api_key = os.environ.get(API_URL), os.environ.get(API_KEY)
+    found = all_findings()
     try:
-        note = local_pipeline(os.environ.get(API_URL))
+        note = local_pipeline(url)
     except NoPipelineError as error:
-        yield CheckResult("Pipelines on this machine", str(error))
-        return
+        # Both look for the pipeline on this machine. If there are several and none was chosen, that is one problem, not two.
+        is_said = any(each.problem == str(error) for each in found)
+        return found + ([] if is_said else [CheckResult("Pipelines on this machine", str(error))]), []
     if note is None:
-        return
-    name = f"The pipeline at {note.url}"
+        # Whoever uses a remote API needs no Kafka here.
+        return [each for each in found if not (url and each.what == NO_KAFKA)], list(api_findings(url, api_key, note))
+    health = list(_health(note))
+    # If it does not respond, that is one problem, not two.
+    is_there = not any(each.what == _named(note) and each.problem for each in health)
+    return found + health, list(api_findings(url, api_key, note)) if is_there else []
+
+
+def _named(note: RunNote) -> str:
+    return f"The pipeline at {note.url}"
+
+
+def _health(note: RunNote) -> Iterator[CheckResult]:
+    """The health of a pipeline on this machine."""
+    name = _named(note)
     try:
         answer = httpx.get(f"{note.url}/readyz", timeout=_SECONDS, trust_env=False).json()
     except (httpx.HTTPError, ValueError) as error:

@@ -40,6 +40,9 @@ from schemas.topics import TopicSpec
 
 out = Output()
 
+NO_KAFKA: Final = "Kafka"
+"""The check that a Kafka is configured, or runs on this machine."""
+
 EventTopics = Annotated[
     list[str] | None,
     typer.Option(
@@ -218,7 +221,7 @@ def all_findings() -> list[CheckResult]:
     try:
         return uvloop.run(check_settings(reachable(chosen)))
     except NoPipelineError as error:
-        return [*uvloop.run(check_settings(chosen)), CheckResult("Kafka", str(error))]
+        return [*uvloop.run(check_settings(chosen)), CheckResult(NO_KAFKA, str(error))]
 
 
 def grants(

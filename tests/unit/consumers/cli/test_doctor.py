@@ -6,7 +6,8 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from importlib.metadata import version
+from typing import Any, ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -20,23 +21,48 @@ from pipeline.ops.reachability import CheckResult
 ABSENT = RunNote("http://127.0.0.1:9", "key", "127.0.0.1:1", 3)
 
 
+class _Api(BaseHTTPRequestHandler):
+    readiness: ClassVar[dict[str, Any]] = {}
+    roles: ClassVar[dict[str, str]] = {}
+    release: ClassVar[str | None] = None
+    page: ClassVar[tuple[int, str] | None] = None
+    """The answer of a proxy in front of the API."""
+
+    def do_GET(self) -> None:
+        path, role = self.path.removeprefix("/api/webhook/"), self.roles.get(self.headers.get("Authorization", "")[7:])
+        if path == "/readyz":
+            self._answer(200, self.readiness)
+        elif self.page is not None:
+            self._answer(*self.page, kind="text/html")
+        elif path == "openapi.json":
+            self._answer(*((404, {"error": "Gone."}) if self.release is None else (200, {"info": {"version": self.release}})))
+        elif role is None:
+            self._answer(401, {"error": "The API key is not valid."})
+        elif path == "keys":
+            self._answer(*((200, {"keys": []}) if role == "admin" else (403, {"error": "This needs a key with the admin role."})))
+        else:
+            self._answer(*((422, {"error": "Add a filter."}) if role == "operator" else (403, {"error": "It may not."})))
+
+    def _answer(self, status: int, content: object, kind: str = "application/json") -> None:
+        body = (content if isinstance(content, str) else json.dumps(content)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """A pipeline that answers ``/readyz`` with this."""
+    """A pipeline that answers ``/readyz`` with this. A key in ``roles`` has that role."""
     answer: dict[str, Any] = {"status": "ready"}
+    _Api.readiness = answer
+    _Api.roles, _Api.release, _Api.page = {"key": "admin"}, version("oms-webhooks"), None
 
-    class Ready(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Api) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         note = RunNote(f"http://127.0.0.1:{server.server_port}", "key", "127.0.0.1:1", 3)
@@ -62,7 +88,7 @@ def test_when_all_is_well_it_says_what_it_looked_at(pipeline: dict[str, Any], mo
     monkeypatch.setattr(module, "all_findings", lambda: [CheckResult("Kafka: a:9092", None)])
     said = CliRunner().invoke(app, ["doctor"])
     assert said.exit_code == 0
-    assert said.output.splitlines()[:2] == ["No problems found. Checked 2 things:", "  Kafka: a:9092"]
+    assert said.output.splitlines()[:2] == ["No problems found. Checked 3 things:", "  Kafka: a:9092"]
 
 
 def test_a_pipeline_that_does_not_answer_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,4 +115,78 @@ def test_of_several_pipelines_the_one_in_the_variable_is_checked(
     assert CliRunner().invoke(app, ["doctor"]).output.count("Choose one, for example") == 1, "the search for Kafka said it"
     monkeypatch.setattr(module, "all_findings", list)
     said = CliRunner().invoke(app, ["doctor"], env={"OMS_WEBHOOKS_API_URL": ready.url})
-    assert (said.exit_code, said.output.splitlines()[1:]) == (0, [f"  The pipeline at {ready.url}"])
+    assert (said.exit_code, said.output.splitlines()[1:]) == (
+        0,
+        [f"  The API at {ready.url}: the key has the admin role", f"  The pipeline at {ready.url}"],
+    )
+
+
+@pytest.fixture
+def remote(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a pipeline that runs on another machine. Nothing is configured here."""
+    ready = discovery.local_pipeline()
+    assert ready is not None
+    monkeypatch.setattr(discovery, "find_notes", list)
+    monkeypatch.setattr(module, "all_findings", lambda: [CheckResult("Kafka", "No Kafka is configured.")])
+    _Api.roles |= {"of-an-operator": "operator", "of-a-viewer": "viewer"}
+    return ready.url
+
+
+def doctor(url: str | None, key: str | None) -> tuple[int, list[str]]:
+    said = CliRunner().invoke(app, ["doctor"], env={"OMS_WEBHOOKS_API_URL": url, "OMS_WEBHOOKS_API_KEY": key})
+    assert not key or key not in said.output, "the key is never printed"
+    return said.exit_code, said.output.splitlines()
+
+
+@pytest.mark.parametrize(("key", "role"), [("key", "admin"), ("of-an-operator", "operator"), ("of-a-viewer", "viewer")])
+@pytest.mark.parametrize("is_told", [True, False])
+def test_the_role_of_the_key_for_a_remote_api(remote: str, key: str, role: str, is_told: bool) -> None:
+    """It needs no Kafka here, and an API that does not tell its release is no problem."""
+    if not is_told:
+        _Api.release = None
+    _Api.roles = {f"{one}-secret": given for one, given in _Api.roles.items()}
+    said = f"  The API at {remote}: the key has the {role} role"
+    assert doctor(f"{remote}/api/webhook", f"{key}-secret") == (0, ["No problems found. Checked 1 thing:", said])
+
+
+def test_what_is_wrong_with_the_remote_api(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = f"{remote}/api/webhook/"
+    absent = "1. OMS_WEBHOOKS_API_URL: The API at http://127.0.0.1:9/api/webhook/ is not responding (Connection refused)."
+    assert doctor("http://127.0.0.1:9", "some-key") == (1, [f"{absent} Is it running? Start it with: oms-webhooks all"])
+    refused = "1. OMS_WEBHOOKS_API_KEY: The API key is not valid. The key that was sent is from OMS_WEBHOOKS_API_KEY."
+    assert doctor(remote, "wrong-key") == (1, [refused])
+    missing = f"1. OMS_WEBHOOKS_API_KEY: {remote} needs an API key. Use --api-key, or set OMS_WEBHOOKS_API_KEY."
+    assert doctor(remote, None) == (1, [missing])
+    assert doctor(remote, "wrong\u2026")[1][0].startswith("1. OMS_WEBHOOKS_API_KEY: The API key contains a character")
+    assert doctor("htp://x", "some-key")[1][0].startswith("1. OMS_WEBHOOKS_API_URL: 'htp://x' is not a URL of the API.")
+    monkeypatch.setattr(_Api, "page", (404, "<html>nginx</html>"))
+    foreign = f"1. OMS_WEBHOOKS_API_URL: This is not the API of OMS webhooks: {base} returned 404 with text/html."
+    assert doctor(remote, "some-key")[1][0].startswith(foreign)
+    monkeypatch.setattr(_Api, "page", None)
+    monkeypatch.setattr(_Api, "release", "0.0.7")
+    release = (
+        f"{remote} is release 0.0.7, and this command is release {version('oms-webhooks')}. Use the same release on both sides."
+    )
+    role = f"The API at {remote}: the key has the viewer role."
+    assert doctor(remote, "of-a-viewer") == (1, [f"1. OMS_WEBHOOKS_API_URL: {release}", role])
+
+
+def test_the_api_comes_after_kafka_and_before_the_rest(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [CheckResult("OMS_WEBHOOKS_KAFK", "It is not a setting"), CheckResult("Kafka: a:9092", "it refuses connections")]
+    monkeypatch.setattr(module, "all_findings", lambda: found)
+    lines = doctor(remote, "wrong-key")[1]
+    assert [line.partition(": ")[0] for line in lines] == ["1. Kafka", "2. OMS_WEBHOOKS_API_KEY", "3. OMS_WEBHOOKS_KAFK"]
+
+
+def test_a_key_without_an_api(remote: str) -> None:
+    lines = doctor(None, "some-key")[1]
+    assert lines[1] == (
+        "2. OMS_WEBHOOKS_API_URL: It is not set, and no pipeline is running on this machine, so OMS_WEBHOOKS_API_KEY has no effect."
+    )
+
+
+def test_a_key_that_the_pipeline_on_this_machine_refuses(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set for another pipeline takes the place of the local pipeline's own key."""
+    monkeypatch.setattr(module, "all_findings", list)
+    code, lines = doctor(None, "of-another")
+    assert (code, lines[0].endswith("without this variable, the pipeline on this machine gets its own key.")) == (1, True)
