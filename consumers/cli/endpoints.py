@@ -82,7 +82,7 @@ class NewEndpointOptions(NewAuthenticationOptions):
 
 
 @endpoints_app.command("list")
-def endpoints_list(url: Url = None, api_key: Key = None) -> None:
+def endpoints_list(as_json: AsJson = False, url: Url = None, api_key: Key = None) -> None:
     """List the endpoints."""
     found: list[Mapping[str, Any]] = []
     number, pages = 1, 1
@@ -91,7 +91,7 @@ def endpoints_list(url: Url = None, api_key: Key = None) -> None:
             page = client.call("GET", "endpoints", params=[("page", str(number)), ("per_page", "200")])
             found += page["endpoints"]
             number, pages = number + 1, page["pages"]
-    out.print(tables.endpoints(found))
+    out.print_data({"endpoints": found}) if as_json else out.print(tables.endpoints(found))
 
 
 @endpoints_app.command("add")

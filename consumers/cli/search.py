@@ -83,9 +83,6 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-As = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
-
-
 @dataclass(frozen=True, slots=True)
 class AttemptFilters:
     """The attempts to search for."""
@@ -339,15 +336,15 @@ def resend(
     )
 
 
+@grouped
 def sql(
     statement: Annotated[str, typer.Argument(help="One SELECT statement. -: read it from standard input.")],
-    form: As = Format.TABLE,
-    url: Url = None,
-    api_key: Key = None,
+    printed: PrintedAs,
+    api: ApiAddress,
 ) -> None:
     """Query the ClickHouse of an embedded pipeline, read-only. Start with: SELECT * FROM attempt_history LIMIT 5."""
-    text = read_text() if statement == "-" else statement
-    with client_for(url, api_key) as client:
+    form, text = printed.chosen(), read_text() if statement == "-" else statement
+    with client_for(api.url, api.api_key) as client:
         try:
             found = client.call("POST", "sql", json={"statement": text})
         except ApiCallError as error:

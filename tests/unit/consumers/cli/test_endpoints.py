@@ -47,6 +47,15 @@ async def test_all_endpoints_are_listed(service: Service, run: Command) -> None:
     listed = (await run("endpoints", "list")).stdout
     assert [number for number in range(205) if f"http://127.0.0.1/{number}/hooks" not in listed] == []
     assert "205 endpoints" in listed
+    as_json = json.loads((await run("endpoints", "list", "--json")).stdout)
+    assert len({one["target_url"] for one in as_json["endpoints"]}) == 205
+
+
+@pytest.mark.parametrize("group", ["endpoints", "keys", "dead-letters", "event-types"])
+async def test_every_list_can_be_json(run: Command, group: str) -> None:
+    listed = await run(group, "list", "--json")
+    found = json.loads(listed.stdout)
+    assert (listed.exit_code, isinstance(found if group == "event-types" else found[group.replace("-", "_")], list)) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -252,8 +252,10 @@ def test_json(url: str) -> None:
 def test_sql(url: str) -> None:
     assert "2 rows" in run(url, "sql", "SELECT 1").stdout
     assert run(url, "sql", "-", "--format", "csv", text="SELECT 2\n").stdout == "n,t\n1,a\n2,'+b\n"
-    assert json.loads(run(url, "sql", "SELECT 3", "--format", "json").stdout)["rows"] == [[1, "a"], [2, "+b"]]
-    assert Api.asked == [("POST", {"statement": text}) for text in ("SELECT 1", "SELECT 2\n", "SELECT 3")]
+    for form in (("--format", "json"), ("--json",)):
+        assert json.loads(run(url, "sql", "SELECT 3", *form).stdout)["rows"] == [[1, "a"], [2, "+b"]]
+    assert run(url, "sql", "SELECT 3", "--json", "--format", "csv").exit_code == 2
+    assert Api.asked == [("POST", {"statement": text}) for text in ("SELECT 1", "SELECT 2\n", "SELECT 3", "SELECT 3")]
 
 
 def test_sql_says_where_else_to_ask(url: str) -> None:
