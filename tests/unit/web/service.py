@@ -55,6 +55,7 @@ from pipeline.store.search.bodies import Bodies
 from pipeline.store.search.queries import AttemptDetail, AttemptPage, AttemptRow, EndpointSummary, ResultPage, Search
 from pipeline.store.search.summary import SearchSummary
 from pipeline.store.sql_console import SqlConsole, SqlResult
+from pipeline.web.attempt_streams import AttemptStreams
 from pipeline.web.audit import AuditLog
 from pipeline.web.auth import ApiKeys
 from pipeline.web.key_ring import KeyRing
@@ -81,6 +82,10 @@ OTHER_KEY = "a-second-key-for-somebody-else"
 TOPICS = Topics(DELAYS)
 NOW = datetime(2026, 3, 2, 15, 4, 0, 512_000, UTC)
 LATER = datetime(2026, 3, 2, 16, 0, 0, 0, UTC)
+WRITE_TIMEOUT_S = 1.5
+"""For a busy machine: what Kafka confirms is written in time."""
+WRITE_TIMEOUT_WITHOUT_KAFKA_S = 0.1
+"""Tests without Kafka wait this long, for a confirmation that never comes."""
 
 
 class Kafka(Producer):
@@ -89,7 +94,9 @@ class Kafka(Producer):
     def __init__(self, registry: Registry, ring: KeyRing, ended: EndedSessions, catalogue: EventTypeCatalogue) -> None:
         self.registry = registry
         self.records: list[Record] = []
-        self.is_down = False
+        self._is_down = False
+        self.writers: list[Api | AuditLog] = []
+        """They wait for confirmations."""
         self.stuck: set[str] = set()
         """Topics whose records have not been acknowledged for long."""
         self.errors: dict[str, Exception] = {}
@@ -100,6 +107,17 @@ class Kafka(Producer):
         for table in self._tables.values():
             table._loop = asyncio.get_running_loop()
             table.is_caught_up = True
+
+    @property
+    def is_down(self) -> bool:
+        """Whether nothing is acknowledged."""
+        return self._is_down
+
+    @is_down.setter
+    def is_down(self, is_down: bool) -> None:
+        self._is_down = is_down
+        for writer in self.writers:  # they are frozen, and the limit of a running service never changes
+            object.__setattr__(writer, "write_timeout_seconds", WRITE_TIMEOUT_WITHOUT_KAFKA_S if is_down else WRITE_TIMEOUT_S)
 
     def send(
         self,
@@ -536,6 +554,7 @@ async def running_service(
     *,
     is_embedded: bool = True,
     search_timeout_seconds: float = 1.5,
+    test_timeout_seconds: float = 2.0,
     search: Search | None = None,
     reports: Reports | None = None,
 ) -> AsyncIterator[Service]:
@@ -561,7 +580,7 @@ async def running_service(
         policies=RetryPolicies(DELAYS),
         clock=lambda: now[0],
     )
-    audit = AuditLog(kafka, TOPICS.audit, lambda: now[0], person=ring.person, write_timeout_seconds=1.5)
+    audit = AuditLog(kafka, TOPICS.audit, lambda: now[0], person=ring.person, write_timeout_seconds=WRITE_TIMEOUT_S)
     events = EventReader(BUILT_IN, TOPICS, max_bytes=MAX_EVENT_BYTES_LIMIT)
     catalogue.follow(events.use)
     resender = Resender(
@@ -599,12 +618,14 @@ async def running_service(
         catalogue=catalogue,
         source_topics=SourceTopics(topics),
         analyst=analyst if is_embedded else None,
+        streams=AttemptStreams(poll_seconds=0.1),
         clock=lambda: now[0],
-        write_timeout_seconds=1.5,  # tests without Kafka take this long; with less, others would fail on a busy machine
+        write_timeout_seconds=WRITE_TIMEOUT_S,
         search_timeout_seconds=search_timeout_seconds,
-        test_timeout_seconds=2.0,
+        test_timeout_seconds=test_timeout_seconds,
         erasure_timeout_seconds=0.6,
     )
+    kafka.writers += [api, audit]
     server = WebServer(make_app(health=health, api=api), "127.0.0.1", 0)
     url = await server.start()
     headers = {"Authorization": f"Bearer {API_KEY}"}

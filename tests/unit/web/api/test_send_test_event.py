@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -18,7 +19,7 @@ from schemas.delivery import DISPATCH_HEADER, Dispatch, Trigger
 from schemas.event import EventType
 from tests.unit.delivery.delivery_case import NO_ANSWER, answer
 from tests.unit.web.endpoint_requests import NOT_FOUND, PATH, request, wrapped
-from tests.unit.web.service import NOW, TOPICS, Service
+from tests.unit.web.service import NOW, TOPICS, Service, running_service
 
 
 async def test_a_sample_is_sent_now_and_its_outcome_answered_and_recorded(service: Service) -> None:
@@ -120,13 +121,11 @@ async def test_an_endpoint_whose_secrets_cannot_be_opened_is_not_tested(service:
     assert (status, body["error"].startswith("Nothing can be sent to endpoint 1: ")) == (409, True)
 
 
-async def test_a_test_that_does_not_end_in_time_says_so(service: Service) -> None:
-    import asyncio  # noqa: PLC0415
-
-    await service.create()
-    never = asyncio.Event()
-    service.sender.before = never.wait
-    status, body = await request(service, "POST", f"{PATH}/1/test")
+async def test_a_test_that_does_not_end_in_time_says_so() -> None:
+    async with running_service(test_timeout_seconds=0.1) as service:
+        await service.create()
+        service.sender.before = asyncio.Event().wait
+        status, body = await request(service, "POST", f"{PATH}/1/test")
     assert (status, body["error"].startswith("The test did not finish in time")) == (503, True)
 
 
