@@ -117,9 +117,9 @@ def test_unique_elements_are_what_json_schema_calls_unique(elements: list[Any]) 
 
 
 def test_a_long_list_of_objects_is_compared_at_once() -> None:
-    """The library compares each pair: of these, for hours."""
+    """The library compares each pair: of these, for many minutes."""
     validator = validator_of({"properties": {"items": {"uniqueItems": True}}})
-    many = [{"sku": str(number)} for number in range(100_000)]
+    many = [{"sku": str(number)} for number in range(30_000)]
     assert validator.is_valid({"items": many})
     assert not validator.is_valid({"items": [*many, {"sku": "7"}]})
 
