@@ -187,7 +187,6 @@ class RealBackend(Backend):
         admin.close()
 
     def put_out(self, member: GroupClient) -> None:
-        self.lacks("does not remove members on request")
         known = member.membership()
         assert known is not None
         admin = self._admin()

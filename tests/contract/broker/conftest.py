@@ -1,4 +1,7 @@
-"""The ways to Kafka that must keep one contract: in memory, kafka-python, librdkafka; the latter two on the session's broker."""
+"""The ways to Kafka that must keep one contract: in memory, kafka-python, librdkafka; the latter two on the session's broker.
+
+Tests with members of a group take seconds there: at the embedded broker, a join takes half a session (see ``session_timeout_ms``).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def real(request: pytest.FixtureRequest, client: str, prefix: str) -> RealBacken
         kafka_bootstrap_servers=request.getfixturevalue("bootstrap_servers"),
         kafka_client=client,
         kafka_replication_factor=1,
-        kafka_session_timeout_ms=6000,
+        kafka_session_timeout_ms=request.getfixturevalue("session_timeout_ms"),
         kafka_fetch_max_wait_ms=100,  # the embedded broker is asked again and again: at 30 ms, half a core
         kafka_metadata_max_age_ms=1000,
         kafka_linger_ms=1,
