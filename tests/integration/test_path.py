@@ -1,4 +1,7 @@
-"""An OMS event in, a webhook out, retried, recorded, found again: on a real broker, real HTTP and the real ClickHouse engine."""
+"""An OMS event in, a webhook out, retried, recorded, found again: on a real broker, real HTTP and the real ClickHouse engine.
+
+Most tests take a second or more: retries wait for their delays, and an attempt is found when the recorder has written its batch.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Whatever happens to processes, brokers and topics: nothing is lost, no commit goes back, and only what was under way is done again."""
+"""Whatever happens to processes, brokers and topics: nothing is lost, no commit goes back, and only what was under way is done again.
+
+It takes seconds, which are CPU: 20 examples of up to 40 steps, and in each step several processes take turns.
+"""
 
 from __future__ import annotations
 
