@@ -1,5 +1,7 @@
 """A shop whose webhooks go to real receivers, and a real browser that looks at its dashboard. Both are shared by the session,
 so that the tests share an event loop: ``pytestmark = pytest.mark.asyncio(loop_scope="session")``.
+
+The first test waits until the shop is open and has its history; the others take seconds, because each loads whole pages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""An upgrade keeps the hourly figures right: of before it, of what comes during it, and of what is no longer there; and once."""
+"""An upgrade keeps the hourly figures right: of before it, of what comes during it, and of what is no longer there; and once.
+
+Each test takes seconds: it makes a store of the release before with the old migrations, and migrates it.
+"""
 
 from __future__ import annotations
 

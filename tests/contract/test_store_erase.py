@@ -1,4 +1,7 @@
-"""A person's data is taken out of ClickHouse, on both engines: what belongs to it is found, nothing else is, and nothing is left."""
+"""A person's data is taken out of ClickHouse, on both engines: what belongs to it is found, nothing else is, and nothing is left.
+
+Tests that erase take a second or more: they wait for mutations, with which ClickHouse rewrites the parts of several tables.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Each role with the grants that ``oms-webhooks grants`` prints for it, and no others, on the real engine."""
+"""Each role with the grants that ``oms-webhooks grants`` prints for it, and no others, on the real engine.
+
+Each test takes seconds: ClickHouse starts, in a process of its own, for each role.
+"""
 
 from __future__ import annotations
 

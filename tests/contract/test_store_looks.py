@@ -1,4 +1,7 @@
-"""How often ClickHouse is asked for a page of the dashboard: each look costs some milliseconds, whatever it finds. Three at most, or four."""
+"""How often ClickHouse is asked for a page of the dashboard: each look costs some milliseconds, whatever it finds. Three at most, or four.
+
+It takes seconds: rows of twelve weeks are written, and then each page is asked for twice.
+"""
 
 from __future__ import annotations
 

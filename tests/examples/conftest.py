@@ -1,3 +1,5 @@
+"""The examples of the documentation, built once. That takes long: packages are fetched, and programs are compiled."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

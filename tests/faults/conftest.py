@@ -1,4 +1,7 @@
-"""What the scenarios share: seeds, a size, a stage, a way to tell how far they are, and the table at the end."""
+"""What the scenarios share: seeds, a size, a stage, a way to tell how far they are, and the table at the end.
+
+They take long, minutes in the full form: a real Kafka and real processes start, deliver thousands of events, and are broken many times.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The whole pipeline in this process, on the session's broker and a ClickHouse of its own."""
+"""The whole pipeline in this process, on the session's broker and a ClickHouse of its own.
+
+Each start takes seconds: topics are made, code and ClickHouse are loaded, and at the embedded broker each group joins for half a session.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,7 @@
+"""A deployment with each role as a process. Its tests take long: all of them start anew for each test, and what breaks is seen only when
+it is scraped or reported again.
+"""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

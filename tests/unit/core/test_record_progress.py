@@ -159,7 +159,7 @@ def test_any_text_is_read_or_ignored(text: str) -> None:
 
 class LivesMachine(RuleBasedStateMachine):
     """One partition of records in parts, one process after the other; each begins with what the last one committed. The model remembers
-    what was acknowledged.
+    what was acknowledged. Its second is CPU: 100 examples.
     """
 
     @initialize(data=st.data())

@@ -1,4 +1,7 @@
-"""The authorization matrix of the dashboard, made of the page table: every page, every role, every method."""
+"""The authorization matrix of the dashboard, made of the page table: every page, every role, every method.
+
+A role takes a second: it makes hundreds of requests.
+"""
 
 from __future__ import annotations
 
