@@ -58,9 +58,8 @@ async def _with_bodies(api: AttemptServices, attempts: Sequence[AttemptRow]) -> 
     found, lines = await _bodies(api, attempts, LARGE_BODY), list[Line]()
     for row in attempts:
         bodies = found.get(row.id)
-        if (
-            bodies is not None or row.id not in found
-        ):  # if it is not there, its retention has just ended: asking again finds nothing
+        is_gone = row.id not in found  # its retention has just ended; asking again finds nothing
+        if bodies is not None or is_gone:
             lines.append(_with(row, bodies))
             continue
         if lines:

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def session_timeout_ms(request: pytest.FixtureRequest) -> int:
     """The session of a group's members. Each join takes half of it at the embedded broker; a real Kafka takes members up at once."""
-    return 2_000 if request.config.getoption("--kafka") == "embedded" else 6_000
+    return 4_000 if request.config.getoption("--kafka") == "embedded" else 6_000
 
 
 @pytest.fixture(scope="session")

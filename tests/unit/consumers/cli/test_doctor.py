@@ -39,7 +39,8 @@ class _Api(BaseHTTPRequestHandler):
         elif role is None:
             self._answer(401, {"error": "The API key is not valid."})
         elif path == "keys":
-            self._answer(*((200, {"keys": []}) if role == "admin" else (403, {"error": "This needs a key with the admin role."})))
+            may_list = role == "admin"
+            self._answer(200 if may_list else 403, {"keys": []} if may_list else {"error": "This needs a key with the admin role."})
         else:
             self._answer(*((422, {"error": "Add a filter."}) if role == "operator" else (403, {"error": "It may not."})))
 
