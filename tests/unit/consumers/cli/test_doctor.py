@@ -40,7 +40,9 @@ class _Api(BaseHTTPRequestHandler):
             self._answer(401, {"error": "The API key is not valid."})
         elif path == "keys":
             may_list = role == "admin"
-            self._answer(200 if may_list else 403, {"keys": []} if may_list else {"error": "This needs a key with the admin role."})
+            self._answer(
+                200 if may_list else 403, {"keys": []} if may_list else {"error": "This needs a key with the admin role."}
+            )
         else:
             self._answer(*((422, {"error": "Add a filter."}) if role == "operator" else (403, {"error": "It may not."})))
 
