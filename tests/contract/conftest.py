@@ -35,12 +35,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def session_timeout_ms(request: pytest.FixtureRequest) -> int:
-    """The session of a group's members. Each join takes half of it at the embedded broker; a real Kafka takes members up at once."""
-    return 4_000 if request.config.getoption("--kafka") == "embedded" else 6_000
-
-
-@pytest.fixture(scope="session")
 def clickhouse_shim(migrated_clickhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShimProcess]:
     """The shim that tests share, with the default database migrated. A test that stops it starts it again."""
     directory = copied(migrated_clickhouse, tmp_path_factory.mktemp("shim"))

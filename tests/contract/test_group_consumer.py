@@ -19,7 +19,7 @@ from tests.contract.broker.dying_process import EXIT_CODE
 from tests.waiting import until, wait_until
 
 
-async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topic_prefix: str, session_timeout_ms: int) -> None:
+async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topic_prefix: str) -> None:
     """More processes than partitions: the others stand by, and a rolling update must not wait for them for ever.
 
     It takes seconds: at the embedded broker, a join takes half a session.
@@ -27,7 +27,7 @@ async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topi
     settings = Settings(
         kafka_bootstrap_servers=bootstrap_servers,
         kafka_replication_factor=1,
-        kafka_session_timeout_ms=session_timeout_ms,
+        kafka_session_timeout_ms=6000,
         kafka_fetch_max_wait_ms=30,
     )
     topic = TopicSpec(f"{topic_prefix}one-partition", "any", "delete", 60_000, partitions=1)

@@ -21,11 +21,11 @@ from tests.waiting import until
 
 
 @pytest.fixture
-async def settings(bootstrap_servers: str, topic_prefix: str, session_timeout_ms: int) -> Settings:
+async def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
     found = Settings(
         kafka_bootstrap_servers=bootstrap_servers,
         kafka_replication_factor=1,
-        kafka_session_timeout_ms=session_timeout_ms,
+        kafka_session_timeout_ms=6000,
         kafka_fetch_max_wait_ms=100,  # the embedded broker is asked again and again: at 30 ms, half a core
     )
 

@@ -1,6 +1,6 @@
 """The ways to Kafka that must keep one contract: in memory, kafka-python, librdkafka; the latter two on the session's broker.
 
-Tests with members of a group take seconds there: at the embedded broker, a join takes half a session (see ``session_timeout_ms``).
+Tests with members of a group take seconds there: at the embedded broker, a join takes half a session.
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ def kafka(request: pytest.FixtureRequest, topic_prefix: str) -> Iterator[RealBac
 
 def real(request: pytest.FixtureRequest, client: str, prefix: str) -> RealBackend:
     """A client on the broker of the session."""
+    is_embedded = request.config.getoption("--kafka") == "embedded"
     settings = Settings(
         kafka_bootstrap_servers=request.getfixturevalue("bootstrap_servers"),
         kafka_client=client,
         kafka_replication_factor=1,
-        kafka_session_timeout_ms=request.getfixturevalue("session_timeout_ms"),
+        kafka_session_timeout_ms=2_000 if is_embedded else 6_000,
         kafka_fetch_max_wait_ms=100,  # the embedded broker is asked again and again: at 30 ms, half a core
         kafka_metadata_max_age_ms=1000,
         kafka_linger_ms=1,
     )
-    return RealBackend(settings, prefix, is_embedded=request.config.getoption("--kafka") == "embedded")
+    return RealBackend(settings, prefix, is_embedded=is_embedded)

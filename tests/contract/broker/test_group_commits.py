@@ -115,7 +115,7 @@ def test_bounds_are_those_of_the_log(backend: Backend) -> None:
 
 
 def test_nobody_answers(kafka: RealBackend) -> None:
-    """On an embedded broker of its own, which is stopped. It takes some ten seconds: each request waits until its time is over."""
+    """On an embedded broker of its own, which is stopped. It takes seconds: each request waits until its time is over."""
     away = TansuBroker()
     settings = kafka.settings.model_copy(update={"kafka_bootstrap_servers": away.start()})
     kafka.settings = settings
