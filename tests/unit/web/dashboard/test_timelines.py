@@ -275,6 +275,7 @@ async def test_the_page_of_a_number_with_any_characters(service: Service, viewer
     seen = await viewer.go(f"/webhooks/{folder}/{segment(number)}")
     assert (seen.status, [one for _, one in service.attempts.told]) == (200, [] if folder == "stock-items" else [number])
     assert not {"\u202e", "\u200b", "\x1b", "\x00"} & set(seen.html)
+    assert (await viewer.go(f"/webhooks/{folder}/%FF%00")).status == 200, "bytes that are not text"
 
 
 @pytest.mark.parametrize("number", [*UNUSUAL, "."])
