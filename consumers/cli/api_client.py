@@ -46,6 +46,8 @@ _IN_DOUBT: Final = " The request may have been carried out anyway. Check before 
 _NO_TEXT: Final = "An argument is not valid UTF-8 text. Nothing was sent."
 _NUMBERED: Final = re.compile(r"\[Errno -?[0-9]+\] |\[SSL: [A-Z_]+\] | \(_ssl\.c:[0-9]+\)")
 """The codes around error messages of the operating system and of OpenSSL."""
+_NO_TLS: Final = "wrong version number"
+"""OpenSSL's words for an answer in plain HTTP."""
 
 
 class ApiCallError(Exception):
@@ -184,6 +186,8 @@ class ApiClient:
                 if not response.headers.get("Content-Type", "").startswith(_STREAM):
                     raise self._foreign(response)
                 yield from _events(response.iter_lines())
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise self._unreachable(error) from error
         except httpx.HTTPError as error:
             raise ApiCallError(f"The API at {self._client.base_url} stopped responding ({_in_words(error)}).") from error
         except UnicodeEncodeError:
@@ -211,8 +215,7 @@ class ApiClient:
         try:
             response = self._client.request(method, path, params=[*(params or [])], json=json, timeout=seconds)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            message = f"{where} is not responding ({_in_words(error)}). Is it running? Start it with: oms-webhooks all"
-            raise ApiCallError(message) from error
+            raise self._unreachable(error) from error
         except UnicodeEncodeError:
             raise ApiCallError(_NO_TEXT) from None
         except httpx.TimeoutException as error:
@@ -222,6 +225,12 @@ class ApiClient:
         if not response.is_success:
             raise self._refusal(response, path)
         return response
+
+    def _unreachable(self, error: Exception) -> ApiCallError:
+        where, why = f"The API at {self._client.base_url}", _in_words(error)
+        if _NO_TLS in why:
+            return ApiCallError(f"{where} is not responding with TLS ({why}). If it has none, use http:// in its URL.")
+        return ApiCallError(f"{where} is not responding ({why}). Is it running? Start it with: oms-webhooks all")
 
     def _foreign(self, response: httpx.Response, advice: str = "") -> ForeignAnswerError:
         kind = response.headers.get("Content-Type", "content of unknown type")

@@ -31,6 +31,7 @@ from consumers.cli.event_types import event_types_app
 from consumers.cli.keys import keys_app
 from consumers.cli.known_event_types import ASK, no_pipeline, refuse_lost_options, types_of_pipeline, with_types_on_kafka
 from consumers.cli.option_groups import grouped
+from consumers.cli.option_values import not_blank
 from consumers.cli.plain_errors import PlainErrorsGroup
 from consumers.cli.replay import replay
 from consumers.cli.role_process import EXPECTED, serve, until_signal, warn_of_unknown_names
@@ -194,7 +195,7 @@ def simulate(
         published = uvloop.run(simulate_oms(settings, rate=rate, seed=seed, seconds=seconds, count=count, on_event=tell))
     except KeyboardInterrupt:
         return
-    out.print(f"Published {published:,} events.")
+    out.print(f"Published {published:,} event{'' if published == 1 else 's'}.")
 
 
 def _signing_secret(secret: str | None) -> str | None:
@@ -241,19 +242,28 @@ class ReceiverCheckOptions:
     """What the receiver checks besides the signature with the secret."""
 
     basic: Annotated[
-        str, typer.Option(envvar="OMS_WEBHOOKS_RECEIVER_BASIC", help="HTTP Basic: the user:password to require.")
-    ] = ""
+        str | None,
+        typer.Option(envvar="OMS_WEBHOOKS_RECEIVER_BASIC", help="HTTP Basic: the user:password to require.", callback=not_blank),
+    ] = None
     header_key: Annotated[
-        str,
-        typer.Option(envvar="OMS_WEBHOOKS_RECEIVER_HEADER_KEY", help="API key to require: the header's name, a colon, the key."),
-    ] = ""
-    public_key: Annotated[str, typer.Option(help="The endpoint's public key (whpk_…), to verify v1a signatures.")] = ""
-    allow_origin: Annotated[str, typer.Option(help="Accept CloudEvents handshakes from this origin. *: from any.")] = ""
+        str | None,
+        typer.Option(
+            envvar="OMS_WEBHOOKS_RECEIVER_HEADER_KEY",
+            help="API key to require: the header's name, a colon, the key.",
+            callback=not_blank,
+        ),
+    ] = None
+    public_key: Annotated[
+        str | None, typer.Option(help="The endpoint's public key (whpk_…), to verify v1a signatures.", callback=not_blank)
+    ] = None
+    allow_origin: Annotated[
+        str | None, typer.Option(help="Accept CloudEvents handshakes from this origin. *: from any.", callback=not_blank)
+    ] = None
 
     def checks(self) -> ReceiverChecks:
         """Raises typer.BadParameter if an option is malformed."""
         try:
-            return ReceiverChecks(self.basic, self.header_key, self.public_key, self.allow_origin)
+            return ReceiverChecks(self.basic or "", self.header_key or "", self.public_key or "", self.allow_origin or "")
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
 

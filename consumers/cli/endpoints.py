@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -26,6 +26,17 @@ RETRY_POLICY = "standard, patient, impatient, or one to five of the configured d
 
 EndpointId = Annotated[int, typer.Argument(help="The endpoint's id.", parser=id_number)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
+
+
+def _pins(texts: Sequence[str]) -> object:
+    """Raises typer.BadParameter: a text is not a pin, or an event type is pinned twice."""
+    found = pins_of(",".join(texts))
+    if isinstance(found, str):
+        raise typer.BadParameter(
+            f"{found!r} is not a list of pins. Write each event type once, with a version, such as refund_issued=1.",
+            param_hint="pin",
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class SubscriptionOptions:
         if self.filter_:
             wanted["filters"] = self.filter_
         if self.pin:
-            wanted["event_type_versions"] = pins_of(",".join(self.pin))
+            wanted["event_type_versions"] = _pins(self.pin)
         return wanted
 
 
@@ -261,7 +272,7 @@ def endpoints_pin(
     api_key: Key = None,
 ) -> None:
     """Pin event types of an endpoint to one version, or remove the pins."""
-    wanted = {"event_type_versions": pins_of(",".join(pins or ()))}
+    wanted = {"event_type_versions": _pins(pins or ())}
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": wanted})["event_type_versions"]
     description = (

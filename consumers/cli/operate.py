@@ -229,10 +229,10 @@ def grants(
         list[Grantee] | None, typer.Option("--role", help="Role to print rights for. Can be repeated. Default: all.")
     ] = None,
     kafka_principal: Annotated[
-        str, typer.Option(help="Kafka principal of the ACLs. {role} stands for the role.")
+        str, typer.Option(help="Kafka principal of the ACLs. {role} stands for the role.", callback=not_blank)
     ] = "User:webhooks-{role}",
     clickhouse_user: Annotated[
-        str, typer.Option(help="ClickHouse user or role. {role} stands for the role.")
+        str, typer.Option(help="ClickHouse user or role. {role} stands for the role.", callback=not_blank)
     ] = "webhooks_{role}",
     event_topic: EventTopics = None,
 ) -> None:
@@ -273,7 +273,9 @@ def migrate_now() -> None:
 
 
 def retention(
-    days: Annotated[int | None, typer.Option(min=1, help="Number of days to use instead of OMS_WEBHOOKS_RETENTION_DAYS.")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=365_000, help="Number of days to use instead of OMS_WEBHOOKS_RETENTION_DAYS.")
+    ] = None,
 ) -> None:
     """List the weeks in ClickHouse that are past their retention, with row counts. Nothing is deleted; the recorder does that."""
     chosen = command_settings()

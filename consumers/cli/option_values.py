@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Final, TypeVar
 
 import typer
@@ -38,6 +39,19 @@ def not_blank(value: TextsT) -> TextsT:
     return value
 
 
+def file_name(value: Path | None) -> Path | None:
+    """The name of a file.
+
+    Raises:
+        typer.BadParameter: it is empty, for example because a shell variable is not set, or a directory.
+    """
+    if value is not None and not value.name:
+        raise typer.BadParameter(_EMPTY)
+    if value is not None and value.is_dir():
+        raise typer.BadParameter("it is a directory. Specify a file in it.")
+    return value
+
+
 def are_given(context: typer.Context, *names: str) -> bool:
     """Whether one of these parameters is on the command line, not only in a variable."""
     sources = [context.get_parameter_source(name) for name in names]
@@ -51,7 +65,8 @@ def id_number(text: str) -> int:
         typer.BadParameter: it is not an id.
     """
     if not _ID.fullmatch(text.strip()):
-        raise typer.BadParameter("It must be a whole number.")
+        too_long = text.isascii() and text.strip().isdigit()
+        raise typer.BadParameter(f"It must be a whole number{' of at most 18 digits' if too_long else ''}.")
     return int(text)
 
 

@@ -1,6 +1,6 @@
 """Plain error messages for options. typer 0.26 and newer prints pydantic's ("Value error, …", "unable to parse …").
 
-An option that is given twice is refused. Otherwise all values but the last would be ignored silently.
+An option that is given twice, or together with its opposite, is refused. Otherwise all values but the last would be ignored silently.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from schemas.validation_sentences import plain_sentence
 
 _PREFIX: Final = "Value error, "
+_AND: Final = " and "
 
 
 class PlainErrorsGroup(TyperGroup):
@@ -24,10 +25,11 @@ class PlainErrorsGroup(TyperGroup):
         """Read the arguments before the command's name, and check all arguments.
 
         Raises:
-            typer.BadParameter: an option that takes one value is given twice.
+            typer.BadParameter: an option that takes one value is given twice, or a flag and its opposite are given.
         """
         if not ctx.resilient_parsing and (name := given_twice(self, args)):
-            raise typer.BadParameter("It was given twice, but takes only one value.", param_hint=name)
+            message = "Use only one of them." if _AND in name else "It was given twice, but takes only one value."
+            raise typer.BadParameter(message, param_hint=name)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -40,7 +42,9 @@ class PlainErrorsGroup(TyperGroup):
 
 
 def given_twice(command: Any, arguments: Sequence[str]) -> str | None:
-    """The first option that takes one value and has two. ``command`` is typer's command, with its subcommands."""
+    """The first option that takes one value and has two, or the first flag and its opposite. ``command`` is typer's command, with its
+    subcommands.
+    """
     seen: set[str] = set()
     rest = iter(arguments)
     for argument in rest:
@@ -51,8 +55,14 @@ def given_twice(command: Any, arguments: Sequence[str]) -> str | None:
             command, seen = below, set()
             continue
         name, sign, _ = argument.partition("=")
-        option = next((one for one in command.params if name in one.opts and name.startswith("--")), None)
-        if option is None or option.is_flag:
+        option = next((one for one in command.params if name.startswith("--") and name in (*one.opts, *one.secondary_opts)), None)
+        if option is None:
+            continue
+        if option.is_flag:
+            opposites = option.opts if name in option.secondary_opts else option.secondary_opts
+            if opposite := seen.intersection(opposites):
+                return f"{opposite.pop()}{_AND}{name}"
+            seen.add(name)
             continue
         if name in seen and not option.multiple:
             return name

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, WrongOptionError, client_for
 from consumers.cli.option_groups import grouped
-from consumers.cli.option_values import TIMES, complete_event_type, id_number, not_blank, time_value
+from consumers.cli.option_values import TIMES, complete_event_type, file_name, id_number, not_blank, time_value
 from pipeline.core.search.times import read_time
 from schemas.http.replays import MAX_REPLAY_EVENTS
 
@@ -146,8 +146,11 @@ class ReplayOptions:
     yes: Annotated[
         bool, typer.Option("--yes", help="Send the events. Without this option, only print how many would be sent.")
     ] = False
-    state: Annotated[Path | None, typer.Option(help="File to keep the progress in. Default: replay-<run>.json.")] = None
-    resume: Annotated[Path | None, typer.Option(help="Resume the replay of this file.")] = None
+    state: Annotated[
+        Path | None,
+        typer.Option(help="File to keep the progress in. Default: replay-<run>.json.", callback=file_name),
+    ] = None
+    resume: Annotated[Path | None, typer.Option(help="Resume the replay of this file.", callback=file_name)] = None
     in_doubt: Annotated[
         ReplayDoubt | None, typer.Option(help="With --resume: send or skip the step whose response never arrived.")
     ] = None

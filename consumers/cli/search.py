@@ -279,7 +279,10 @@ def resend_failed(
     with client_for(url, api_key) as client:
         found = client.call("GET", "resends/preview", params=[*params, ("strict", "1")])
         question = f"Resend {found['notifications']:,} notifications ({found['attempts']:,} failed attempts)?"
-        if not found["notifications"] or not (yes or typer.confirm(question)):
+        if not found["notifications"]:
+            out.print("No failed notification matches that has not been delivered since. Nothing was sent.", soft_wrap=True)
+            return
+        if not (yes or typer.confirm(question)):
             out.print("Nothing was sent.")
             return
         run = client.call("POST", "resends", params=params)
@@ -344,6 +347,8 @@ def sql(
 ) -> None:
     """Query the ClickHouse of an embedded pipeline, read-only. Start with: SELECT * FROM attempt_history LIMIT 5."""
     form, text = printed.chosen(), read_text() if statement == "-" else statement
+    if not text.strip():
+        raise typer.BadParameter("The statement is empty. Is a shell variable empty?", param_hint="STATEMENT")
     with client_for(api.url, api.api_key) as client:
         try:
             found = client.call("POST", "sql", json={"statement": text})

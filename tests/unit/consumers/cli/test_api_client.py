@@ -137,6 +137,20 @@ def test_a_stream_that_another_server_answers(
     assert len(str(raised.value).splitlines()) == 1
 
 
+def test_an_api_that_cannot_be_reached(url: str) -> None:
+    """A stream that never began said that the API had stopped responding, and https:// at an API without TLS was called absent."""
+    secure = url.replace("http://", "https://")
+    for where, why in (
+        ("http://127.0.0.1:9", "is not responding (Connection refused). Is it running? Start it with: oms-webhooks all"),
+        (secure, "is not responding with TLS (wrong version number). If it has none, use http:// in its URL."),
+    ):
+        with ApiClient(where, "key") as client:
+            for call in (lambda: client.call("GET", "keys"), lambda: next(client.events("attempts/live", []))):
+                with pytest.raises(ApiCallError) as raised:
+                    call()
+                assert (str(raised.value), raised.value.status) == (f"The API at {where}/api/webhook/ {why}", 0)
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

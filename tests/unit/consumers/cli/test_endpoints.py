@@ -174,6 +174,10 @@ async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monke
     assert done.stdout.startswith(started.removesuffix(" has started. It continues in the API even if this command ends.")), (
         "its id"
     )
+    service.attempts.rows = ()
+    nothing = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
+    said = "No failed notification matches that has not been delivered since. Nothing was sent.\n"
+    assert (nothing.exit_code, nothing.stdout) == (0, said)
     wrong = await run("attempts", "resend-failed", "--q", "colour_eq=red", "--yes")
     assert isinstance(wrong.exception, ApiCallError)
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
