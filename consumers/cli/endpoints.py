@@ -264,14 +264,20 @@ def endpoints_pin(
     pins: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Event types pinned to one version, such as refund_issued=1. No argument: all versions.",
+            help="Event types pinned to one version, such as refund_issued=1.",
             callback=not_blank,
         ),
     ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove all pins: the endpoint receives every version of its event types.")
+    ] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Pin event types of an endpoint to one version, or remove the pins."""
+    """Pin event types of an endpoint to one version, instead of those that were pinned before, or remove the pins."""
+    if remove is bool(pins):
+        # Without any, a shell variable may be empty: that removed all pins.
+        raise typer.BadParameter("Use pins such as refund_issued=1, or --remove.")
     wanted = {"event_type_versions": _pins(pins or ())}
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": wanted})["event_type_versions"]

@@ -69,7 +69,7 @@ async def test_every_list_can_be_json(run: Command, group: str) -> None:
         ("endpoints", "verification", "99", "none"),
         ("endpoints", "verify", "99"),
         ("endpoints", "ordered", "99"),
-        ("endpoints", "pin", "99"),
+        ("endpoints", "pin", "99", "--remove"),
         ("endpoints", "drop-held", "99", "--count", "1"),
         ("endpoints", "remove", "99"),
         ("endpoints", "test", "99"),
@@ -113,7 +113,7 @@ async def test_versions_are_pinned_and_every_version_is_sent_again(service: Serv
     added = await run("endpoints", "add", "http://127.0.0.1/hooks", "--event", "order_completed", "--pin", "order_completed=1")
     assert added.exit_code == 0
     assert "order_completed: only version 1" in " ".join((await run("endpoints", "show", "1")).stdout.split())
-    assert (await run("endpoints", "pin", "1")).stdout == "Endpoint 1 receives all versions of its event types.\n"
+    assert (await run("endpoints", "pin", "1", "--remove")).stdout == "Endpoint 1 receives all versions of its event types.\n"
     pinned = await run("endpoints", "pin", "1", "order_completed=1")
     assert pinned.stdout == "Endpoint 1 receives order_completed in version 1 only.\n"
     assert [record.event_type_versions for record in service.kafka.changes] == [

@@ -125,6 +125,9 @@ def said(result: Result) -> str:
         ("attempts --no-strict --strict", "--no-strict and --strict: Use only one of them."),
         # What was wrong about these was said in words of the API, or not at all.
         ("endpoints show 9999999999999999999", "It must be a whole number of at most 18 digits."),
+        # Without a pin, for example because of an empty variable, it removed all pins.
+        ("endpoints pin 1", "Use pins such as refund_issued=1, or --remove."),
+        ("endpoints pin 1 refund_issued=1 --remove", "Use pins such as refund_issued=1, or --remove."),
         ("endpoints pin 1 refund_issued", "'refund_issued' is not a list of pins. Write each event type once"),
         ("endpoints pin 1 a=1 a=2", "'a=1,a=2' is not a list of pins. Write each event type once"),
         ("endpoints preview --event a --pin x", "'x' is not a list of pins."),
