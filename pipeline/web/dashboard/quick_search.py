@@ -16,7 +16,7 @@ from pipeline.web.dashboard.optional_reads import figures
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
 from pipeline.web.dashboard.sessions import Notice
-from pipeline.web.dashboard.text_filters import segment
+from pipeline.web.dashboard.text_filters import is_segment, segment
 from pipeline.web.errors import require_endpoints
 from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, named, recognize
 from pipeline.web.routes import Parameter
@@ -138,7 +138,7 @@ async def _existing(api: Api, guesses: Sequence[Reference]) -> Sequence[Referenc
 
 
 def _reference(one: Reference) -> Choice:
-    folder = _FOLDERS.get(one.kind)
+    folder = _FOLDERS.get(one.kind) if is_segment(one.value) else None
     href = (
         f"{PREFIX}/{folder}/{segment(one.value)}" if folder else f"{ATTEMPTS}?{urlencode({f'q[{one.kind.value}_eq]': one.value})}"
     )

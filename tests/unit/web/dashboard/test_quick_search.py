@@ -72,6 +72,13 @@ async def test_where_it_goes(shop: Service, admin: Visitor, text: str, to: str) 
     assert await goes_to(admin, text) == to
 
 
+async def test_a_number_that_no_address_can_end_with_is_searched_for(shop: Service, admin: Visitor) -> None:
+    """A browser makes ``/webhooks`` out of ``/webhooks/orders/..``."""
+    shop.attempts.known = {("order_number", "."), ("subscription_id", "..")}
+    assert await goes_to(admin, ".") == "/webhooks/attempts?q[order_number_eq]=."
+    assert await goes_to(admin, "..") == "/webhooks/attempts?q[subscription_id_eq]=.."
+
+
 async def test_a_number_that_is_on_record_as_it_was_written_is_meant(shop: Service, admin: Visitor) -> None:
     shop.attempts.known |= {("order_number", "R-123456"), ("order_number", "R123456")}
     assert await goes_to(admin, '"R-123456"') == "/webhooks/orders/R-123456"
