@@ -38,7 +38,7 @@ def real(request: pytest.FixtureRequest, client: str, prefix: str) -> RealBacken
         kafka_bootstrap_servers=request.getfixturevalue("bootstrap_servers"),
         kafka_client=client,
         kafka_replication_factor=1,
-        kafka_session_timeout_ms=2_000 if is_embedded else 6_000,
+        kafka_session_timeout_ms=4_000 if is_embedded else 6_000,
         kafka_fetch_max_wait_ms=100,  # the embedded broker is asked again and again: at 30 ms, half a core
         kafka_metadata_max_age_ms=1000,
         kafka_linger_ms=1,
