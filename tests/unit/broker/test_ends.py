@@ -1,4 +1,7 @@
-"""That whoever waits for the end of a consumer learns of it, however it ends: with a broker that answers nothing."""
+"""That whoever waits for the end of a consumer learns of it, however it ends: with a broker that answers nothing.
+
+It takes seconds, for which clients wait for an answer. With shorter ones, a client would be closed between two waits, and not in one.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,7 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer
 
-from pipeline.broker import member
 from pipeline.broker.consumer import ConsumerOptions, GroupConsumer
-from pipeline.broker.kafka import group_client
 from pipeline.broker.kafka.broker import KafkaBroker
 from pipeline.broker.kafka.compat import FewWaitsSelector, Speedups
 from pipeline.broker.table import CompactedTable
@@ -39,9 +40,6 @@ async def broker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
     monkeypatch.setattr(
         "pipeline.broker.kafka.session.reach_brokers", lambda config: config["bootstrap_servers"]
     )  # it hangs only after it was met
-    # Nobody waits for long, because no answer ever comes.
-    monkeypatch.setattr(group_client, "_READ_MS", 100)
-    monkeypatch.setattr(member, "_JOIN_POLL_S", 0.1)
     broker = Broker()
     async with await asyncio.start_server(broker.serve, "127.0.0.1", 0) as server:
         broker.port = server.sockets[0].getsockname()[1]
@@ -151,6 +149,7 @@ async def test_what_goes_wrong_at_the_end_keeps_nobody_waiting(
 async def test_a_table_that_cannot_be_closed_in_order_ends(
     kafka: KafkaBroker, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It takes five seconds: for that long, the table waits for an answer about its partition."""
     monkeypatch.setattr(KafkaConsumer, "close", _assertion)
     table = CompactedTable(kafka, "orders", lambda _: None)
     starting = asyncio.create_task(table.start())
