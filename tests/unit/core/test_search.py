@@ -426,6 +426,12 @@ def test_what_is_beyond_a_bound_is_refused(pairs: list[tuple[str, str]], reason:
         parse_query(pairs)
 
 
+def test_groups_may_be_nested_as_deep_as_the_error_says() -> None:
+    query = parse_query([("q" + "[g][0]" * 5 + "[state_eq]", "failed")])
+    assert query.conditions == (FAILED,)
+    assert query.ignored == ()
+
+
 def test_the_notes_are_bounded() -> None:
     ignored = parse_query([(f"q[typo_{n}]", "1") for n in range(1_000)]).ignored
     assert len(ignored) == 51

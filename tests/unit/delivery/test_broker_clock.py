@@ -89,6 +89,18 @@ async def test_a_wall_clock_that_jumps_changes_nothing_and_is_told(stamps: bool,
         assert shown == pytest.approx(jump, abs=0.1)
 
 
+@pytest.mark.parametrize("sign", [1, -1], ids=["ahead", "behind"])
+async def test_a_wall_clock_within_the_tolerance_is_right(sign: int) -> None:
+    clocks = Clocks()
+    async with running(clocks, Stamping(clocks, stamps=False)) as clock:
+        clocks.wall_is_ahead = sign * broker_clock.TOLERANCE_SECONDS
+        assert clock.warning() is None
+        assert clock.may_disable()
+        clocks.wall_is_ahead += sign * 0.001
+        assert clock.warning() is not None
+        assert not clock.may_disable()
+
+
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR], ids=str)
 async def test_a_wall_clock_that_is_wrong_from_the_start_is_put_right(ahead: float) -> None:
     clocks = Clocks()
