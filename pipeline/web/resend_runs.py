@@ -344,7 +344,7 @@ class RunInProcess:
 
 
 def new_run_id(now: datetime) -> str:
-    """The id of a run that starts now: 16 hex digits. The first 8 are the time, so that a run that is not on record can be too old to be new."""
+    """The id of a run that starts now: 16 hex digits. The first 8 are the time: it tells whether a run that is not on record may be recent."""
     return f"{int(now.timestamp()):0{_SECONDS_DIGITS}x}{secrets.token_hex(4)}"
 
 

@@ -23,7 +23,7 @@ from tests.waiting import wait_until
 
 PATIENCE = 60.0
 _JOIN_S = 5.0
-"""Longer than any join: kafka-python forgets one that is not over when the poll is that began it, and begins another. A join ends the poll."""
+"""Longer than any join. If a join outlives the poll that started it, kafka-python forgets the join and starts another one."""
 
 
 class Heard:
