@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-import msgspec
-
 from pipeline.broker.api import Broker, Receipt, Record
 from pipeline.broker.consumer import ConsumerOptions
 from pipeline.broker.record_batcher import EntryPosition, RecordBatcher
@@ -31,12 +29,11 @@ from pipeline.endpoints.subscriptions import MatchInput, ignore_failures
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from pipeline.ops.settings import Settings
-from schemas.codec import InvalidRecordError, from_json, to_json
+from schemas.codec import InvalidRecordError, to_json
 from schemas.delivery import DISPATCH_HEADER, DeadLetterReason, Dispatch, Trigger
 from schemas.event import EventMeta
 from schemas.event_codec import DecodedEvent, webhook_body, webhook_members
-from schemas.event_key import event_key
-from schemas.operational import OperationalEvent
+from schemas.operational import OPERATIONAL_NAMES
 
 if TYPE_CHECKING:
     from pipeline.ops.tracing import Span, Tracing
@@ -44,6 +41,7 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 _AHEAD_SECONDS = 3600
+_OPERATIONAL = frozenset(OPERATIONAL_NAMES)
 _IN_PARTS_FROM = 50
 """An event for this many endpoints is committed part by part. After a crash, one for fewer is sent again to all of them."""
 
@@ -70,8 +68,6 @@ class FanOut:
         self._clock = services.clock
         self.events = settings.event_reader
         """Knows the current event types. `EventReader.use` replaces them."""
-        self._operational_events = settings.topics.operational_events
-        self._prefix = settings.topics.prefix
         self._kept_seconds = settings.retention_days * 86_400
         self._registry = services.registry
         self._service = services.service
@@ -242,27 +238,22 @@ class FanOut:
         """
         now = self._clock()
         written_at = _written_at(record, self._kept_seconds, now.timestamp())
-        topic, partition = record.partition
-        if topic == self._operational_events:
-            operational = from_json(record.value, OperationalEvent)
-            event = DecodedEvent(operational.meta, bytes(operational.data))
-            endpoints = [receiver] if (receiver := self._registry.operational) is not None else []
-        else:
-            event = self.events.read(record, topic, written_at)
-            endpoints = self._matching(event)
-            _count_matches(event.meta.event_name, len(endpoints))
-        # By the key and the sequence, receivers can order events.
-        key = event_key(topic.removeprefix(self._prefix), partition, record.key)
-        meta = msgspec.structs.replace(event.meta, received_at=written_at, key=key, sequence=record.offset)
-        return DispatchPlan(meta, webhook_body(event), endpoints, written_at or now)
+        event = self.events.event_of(record, written_at)
+        endpoints = self._matching(event)
+        return DispatchPlan(event.meta, webhook_body(event), endpoints, written_at or now)
 
     def _matching(self, event: DecodedEvent) -> list[Endpoint]:
+        """The endpoints that get an event. An operational event has one receiver, if any."""
         meta, monitor = event.meta, self._filter_failures
+        if meta.event_name in _OPERATIONAL:
+            return [receiver] if (receiver := self._registry.operational) is not None else []
         version = self.events.types.version_getter(meta.event_name, event.payload)
         match_input = MatchInput(meta.event_name, event.payload, lambda: webhook_members(meta), version)
-        return self._registry.matching(
+        endpoints = self._registry.matching(
             match_input, ignore_failures if monitor is None else lambda one: monitor.note(one, meta.id)
         )
+        _count_matches(meta.event_name, len(endpoints))
+        return endpoints
 
     def _dispatch(self, record: Record, plan: DispatchPlan) -> asyncio.Future[EntryPosition]:
         """Write the body once, with the endpoints that matched, even if none did."""

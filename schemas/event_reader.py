@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 
-from schemas.codec import InvalidRecordError
+from msgspec import structs
+
+from schemas.codec import InvalidRecordError, from_json
 from schemas.delivery import DeadLetterReason
 from schemas.event_codec import DecodedEvent, checked_value, decode_event, without_token
 from schemas.event_fast_path import decode_event_fast
+from schemas.event_key import event_key
 from schemas.event_types import EventTypes
 from schemas.foreign_formats import detect_format
+from schemas.operational import OperationalEvent
 from schemas.producer_forms import ProducerForm, Translated, is_missing_key, translated, unframed
 from schemas.topics import Topics
 
@@ -32,6 +36,15 @@ class PublishedRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
     @property
     def timestamp_ms(self) -> int: ...
+
+
+class ReadRecord(PublishedRecord, Protocol):
+    """A record that was read from Kafka: ``partition`` is its topic, under Kafka's name, and the number of its partition."""
+
+    @property
+    def partition(self) -> tuple[str, int]: ...
+    @property
+    def offset(self) -> int: ...
 
 
 class _Unpublished(NamedTuple):
@@ -59,6 +72,7 @@ class EventReader:
     ) -> None:
         """``forms`` are by topic, under Kafka's names; by default, the content decides (``auto``)."""
         self._prefix = topics.prefix
+        self._operational_events = topics.operational_events
         self._sources = topics.sources
         self._max_bytes = max_bytes
         self._forms = dict(forms or {})
@@ -72,6 +86,22 @@ class EventReader:
         added = (*types.more_topics, *types.former_topics)
         self.sources = tuple(dict.fromkeys((*self._sources, *(self._prefix + topic for topic in added))))
         """The topics that events are read from, under Kafka's names."""
+
+    def event_of(self, record: ReadRecord, received_at: datetime | None) -> DecodedEvent:
+        """The event in a record, with its event key and its sequence; ``received_at`` is when it was written to Kafka, if known.
+
+        Raises:
+            InvalidRecordError: it is a dead letter (see `read`).
+        """
+        topic, partition = record.partition
+        if topic == self._operational_events:
+            operational = from_json(record.value, OperationalEvent)
+            event = DecodedEvent(operational.meta, bytes(operational.data))
+        else:
+            event = self.read(record, topic, received_at)
+        key = event_key(topic.removeprefix(self._prefix), partition, record.key)
+        event.meta = structs.replace(event.meta, received_at=received_at, key=key, sequence=record.offset)
+        return event
 
     def read(self, record: PublishedRecord, topic: str, received_at: datetime | None = None) -> DecodedEvent:
         """The event in a record of a source topic; ``received_at`` is when it was written there, if known.

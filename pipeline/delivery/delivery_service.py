@@ -70,33 +70,30 @@ class DeliveryService:
 
     async def outcome(self, delivery: Delivery) -> DeliveryOutcome:
         """Make one attempt, if it may be made now. Nothing is written yet; `settle` does that."""
+        outcome = await self._attempt_if_admitted(delivery)
+        return self._parked(delivery, outcome) if isinstance(outcome, Refusal) else outcome
+
+    async def _attempt_if_admitted(self, delivery: Delivery) -> AttemptResult | HeldDelivery | Refusal:
+        """Make one attempt with the endpoint as it is now: somebody may have changed it while the delivery waited."""
         if not delivery.endpoint.active:
             return HeldDelivery(delivery)
         # While Kafka does not acknowledge records, start nothing: the results would pile up here.
         await self.publisher.room()
         admitted = await self.admission.enter(delivery.endpoint)
         if isinstance(admitted, Refusal):
-            return self._parked(delivery, admitted)
+            return admitted
         with admitted:
-            if (stopped := self._with_current_endpoint(delivery)) is not None:
-                return stopped
+            endpoint = self.admission.current(delivery.endpoint)
+            if endpoint is None or not endpoint.active:
+                return HeldDelivery(delivery)  # if it was deleted, the retry discards it
+            if endpoint.problem is not None:
+                return UNUSABLE
+            delivery.endpoint = endpoint
             result = await self._attempt(delivery, admitted)
         if isinstance(result, NotSent):
             self.own_faults.count(result.fault, result.detail)
-            return self._parked(delivery, Refusal(result.fault.value, PARKED_WHILE_BUSY))
+            return Refusal(result.fault.value, PARKED_WHILE_BUSY)
         return result
-
-    def _with_current_endpoint(self, delivery: Delivery) -> HeldDelivery | ParkedDelivery | None:
-        """Update the endpoint of a delivery: while it waited, somebody may have changed it. If nothing may be sent to it any more: what to
-        do with the delivery. (Held deliveries of deleted endpoints are discarded.)
-        """
-        endpoint = self.admission.current(delivery.endpoint)
-        if endpoint is None or not endpoint.active:
-            return HeldDelivery(delivery)
-        if endpoint.problem is not None:
-            return self._parked(delivery, UNUSABLE)
-        delivery.endpoint = endpoint
-        return None
 
     async def _attempt(self, delivery: Delivery, admitted: Pass | None) -> AttemptResult | NotSent:
         """Sign, send, and judge the answer. A delivery without a pass is a test and has no retries."""

@@ -14,7 +14,13 @@ PAGE = (ROOT / "docs" / "code.md").read_text("utf-8")
 
 
 def test_the_way_of_an_event_is_the_real_function() -> None:
-    for step in (DeliveryService.deliver, DeliveryService.outcome, DeliveryService._attempt, DeliveryService.settle):
+    for step in (
+        DeliveryService.deliver,
+        DeliveryService.outcome,
+        DeliveryService._attempt_if_admitted,
+        DeliveryService._attempt,
+        DeliveryService.settle,
+    ):
         assert textwrap.dedent(inspect.getsource(step)).strip() in PAGE
 
 
