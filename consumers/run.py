@@ -368,6 +368,9 @@ class _Composition:
         if self._roles & DELIVERING:
             self._stack.push_async_callback(deliveries.rate_shares.close)  # it writes, so the producer is closed after it
             tables_read.append(deliveries.rate_shares.table.stopped)
+        admission = deliveries.delivery_service.admission
+        metrics.SLOW_ENDPOINTS.set_function(lambda: admission.slow_endpoints)
+        metrics.ENDPOINT_ATTEMPTS.show(self._settings.metrics_top_endpoints)
         await deliveries.sender.start()
         self._stack.push_async_callback(deliveries.sender.close)
         self._stack.callback(deliveries.watch.close)

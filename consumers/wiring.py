@@ -108,7 +108,6 @@ def make_producer(settings: Settings, broker: Broker) -> Producer:
 
 def make_deliveries(settings: Settings, broker: Broker, producer: Producer, tracing: Tracing | None) -> DeliveryContext:
     """The endpoints and the services that deliver to them."""
-    metrics.ENDPOINT_ATTEMPTS.size = settings.metrics_top_endpoints
     key = settings.encryption_key
     vault = Vault(key.get_secret_value() if key else "")
     health = HealthTable(broker, settings.topics.endpoint_health)
@@ -150,7 +149,7 @@ def make_deliveries(settings: Settings, broker: Broker, producer: Producer, trac
         publisher=DeliveryPublisher(producer, settings.topics),
         policies=settings.retry_policies,
         clock=clock.now,
-        observer=DeliveryObserver(tracing),
+        observer=DeliveryObserver(tracing, counts_endpoints=bool(settings.metrics_top_endpoints)),
     )
     registry.on_idle = delivery_service.forget
     secrets = ExpiryWatch(registry, producer, settings.topics.endpoint_health, watch.notices, clock.now)

@@ -128,6 +128,11 @@ class Admission:
         """An endpoint as it is now; None if it was deleted."""
         return endpoint if self._current is None else self._current(endpoint.id)
 
+    @property
+    def slow_endpoints(self) -> int:
+        """The number of slow endpoints with requests in flight."""
+        return self._limiter.slow_endpoints
+
     def forget(self, endpoint_id: int) -> None:
         """Forget the circuit and the pace of an endpoint that was deleted, paused or disabled, because nothing is sent to it."""
         self._paces.pop(endpoint_id, None)

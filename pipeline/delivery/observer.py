@@ -24,8 +24,10 @@ _parked_counter = functools.cache(metrics.PARKED.labels)
 class DeliveryObserver:
     """One per process that delivers. It does not affect the outcome of a delivery."""
 
-    def __init__(self, tracing: Tracing | None = None) -> None:
+    def __init__(self, tracing: Tracing | None = None, *, counts_endpoints: bool = False) -> None:
+        """``counts_endpoints``: whether attempts are also counted by endpoint (setting ``metrics_top_endpoints``)."""
         self._tracing = tracing
+        self._counts_endpoints = counts_endpoints
         # Bound once: the module's logger looks up its configuration on each call.
         self._debug = log.bind().debug
 
@@ -59,7 +61,7 @@ class DeliveryObserver:
         outcome = record.outcome.value
         code = f"{exchange.status // 100}xx" if exchange.status else record.failure or "none"
         metrics.ATTEMPTS.count(delivery.event.event_name, outcome, code)
-        if metrics.ENDPOINT_ATTEMPTS.size:
+        if self._counts_endpoints:
             metrics.ENDPOINT_ATTEMPTS.count(record.endpoint_id, outcome)
         metrics.ATTEMPT_DURATION.observe(record.duration_ms / 1000, outcome, exemplar=exemplar(trace))
         self._debug(

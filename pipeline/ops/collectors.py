@@ -103,7 +103,7 @@ class LoopHistogram(LoopMetric):
 
 
 class TopEndpoints(LoopMetric):
-    """Attempts by endpoint, only for the ``size`` endpoints that fail the most, so that the label is bounded.
+    """Attempts by endpoint, only for the endpoints that fail the most, so that the label is bounded.
 
     All endpoints are counted, so a series that comes back continues where it was. Used on the event loop only.
     """
@@ -111,11 +111,14 @@ class TopEndpoints(LoopMetric):
     labelnames = ("endpoint", "outcome")
 
     def __init__(self, name: str, documentation: str) -> None:
-        self.size = 0
-        """How many endpoints are shown; 0: none, and nothing is counted."""
+        self._shown = 0
         self._name = name
         self._documentation = documentation
         self._counts: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+
+    def show(self, endpoints: int) -> None:
+        """Export so many endpoints from now on. At first, it is none."""
+        self._shown = endpoints
 
     def count(self, endpoint_id: int, outcome: str) -> None:
         """Count an attempt."""
@@ -131,7 +134,7 @@ class TopEndpoints(LoopMetric):
     def collect(self) -> Iterable[CounterMetricFamily]:
         """The endpoints with the most attempts that were not acknowledged; among equals, those with the most attempts."""
         [family] = self.describe()
-        for endpoint_id in sorted(self._counts, key=self._rank, reverse=True)[: self.size]:
+        for endpoint_id in sorted(self._counts, key=self._rank, reverse=True)[: self._shown]:
             for outcome, number in self._counts[endpoint_id].items():
                 family.add_metric([str(endpoint_id), outcome], number)
         return [family]

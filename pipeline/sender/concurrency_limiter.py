@@ -10,7 +10,6 @@ from time import monotonic
 from types import TracebackType
 
 from pipeline.core.fair_share import FairShare, ShareLimits
-from pipeline.ops import metrics
 from pipeline.sender.deadlines import Deadlines
 
 
@@ -29,7 +28,11 @@ class ConcurrencyLimiter:
         self._waits: Deadlines[asyncio.Future[int | None]] = Deadlines(wait_seconds, _give_up)
         self._shares = FairShare(ShareLimits(width, wait_seconds, slow_budget))
         self._queues: dict[int, _WaitQueue] = {}
-        metrics.SLOW_ENDPOINTS.set_function(lambda: self._shares.slow_endpoints)
+
+    @property
+    def slow_endpoints(self) -> int:
+        """The number of slow endpoints with requests in flight."""
+        return self._shares.slow_endpoints
 
     @functools.cached_property
     def _loop(self) -> asyncio.AbstractEventLoop:

@@ -54,6 +54,7 @@ async def shared(
     """One pipeline for all tests of this file: to start one takes longer than what a test does with it."""
     directory = Path(shutil.copytree(migrated_clickhouse, tmp_path_factory.mktemp("path") / "clickhouse", symlinks=True))
     place: dict[str, Any] = {"clickhouse_path": directory, "clickhouse_database": "oms_webhooks"}
+    place |= {"metrics_top_endpoints": 100}
     place |= {"operational_url": f"{await owner.start()}owner", "operational_secret": SecretStr(owner.secret or "")}
     apache = request.config.getoption("--kafka") == "apache"
     prefix = f"t{secrets.token_hex(4)}."
@@ -133,6 +134,10 @@ async def test_a_failed_notification_is_repeated_with_the_same_id_and_body(pipel
     assert len({each.body for each in receiver.deliveries}) == 1
     # Each attempt has its own signature and time.
     assert receiver.counts.bad_signature == 0
+    metrics = (await pipeline.api.get(pipeline.api.base_url.copy_with(path="/metrics"))).text
+    counted = f'oms_webhooks_endpoint_attempts_total{{endpoint="{attempts[0]["endpoint_id"]}",outcome="repeated"}}'
+    assert f"{counted} 2.0" in metrics
+    assert "oms_webhooks_slow_endpoints 0.0" in metrics
 
 
 async def test_all_seven_event_types_arrive(pipeline: Pipeline) -> None:

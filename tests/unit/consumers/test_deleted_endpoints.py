@@ -52,6 +52,7 @@ def state(deliveries: Any) -> dict[str, int]:
 
 async def test_nothing_is_kept_of_endpoints_that_were_deleted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics.ENDPOINT_ATTEMPTS, "_counts", defaultdict(lambda: defaultdict(int)))
+    metrics.ENDPOINT_ATTEMPTS.show(settings.metrics_top_endpoints)
     deliveries = make_deliveries(settings, MemoryBroker(), FakeProducer(), None)
     registry, admission = deliveries.registry, deliveries.delivery_service.admission
     registry.table._loop = asyncio.get_running_loop()

@@ -78,7 +78,7 @@ def test_they_can_be_scraped_and_say_which_version_runs() -> None:
 
 def test_of_the_endpoints_only_those_that_fail_the_most_are_shown() -> None:
     top = TopEndpoints("attempts", "Attempts")
-    top.size = 2
+    top.show(2)
     for endpoint, outcomes in {7: "dddd", 8: "rrd", 9: "rx", 10: "r", 11: "ddddddddr"}.items():
         for outcome in outcomes:
             top.count(endpoint, {"d": "delivered", "r": "repeated", "x": "exhausted"}[outcome])
