@@ -102,19 +102,23 @@ class Tab:
 
     async def look(self, name: str) -> None:
         """Look at the page as people with other screens and other eyes do: light, dark, and on a phone. Keeps screenshots."""
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         for mode, (width, height), colours in _MODES:
             await self.page.set_viewport_size({"width": width, "height": height})
             await self.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
-            await self.page.screenshot(path=SCREENSHOTS / f"{name}-{mode}.png", full_page=True)
-            found = await Axe().run(self.page)
-            grave = [one for one in found.response["violations"] if one["impact"] in _GRAVE]
-            told = [f"{one['id']} ({one['impact']}): {node['html']}" for one in grave for node in one["nodes"]]
-            assert not told, f"{name}, {mode}: axe finds\n" + "\n".join(told)
-            overflow = await self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert overflow <= 0, f"{name}, {mode}: the page is {overflow} pixels wider than the screen"
+            await self.look_as_it_is(f"{name}-{mode}")
         await self.page.set_viewport_size({"width": _DESKTOP[0], "height": _DESKTOP[1]})
         await self.page.emulate_media(color_scheme="light", reduced_motion="reduce")
+
+    async def look_as_it_is(self, name: str, part: str | None = None) -> None:
+        """Look at the page on the present screen. Keeps a screenshot. ``part`` selects what axe checks, if the rest is not ours."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        await self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+        found = await Axe().run(self.page, part)
+        grave = [one for one in found.response["violations"] if one["impact"] in _GRAVE]
+        told = [f"{one['id']} ({one['impact']}): {node['html']}" for one in grave for node in one["nodes"]]
+        assert not told, f"{name}: axe finds\n" + "\n".join(told)
+        overflow = await self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert overflow <= 0, f"{name}: the page is {overflow} pixels wider than the screen"
 
     def _console(self, message: ConsoleMessage) -> None:
         # An answer of 400 and above is in the console too; _response knows which were expected.
