@@ -309,7 +309,6 @@ app.command("settings", rich_help_panel="Operate")(operate.settings)
 app.command("grants", rich_help_panel="Operate")(operate.grants)
 app.command("migrate", rich_help_panel="Operate")(operate.migrate_now)
 app.command("retention", rich_help_panel="Operate")(operate.retention)
-app.command("sizing", rich_help_panel="Operate")(operate.sizing)
 
 
 @app.command(rich_help_panel="Operate")

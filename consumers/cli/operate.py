@@ -1,4 +1,4 @@
-"""``oms-webhooks topics``, ``settings``, ``grants``, ``migrate``, ``retention``, ``sizing``: prepare and check a deployment."""
+"""``oms-webhooks topics``, ``settings``, ``grants``, ``migrate``, ``retention``: prepare and check a deployment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from consumers.run import RoleError
 from pipeline.broker.errors import TopicError
 from pipeline.broker.factory import open_broker
 from pipeline.broker.topic_admin import TopicAdmin
-from pipeline.core.sizing import Costs, Deployment, Load, size
 from pipeline.ops.clock import utc_now
 from pipeline.ops.event_types_file import added_topic_problem
 from pipeline.ops.reachability import CheckResult
@@ -298,36 +297,3 @@ def retention(
         f"{total:,} rows are in weeks that are older than {kept} days." if weeks else f"Nothing is older than {kept} days.",
         highlight=False,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """The peak load."""
-
-    events: Annotated[float, typer.Option(min=0.001, max=1e9, help="Events per second at the peak.")] = 100
-    deliveries: Annotated[float, typer.Option(min=0, max=1e6, help="Average number of endpoints that an event matches.")] = 2.0
-    attempts: Annotated[float, typer.Option(min=1, max=6, help="Average number of attempts per delivery.")] = 1.15
-    body_bytes: Annotated[int, typer.Option(min=1, max=1_000_000_000, help="Average size of a body in bytes.")] = 2_000
-    noise: Annotated[float, typer.Option(min=0, max=1, help="Share of a body that is random text, such as tokens or base64.")] = (
-        0.0
-    )
-    average: Annotated[float, typer.Option(min=0.001, max=1, help="Average load of the day, as a share of the peak.")] = 0.3
-
-
-_USUAL_LOAD: Final = LoadOptions()
-
-
-@grouped
-def sizing(
-    peak: LoadOptions = _USUAL_LOAD,
-    days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="How many days ClickHouse keeps data. Default: retention_days.")
-    ] = None,
-    delivery_us: Annotated[
-        float, typer.Option(min=1, max=1e9, help="CPU time of a delivery in microseconds, as `make bench-path` measures it.")
-    ] = Costs().delivery_us,
-) -> None:
-    """Estimate how many processes and partitions, and how much disk, a load needs (docs/sizing.md explains the model)."""
-    load = Load(peak.events, peak.average, peak.deliveries, peak.attempts, peak.body_bytes, peak.noise)
-    kept = Deployment(retention_days=days or command_settings().retention_days)
-    out.print(tables.sizing(size(load, Costs(delivery_us=delivery_us), kept)))

@@ -15,7 +15,6 @@ from consumers.cli.console import Rows, escape_markup, visible
 from consumers.cli.embedded import EmbeddedServices
 from consumers.cli.role_process import dashboard_url
 from pipeline.broker.topic_admin import Difference, Growth
-from pipeline.core.sizing import Size
 from pipeline.ops.reachability import CheckResult
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
@@ -256,38 +255,6 @@ def topics(
         count = str(spec.partitions or partitions)
         rows.add(spec.name, spec.key, count, settings, Text(state, "red" if wrong else "green"))
     return rows
-
-
-def sizing(needed: Size) -> RenderableType:
-    """The resources that a load needs."""
-    table = Table("what", "how much", show_header=False)
-    for name, text in sizing_texts(needed).items():
-        table.add_row(name, text)
-    return table
-
-
-def sizing_texts(needed: Size) -> dict[str, str]:
-    """The lines of a sizing, for people."""
-    return {
-        "deliveries a second": f"{needed.deliveries_per_second:,.0f}",
-        "attempts a second": f"{needed.attempts_per_second:,.0f}",
-        "fan-out processes": str(needed.fanout_processes),
-        "retry processes": str(needed.retry_processes),
-        "recorder processes": str(needed.recorder_processes),
-        "partitions": str(needed.partitions),
-        "ClickHouse cores": f"{needed.clickhouse_cores:,.1f}",
-        "ClickHouse shards": str(needed.clickhouse_shards),
-        "ClickHouse disk": _bytes(needed.clickhouse_bytes),
-        "Kafka disk": _bytes(needed.kafka_bytes),
-    }
-
-
-def _bytes(count: float) -> str:
-    for unit in ("GB", "TB"):
-        if count < 1e12:
-            return f"{count / 1e9:,.0f} {unit}"
-        count /= 1e3
-    return f"{count / 1e9:,.0f} PB"
 
 
 MORE_PARTITIONS = """\

@@ -224,7 +224,6 @@ def test_a_setting_that_is_refused_is_called_as_it_was_set(
         ["migrate"],
         ["retention"],
         ["grants", "--role", "api"],
-        ["sizing"],
         ["settings"],
         ["settings", "--toml"],
         ["schema", "--offline"],

@@ -140,7 +140,6 @@ def said(result: Result) -> str:
         ("replay --endpoint 1 --since 2026-03-02 --until 2026-03-02", "earlier than --until"),
         ("replay --endpoint 1 --since tomorrow", "earlier than --until (default: now)"),
         # Numbers that ended in a traceback, or in nothing.
-        ("sizing --events inf", "It must be 1000000000 or less"),
         ("demo --rate 0", "It must be 0.01 or more"),
         ("simulate --count 0", "It must be 1 or more"),
     ],
