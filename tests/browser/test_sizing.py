@@ -184,7 +184,7 @@ async def test_it_can_be_used_on_a_desktop_and_on_a_phone(
         await enter(page, {"attempts per delivery": "1,15"})
         for screen, width in {"desktop": 1280, "phone": 390}.items():
             await page.set_viewport_size({"width": width, "height": 860})
-            await tab.look_as_it_is(f"sizing-{screen}-{colours}", "#sizing-calculator")
+            await tab.look_as_it_is(f"sizing-{screen}-{colours}", ".md-content p, #sizing-calculator")
 
 
 async def test_without_javascript_the_page_says_so_and_has_the_examples(browser: Browser, site: str) -> None:
