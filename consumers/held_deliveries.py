@@ -138,7 +138,8 @@ class HeldDeliveries:
     def _why(self, released: ReleasedDelivery, endpoint: Endpoint | None) -> tuple[str, str, Outcome]:
         """Why no attempt is made, as a word and as a sentence, and the outcome."""
         if released.action is HeldAction.EXPIRE:
-            reason = f"It was held for {self._hold_days:g} days (hold_days): the endpoint was not resumed in that time."
+            unit = "day" if self._hold_days == 1 else "days"
+            reason = f"It was held for {self._hold_days:g} {unit} (hold_days): the endpoint was not resumed in that time."
             return "expired", reason, Outcome.EXPIRED
         drop = None
         if endpoint is not None:

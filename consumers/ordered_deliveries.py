@@ -21,6 +21,7 @@ from pipeline.broker.api import Broker, FetchClient, Partition
 from pipeline.broker.errors import BrokerError, UnavailableError
 from pipeline.broker.failure_backoff import FailureBackoff
 from pipeline.broker.seeking_consumer import SeekingConsumer
+from pipeline.core.counted import counted
 from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.endpoints.health import HealthTable
 from pipeline.ops import metrics
@@ -132,7 +133,7 @@ class OrderedDeliveries:
             return None
         waiting = sum(processor.waiting for processor in self._processors.all)
         return (
-            f"{waiting:,} deliveries wait in order, and {len(heads):,} lanes are held back, one of them for {seconds:,.0f} s by event "
+            f"{counted(waiting, 'delivery waits', 'deliveries wait')} in order, and {counted(len(heads), 'lane is', 'lanes are')} held back, one of them for {seconds:,.0f} s by event "
             f"{oldest.event_id} at endpoint {oldest.endpoint_id} ({oldest.reason}). A lane continues when its event succeeds or ends."
         )
 

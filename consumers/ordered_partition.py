@@ -322,7 +322,9 @@ class OrderedPartition:
             return DiscardedDelivery(due, "", "endpoint_deleted", reason, trace)
         hold = context.hold + (_GRACE if endpoint.active else timedelta(0))
         if self._context.now_ms() - record.timestamp_ms >= hold / timedelta(milliseconds=1) and context.is_time_certain():
-            reason = f"It waited in order for {hold / timedelta(days=1):g} days, the longest that a delivery may (hold_days)."
+            days = hold / timedelta(days=1)
+            unit = "day" if days == 1 else "days"
+            reason = f"It waited in order for {days:g} {unit}, the longest that a delivery may (hold_days)."
             return DiscardedDelivery(due, endpoint.target_url, "expired", reason, trace, Outcome.EXPIRED)
         if endpoint.active and due.trigger is not Trigger.RESEND and due.event.event_name not in endpoint.events:
             reason = "The endpoint was no longer subscribed to this event type when it was this delivery's turn."

@@ -40,6 +40,7 @@ from consumers.cli.runtime_files import leave_note, note_of
 from consumers.cli.signatures import endpoints_certificate, endpoints_rotate, endpoints_rotate_key_pair, endpoints_sign
 from consumers.cli.traffic import simulate as simulate_oms
 from consumers.run import ALL_ROLES, Running
+from pipeline.core.counted import counted
 from pipeline.core.signing import SigningKey
 from pipeline.devtools.local_process import BrokerStartError
 from pipeline.devtools.receiver import Behaviour, Received, Receiver
@@ -195,7 +196,7 @@ def simulate(
         published = uvloop.run(simulate_oms(settings, rate=rate, seed=seed, seconds=seconds, count=count, on_event=tell))
     except KeyboardInterrupt:
         return
-    out.print(f"Published {published:,} event{'' if published == 1 else 's'}.")
+    out.print(f"Published {counted(published, 'event')}.")
 
 
 def _signing_secret(secret: str | None) -> str | None:

@@ -29,6 +29,7 @@ from consumers.cli.embedded import EmbeddedServices, KafkaKind, embedded_service
 from consumers.cli.runtime_files import leave_note, note_of
 from consumers.cli.traffic import simulate
 from consumers.run import ALL_ROLES, running
+from pipeline.core.counted import counted
 from pipeline.devtools.local_process import BrokerStartError
 from pipeline.devtools.receiver import Behaviour, Received, Receiver
 from pipeline.devtools.simulator import SimulatedEvent
@@ -119,11 +120,13 @@ class DemoSummary:
         adds_up = operator.le if self.interrupted else operator.eq
         attempts, delivered, exhausted = sum(self.outcomes.values()), self.outcomes["delivered"], self.outcomes["exhausted"]
         checks = {
-            f"{self.wanted} notifications were due, {delivered} delivered + {exhausted} given up": adds_up(
+            f"{counted(self.wanted, 'notification was', 'notifications were')} due, {delivered} delivered + {exhausted} given up": adds_up(
                 delivered + exhausted, self.wanted
             ),
-            f"{attempts} attempts are recorded, but the receivers got {self.received}": adds_up(attempts, self.received),
-            f"{delivered} are recorded as delivered, but the receivers acknowledged {self.acknowledged}": adds_up(
+            f"{counted(attempts, 'attempt is', 'attempts are')} recorded, but the receivers got {self.received}": adds_up(
+                attempts, self.received
+            ),
+            f"{counted(delivered, 'is', 'are')} recorded as delivered, but the receivers acknowledged {self.acknowledged}": adds_up(
                 delivered, self.acknowledged
             ),
             f"a body search for {self.needle} found {self.found} notifications of {self.found_wanted}": adds_up(
@@ -391,7 +394,7 @@ def _conclude(out: Console, summary: DemoSummary) -> int:
     if summary.by_hand:
         out.print("The numbers are not compared, because you have published, resent, tested or changed something.")
     elif not problems and summary.unfinished:
-        waiting = f"{summary.unfinished} notification{' was' if summary.unfinished == 1 else 's were'}"
+        waiting = counted(summary.unfinished, "notification was", "notifications were")
         out.print(f"Stopped while {waiting} still waiting for a retry. All other numbers add up.")
     elif not problems:
         out.print(

@@ -14,6 +14,7 @@ from consumers.cli.console import Output
 from consumers.cli.discovery import API_KEY, API_URL, NoPipelineError, local_pipeline
 from consumers.cli.operate import NO_KAFKA, all_findings
 from consumers.cli.runtime_files import RunNote
+from pipeline.core.counted import counted
 from pipeline.ops.reachability import CheckResult
 
 out = Output()
@@ -39,7 +40,7 @@ def doctor() -> None:
             if not each.problem:
                 out.print(f"{each.what}.", markup=False, highlight=False, soft_wrap=True)
     else:
-        out.print(f"No problems found. Checked {len(checked)} thing{'' if len(checked) == 1 else 's'}:", highlight=False)
+        out.print(f"No problems found. Checked {counted(len(checked), 'thing')}:", highlight=False)
         for each in checked:
             out.print(f"  {each.what}", markup=False, highlight=False, soft_wrap=True)
     sys.exit(1 if wrong else 0)

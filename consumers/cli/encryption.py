@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from consumers.cli.api_client import Key, Url, client_for
+from pipeline.core.counted import counted
 
 out = Console()
 
@@ -35,13 +36,18 @@ def reencrypt(
 
 
 def _sentence(state: Mapping[str, Any]) -> str:
+    keys = "the only key that the API has" if state["keys"] == 1 else f"any of the {state['keys']} keys"
+    endpoints = counted(state["endpoints"], "endpoint")
+    everything = "The only endpoint is" if state["endpoints"] == 1 else f"All {endpoints} are"
+    if not state["endpoints"]:
+        return "There are no endpoints, so there is nothing to encrypt."
     if state["unusable"]:
         return (
-            f"{state['unusable']} of {state['endpoints']} endpoints cannot be opened with any of the {state['keys']} keys; {state['remaining']} "
-            "are encrypted with an old one. Add the missing keys to all roles."
+            f"Cannot be opened with {keys}: {state['unusable']:,} of {endpoints}; encrypted with an old one: {state['remaining']:,}. "
+            "Add the missing keys to all roles."
         )
     if state["remaining"]:
-        return f"{state['remaining']} of {state['endpoints']} endpoints are encrypted with an old key. Run this without --status."
+        return f"Encrypted with an old key: {state['remaining']:,} of {endpoints}. Run this without --status."
     if state["keys"] == 1:
-        return f"All {state['endpoints']} endpoints are encrypted with the only key that the API has."
-    return f"All {state['endpoints']} endpoints are encrypted with the first key. You can remove the other keys from all roles."
+        return f"{everything} encrypted with the only key that the API has."
+    return f"{everything} encrypted with the first key. You can remove the other keys from all roles."

@@ -16,6 +16,7 @@ from consumers.cli.console import Output, Rows, escape_markup, visible
 from consumers.cli.discovery import API_URL
 from consumers.cli.option_values import not_blank
 from consumers.cli.standard_input import read_text
+from pipeline.core.counted import counted
 
 out = Output()
 
@@ -56,7 +57,8 @@ def erase(
     out.print(_traces(f"Erased (erasure {erased['id']} in the audit log)", erased))
     out.print(_elsewhere(erased, url), soft_wrap=True, highlight=False)
     if left := sum(erased["left"][kind] for kind in ("events", "attempts", "dead_letters")):
-        raise ApiCallError(f"{left} rows were recorded in the meantime. Run the same command again.")
+        rows = counted(left, "row was", "rows were")
+        raise ApiCallError(f"{rows} recorded in the meantime. Run the same command again.")
     out.print("ClickHouse no longer finds any of it.")
 
 
@@ -70,7 +72,7 @@ def _elsewhere(found: Mapping[str, Any], url: str | None) -> str:
     days: dict[int, list[str]] = {}
     for kept in found["kept_elsewhere"]:
         days.setdefault(kept["days"], []).append(kept["topic"])
-    topics = "; ".join(f"{count} days: {', '.join(names)}" for count, names in sorted(days.items()))
+    topics = "; ".join(f"{counted(count, 'day')}: {', '.join(names)}" for count, names in sorted(days.items()))
     # Without the URL, the printed commands would ask the pipeline on this machine, and report that nothing is left.
     api = f" --url {shlex.quote(url)}" if url and os.environ.get(API_URL) != url else ""
     orders = "".join(f"\n  {_later(order, api)}" for order in found["orders"])

@@ -18,6 +18,7 @@ from consumers.cli.console import Output, Rows, json_text, visible
 from consumers.cli.discovery import command_settings
 from consumers.cli.known_event_types import ASK, ListedEventTypes, listed, no_pipeline, refuse_lost_options
 from consumers.cli.option_values import event_type_name
+from pipeline.core.counted import counted
 from pipeline.core.schema_compatibility import changes
 from pipeline.ops.event_types_file import EventTypesFileError, read_entries, read_event_types
 from pipeline.ops.settings import Settings
@@ -233,6 +234,6 @@ def check_event_types(
         word, style = ("breaks", "red") if one.breaks else ("change", "green")
         out.print(Text.assemble("  ", (word, style), f"  {place}: {one.message}"), soft_wrap=True)
     breaking = sum(one.breaks for one in found)
-    out.print(f"{len(found)} changes, {breaking} of them breaking." if found else "Nothing changed.", highlight=False)
+    out.print(f"{counted(len(found), 'change')}, {breaking} of them breaking." if found else "Nothing changed.", highlight=False)
     if breaking:
         raise typer.Exit(BREAKING)

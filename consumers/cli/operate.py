@@ -26,6 +26,7 @@ from consumers.run import RoleError
 from pipeline.broker.errors import TopicError
 from pipeline.broker.factory import open_broker
 from pipeline.broker.topic_admin import TopicAdmin
+from pipeline.core.counted import counted
 from pipeline.ops.clock import utc_now
 from pipeline.ops.event_types_file import added_topic_problem
 from pipeline.ops.reachability import CheckResult
@@ -167,7 +168,7 @@ def _named(specs: Sequence[TopicSpec], names: Sequence[str]) -> Sequence[TopicSp
 def _add_partitions(admin: TopicAdmin, specs: Sequence[TopicSpec], wanted: int, *, yes: bool) -> None:
     planned = admin.planned_growth(specs, wanted)
     if not planned:
-        out.print(f"Every topic has at least {wanted} partitions. There is nothing to do.")
+        out.print(f"Every topic has at least {counted(wanted, 'partition')}. There is nothing to do.")
         return
     out.print(tables.growth(planned))
     if not yes:
@@ -291,9 +292,11 @@ def retention(
 
     weeks = uvloop.run(look())
     for week in weeks:
-        out.print(f"{week.table.value}: {week.rows:,} rows of the week from {week.begins}", highlight=False)
-    total = sum(week.rows for week in weeks)
+        out.print(f"{week.table.value}: {counted(week.rows, 'row')} of the week from {week.begins}", highlight=False)
+    total, limit = sum(week.rows for week in weeks), counted(kept, "day")
     out.print(
-        f"{total:,} rows are in weeks that are older than {kept} days." if weeks else f"Nothing is older than {kept} days.",
+        f"{counted(total, 'row is', 'rows are')} in weeks that are older than {limit}."
+        if weeks
+        else f"Nothing is older than {limit}.",
         highlight=False,
     )

@@ -18,6 +18,7 @@ from consumers.cli.option_values import are_given
 from consumers.cli.standard_input import read_bytes
 from consumers.cli.traffic import publish as publish_events
 from consumers.cli.traffic import record_key
+from pipeline.core.counted import counted
 from pipeline.core.event_check import CheckedEvent, check_events
 from pipeline.core.event_file import events_in
 from pipeline.ops.settings import Settings
@@ -136,7 +137,7 @@ def _report(checked: Sequence[CheckedEvent], events: EventReader) -> Text:
 def _summary(checked: Sequence[CheckedEvent]) -> str:
     unusable = sum(one.event is None for one in checked)
     warned = sum(one.event is not None and bool(one.problems) for one in checked)
-    counted = f"{len(checked):,} event{'s' if len(checked) > 1 else ''}"
+    events = counted(len(checked), "event")
     if unusable:
-        return f"{counted}: {unusable:,} cannot be delivered, {warned:,} with warnings. Nothing was published."
-    return f"{counted}: all can be delivered, {warned:,} with warnings."
+        return f"{events}: {unusable:,} cannot be delivered, {warned:,} with warnings. Nothing was published."
+    return f"{events}: {'it' if len(checked) == 1 else 'all'} can be delivered, {warned:,} with warnings."

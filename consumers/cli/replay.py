@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from consumers.cli.api_client import ApiAddress, ApiCallError, ApiClient, WrongOptionError, client_for
 from consumers.cli.option_groups import grouped
 from consumers.cli.option_values import TIMES, complete_event_type, file_name, id_number, not_blank, time_value
+from pipeline.core.counted import counted
 from pipeline.core.search.times import read_time
 from schemas.http.replays import MAX_REPLAY_EVENTS
 
@@ -190,7 +191,7 @@ def replay(events: ReplayedEvents, how: ReplayOptions, api: ApiAddress) -> None:
         else:
             wanted = events.wanted()
             found = client.call("POST", "replays/preview", json={"replay": wanted}, seconds=_STEP_SECONDS)
-            out.print(f"{found['events']:,} events, {found['notifications']:,} notifications.", highlight=False)
+            out.print(f"{counted(found['events'], 'event')}, {counted(found['notifications'], 'notification')}.", highlight=False)
             if not how.yes:
                 out.print("Nothing was sent. To send them, add --yes.")
                 return
@@ -225,7 +226,8 @@ def _read(path: Path) -> Progressed:
         raise WrongOptionError(f"{path} was not created by `oms-webhooks replay`.")
     progressed = Progressed(**kept, path=path)
     if progressed.is_done:
-        raise ApiCallError(f"The replay of {path} is done: {progressed.sent:,} notifications were sent.")
+        sent = counted(progressed.sent, "notification was", "notifications were")
+        raise ApiCallError(f"The replay of {path} is done: {sent} sent.")
     return progressed
 
 
@@ -321,8 +323,10 @@ def _until_interrupted() -> Iterator[Callable[[], bool]]:
 
 
 def _print_progress(progressed: Progressed, rate: float) -> None:
-    skipped = f" {progressed.skipped:,} events no longer have a body." if progressed.skipped else ""
-    done = f"{progressed.sent:,} notifications of {progressed.events:,} events are queued (replay {progressed.run}).{skipped}"
+    without = counted(progressed.skipped, "event no longer has", "events no longer have")
+    skipped = f" {without} a body." if progressed.skipped else ""
+    sent, are = counted(progressed.sent, "notification"), "is" if progressed.sent == 1 else "are"
+    done = f"{sent} of {counted(progressed.events, 'event')} {are} queued (replay {progressed.run}).{skipped}"
     if not progressed.is_done:
         done += f"\n{_unfinished(progressed, rate)}"
     out.print(done, markup=False, highlight=False, soft_wrap=True)

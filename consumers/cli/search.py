@@ -42,6 +42,7 @@ from consumers.cli.option_values import (
 )
 from consumers.cli.role_process import dashboard_url
 from consumers.cli.standard_input import read_text
+from pipeline.core.counted import counted
 from pipeline.core.search.query_keys import is_filter_key
 from pipeline.core.spreadsheet_cells import cell
 from pipeline.web.endpoint_names import endpoint_name
@@ -278,7 +279,8 @@ def resend_failed(
     params = filters_of(query, is_search=False)
     with client_for(url, api_key) as client:
         found = client.call("GET", "resends/preview", params=[*params, ("strict", "1")])
-        question = f"Resend {found['notifications']:,} notifications ({found['attempts']:,} failed attempts)?"
+        failed = counted(found["attempts"], "failed attempt")
+        question = f"Resend {counted(found['notifications'], 'notification')} ({failed})?"
         if not found["notifications"]:
             out.print("No failed notification matches that has not been delivered since. Nothing was sent.", soft_wrap=True)
             return
@@ -288,7 +290,8 @@ def resend_failed(
         run = client.call("POST", "resends", params=params)
         print_notice(f"Run {run['id']} has started. It continues in the API even if this command ends.")
         run = _followed(client, run)
-    summary = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {run['delivered']:,} were already delivered, "
+    delivered = counted(run["delivered"], "was", "were")
+    summary = f"Run {run['id']}: {run['state']}. {run['resent']:,} of {run['total']:,} resent, {delivered} already delivered, "
     out.print(
         f"{summary}{run['skipped']:,} could not be resent. {run['problem']}".rstrip(),
         markup=False,

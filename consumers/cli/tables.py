@@ -15,6 +15,7 @@ from consumers.cli.console import Rows, escape_markup, visible
 from consumers.cli.embedded import EmbeddedServices
 from consumers.cli.role_process import dashboard_url
 from pipeline.broker.topic_admin import Difference, Growth
+from pipeline.core.counted import counted
 from pipeline.ops.reachability import CheckResult
 from pipeline.ops.settings import Settings
 from schemas.topics import TopicSpec
@@ -107,7 +108,8 @@ def _add_order(table: Table, found: Mapping[str, Any]) -> None:
     if found.get("ordered"):  # a server of an earlier release has none
         table.add_row("order", Text("events of one key, one at a time"))
     if held := found.get("in_order"):
-        description = f"{held['waiting']:,} deliveries of {held['keys']:,} keys, behind event {held['event_id']} ({held['reason']}) since {held['since']}"
+        waiting = f"{counted(held['waiting'], 'delivery', 'deliveries')} of {counted(held['keys'], 'key')}"
+        description = f"{waiting}, behind event {held['event_id']} ({held['reason']}) since {held['since']}"
         table.add_row("waits in order", Text(description, "yellow"))
 
 
@@ -130,7 +132,7 @@ def rotated(endpoint: Mapping[str, Any], overlap_hours: int) -> RenderableType:
     lines = [
         f"Endpoint {endpoint['id']}: {escape_markup(endpoint['target_url'])}",
         f"New signing secret (shown once): [bold]{escape_markup(endpoint['secret'])}[/bold]",
-        f"For {overlap_hours} hours, requests are signed with both the old and the new secret."
+        f"For {counted(overlap_hours, 'hour')}, requests are signed with both the old and the new secret."
         if overlap_hours
         else "The old one is no longer valid.",
     ]
@@ -187,7 +189,7 @@ def dead_letters(page: Mapping[str, Any]) -> RenderableType:
 
 def _counted(number: int, name: str) -> str:
     """``no attempts``, ``1 attempt``, ``2 attempts``."""
-    return f"{f'{number:,}' if number else 'no'} {name}{'' if number == 1 else 's'}"
+    return counted(number, name) if number else f"no {name}s"
 
 
 def _page(page: Mapping[str, Any], count: str) -> str:

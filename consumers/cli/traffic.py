@@ -12,6 +12,7 @@ from pipeline.broker.api import Position
 from pipeline.broker.errors import PublishError
 from pipeline.broker.factory import open_broker
 from pipeline.broker.producer import Producer
+from pipeline.core.counted import counted
 from pipeline.devtools.sample_records import sample_record
 from pipeline.devtools.simulator import Shop, SimulatedEvent
 from pipeline.ops.settings import Settings
@@ -59,7 +60,7 @@ async def publish(settings: Settings, values: Sequence[bytes]) -> list[Position]
         await producer.close()
     refused = [result for result in results if isinstance(result, BaseException)]
     if refused:
-        told = f"{refused[0]}. {len(results) - len(refused):,} of {len(results):,} events were published."
+        told = f"{refused[0]}. Published: {len(results) - len(refused):,} of {counted(len(results), 'event')}."
         raise PublishError(told) from refused[0]
     return [result for result in results if not isinstance(result, BaseException)]
 

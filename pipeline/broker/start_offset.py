@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pipeline.broker.api import Committed, OffsetRange, Partition
+from pipeline.core.counted import counted
 from pipeline.core.offsets import Commit, Kept, decode_metadata, encode_metadata
 from pipeline.core.record_progress import RecordProgress
 
@@ -35,8 +36,8 @@ class MissingOffsets:
                 "election, a power failure with a single replica)."
             )
         return (
-            f"{self.records} records of {self.partition}, offsets {self.first_offset} to {self.until - 1}, are gone: "
-            f"Kafka removed them before group {self.group} had read them. Raise the topic's retention.ms, and find out why the "
+            f"Kafka removed {counted(self.records, 'record')} of {self.partition}, offsets {self.first_offset} to {self.until - 1}, "
+            f"before group {self.group} had read that far. Raise the topic's retention.ms, and find out why the "
             "group was so far behind."
         )
 

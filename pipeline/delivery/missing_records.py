@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from pipeline.broker.api import Position
 from pipeline.broker.producer import Producer
 from pipeline.broker.start_offset import MissingOffsets
+from pipeline.core.counted import counted
 from pipeline.ops.clock import Clock, utc_now
 from pipeline.ops.logs import logger
 from schemas.codec import to_json
@@ -90,7 +91,8 @@ class MissingRecords:
         named = "; ".join(_words(one) for one in found[:_MAX_NAMED])
         more = f"; and in {len(found) - _MAX_NAMED} more places" if len(found) > _MAX_NAMED else ""
         return (
-            f"{total:,} records were removed from Kafka before they were read: {named}{more}. They are not delivered or recorded. "
+            f"{counted(total, 'record was', 'records were')} removed from Kafka before being read: {named}{more}. Such records are not "
+            "delivered or recorded. "
             'See the section "Records are missing" of the runbook. This warning disappears a day after the last loss.'
         )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from pipeline.core.counted import counted
 from pipeline.core.filters.stored import Filters, compiled
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.subscriptions import FilterFailure, MatchInput, Subscriptions
@@ -145,9 +146,8 @@ def _answer(
     span = f"the last {days} days" if days > 1 else "the last day"
     reached = "" if is_complete else f" The preview reached its limit and covers the time since {since:%Y-%m-%d %H:%M} UTC."
     unread = f" {tally.unread:,} could not be checked: too large, erased or too old." if tally.unread else ""
-    of = f"{events:,} {'event' if events == 1 else 'events'}"
     return PreviewAnswer(
-        sentence=f"The endpoint would have received {tally.matched:,} of {of} in {span}.{reached}{unread}",
+        sentence=f"The endpoint would have received {tally.matched:,} of {counted(events, 'event')} in {span}.{reached}{unread}",
         matched=tally.matched,
         events=events,
         examined=tally.examined,

@@ -25,6 +25,7 @@ from typing import Final
 from msgspec import structs
 
 from pipeline.broker.errors import PublishError
+from pipeline.core.counted import counted
 from pipeline.core.search import AttemptQuery
 from pipeline.ops.logs import logger
 from pipeline.store.reports.notification_history import FailedNotification, FailedNotifications, PastNotification
@@ -143,7 +144,7 @@ class ResendRuns:
         done = progress.resent + progress.delivered + progress.skipped
         return (
             f"Another run is in progress: {self.resender.audit.person(run.started_by)} started it at {run.started_at:%Y-%m-%d %H:%M} UTC "
-            f"(id {run.id}), and it has processed {done:,} of {progress.total:,} notifications. Two runs at once could send the same "
+            f"(id {run.id}), and it has processed {done:,} of {counted(progress.total, 'notification')}. Two runs at once could send the same "
             "notifications twice."
         )
 

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, TypeVar
 from pipeline.broker.api import Position
 from pipeline.broker.errors import PublishError
 from pipeline.broker.producer import Producer
+from pipeline.core.counted import counted
 from pipeline.core.trace import TraceContext
 from pipeline.delivery.ordered_publisher import OrderedPublisher
 from pipeline.endpoints.endpoint import Endpoint
@@ -185,7 +186,10 @@ class Resender:
         sent = 0
         if page and run is not None:
             place = "from the beginning" if after is None else f"after {after.received_ms}.{after.event_id}"
-            detail = f"{len(bodies)} events to endpoints {', '.join(map(str, wanted.endpoint_ids))}, {place}"
+            endpoints = (
+                f"{'endpoint' if len(wanted.endpoint_ids) == 1 else 'endpoints'} {', '.join(map(str, wanted.endpoint_ids))}"
+            )
+            detail = f"{counted(len(bodies), 'event')} to {endpoints}, {place}"
             await self.audit.put(who, AuditAction.REPLAY, f"replay {run}", detail)
             sent = await self._deliver_all(page)
         end = ReplayPosition.of(page[-1]) if len(bodies) == limit else None

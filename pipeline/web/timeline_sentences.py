@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from pipeline.core.counted import counted
 from pipeline.core.exchange import Failure
 from pipeline.store.search.attempt_rows import AttemptRow
 from pipeline.web.timelines import DeliveryStatus, EndpointDelivery, EndpointState, EndpointTimeline, Timeline
@@ -59,7 +60,8 @@ def headline(timeline: Timeline) -> Sentence:
     """The most important sentence: whether every endpoint got everything."""
     missing, count = timeline.missing, sum(len(one.deliveries) for one in timeline.endpoints)
     if not count:
-        return (_counted(len(timeline.events), "event", "arrived, but no endpoint was subscribed to", "it.", "any of them."),)
+        which = "it" if len(timeline.events) == 1 else "any of them"
+        return (f"{counted(len(timeline.events), 'event')} arrived, but no endpoint was subscribed to {which}.",)
     if not missing:
         return (_all_is_well(timeline, count),)
     if len(missing) == 2 and all(len(one.deliveries) == 1 for one in missing):
@@ -86,7 +88,9 @@ def sentence(part: EndpointTimeline) -> Sentence:
     if coming := _coming(missing):
         pieces += ["; ", *coming]
     if part.endpoint.max_per_second is not None and any(one.status is DeliveryStatus.LATE for one in missing):
-        pieces.append(f"; possibly delayed by the endpoint's limit of {part.endpoint.max_per_second:,} requests per second")
+        pieces.append(
+            f"; possibly delayed by the endpoint's limit of {counted(part.endpoint.max_per_second, 'request')} per second"
+        )
     if waiting:
         pieces.append(f"; {waiting:,} more on {'its' if waiting == 1 else 'their'} way")
     return (*pieces, ".")
@@ -126,14 +130,10 @@ def _all_is_well(timeline: Timeline, count: int) -> str:
     waiting = sum(one.status is DeliveryStatus.ON_ITS_WAY for part in timeline.endpoints for one in part.deliveries)
     if waiting:
         rest = f"; {count - waiting:,} delivered." if count > waiting else "."
-        return f"{waiting:,} notification{' is' if waiting == 1 else 's are'} on {'its' if waiting == 1 else 'their'} way{rest}"
+        return f"{counted(waiting, 'notification is', 'notifications are')} on {'its' if waiting == 1 else 'their'} way{rest}"
     receivers = timeline.endpoints[0].endpoint.name if len(timeline.endpoints) == 1 else f"{len(timeline.endpoints):,} endpoints"
     everything = "Everything" if timeline.is_complete else "Everything shown here"
-    return f"{everything} was delivered: {count:,} notification{'' if count == 1 else 's'} to {receivers}."
-
-
-def _counted(count: int, noun: str, middle: str, one: str, many: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'} {middle} {one if count == 1 else many}"
+    return f"{everything} was delivered: {counted(count, 'notification')} to {receivers}."
 
 
 def _listed(names: Sequence[str], rest: str) -> str:

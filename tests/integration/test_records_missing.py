@@ -76,7 +76,7 @@ async def test_retention_overtakes_every_group(start_pipeline: StartPipeline, tm
         async with httpx.AsyncClient(base_url=pipeline.running.url, trust_env=False) as client:
             answer = await client.get("/readyz")
         assert answer.status_code == 200
-        assert answer.json()["warnings"]["records missing"].startswith("32 records were removed from Kafka before they were read")
+        assert answer.json()["warnings"]["records missing"].startswith("32 records were removed from Kafka before being read")
 
     # The process with the overview is another one.
     async with start_pipeline(**place, roles=[Role.API]) as pipeline:

@@ -15,6 +15,7 @@ from aiohttp import web
 from msgspec import structs
 from pydantic import ValidationError
 
+from pipeline.core.counted import counted
 from pipeline.core.filters.stored import texts_of
 from pipeline.endpoints.authentication import opened_authentication
 from pipeline.endpoints.backup import ENCRYPTED_WITH_UNKNOWN_KEY, RestorePlan, RestoreStep, plan, restored
@@ -54,7 +55,7 @@ def backup_routes(api: EndpointServices) -> Iterable[Route]:
     async def export(request: web.Request) -> web.Response:
         require_endpoints(api.registry)
         records = [endpoint.record for endpoint in api.registry.all()]
-        await api.audit.put(request, AuditAction.EXPORT_ENDPOINTS, "endpoints", f"{len(records)} endpoints")
+        await api.audit.put(request, AuditAction.EXPORT_ENDPOINTS, "endpoints", counted(len(records), "endpoint"))
         header = BackupHeader(exported_at=api.clock(), endpoints=len(records))
         lines = await asyncio.to_thread(lambda: [to_json(one).decode() for one in (header, *records)])
         return web.Response(text="\n".join([*lines, ""]), content_type=MEDIA_TYPE, charset="utf-8")
@@ -64,7 +65,7 @@ def backup_routes(api: EndpointServices) -> Iterable[Route]:
         require_endpoints(api.registry)
         if not given.dry_run:
             require_right_key(api)
-            detail = f"{len(given.endpoints)} endpoints" + (", overwriting" if given.overwrite else "")
+            detail = counted(len(given.endpoints), "endpoint") + (", overwriting" if given.overwrite else "")
             await api.audit.put(request, AuditAction.IMPORT_ENDPOINTS, "endpoints", detail)
         actor = principal_of(request).actor
         made = [(record, await _restore(api, record, given, actor)) for record in given.endpoints]

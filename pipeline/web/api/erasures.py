@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+from pipeline.core.counted import counted
 from pipeline.ops.logs import logger
 from pipeline.store.erase import PersonData, Subject
 from pipeline.store.errors import StoreBudgetError, StoreRejectedError, StoreUnavailableError
@@ -136,7 +137,8 @@ def _counts(found: PersonData) -> dict[str, object]:
 
 def _in_words(found: PersonData) -> str:
     attempts = len(found.attempts) + len(found.answers)
-    return f"{len(found.events)} events, {attempts} attempts, {len(found.dead_letters)} dead letters"
+    letters = counted(len(found.dead_letters), "dead letter")
+    return f"{counted(len(found.events), 'event')}, {counted(attempts, 'attempt')}, {letters}"
 
 
 async def _until_done(api: ErasureServices, found: PersonData) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from multidict import MultiDictProxy
 
+from pipeline.core.counted import counted
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.web.api.wrapped_input import validated
 from pipeline.web.auth import principal_of, require_role
@@ -105,7 +106,7 @@ def _planned(renderer: PageRenderer, action: str, chosen: Sequence[Endpoint]) ->
     changed = [(names[one.id], counts[one.id]) for one in affected]
     held = sum(counts[one.id] for one in affected if not (is_resume and one.is_unverified))
     verb, count = action.capitalize(), len(changed)
-    what = f"{count:,} endpoint{'' if count == 1 else 's'}"
+    what = counted(count, "endpoint")
     title = f"{verb} {what}?" if changed else "Nothing to do"
     sentences = _effects(action, count, len(chosen) - count, held, unverified, api.hold)
     return BulkChange(action, title, f"{verb} {what}", sentences, changed)
@@ -153,7 +154,7 @@ async def _carried_out(renderer: PageRenderer, request: web.Request, change: Bul
             failed.append(f"{name.name}: {error}")
     done = len(change.changed) - len(failed)
     state = _DONE[change.action]
-    notices = [Notice("good", f"{done:,} endpoint{' is' if done == 1 else 's are'} {state}.")] if done else []
+    notices = [Notice("good", f"{counted(done, 'endpoint is', 'endpoints are')} {state}.")] if done else []
     if failed:
         more = f" And {len(failed) - 1:,} more." if len(failed) > 1 else ""
         notices.append(Notice("bad", f"Not {state}: {failed[0]}{more}"))

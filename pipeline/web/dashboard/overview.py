@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from pipeline.core.circuit import CircuitState
+from pipeline.core.counted import counted
 from pipeline.store.reports.pipeline_overview import OverviewMinute, PipelineOverview
 from pipeline.web.api.endpoint_answers import endpoint_values
 from pipeline.web.dashboard.attempt_list import ATTEMPTS
@@ -108,7 +109,7 @@ def _chart(minutes: Sequence[OverviewMinute]) -> Chart:
     return columns(
         [
             (
-                f"{minute(one.begins_at)}: {one.events:,} events, {one.succeeded:,} delivered, {one.failed:,} failed",
+                f"{minute(one.begins_at)}: {counted(one.events, 'event')}, {one.succeeded:,} delivered, {one.failed:,} failed",
                 one.succeeded,
                 one.failed,
             )

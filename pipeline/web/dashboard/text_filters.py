@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
+from pipeline.core.counted import counted
 from pipeline.web.dashboard.time_zone import local
 
 NOTHING: Final = "\N{EN DASH}"
@@ -165,6 +166,6 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     function.__name__: function
     for function in (
         *(ago, span, stamp, utc, both, clock, field_time, iso),
-        *(number, percent, milliseconds, words, outcome, segment, is_segment, about),
+        *(number, counted, percent, milliseconds, words, outcome, segment, is_segment, about),
     )
 }

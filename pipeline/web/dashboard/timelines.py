@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from pipeline.core.circuit import CircuitState
+from pipeline.core.counted import counted
 from pipeline.core.search import parse_query
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import state_of
@@ -178,7 +179,7 @@ class _Handlers:
             )
         known = None if only is None else api.registry.get(only)
         to = f" to {name_of(known).name}" if known is not None else ""
-        text = f"{count:,} notification{' is' if count == 1 else 's are'} being resent{to}. Reload this page to see the result."
+        text = f"{counted(count, 'notification is', 'notifications are')} being resent{to}. Reload this page to see the result."
         return back(Notice("good", text, href=f"{PREFIX}/resends/{run.id}", label="View progress"))
 
     def _number(self, request: web.Request) -> str:

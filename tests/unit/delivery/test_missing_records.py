@@ -42,9 +42,16 @@ async def test_the_warning_has_the_count_the_partition_the_offsets_and_the_time(
     losses.note(MissingOffsets(GROUP, ORDERS, 40, 400, 360))
 
     assert (losses.warning() or "").startswith(
-        "360 records were removed from Kafka before they were read: 360 of oms.orders, partition 3, offsets 40 to 399, by group "
+        "360 records were removed from Kafka before being read: 360 of oms.orders, partition 3, offsets 40 to 399, by group "
         "webhooks.fanout since 2026-03-02 12:00:00 UTC."
     )
+
+
+async def test_one_record_is_counted_in_the_singular() -> None:
+    losses = MissingRecords(FakeProducer(), TOPIC, Now())
+    losses.note(MissingOffsets(GROUP, ORDERS, 40, 41, 1))
+    assert (losses.warning() or "").startswith("1 record was removed from Kafka before being read: 1 of oms.orders")
+    assert str(MissingOffsets(GROUP, ORDERS, 40, 41, 1)).startswith("Kafka removed 1 record of oms.orders-3, offsets 40 to 40,")
 
 
 async def test_it_stays_for_a_day_after_the_last_of_them() -> None:

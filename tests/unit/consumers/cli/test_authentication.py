@@ -61,3 +61,5 @@ async def test_signatures(service: Service, run: Command) -> None:
     assert "is signed with v1." in done.stdout
     rotated = await run("endpoints", "rotate", "1", "--overlap-hours", "0")
     assert "no longer valid" in rotated.stdout
+    rotated = await run("endpoints", "rotate", "1", "--overlap-hours", "1")
+    assert "For 1 hour, requests are signed with both" in rotated.stdout

@@ -268,15 +268,15 @@ def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
 
 async def test_endpoints_are_sealed_with_a_new_key(service: Service, run: Command) -> None:
     await service.create()
-    assert "encrypted with the only key" in (await run("endpoints", "reencrypt")).stdout
+    assert "The only endpoint is encrypted with the only key" in (await run("endpoints", "reencrypt")).stdout
     service.restart_with(f"{Vault.new_key()},{service.encryption_key}")
     asked = await run("endpoints", "reencrypt", "--status")
-    assert (asked.exit_code, "1 of 1 endpoints are encrypted with an old key" in asked.stdout) == (1, True)
+    assert (asked.exit_code, "Encrypted with an old key: 1 of 1 endpoint." in asked.stdout) == (1, True)
     made = await run("endpoints", "reencrypt")
     assert (made.exit_code, "You can remove the other keys" in made.stdout) == (0, True)
     service.restart_with(f"{Vault.new_key()},{Vault.new_key()}")
     lost = await run("endpoints", "reencrypt")
-    assert (lost.exit_code, "1 of 1 endpoints cannot be opened with any of the 2 keys" in lost.stdout) == (1, True)
+    assert (lost.exit_code, "Cannot be opened with any of the 2 keys: 1 of 1 endpoint; " in lost.stdout) == (1, True)
 
 
 async def test_event_types_of_a_file_are_added_to_a_running_pipeline_changed_and_removed(

@@ -36,7 +36,7 @@ async def test_what_came_meanwhile_is_an_error(service: Service, run: Command) -
     service.eraser.found = [TRACES, PersonData(attempts=(64,))]
     made = await run("erase", "--order", "R1", "--yes")
     assert made.exit_code != 0
-    assert str(made.exception) == "1 rows were recorded in the meantime. Run the same command again."
+    assert str(made.exception) == "1 row was recorded in the meantime. Run the same command again."
 
 
 async def test_one_of_the_two_is_given_or_read_from_standard_input(service: Service, run: Command) -> None:

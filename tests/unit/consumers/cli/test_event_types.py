@@ -78,6 +78,7 @@ def test_check_against_an_older_file(tmp_path: Path) -> None:
         0,
         True,
     )
+    assert told.stdout.endswith("\n1 change, 0 of them breaking.\n")
     broken = run("event-types", "check", SHIPPED, "--against", changed)
     assert broken.exit_code == 3
     assert "breaks  subscription_paused, data.paused_until: It is required now" in broken.stdout

@@ -65,6 +65,17 @@ async def test_it_counts_first_and_sends_when_told(filled: Service, run: Command
     assert sent(filled) == ALL
 
 
+async def test_one_event_is_counted_in_the_singular(service: Service, run: Command, tmp_path: Path) -> None:
+    await service.create()
+    service.past.events = [past(0, 1)]
+    state = tmp_path / "state.json"
+    assert "1 event, 1 notification.\n" in (await run("replay", *FROM)).stdout
+    made = await run("replay", *FROM, "--state", str(state), "--yes")
+    assert "1 notification of 1 event is queued (replay " in made.stdout
+    again = await run("replay", "--resume", str(state))
+    assert str(again.exception) == f"The replay of {state} is done: 1 notification was sent."
+
+
 async def test_it_goes_on_where_it_was_refused(filled: Service, run: Command, tmp_path: Path) -> None:
     state = tmp_path / "the state.json"
     page = filled.past.page

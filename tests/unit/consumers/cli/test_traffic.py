@@ -64,5 +64,5 @@ async def test_what_is_published_beside_a_refused_event_is_told(kafka: Kafka) ->
     events = [event_of(EventType.ORDER_COMPLETED), event_of(EventType.SHIPMENT_SHIPPED), event_of(EventType.ORDER_CANCELLED)]
     assert len(await traffic.publish(SETTINGS, events)) == 3
     kafka.errors[SETTINGS.topics.shipments] = PublishError("Kafka does not accept a record for oms.shipments: no permission")
-    with pytest.raises(PublishError, match=r"^Kafka does not accept .*: no permission\. 2 of 3 events were published\.$"):
+    with pytest.raises(PublishError, match=r"^Kafka does not accept .*: no permission\. Published: 2 of 3 events\.$"):
         await traffic.publish(SETTINGS, events)

@@ -64,7 +64,7 @@ async def test_a_backup_holds_all_endpoints_and_no_secret_in_clear(service: Serv
     assert not any(clear in text for clear in (secret, "t0ken-in-clear", "acme-in-clear"))
     assert service.vault.open(lines[0]["secrets"][0]["sealed"]) == secret
     [entry] = service.kafka.audits
-    assert (entry.action, entry.detail) == (AuditAction.EXPORT_ENDPOINTS, "1 endpoints")
+    assert (entry.action, entry.detail) == (AuditAction.EXPORT_ENDPOINTS, "1 endpoint")
 
 
 async def test_what_is_there_as_it_was_is_left_alone(service: Service) -> None:
@@ -73,7 +73,7 @@ async def test_what_is_there_as_it_was_is_left_alone(service: Service) -> None:
     assert await restore(service, line) == [done("none", 1)]
     assert await restore(service, line, overwrite=True) == [done("none", 1)]
     assert len(service.kafka.changes) == 1
-    assert [entry.detail for entry in service.kafka.audits[1:]] == ["1 endpoints", "1 endpoints, overwriting"]
+    assert [entry.detail for entry in service.kafka.audits[1:]] == ["1 endpoint", "1 endpoint, overwriting"]
 
 
 async def test_a_deleted_endpoint_comes_back_with_its_id_and_its_secrets(service: Service) -> None:

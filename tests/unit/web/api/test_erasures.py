@@ -50,7 +50,7 @@ async def test_an_erasure_is_on_record_without_whom_it_concerns(service: Service
     assert service.eraser.asked[1] == Subject(email="ada@example.com", orders=("R1", "R2")), "it is looked for once more"
     [entry] = service.kafka.audits
     assert (entry.action, entry.subject) == (AuditAction.ERASE, f"erasure {identifier}")
-    assert entry.detail == "by email address: 2 events, 3 attempts, 1 dead letters"
+    assert entry.detail == "by email address: 2 events, 3 attempts, 1 dead letter"
     assert "ada" not in repr(entry)
     assert "R1" not in repr(entry)
     assert "ada@" not in logs.text

@@ -52,6 +52,16 @@ async def test_the_last_hour(service: Service, admin: Visitor) -> None:
     assert ("127.0.0.1/down" in failing, "127.0.0.1/well" in failing) == (True, False)
 
 
+async def test_one_attempt_and_one_event_are_counted_in_the_singular(service: Service, admin: Visitor) -> None:
+    earlier = tuple(OverviewMinute(NOW - (MINUTES - number) * MINUTE, 0, 0, 0) for number in range(MINUTES - 1))
+    service.reports.hour = PipelineOverview((*earlier, OverviewMinute(NOW - MINUTE, 1, 0, 1)), None, None, 0, None)
+
+    seen = await admin.go(HOME)
+
+    assert "1 attempt failed" in seen.text
+    assert "1 event, 0 delivered, 1 failed" in seen.html
+
+
 async def test_its_figures_lead_to_the_attempts_that_they_count(service: Service, admin: Visitor) -> None:
     """Neither tests nor deliveries that were due but not made."""
     minutes = tuple(OverviewMinute(NOW - (MINUTES - number) * MINUTE, 30, 20, 1) for number in range(MINUTES))
