@@ -17,6 +17,7 @@ from rich.progress import track
 from consumers.cli.api_client import ApiCallError, Key, Url, client_for
 from consumers.cli.console import Output, Rows
 from consumers.cli.standard_input import read_text
+from pipeline.core.counted import counted
 from schemas.codec import InvalidRecordError, from_json
 from schemas.endpoint_backup import BackupHeader
 
@@ -42,13 +43,16 @@ class BackupError(ApiCallError):
 
 def export_endpoints(
     file: Annotated[Path, typer.Argument(help="File to write the backup to. -: standard output.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Write a backup of all endpoints (needs an admin key).
+    """Write a backup of all endpoints (needs an admin key). An existing file is replaced only with --overwrite.
 
     The backup contains secrets, encrypted with the encryption key. Keep that key somewhere else. Without it, the backup cannot be restored.
     """
+    if str(file) != "-":
+        _require_place(file, overwrite=overwrite)
     with client_for(url, api_key) as client:
         text = client.text("backups/endpoints", seconds=_SECONDS)
     _, lines = read_backup(text)
@@ -56,7 +60,7 @@ def export_endpoints(
         sys.stdout.write(text)
         return
     _write_whole(file, text)
-    out.print(f"Wrote {len(lines)} endpoints to {file}.", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"Wrote {counted(len(lines), 'endpoint')} to {file}.", markup=False, highlight=False, soft_wrap=True)
 
 
 def import_endpoints(
@@ -115,7 +119,9 @@ def read_backup(text: str) -> tuple[BackupHeader, list[Any]]:
     except ValueError as error:
         raise BackupError(f"The backup is damaged: a line is not JSON ({error}).") from None
     if len(lines) != header.endpoints:
-        raise BackupError(f"The backup is incomplete: it should contain {header.endpoints} endpoints but contains {len(lines)}.")
+        raise BackupError(
+            f"The backup is incomplete: it should contain {counted(header.endpoints, 'endpoint')} but contains {len(lines)}."
+        )
     return header, lines
 
 
@@ -128,11 +134,27 @@ def _read(file: Path) -> str:
         raise BackupError(f"{file} is not a backup of endpoints: it is not text.") from None
 
 
-def _write_whole(file: Path, text: str) -> None:
-    """Write the file atomically: an existing backup stays until the new one is complete. Only the owner may read it."""
+def _require_place(file: Path, *, overwrite: bool) -> None:
+    """Raises BackupError if no backup may be written there."""
     try:
         if file.is_dir():
             raise BackupError(f"{file} is a directory. Specify a file in it.")
+        is_there, is_file = file.exists() or file.is_symlink(), file.is_file()
+    except OSError as error:
+        raise _not_written(file, error) from error
+    if is_there and not is_file:  # it would replace a device, such as /dev/null
+        raise BackupError(f"{file} is not an ordinary file. Specify another one, or - for standard output.")
+    if is_there and not overwrite:
+        raise BackupError(f"{file} already exists. No backup was made. Use another file, or --overwrite to replace this one.")
+
+
+def _not_written(file: Path, error: OSError) -> BackupError:
+    return BackupError(f"{file} cannot be written: {error.strerror}. No backup was made.")
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Write the file atomically: an existing backup stays until the new one is complete. Only the owner may read it."""
+    try:
         part = file.with_name(f"{file.name}.part")
         part.unlink(missing_ok=True)
         try:
@@ -144,7 +166,7 @@ def _write_whole(file: Path, text: str) -> None:
         finally:  # also after Ctrl-C, because it contains secrets
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise BackupError(f"{file} cannot be written: {error.strerror}. No backup was made.") from error
+        raise _not_written(file, error) from error
 
 
 def _batches(lines: Sequence[Any]) -> Iterator[list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,34 @@ async def test_where_no_backup_can_be_written(
     file.write_text("the one before")
     for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
         monkeypatch.setattr("os.fsync", _raising(error))
-        await run("endpoints", "export", str(file))
+        await run("endpoints", "export", str(file), "--overwrite")
         assert (file.read_text(), file.with_name("endpoints.jsonl.part").exists()) == ("the one before", False), (
             "no secrets are left"
         )
+
+
+async def test_an_existing_file_is_replaced_only_if_that_was_said(service: Service, run: Command, tmp_path: Path) -> None:
+    """Even a backup: another pipeline may have answered."""
+    await service.create()
+    file = tmp_path / "endpoints.jsonl"
+    file.write_text("yesterday's")
+    refused = await run("endpoints", "export", str(file))
+    message = f"{file} already exists. No backup was made. Use another file, or --overwrite to replace this one."
+    assert (str(refused.exception), file.read_text(), service.kafka.audits) == (message, "yesterday's", [])
+
+    made = await run("endpoints", "export", str(file), "--overwrite")
+    assert (made.exit_code, made.stdout) == (0, f"Wrote 1 endpoint to {file}.\n")
+    assert read_backup(file.read_text())[0].endpoints == 1
+
+
+async def test_what_is_not_a_file_is_not_replaced(service: Service, run: Command, tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "none")
+    os.mkfifo(pipe)
+    for place in (link, pipe):
+        refused = await run("endpoints", "export", str(place), "--overwrite")
+        assert str(refused.exception) == f"{place} is not an ordinary file. Specify another one, or - for standard output."
+    assert (link.is_symlink(), pipe.is_fifo()) == (True, True)
 
 
 def _raising(error: BaseException) -> Callable[[int], None]:
@@ -136,8 +161,8 @@ async def test_what_cannot_be_read_as_a_backup(service: Service, run: Command, t
         ("", "not a backup of endpoints"),
         ("[]", "not a backup of endpoints"),
         (HEADER.replace(":1,", ":2,"), "its version is not supported"),
-        (HEADER, "should contain 1 endpoints but contains 0"),
-        (f"{HEADER}\n{{}}\n{{}}", "should contain 1 endpoints but contains 2"),
+        (HEADER, "should contain 1 endpoint but contains 0"),
+        (f"{HEADER}\n{{}}\n{{}}", "should contain 1 endpoint but contains 2"),
         (f"{HEADER}\n{{", "a line is not JSON"),
     ],
 )
