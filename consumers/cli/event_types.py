@@ -22,6 +22,7 @@ from pipeline.core.counted import counted
 from pipeline.core.schema_compatibility import changes
 from pipeline.ops.event_types_file import EventTypesFileError, read_entries, read_event_types
 from pipeline.ops.settings import Settings
+from schemas.configured_events import ConfiguredEventType
 
 out = Output()
 err = Console(stderr=True)
@@ -172,23 +173,32 @@ def add_event_types(
 ) -> None:
     """Add the event types in a file to a running pipeline, or change event types that were added this way. No restart is needed."""
     try:
-        read_event_types(file)
-        entries = read_entries(file)
+        given = list(zip(read_event_types(file), read_entries(file), strict=True))
     except EventTypesFileError as error:
         err.print(Text(str(error), "red"), soft_wrap=True)
         raise typer.Exit(UNUSABLE) from None
     with client_for(url, api_key) as client:
-        known = {one["name"] for one in client.call("GET", "event_types")["event_types"] if one["origin"] == "api"}
-        for entry in entries:
+        pipeline = listed(client)
+        for event_type, entry in given:
+            name = event_type.name
+            is_known = name in pipeline.by_name and pipeline.by_name[name]["origin"] == "api"
+            path = f"event_types/{name}" if is_known else "event_types"
+            # A latest version that cannot be used is replaced, also by the one before it, which is still in use.
+            if is_known and name not in pipeline.unusable and _is_same(event_type, client.call("GET", path)["entry"]):
+                out.print(Text(f"{name} is unchanged."))
+                continue
             wanted = {"event_type": {**entry, "allow_breaking": allow_breaking}}
-            is_known = entry["name"] in known
-            path = f"event_types/{entry['name']}" if is_known else "event_types"
             written = client.call("PUT" if is_known else "POST", path, json=wanted)
-            out.print(Text(f"{entry['name']} is {'changed' if is_known else 'added'}."))
+            out.print(Text(f"{name} is {'changed' if is_known else 'added'}."))
             for change in (
                 written["changes"] if is_known else written["changes"][1:]
             ):  # the first one only says that the event type is new
                 out.print(Text(f"  {change}"), soft_wrap=True)
+
+
+def _is_same(event_type: ConfiguredEventType, entry: object) -> bool:
+    """As JSON, because true and 1 are equal in Python."""
+    return json.dumps(event_type.entry()) == json.dumps(entry)
 
 
 @event_types_app.command("remove")

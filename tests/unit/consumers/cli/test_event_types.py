@@ -169,6 +169,10 @@ async def test_searches_take_added_and_removed_types_and_no_other(service: Servi
 
     as_file = (await run("event-types", "show", "refund_issued", "--as-file")).stdout
     file.write_text(as_file)
+    written = len(service.kafka.records)
+    assert (await run("event-types", "add", str(file))).stdout == "refund_issued is unchanged.\n"
+    assert len(service.kafka.records) == written
+    file.write_text(as_file.replace(ENTRY["description"], "Other words"))
     assert (await run("event-types", "add", str(file))).stdout == "refund_issued is changed.\n"
     assert "from:     the API" in (await run("event-types", "show", "refund_issued")).stdout
     assert (await run("event-types", "show", "order_completed", "--as-file")).exit_code == 1
