@@ -193,7 +193,10 @@ def _counted(number: int, name: str) -> str:
 
 
 def _page(page: Mapping[str, Any], count: str) -> str:
-    return f"page {page['current_page']} of {page['pages']}, {count}" if page["total_count"] else count
+    number, last = page["current_page"], page["pages"]
+    if number > last > 0:
+        return f"there is no page {number:,} (the last page is {last:,}), {count}"
+    return f"page {number:,} of {last:,}, {count}" if page["total_count"] else count
 
 
 def keys(found: Mapping[str, Any]) -> RenderableType:

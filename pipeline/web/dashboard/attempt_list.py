@@ -170,13 +170,15 @@ async def _found(api: Api, request: web.Request, query: AttemptQuery, filters: F
         else:
             before = request.query.get("before", "")
             page, newer, older = await _page_by_cursor(api, query, filters, before, descending=query.in_time.descending)
-    rows = await _rows(api, request, query, page.items)
-    return AttemptListPage(rows, newer, older, page.total_count if page.sorted_since else 0, page.sorted_since)
+    found = AttemptListPage(await _rows(api, request, query, page.items), newer, older)
+    if query.in_time is None:
+        found = replace(found, number=page.current_page, pages=page.pages)
+    return replace(found, sorted_count=page.total_count, sorted_since=page.sorted_since) if page.sorted_since else found
 
 
 async def _page_by_number(api: Api, query: AttemptQuery, filters: FilterForm) -> _LinkedPage:
     page = await api.search.attempts(query)
-    newer = filters.query(page=str(page.current_page - 1)) if page.current_page > 1 else None
+    newer = filters.query(page=str(page.current_page - 1)) if page.current_page > 1 and page.items else None
     has_more = page.current_page < page.pages or not (page.is_exact or page.sorted_since)
     return page, newer, filters.query(page=str(page.current_page + 1)) if has_more else None
 

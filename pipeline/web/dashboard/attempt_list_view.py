@@ -53,6 +53,9 @@ class AttemptListPage:
     sorted_count: int = 0
     sorted_since: datetime | None = None
     """If attempts are not sorted by time and only the newest were sorted: how many, and the time of the oldest."""
+    number: int = 1
+    pages: int = 0
+    """If attempts are not sorted by time: the number of this page, and of the last one that is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -308,7 +308,7 @@ class Reported(Reports):
         self.asked.append((reason, topic))
         known = [self._repaired(letter) for letter in self.letters]
         found = [one.summary for one in known if repaired in (None, one.summary.repaired is not None)]
-        return ResultPage(tuple(found), len(found), page, per_page)
+        return ResultPage(tuple(found[(page - 1) * per_page :][:per_page]), len(found), page, per_page)
 
     async def count_unrepaired_dead_letters(self) -> int:
         return (await self.dead_letters(1, 1, repaired=False)).total_count

@@ -251,6 +251,7 @@ async def test_dead_letters_are_listed_and_shown(service: Service, run: Command)
     assert "No [red]JSON." in listed.stdout
     assert "oms.orders 1/2" in listed.stdout
     assert service.reports.asked == [("not_json", None)]
+    assert "there is no page 7 (the last page is 1), 1 dead letter" in (await run("dead-letters", "list", "--page", "7")).stdout
     shown = await run("dead-letters", "show", "5")
     assert json.loads(shown.stdout)["value"] == {"content": "{", "encoding": "text"}
     assert (await run("dead-letters", "dismiss", "5")).stdout == "Dead letter 5 is dismissed.\n"

@@ -14,12 +14,13 @@ import pytest
 from pydantic import SecretStr
 from yarl import URL
 
-from pipeline.core.search import Condition, Cursor, Predicate, Sort
+from pipeline.core.search import AttemptQuery, Condition, Cursor, Predicate, Sort
 from pipeline.core.signing import new_secret
 from pipeline.endpoints.operational_endpoint import operational_endpoint
 from pipeline.ops.settings import Settings
 from pipeline.store.errors import NARROW, StoreBudgetError, StoreBusyError, StoreUnavailableError
 from pipeline.store.search.aggregates import AggregateBar, Facets, Histogram
+from pipeline.store.search.queries import AttemptPage
 from pipeline.store.search.summary import SearchSummary
 from pipeline.web.dashboard.highlight import HighlightedText
 from schemas.api_key import Access
@@ -333,6 +334,18 @@ async def test_another_order_has_pages_by_number(searched: Service, admin: Visit
     assert searched.attempts.queries[-1].after is None
     assert "page=1" in seen.html
     assert "page=3" in seen.html
+
+
+async def test_a_page_past_the_last_one_leads_to_it(searched: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It used to say that no attempts match the filters."""
+
+    async def none(query: AttemptQuery) -> AttemptPage:
+        return AttemptPage((), 60, query.page, query.per_page)
+
+    monkeypatch.setattr(searched.attempts, "attempts", none)
+    seen = await admin.go(f"{SEARCH}?q[s]=duration_ms desc&page=1000000")
+    assert "There is no page 1,000,000 Go to the last page, 3" in seen.text
+    assert ("No attempts" in seen.text, "Previous" in seen.text, "page=999999" in seen.html) == (False, False, False)
 
 
 async def test_nothing_was_found(service: Service, admin: Visitor) -> None:

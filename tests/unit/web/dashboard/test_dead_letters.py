@@ -25,6 +25,15 @@ async def test_the_list(service: Service, visitor: Visitor) -> None:
     assert f'href="{LIST}/7"' not in seen.html, "viewers do not see bytes"
 
 
+async def test_a_page_past_the_last_one_leads_to_it(service: Service, admin: Visitor) -> None:
+    """It used to say that there is nothing to repair."""
+    service.reports.letters = [letter()]
+    seen = await admin.go(f"{LIST}?q[topic_eq]=oms.orders&page=1000000")
+    assert "There is no page 1,000,000 Go to the last page, 1" in seen.text
+    assert 'href="?page=1&amp;q%5Btopic_eq%5D=oms.orders"' in seen.html
+    assert ("nothing to repair" in seen.text, "None match" in seen.text, "Previous" in seen.text) == (False, False, False)
+
+
 async def test_one_with_its_bytes_is_on_record(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter(value=b"\xff{")]
     seen = await admin.go(f"{LIST}/7")

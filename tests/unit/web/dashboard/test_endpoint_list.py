@@ -70,6 +70,15 @@ async def test_the_list_has_pages(service: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{LIST}?per_page=2&page=2")
     assert ("127.0.0.1/2" in seen.text, "127.0.0.1/0" in seen.text) == (True, False)
     assert "3 endpoints, page 2 of 2" in seen.text
+    beyond = await admin.go(f"{LIST}?per_page=2&page=1000000&sort=name")
+    assert "There is no page 1,000,000 Go to the last page, 2" in beyond.text
+    assert 'href="?per_page=2&amp;sort=name&amp;page=2"' in beyond.html
+    for part in ("No endpoints match", "Previous", "page 1,000,000 of", "Selected endpoints"):
+        assert part not in beyond.text, part
+
+
+async def test_without_endpoints_every_page_says_so(admin: Visitor) -> None:
+    assert "No endpoints yet" in (await admin.go(f"{LIST}?page=3")).text
 
 
 async def several(service: Service) -> list[int]:
