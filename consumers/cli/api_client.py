@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlsplit
@@ -79,6 +80,15 @@ class AnsweredObject(dict[str, Any]):
             f"The answer has no {name}. The server is not OMS webhooks, or it is another release than this command. "
             "Check --url, and use the same release on both sides."
         )
+
+
+@contextmanager
+def advice_for_commands(said: str, instead: str) -> Iterator[None]:
+    """Replace advice for programs that call the API with what to type. An API of another release may word it differently: then it stays."""
+    try:
+        yield
+    except ApiCallError as error:
+        raise type(error)(str(error).replace(said, instead), error.status) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from consumers.cli import tables
-from consumers.cli.api_client import ApiCallError, ApiClient, Key, Url, client_for
+from consumers.cli.api_client import ApiCallError, ApiClient, Key, Url, advice_for_commands, client_for
 from consumers.cli.authentication_options import AuthenticationOptions, NewAuthenticationOptions
 from consumers.cli.console import Output
 from consumers.cli.known_event_types import listed
@@ -226,7 +226,9 @@ def endpoints_verification(
 @endpoints_app.command("verify")
 def endpoints_verify(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
     """Verify an endpoint. The exit code is 1 if that fails. Deliveries are held until the endpoint is verified."""
-    with client_for(url, api_key) as client:
+    said = "Set verification to cloudevents_handshake or signed_event first."
+    first = f"Run this first: oms-webhooks endpoints verification {endpoint_id} signed_event (or cloudevents_handshake)"
+    with client_for(url, api_key) as client, advice_for_commands(said, first):
         _print_verified(client.call("POST", f"endpoints/{endpoint_id}/verify"))
 
 
@@ -297,7 +299,8 @@ def endpoints_drop_held(
     api_key: Key = None,
 ) -> None:
     """Drop the held deliveries of a paused or disabled endpoint. They are never sent, and are recorded as discarded."""
-    with client_for(url, api_key) as client:
+    again = "Use --count with the current number."
+    with client_for(url, api_key) as client, advice_for_commands("Send the current number.", again):
         dropped = client.call("POST", f"endpoints/{endpoint_id}/held/drop", json={"count": count})["dropped"]
     out.print(f"Dropped deliveries: {dropped:,}.")
 

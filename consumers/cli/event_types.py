@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from consumers.cli.api_client import ApiCallError, Key, Url, client_for
+from consumers.cli.api_client import ApiCallError, Key, Url, advice_for_commands, client_for
 from consumers.cli.console import Output, Rows, json_text, visible
 from consumers.cli.discovery import command_settings
 from consumers.cli.known_event_types import ASK, ListedEventTypes, listed, no_pipeline, refuse_lost_options
@@ -177,7 +177,7 @@ def add_event_types(
     except EventTypesFileError as error:
         err.print(Text(str(error), "red"), soft_wrap=True)
         raise typer.Exit(UNUSABLE) from None
-    with client_for(url, api_key) as client:
+    with client_for(url, api_key) as client, advice_for_commands("set allow_breaking", "use --allow-breaking"):
         pipeline = listed(client)
         for event_type, entry in given:
             name = event_type.name

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from consumers.cli import tables
-from consumers.cli.api_client import Key, Url, client_for
+from consumers.cli.api_client import Key, Url, advice_for_commands, client_for
 from consumers.cli.authentication_options import SignatureHeaderOptions
 from consumers.cli.console import Output
 from consumers.cli.endpoints import EndpointId
@@ -31,7 +31,8 @@ def endpoints_rotate(endpoint_id: EndpointId, overlap_hours: Overlap = 24, url: 
 
 def endpoints_rotate_key_pair(endpoint_id: EndpointId, overlap_hours: Overlap = 24, url: Url = None, api_key: Key = None) -> None:
     """Rotate the key pair of an endpoint for v1a signatures, and print its public keys."""
-    with client_for(url, api_key) as client:
+    first = f"Run this first: oms-webhooks endpoints sign {endpoint_id} --v1a"
+    with client_for(url, api_key) as client, advice_for_commands('Set signature_versions to ["v1", "v1a"] first.', first):
         wanted = {"rotation": {"overlap_hours": overlap_hours}}
         rotated = client.call("POST", f"endpoints/{endpoint_id}/rotate_key_pair", json=wanted)
     _print_public_keys(rotated)

@@ -47,6 +47,14 @@ async def test_what_makes_no_sense_is_refused(service: Service, run: Command, mo
     assert len(service.kafka.changes) == 1
 
 
+async def test_what_has_no_key_pair_is_told_how_to_get_one(service: Service, run: Command) -> None:
+    """The API's own words speak of a field that a command cannot set."""
+    await service.create()
+    refused = await run("endpoints", "rotate-key-pair", "1")
+    message = "The endpoint has no v1a signatures. Run this first: oms-webhooks endpoints sign 1 --v1a"
+    assert (refused.exit_code, str(refused.exception)) == (1, message)
+
+
 async def test_signatures(service: Service, run: Command) -> None:
     await service.create()
     done = await run("endpoints", "sign", "1", "--v1a", "--header", "X-Signature", "--encoding", "base64", "--prefix", "sha256=")

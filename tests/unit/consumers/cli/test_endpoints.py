@@ -19,6 +19,7 @@ from schemas.audit import AuditAction
 from schemas.event_types import BUILT_IN
 from tests.unit.consumers.commands import Command
 from tests.unit.delivery.delivery_case import answer
+from tests.unit.sample_events import held_fact
 from tests.unit.schemas.versioned_types import VERSIONED
 from tests.unit.web.api.test_resend import BODY, detail
 from tests.unit.web.attempt_rows import attempt_row
@@ -106,6 +107,16 @@ async def test_endpoints_are_verified(service: Service, run: Command) -> None:
     assert "signed_event: verified at" in " ".join((await run("endpoints", "show", "1")).stdout.split())
     assert (await run("endpoints", "verification", "1", "cloudevents_handshake")).exit_code == 1
     assert (await run("endpoints", "verification", "1", "none")).stdout == "Endpoint 1 does not need verification.\n"
+    advice = "Run this first: oms-webhooks endpoints verification 1 signed_event (or cloudevents_handshake)"
+    assert str((await run("endpoints", "verify", "1")).exception).endswith(f"Verification is off for this endpoint. {advice}")
+
+
+async def test_a_wrong_number_of_held_deliveries_drops_nothing(service: Service, run: Command) -> None:
+    await service.create(active=False)
+    service.learn(held_fact(1, 3))
+    refused = await run("endpoints", "drop-held", "1", "--count", "5")
+    message = "3 are held for this endpoint now, not 5, so nothing was dropped. Use --count with the current number."
+    assert str(refused.exception) == message
 
 
 async def test_versions_are_pinned_and_every_version_is_sent_again(service: Service, run: Command) -> None:
@@ -293,6 +304,7 @@ async def test_event_types_of_a_file_are_added_to_a_running_pipeline_changed_and
     file.write_text(json.dumps([entry | {"schema": {"required": ["id"]}}]))
     refused = await run("event-types", "add", str(file))
     assert "data.id: It is required now" in str(refused.exception)
+    assert str(refused.exception).endswith("Give it a new version, or use --allow-breaking.")
     changed = await run("event-types", "add", str(file), "--allow-breaking")
     assert changed.stdout.startswith("refund_issued is changed.\n  data.id: It is required now")
     await run("endpoints", "remove", "1")
