@@ -111,11 +111,19 @@ def recognize(text: str) -> Pasted:
         return Pasted(addressee["email"], is_email=True)
     number = _joined(bare)
     certain = _certain(bare, number)
+    # An OMS may write its numbers in another way: R-123456 may be an order of its own, and so may one with an invisible character.
+    written = [one for one in (_with_unseen(text), bare) if one]
     if certain is not None:
-        # An OMS may write its numbers in another way: R-123456 may be an order of its own.
-        as_written = (Reference(certain.kind, bare),) if bare != certain.value else ()
+        as_written = tuple(Reference(certain.kind, one) for one in written if one != certain.value)
         return Pasted(certain.value, certain, guesses=as_written)
-    return Pasted(cleaned, guesses=tuple(dict.fromkeys(_guesses(bare, number))), mentioned=_mentioned(cleaned))
+    guesses = (guess for one in written for guess in _guesses(one, number))
+    return Pasted(cleaned, guesses=tuple(dict.fromkeys(guesses)), mentioned=_mentioned(cleaned))
+
+
+def _with_unseen(text: str) -> str:
+    """The text with its invisible characters, if it has any and may be a number. They usually come from a program it was copied from."""
+    written = text.strip(" \t\r\n")
+    return written if len(written) <= _MAX_REFERENCE and _UNSEEN.search(written) else ""
 
 
 def _mentioned(text: str) -> Reference | None:

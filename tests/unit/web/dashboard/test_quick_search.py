@@ -72,6 +72,15 @@ async def test_where_it_goes(shop: Service, admin: Visitor, text: str, to: str) 
     assert await goes_to(admin, text) == to
 
 
+async def test_a_number_with_an_invisible_character_is_found(shop: Service, admin: Visitor) -> None:
+    """It is kept if there is such a number, and left out otherwise, because it usually comes from a program that it was copied from."""
+    shop.attempts.known |= {("order_number", "A-1\u202eB"), ("order_number", "R742\u202e992697"), ("sku", "A\tB")}
+    assert await goes_to(admin, "A-1\u202eB ") == "/webhooks/orders/A-1\u202eB"
+    assert await goes_to(admin, "R742\u202e992697") == "/webhooks/orders/R742\u202e992697"
+    assert await goes_to(admin, "\u202aR742992696\u202c") == "/webhooks/orders/R742992696"
+    assert await goes_to(admin, "A\tB") == "/webhooks/attempts?q[sku_eq]=A\tB"
+
+
 async def test_a_number_that_no_address_can_end_with_is_searched_for(shop: Service, admin: Visitor) -> None:
     """A browser makes ``/webhooks`` out of ``/webhooks/orders/..``."""
     shop.attempts.known = {("order_number", "."), ("subscription_id", "..")}
