@@ -9,10 +9,12 @@ from collections.abc import Iterator
 import httpx
 from rich.text import Text
 
+from consumers.cli import json_answers
 from consumers.cli.api_check import api_findings
 from consumers.cli.console import Output
 from consumers.cli.discovery import API_KEY, API_URL, NoPipelineError, local_pipeline
 from consumers.cli.operate import NO_KAFKA, all_findings
+from consumers.cli.option_values import AsPlainJson
 from consumers.cli.runtime_files import RunNote
 from pipeline.core.counted import counted
 from pipeline.ops.reachability import CheckResult
@@ -24,7 +26,7 @@ _FIRST = ("Kafka", "ClickHouse")
 """Nothing works without these."""
 
 
-def doctor() -> None:
+def doctor(as_json: AsPlainJson = False) -> None:
     """Check the settings, the pipeline on this machine, and the API that commands use, and list the problems, most important first.
 
     The API is the one in OMS_WEBHOOKS_API_URL, or that of the pipeline on this machine. The exit code is 1 if there are problems.
@@ -33,6 +35,9 @@ def doctor() -> None:
     first = [each for each in found if each.what.startswith(_FIRST)]
     checked = [*first, *of_api, *(each for each in found if each not in first)]
     wrong = [each for each in checked if each.problem]
+    if as_json:
+        out.print_data(json_answers.findings([*wrong, *(each for each in checked if not each.problem)]))
+        sys.exit(1 if wrong else 0)
     for number, each in enumerate(wrong, 1):
         out.print(Text.assemble((f"{number}. {each.what}: ", "bold"), each.problem or ""), soft_wrap=True)
     if wrong:

@@ -17,7 +17,7 @@ from consumers.cli.api_client import ApiCallError, Key, Url, advice_for_commands
 from consumers.cli.console import Output, Rows, json_text, visible
 from consumers.cli.discovery import command_settings
 from consumers.cli.known_event_types import ASK, ListedEventTypes, listed, no_pipeline, refuse_lost_options
-from consumers.cli.option_values import event_type_name
+from consumers.cli.option_values import AsPlainJson, event_type_name
 from pipeline.core.counted import counted
 from pipeline.core.schema_compatibility import changes
 from pipeline.ops.event_types_file import EventTypesFileError, read_entries, read_event_types
@@ -37,7 +37,7 @@ event_types_app = typer.Typer(no_args_is_help=True, help="List, check, add and r
 @event_types_app.command("list")
 def list_event_types(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsPlainJson = False,
     offline: Annotated[
         bool, typer.Option("--offline", help="List only the event types in the settings. Do not ask a pipeline.")
     ] = False,

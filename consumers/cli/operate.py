@@ -12,13 +12,13 @@ import typer
 import uvloop
 from pydantic import ValidationError
 
-from consumers.cli import tables
+from consumers.cli import json_answers, tables
 from consumers.cli.command_variables import NON_SETTING_VARIABLES
 from consumers.cli.console import Output
 from consumers.cli.discovery import NoPipelineError, command_settings, print_notice, reachable
 from consumers.cli.known_event_types import with_types_on_kafka
 from consumers.cli.option_groups import grouped
-from consumers.cli.option_values import not_blank
+from consumers.cli.option_values import AsPlainJson, not_blank
 from consumers.cli.recreated_topics import accept_recreated_topic
 from consumers.cli.settings_check import check_settings
 from consumers.grants import Grantee, clickhouse_grants, kafka_rights
@@ -78,9 +78,10 @@ class RecreatedTopic:
 _NO_TOPIC: Final = RecreatedTopic()
 
 
-@grouped
-def topics(
-    create: Annotated[bool, typer.Option("--create", help="Create missing topics.")] = False,
+@dataclass(frozen=True, slots=True)
+class AddedPartitions:
+    """How many partitions topics get, and which topics."""
+
     add_partitions: Annotated[
         int | None,
         typer.Option(
@@ -90,29 +91,45 @@ def topics(
             max=MAX_PARTITIONS,
             help="Add partitions to every topic with fewer than N, except topics that must have one. Explains the effects, and asks first.",
         ),
-    ] = None,
-    recreated: RecreatedTopic = _NO_TOPIC,
+    ] = None
     topic: Annotated[
         list[str] | None, typer.Option("--topic", help="With --add-partitions: only this topic. Can be repeated.")
-    ] = None,
+    ] = None
+
+    def number(self) -> int | None:
+        """Raises typer.BadParameter if topics are given without a number."""
+        if self.topic and not self.add_partitions:
+            raise typer.BadParameter("It needs --add-partitions N.", param_hint="--topic")
+        return self.add_partitions
+
+
+_NO_PARTITIONS: Final = AddedPartitions()
+
+
+@grouped
+def topics(
+    create: Annotated[bool, typer.Option("--create", help="Create missing topics.")] = False,
+    added: AddedPartitions = _NO_PARTITIONS,
+    recreated: RecreatedTopic = _NO_TOPIC,
     event_topic: EventTopics = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    as_json: AsPlainJson = False,
 ) -> None:
     """Compare the topics with their required configuration. The exit code is 1 if one differs.
 
     Topics of event types that were added with the API are included, if this command may read the topic webhooks.event-types.
     """
-    accepted = recreated.name()
+    accepted, add_partitions = recreated.name(), added.number()
     if accepted is not None and (create or add_partitions or event_topic):
         raise typer.BadParameter(
             "It cannot be combined with --create, --add-partitions or --event-topic.", param_hint="--accept-recreated"
         )
-    if topic and not add_partitions:
-        raise typer.BadParameter("It needs --add-partitions N.", param_hint="--topic")
     if yes and not (add_partitions or accepted):
         raise typer.BadParameter(
             "It needs --add-partitions N or --accept-recreated TOPIC. Nothing else asks.", param_hint="--yes"
         )
+    if as_json and (add_partitions or accepted):
+        raise typer.BadParameter("It cannot be combined with --add-partitions or --accept-recreated.", param_hint="--json")
     chosen, problem = with_types_on_kafka(reachable(command_settings()))
     if problem:
         print_notice(f"Topics of event types that were added with the API are not included ({problem}).")
@@ -124,13 +141,16 @@ def topics(
     with open_broker(chosen).admin() as admin:
         grown = specs
         if add_partitions:
-            named = _named(specs, topic or [])
+            named = _named(specs, added.topic or [])
             _add_partitions(admin, named, add_partitions, yes=yes)
             least = max(add_partitions, chosen.kafka_partitions)
             grown = tuple(replace(spec, partitions=spec.partitions or least) if spec in named else spec for spec in specs)
         created = admin.create_missing(grown) if create else []
         differences = admin.differences(specs)  # the settings may require fewer partitions, but not more
-    out.print(tables.topics(grown, chosen.kafka_partitions, created, differences))
+    if as_json:
+        out.print_data(json_answers.topics(grown, chosen.kafka_partitions, created, differences))
+    else:
+        out.print(tables.topics(grown, chosen.kafka_partitions, created, differences))
     sys.exit(1 if differences else 0)
 
 
@@ -191,22 +211,24 @@ def settings(
             "--toml", help="Print a file for OMS_WEBHOOKS_SETTINGS_FILE that describes every setting. It contains no secrets."
         ),
     ] = False,
+    as_json: AsPlainJson = False,
 ) -> None:
     """Print every setting: its variable, value and meaning. Secrets are redacted.
 
     Settings come from four sources, in order of precedence: variables OMS_WEBHOOKS_…; the same variables in a file .env in the working
     directory; the TOML file that OMS_WEBHOOKS_SETTINGS_FILE names; and, for secrets, files in the directory OMS_WEBHOOKS_SECRETS_DIR.
     """
-    if toml and check:
-        raise typer.BadParameter("Use --check or --toml, not both.")
+    if toml and (check or as_json):
+        raise typer.BadParameter(f"Use {'--check' if check else '--json'} or --toml, not both.")
     if toml:
         sys.stdout.write(command_settings().toml())
         return
     if not check:
-        out.print(tables.settings(command_settings()))
+        current = command_settings()
+        out.print_data(json_answers.settings(current)) if as_json else out.print(tables.settings(current))
         return
     findings = all_findings()
-    out.print(tables.findings(findings))
+    out.print_data(json_answers.findings(findings)) if as_json else out.print(tables.findings(findings))
     sys.exit(1 if any(finding.problem for finding in findings) else 0)
 
 
@@ -276,6 +298,7 @@ def retention(
     days: Annotated[
         int | None, typer.Option(min=1, max=365_000, help="Number of days to use instead of OMS_WEBHOOKS_RETENTION_DAYS.")
     ] = None,
+    as_json: AsPlainJson = False,
 ) -> None:
     """List the weeks in ClickHouse that are past their retention, with row counts. Nothing is deleted; the recorder does that."""
     chosen = command_settings()
@@ -291,6 +314,9 @@ def retention(
             await connections.close()
 
     weeks = uvloop.run(look())
+    if as_json:
+        out.print_data(json_answers.retention(weeks, kept))
+        return
     for week in weeks:
         out.print(f"{week.table.value}: {counted(week.rows, 'row')} of the week from {week.begins}", highlight=False)
     total, limit = sum(week.rows for week in weeks), counted(kept, "day")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 
@@ -16,6 +16,8 @@ from pipeline.ops.clock import utc_now
 from pipeline.ops.settings import Settings
 from schemas.event_types import BUILT_IN
 
+AsPlainJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+"""For a command that does not print the API's JSON."""
 TextsT = TypeVar("TextsT", bound=str | Sequence[str] | None)
 
 _EMPTY: Final = "it has no value (is a shell variable empty?). Give it one, or leave the option out."

@@ -6,6 +6,7 @@ One file, so that one process of a run starts the shim.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from datetime import UTC, datetime, timedelta
 
@@ -182,4 +183,7 @@ async def test_the_retention_command_counts_what_would_go(http_store: Store, mon
 
     assert "Nothing is older than 400 days." in await said()
     assert "130 rows are in weeks that are older than 30 days." in await said("--days", "30")
+    counted = json.loads(await said("--days", "30", "--json"))
+    assert (counted["days"], counted["rows"]) == (30, 130)
+    assert {(one["table"], one["rows"]) for one in counted["weeks"]} == {("attempts", 100), ("events", 30)}
     assert await http_store.rows("SELECT (SELECT count() FROM attempts), (SELECT count() FROM events)") == [(100, 30)]

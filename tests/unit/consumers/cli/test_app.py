@@ -285,6 +285,22 @@ def test_whatever_is_wrong_the_check_says_it_and_ends_with_1(
     assert said in checked.stdout
 
 
+def test_settings_as_json_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMS_WEBHOOKS_CLICKHOUSE_PASSWORD", "hunter2")
+    monkeypatch.setenv("OMS_WEBHOOKS_RETENTION_DAYS", "7")
+    told = CliRunner().invoke(app, ["settings", "--json"])
+    values = {one["variable"]: one["value"] for one in json.loads(told.stdout)["settings"]}
+    assert (values["OMS_WEBHOOKS_RETENTION_DAYS"], "hunter2" in told.output) == ("7", False)
+    assert {name for name, value in values.items() if "*" in value} == {"OMS_WEBHOOKS_CLICKHOUSE_PASSWORD"}
+
+    checked = CliRunner().invoke(app, ["settings", "--check", "--json"])
+    assert checked.exit_code == 1
+    assert {"what": "Kafka", "problem": "No Kafka is configured"} in [
+        one | {"problem": str(one["problem"])[:22]} for one in json.loads(checked.stdout)["findings"]
+    ]
+    assert CliRunner().invoke(app, ["settings", "--toml", "--json"]).exit_code == 2
+
+
 def test_every_variable_of_an_option_is_known_to_be_no_setting() -> None:
     def variables(command: Any) -> set[str]:
         own = {parameter.envvar for parameter in command.params if parameter.envvar}

@@ -85,6 +85,10 @@ def test_what_nothing_works_without_comes_first(pipeline: dict[str, Any], monkey
     assert [line.partition(": ")[0] for line in lines[:2]] == ["1. Kafka", "2. OMS_WEBHOOKS_KAFK"]
     assert lines[2].endswith(", recorder: ClickHouse does not answer")
     assert lines[3].endswith(", clock: it is an hour fast")
+    as_json = CliRunner().invoke(app, ["doctor", "--json"])
+    findings = json.loads(as_json.stdout)["findings"]
+    assert (as_json.exit_code, findings[0]) == (1, {"what": "Kafka: a:9092", "problem": "it refuses connections"})
+    assert [one["problem"] is None for one in findings] == [False] * 4 + [True], "problems come first"
 
 
 def test_when_all_is_well_it_says_what_it_looked_at(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

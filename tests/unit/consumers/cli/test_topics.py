@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -58,6 +60,19 @@ def test_fewer_partitions_than_the_setting_are_not_required(broker: MemoryBroker
     topics = Settings().topics
     told = partitions_in(run("--create", "--add-partitions", "3", "--yes").stdout)
     assert (told[topics.orders], len(broker.cluster.topics[topics.orders].logs)) == (6, 6)
+
+
+def test_json(broker: MemoryBroker) -> None:
+    orders = Settings().topics.orders
+    absent = run("--json")
+    told = {one["topic"]: one for one in json.loads(absent.stdout)["topics"]}
+    assert (absent.exit_code, told[orders]["partitions"], told[orders]["created"]) == (1, 6, False)
+    assert told[orders]["differences"], "it does not exist"
+    assert told[orders]["settings"]["message.timestamp.type"] == "LogAppendTime"
+    made = json.loads(run("--create", "--json").stdout)["topics"]
+    assert {one["created"] for one in made} == {True}
+    refused = run("--json", "--add-partitions", "12")
+    assert (refused.exit_code, "It cannot be combined with --add-partitions" in refused.output) == (2, True)
 
 
 @pytest.mark.parametrize("option", ["--accept-recreated", "--begin-anew"])
