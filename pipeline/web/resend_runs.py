@@ -310,12 +310,17 @@ class RunInProcess:
         found = await self._read(batch, LARGE_BODY)
         for one in batch:
             await self._stay_heard()
-            what = await self._sent(found.get(one.attempt_id) or (await self._read([one])).get(one.attempt_id))
+            notification = found.get(one.attempt_id)
+            if notification is None and one.attempt_id in found:  # its body is large; what is not in ``found`` is gone
+                notification = (await self._read([one])).get(one.attempt_id)
+            what = await self._sent(notification)
             self._change(**{what: getattr(self.snapshot.progress, what) + 1}, last_attempt_id=one.attempt_id)
             if what == "resent":
                 await asyncio.sleep(self._runs.pause_seconds)
 
-    async def _read(self, batch: Sequence[FailedNotification], most_bytes: int | None = None) -> dict[int, PastNotification]:
+    async def _read(
+        self, batch: Sequence[FailedNotification], most_bytes: int | None = None
+    ) -> dict[int, PastNotification | None]:
         ids, made = [one.attempt_id for one in batch], [one.failed_at for one in batch]
         async with searching(self._resender):
             return await self._resender.notifications.of_attempts(ids, made, most_bytes)

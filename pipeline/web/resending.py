@@ -120,10 +120,10 @@ class Resender:
         """
         require_endpoints(self.registry)
         async with searching(self):
-            found = await self.notifications.of_attempts([identifier])
-        if identifier not in found:
+            found = (await self.notifications.of_attempts([identifier])).get(identifier)
+        if found is None:
             raise not_found()
-        return await self.notification(who, found[identifier], trace=trace)
+        return await self.notification(who, found, trace=trace)
 
     async def notification(
         self, who: Actor, one: PastNotification, *, run: str = "", trace: TraceContext | None = None

@@ -25,7 +25,7 @@ async def test_a_body_comes_back_byte_for_byte(store: Store) -> None:
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, at), attempt(at)) for at in (1, 2)])
     found = await NotificationHistory(store.connections).of_attempts([attempt_id(0, 1), attempt_id(0, 2)])
 
-    assert [one.body for one in found.values()] == [sent, None]
+    assert [one.body for one in found.values() if one is not None] == [sent, None]
 
 
 async def test_the_last_hours_of_an_endpoint(store: Store) -> None:

@@ -144,9 +144,9 @@ class NotificationHistory:
 
     async def of_attempts(
         self, ids: Sequence[int], made: Sequence[datetime] = (), most_bytes: int | None = None
-    ) -> dict[int, PastNotification]:
-        """The notifications of attempts, by attempt id. Attempts whose retention is over are left out, and those whose body is larger than
-        ``most_bytes``.
+    ) -> dict[int, PastNotification | None]:
+        """The notifications of attempts, by attempt id. None: the body is larger than ``most_bytes``. Attempts whose retention is over are
+        left out.
 
         ``made``: when the attempts were made, if that is known. Less is read then.
         """
@@ -176,8 +176,9 @@ class NotificationHistory:
                 is_test=trigger == Trigger.TEST,
                 is_delivered=(of_event[0], endpoint_id) in delivered,
             )
-            for identifier, endpoint_id, trigger, received, *of_event in rows
             if (event := found.get((of_event[0], received))) is None or event.body
+            else None
+            for identifier, endpoint_id, trigger, received, *of_event in rows
         }
 
     async def count(self, wanted: ReplayRequest) -> tuple[int, int]:

@@ -430,7 +430,7 @@ class Past(NotificationHistory):
 
     async def of_attempts(
         self, ids: Sequence[int], made: Sequence[datetime] = (), most_bytes: int | None = None
-    ) -> dict[int, PastNotification]:
+    ) -> dict[int, PastNotification | None]:
         await self.attempts._answer()
         self.attempts.bodies_read.append(list(ids))
         rows = self.attempts.rows
@@ -447,8 +447,10 @@ class Past(NotificationHistory):
                 row.trigger == Trigger.TEST,
                 (row.event_id, row.endpoint_id) in delivered,
             )
+            if most_bytes is None or len(self.attempts.sent.get(row.event_id, b"")) <= most_bytes
+            else None
             for one, (row, received) in known.items()
-            if one in ids and (most_bytes is None or len(self.attempts.sent.get(row.event_id, b"")) <= most_bytes)
+            if one in ids and one not in self.attempts.expired
         }
 
     async def count(self, wanted: ReplayRequest) -> tuple[int, int]:

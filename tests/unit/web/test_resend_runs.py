@@ -407,3 +407,11 @@ async def test_a_large_body_is_read_alone(failing: Service) -> None:
     assert (await over(failing, run))["resent"] == 2
     assert failing.attempts.bodies_read == [[2, 3, 4, 6], [2]]
     assert [one.value for one in failing.kafka.to("webhooks.delay.0s")] == [failing.attempts.sent["evt_1"], b'{"n":2}']
+
+
+async def test_attempts_whose_retention_has_just_ended_are_asked_for_once(failing: Service) -> None:
+    failing.attempts.expired = {2, 3}
+    run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
+    shown = await over(failing, run)
+    assert (shown["resent"], shown["delivered"], shown["skipped"]) == (0, 1, 3)
+    assert failing.attempts.bodies_read == [[2, 3, 4, 6]]
