@@ -84,8 +84,6 @@ NOW = datetime(2026, 3, 2, 15, 4, 0, 512_000, UTC)
 LATER = datetime(2026, 3, 2, 16, 0, 0, 0, UTC)
 WRITE_TIMEOUT_S = 1.5
 """For a busy machine: what Kafka confirms is written in time."""
-WRITE_TIMEOUT_WITHOUT_KAFKA_S = 0.1
-"""Tests without Kafka wait this long, for a confirmation that never comes."""
 
 
 class Kafka(Producer):
@@ -94,9 +92,8 @@ class Kafka(Producer):
     def __init__(self, registry: Registry, ring: KeyRing, ended: EndedSessions, catalogue: EventTypeCatalogue) -> None:
         self.registry = registry
         self.records: list[Record] = []
-        self._is_down = False
-        self.writers: list[Api | AuditLog] = []
-        """They wait for confirmations."""
+        self.is_down = False
+        """Whether nothing is acknowledged. The time limit of whoever waits for that is over at once."""
         self.stuck: set[str] = set()
         """Topics whose records have not been acknowledged for long."""
         self.errors: dict[str, Exception] = {}
@@ -107,17 +104,6 @@ class Kafka(Producer):
         for table in self._tables.values():
             table._loop = asyncio.get_running_loop()
             table.is_caught_up = True
-
-    @property
-    def is_down(self) -> bool:
-        """Whether nothing is acknowledged."""
-        return self._is_down
-
-    @is_down.setter
-    def is_down(self, is_down: bool) -> None:
-        self._is_down = is_down
-        for writer in self.writers:  # they are frozen, and the limit of a running service never changes
-            object.__setattr__(writer, "write_timeout_seconds", WRITE_TIMEOUT_WITHOUT_KAFKA_S if is_down else WRITE_TIMEOUT_S)
 
     def send(
         self,
@@ -133,7 +119,9 @@ class Kafka(Producer):
         acknowledged: asyncio.Future[Position] = loop.create_future()
         if error := self.errors.get(topic):
             acknowledged.set_exception(error)
-        elif not self.is_down:
+        elif self.is_down:
+            acknowledged.set_exception(TimeoutError())
+        else:
             record = Record(Partition(topic, 0), len(self.to(topic)), 0, key, value, list(headers), 0)
             self.records.append(record)
             acknowledged.set_result(Position(topic, 0, record.offset))
@@ -627,7 +615,6 @@ async def running_service(
         test_timeout_seconds=test_timeout_seconds,
         erasure_timeout_seconds=0.6,
     )
-    kafka.writers += [api, audit]
     server = WebServer(make_app(health=health, api=api), "127.0.0.1", 0)
     url = await server.start()
     headers = {"Authorization": f"Bearer {API_KEY}"}
