@@ -23,13 +23,21 @@ _FETCH_BYTES: Final = 1024 * 1024
 class CompactedTable:
     """Reads a topic with one partition from its beginning, in a separate thread, and keeps reading.
 
-    ``on_records`` gets every record on the event loop, in the order of the topic. If it raises, reading ends.
+    ``on_records`` gets every record on the event loop, in the order of the topic. If it raises, reading ends. Before that, ``prepare``
+    gets the record on the thread, for work that would keep the loop busy. It must not raise.
     """
 
-    def __init__(self, broker: Broker, topic: str, on_records: Callable[[list[Record]], None]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        topic: str,
+        on_records: Callable[[list[Record]], None],
+        prepare: Callable[[Record], None] | None = None,
+    ) -> None:
         self._broker = broker
         self._partition = Partition(topic, 0)
         self._on_records = on_records
+        self._prepare = prepare
         self._next = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._stopping = threading.Event()
@@ -135,6 +143,8 @@ class CompactedTable:
             for record in fetched
             if record.offset >= self._position
         ]
+        if not self._prepare_all(records):
+            return
         if records:
             self._position = records[-1].offset + 1
         # The end in a fetch response is right on every broker; ListOffsets(LATEST) is not (too low on the embedded one).
@@ -145,6 +155,16 @@ class CompactedTable:
             client.allow_long_polls()  # not earlier: whether a topic is empty is known only when its first fetch ends
         if records or (caught_up and not self.is_caught_up):
             self._loop.call_soon_threadsafe(self._apply, records, self._position, caught_up)
+
+    def _prepare_all(self, records: Sequence[Record]) -> bool:
+        """False: reading is to end."""
+        for record in records:
+            if self._prepare is None:
+                break
+            if self._stopping.is_set():
+                return False
+            self._prepare(record)
+        return True
 
     def _fetch(self, client: FetchClient) -> Sequence[Fetched]:
         try:

@@ -8,7 +8,7 @@ logged and left out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -35,11 +35,13 @@ class StaleEventTypeError(Exception):
 
 
 class EventTypeCatalogue:
-    """Used from the event loop only."""
+    """Used from the event loop only. Only entries are checked on the thread of the table: a large schema takes seconds."""
 
     def __init__(self, broker: Broker, topic: str, of_file: EventTypes) -> None:
         """``of_file``: the built-in event types and those of the file. They take precedence over others of the same name."""
-        self.table = CompactedTable(broker, topic, self._apply)
+        self.table = CompactedTable(broker, topic, self._apply, self._prepare)
+        self._prepared: dict[int, ConfiguredEventType | Exception] = {}
+        """What the check of an entry found, by the offset of the record, until the record is applied."""
         self.of_file = of_file
         self.types = of_file
         self.topics: tuple[str, ...] = (*SOURCE_TOPICS, *of_file.more_topics)
@@ -118,6 +120,14 @@ class EventTypeCatalogue:
                 with suppress(StaleEventTypeError):  # it was changed in the meantime, so it is checked again
                     await self.write(producer, replace(current, revision=self.next_revision(name)))
 
+    def _prepare(self, record: Record) -> None:
+        try:
+            change = None if record.value is None else from_json(record.value, EventTypeRecord)
+            if change is not None and change.entry is not None:
+                self._prepared[record.offset] = _event_type(change.name, change.entry, self.topics)
+        except Exception as error:  # noqa: BLE001 - it is reported when the record is applied
+            self._prepared[record.offset] = error
+
     def _apply(self, records: Iterable[Record]) -> None:
         before, former_before = self._added.copy(), self.types.former_topics
         for record in records:
@@ -143,6 +153,7 @@ class EventTypeCatalogue:
         return tuple(sorted(topic for topic in named if added_topic_problem(topic) is None))
 
     def _apply_one(self, record: Record) -> None:
+        prepared = self._prepared.pop(record.offset, None)
         if record.value is None:
             name = (record.key or b"").decode()
             self._records.pop(name, None)
@@ -162,23 +173,30 @@ class EventTypeCatalogue:
             self._added.pop(change.name, None)
             return
         try:
-            self._added[change.name] = self._usable(change.name, change.entry)
+            self._added[change.name] = self._usable(change.name, change.entry, prepared)
         except Exception as error:  # the previous version stays in use
             self._unusable[change.name] = str(error) if isinstance(error, _UnusableError) else type(error).__name__
             raise
 
-    def _usable(self, name: str, entry: dict[str, object]) -> ConfiguredEventType:
+    def _usable(
+        self, name: str, entry: dict[str, object], prepared: ConfiguredEventType | Exception | None
+    ) -> ConfiguredEventType:
         if name in self.of_file.by_name:
             raise _UnusableError(f"{name} is also built in or in the file of event types, which takes precedence.")
         if len(self.of_file.configured) + len(self._added.keys() - {name}) >= MAX_TYPES:
             raise _UnusableError(f"{name}: there are {MAX_TYPES} event types already.")
-        problems = (
-            entry_problems(entry, self.topics) if entry.get("name") == name else [("name", "It differs from the record's name.")]
-        )
-        if problems:
-            reasons = "; ".join(f"{field}: {message}" for field, message in problems[:_MAX_SHOWN])
-            raise _UnusableError(f"{name}: {reasons}")
-        return event_type_of(entry)
+        if isinstance(prepared, Exception):
+            raise prepared
+        return prepared or _event_type(name, entry, self.topics)
+
+
+def _event_type(name: str, entry: dict[str, object], topics: Collection[str]) -> ConfiguredEventType:
+    """Raises _UnusableError if there is a problem."""
+    problems = entry_problems(entry, topics) if entry.get("name") == name else [("name", "It differs from the record's name.")]
+    if problems:
+        reasons = "; ".join(f"{field}: {message}" for field, message in problems[:_MAX_SHOWN])
+        raise _UnusableError(f"{name}: {reasons}")
+    return event_type_of(entry)
 
 
 def _topic_in(record: EventTypeRecord) -> tuple[str, ...]:

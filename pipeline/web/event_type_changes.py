@@ -5,6 +5,7 @@ A change that breaks producers or receivers must be requested explicitly. The ch
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -39,20 +40,19 @@ _OVERTAKEN: Final = (
 
 
 async def create_event_type(api: EventTypeServices, entry: dict[str, Any], actor: str) -> Sequence[str]:
-    """Add an event type. Returns notes about its topic.
+    """Add an event type, from an entry that `require_new` has checked. Returns notes about its topic.
 
     Raises:
-        InvalidError: the entry cannot be used.
         ApiError: 409, the name is taken, there are too many, or its topic is missing and cannot be created; 503.
     """
-    require_new(api, entry)
+    _require_free(api, entry["name"])
     revision = api.catalogue.next_revision(entry["name"])
     notes = await _provide_topic(api, entry["topic"])
     await _write(api, entry["name"], entry, "create", actor, revision)
     return notes
 
 
-def require_new(api: EventTypeServices, entry: dict[str, Any]) -> None:
+async def require_new(api: EventTypeServices, entry: dict[str, Any]) -> None:
     """Make sure that an event type can be added.
 
     Raises:
@@ -60,8 +60,12 @@ def require_new(api: EventTypeServices, entry: dict[str, Any]) -> None:
         ApiError: 409, the name is taken, or there are too many; 503, the event types have not been read yet.
     """
     require_event_types(api)
-    _checked(api, entry)
-    name = entry["name"]
+    await _checked(api, entry)
+    _require_free(api, entry["name"])
+
+
+def _require_free(api: EventTypeServices, name: str) -> None:
+    require_event_types(api)
     if name in api.catalogue.types.by_name:
         raise ApiError(409, f"The event type {name} already exists. Change it, or choose another name.")
     if len(api.catalogue.types.configured) >= MAX_TYPES:
@@ -81,13 +85,12 @@ async def update_event_type(
     require_changeable(api, name)
     if entry.setdefault("name", name) != name:
         raise InvalidError({"name": [f"You cannot rename the event type {name}. Add another event type instead."]})
-    after = _checked(api, entry)
-    before = api.catalogue.added(name)
-    found = list(changes([before], [after])) if before is not None else []
+    before, revision = api.catalogue.added(name), api.catalogue.next_revision(name)
+    after = await _checked(api, entry)
+    found = await asyncio.to_thread(lambda: list(changes([before], [after]))) if before is not None else []
     if (breaking := [one for one in found if one.breaks]) and not allow_breaking:
         reasons = " ".join(f"{one.path or one.event_type}: {one.message}" for one in breaking[:_MAX_NAMED])
         raise ApiError(409, f"The change breaks producers or receivers. {reasons} Give it a new version, or set allow_breaking.")
-    revision = api.catalogue.next_revision(name)
     of_topic = await _provide_topic(api, entry["topic"])
     await _write(api, name, entry, "update", actor, revision)
     return found, of_topic
@@ -132,7 +135,12 @@ def require_changeable(api: EventTypeServices, name: str) -> None:
         raise not_found()
 
 
-def _checked(api: EventTypeServices, entry: dict[str, Any]) -> ConfiguredEventType:
+async def _checked(api: EventTypeServices, entry: dict[str, Any]) -> ConfiguredEventType:
+    """The event type of an entry. A large schema takes seconds: meanwhile, other requests are answered."""
+    return await asyncio.to_thread(_check, api, entry)
+
+
+def _check(api: EventTypeServices, entry: dict[str, Any]) -> ConfiguredEventType:
     if len(msgspec.json.encode(entry)) > _MAX_BYTES:
         raise InvalidError(
             {"schema": [f"The event type has more than {_MAX_BYTES:,} bytes. Leave out what its schema does not need."]}

@@ -98,7 +98,7 @@ def event_type_routes(api: Api) -> Iterable[Route]:
 
     async def create(request: web.Request) -> web.Response:
         wanted = await given(request)
-        require_new(api, wanted.entry())  # before the audit record, so that a refused change is not recorded
+        await require_new(api, wanted.entry())  # before the audit record, so that a refused change is not recorded
         name = str(wanted.name)[:100]
         await api.audit.put(request, AuditAction.CREATE_EVENT_TYPE, f"event type {name}", str(wanted.topic)[:200])
         notes = await create_event_type(api, wanted.entry(), principal_of(request).actor)

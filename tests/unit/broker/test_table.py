@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pipeline.broker.api import Partition
+from pipeline.broker.api import Partition, Record
 from pipeline.broker.errors import RefusedError, TopicError, UnavailableError
 from pipeline.broker.memory.broker import MemoryBroker, MemoryFetchClient
 from pipeline.broker.memory.cluster import Cluster
@@ -44,6 +44,19 @@ async def test_what_retention_removed_is_not_called_a_lost_end() -> None:
         TopicError, match=r"Kafka removed records of webhooks\.rate-shares before they were read: offsets 10 to 24"
     ):
         world.table._turn(world.client)
+
+
+async def test_a_table_that_is_to_end_prepares_no_more_records() -> None:
+    world, prepared = World(), list[int]()
+
+    def prepare(record: Record) -> None:
+        prepared.append(record.offset)
+        world.table._stopping.set()
+
+    world.table._prepare = prepare
+    world.write(20)
+    world.table._turn(world.client)
+    assert prepared == [10]
 
 
 @pytest.mark.parametrize("is_as_long_again", [False, True])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.broker.api import Position
+from pipeline.broker.api import Partition, Position
 from pipeline.broker.memory.broker import MemoryBroker
+from pipeline.endpoints import event_type_catalogue
 from pipeline.endpoints.event_type_catalogue import EventTypeCatalogue, StaleEventTypeError
+from pipeline.ops.event_types_file import entry_problems
 from schemas.codec import to_json
 from schemas.configured_events import ConfiguredEventType
 from schemas.event import EventType
@@ -76,6 +79,29 @@ def test_a_record_that_cannot_be_used_is_told_and_stops_nothing(broken: Any) -> 
         types._apply([written(change()), broken, written(change(ENTRY | {"name": "a_c"}, "a_c"), 2)])
     assert types.types.names[len(EventType) :] == ("refund_issued", "a_c"), "what was before stays in use"
     assert [one["event"] for one in logs] == ["an event type's record cannot be used"]
+
+
+async def test_entries_are_checked_on_the_thread_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large schema takes seconds, in which the event loop of a fan-out would deliver nothing."""
+    threads: list[str] = []
+
+    def note(*arguments: Any) -> list[tuple[str, str]]:
+        threads.append(threading.current_thread().name)
+        return entry_problems(*arguments)
+
+    monkeypatch.setattr(event_type_catalogue, "entry_problems", note)
+    broker, unusable = MemoryBroker(), ENTRY | {"name": "a_b", "schema": {"type": 7}}
+    broker.cluster.create(TOPIC, 1)
+    for one in (change(), change(None, "a_c"), change(unusable, "a_b"), change(ENTRY | {"name": "a_d"}, "a_d")):
+        broker.cluster.append(Partition(TOPIC, 0), one.name.encode(), to_json(one))
+    broker.cluster.append(Partition(TOPIC, 0), b"a_e", None)
+    types = EventTypeCatalogue(broker, TOPIC, BUILT_IN)
+    await types.table.start()
+    await types.table.stop()
+    assert threads == [f"table {TOPIC}"] * 3
+    assert types.types.names[len(EventType) :] == ("refund_issued", "a_d")
+    assert types.unusable()["a_b"].startswith("a_b: schema.type: It is not a JSON Schema")
+    assert types._prepared == {}
 
 
 def test_the_file_goes_before_the_topic() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from pipeline.broker.errors import TopicError, UnavailableError
 from pipeline.broker.memory.broker import MemoryTopicAdmin
 from pipeline.endpoints.source_topics import SourceTopics
+from pipeline.ops.event_types_file import entry_problems
+from pipeline.web import event_type_changes
 from schemas.audit import AuditAction, AuditEntry
 from schemas.codec import from_json, to_json
 from schemas.event import EventType
@@ -54,6 +58,47 @@ async def test_a_new_type_is_decoded_subscribed_tested_and_shown_without_a_resta
         assert "Money is given back." in await guide.text()
     audited = from_json(service.kafka.to("webhooks.audit")[0].value, AuditEntry)
     assert (audited.action, audited.subject) == (AuditAction.CREATE_EVENT_TYPE, "event type refund_issued")
+
+
+@pytest.fixture
+def checked_on(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """The threads on which entries are checked, which takes seconds for a large schema."""
+    threads: list[threading.Thread] = []
+
+    def note(*arguments: Any) -> list[tuple[str, str]]:
+        threads.append(threading.current_thread())
+        return entry_problems(*arguments)
+
+    monkeypatch.setattr(event_type_changes, "entry_problems", note)
+    return threads
+
+
+async def test_while_a_schema_is_checked_others_are_answered(service: Service, checked_on: list[threading.Thread]) -> None:
+    assert (await request(service, "POST", PATH, **given()))[0] == 201
+    assert (await request(service, "PUT", f"{PATH}/refund_issued", **given(description="Other.")))[0] == 200
+    assert len(checked_on) == 2, "once for each change"
+    assert threading.current_thread() not in checked_on
+
+
+async def test_a_change_that_is_overtaken_while_its_schema_is_checked_is_not_saved(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change of an event type that somebody removed meanwhile would bring it back."""
+    await request(service, "POST", PATH, **given())
+    is_checking, may_end = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> list[tuple[str, str]]:
+        is_checking.set()
+        may_end.wait(10)
+        return entry_problems(*arguments)
+
+    monkeypatch.setattr(event_type_changes, "entry_problems", slowly)
+    change = asyncio.create_task(request(service, "PUT", f"{PATH}/refund_issued", **given(description="Other.")))
+    await asyncio.to_thread(is_checking.wait, 10)
+    assert (await request(service, "DELETE", f"{PATH}/refund_issued"))[0] == 204
+    may_end.set()
+    assert (await change)[0] == 409
+    assert "refund_issued" not in service.events.types.names
 
 
 async def test_a_type_that_is_subscribed_to_is_not_removed(service: Service) -> None:
