@@ -172,7 +172,7 @@ APPLIED: Final = "schema_migrations"
 
 def clickhouse_grants(grantee: Grantee, database: str, user: str, cluster: str = "") -> tuple[str, ...]:
     """Statements that give a user the required rights in ClickHouse; empty for a role that does not use it."""
-    from pipeline.store.cluster import storage_table  # noqa: PLC0415 - every role loads this file, but only this function needs tables and drivers
+    from pipeline.store.clickhouse_cluster import storage_table  # noqa: PLC0415 - every role loads this file, but only this function needs tables and drivers
     from pipeline.store.rows import PARTITIONED_BY  # noqa: PLC0415
 
     match grantee:
@@ -210,6 +210,6 @@ def _stored(cluster: str) -> Iterator[str]:
 
 def _both(table: str, cluster: str) -> Sequence[str]:
     """The table; on a cluster also the one behind the ``Distributed`` one: the nodes query each other as the same user."""
-    from pipeline.store.cluster import storage_table  # noqa: PLC0415 - see clickhouse_grants
+    from pipeline.store.clickhouse_cluster import storage_table  # noqa: PLC0415 - see clickhouse_grants
 
     return (table, storage_table(table, cluster)) if cluster else (table,)

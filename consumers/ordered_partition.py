@@ -308,7 +308,7 @@ class OrderedPartition:
         progress = self._ledger.attempt(key)
         if progress is None:
             return structs.replace(due, parked=parked)
-        trigger = Trigger.RESEND if due.trigger is Trigger.RESEND else Trigger.REPEAT
+        trigger = Trigger.RESEND if due.trigger is Trigger.RESEND else Trigger.RETRY
         return structs.replace(due, attempt=progress.attempt, trigger=trigger, parked=parked)
 
     def _discarded(self, due: DeliveryRecord, endpoint: Endpoint | None, record: Record) -> DiscardedDelivery | None:

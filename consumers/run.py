@@ -373,7 +373,7 @@ class _Composition:
         metrics.ENDPOINT_ATTEMPTS.show(self._settings.metrics_top_endpoints)
         await deliveries.sender.start()
         self._stack.push_async_callback(deliveries.sender.close)
-        self._stack.callback(deliveries.watch.close)
+        self._stack.callback(deliveries.health_monitor.close)
         self._stack.callback(deliveries.filter_failures.close)
         self._health.warn("own faults", deliveries.delivery_service.own_faults.warning)
         self._stack.callback(deliveries.delivery_service.own_faults.close)
@@ -446,8 +446,8 @@ class _Composition:
             self._health.add(name, worker.problem)
             worker.consumer.missing.on_missing = self._losses.note
         if Role.RETRY in self._roles:
-            deliveries.secrets.start()
-            self._stack.push_async_callback(deliveries.secrets.stop)
+            deliveries.expiry.start()
+            self._stack.push_async_callback(deliveries.expiry.stop)
         await self._start_and_drain_later([worker for _, worker in workers])
         return [worker.failed for _, worker in workers]
 

@@ -20,7 +20,7 @@ from pipeline.delivery.consumer_services import ConsumerServices
 from pipeline.delivery.dead_letters import DeadLetters
 from pipeline.delivery.delivery_service import DeliveryService
 from pipeline.delivery.endpoint_health_monitor import EndpointHealthMonitor, FailingLimits
-from pipeline.delivery.expiry_watch import ExpiryWatch
+from pipeline.delivery.expiry_monitor import ExpiryMonitor
 from pipeline.delivery.filter_failure_monitor import FilterFailureMonitor
 from pipeline.delivery.observer import DeliveryObserver
 from pipeline.delivery.publisher import DeliveryPublisher
@@ -62,15 +62,15 @@ class DeliveryContext:
     health: HealthTable
     registry: Registry
     sender: Sender
-    watch: EndpointHealthMonitor
+    health_monitor: EndpointHealthMonitor
     delivery_service: DeliveryService
     clock: BrokerClock
     filter_failures: FilterFailureMonitor
     rate_shares: RateShareExchange
-    secrets: ExpiryWatch
+    expiry: ExpiryMonitor
     event_types: EventTypeCatalogue
 
-    def for_hop(self, producer: Producer, dead_letters: DeadLetters, tracing: Tracing | None = None) -> ConsumerServices:
+    def for_role(self, producer: Producer, dead_letters: DeadLetters, tracing: Tracing | None = None) -> ConsumerServices:
         """The services of one role."""
         return ConsumerServices(
             registry=self.registry,
@@ -127,7 +127,7 @@ def make_deliveries(settings: Settings, broker: Broker, producer: Producer, trac
     )
     sender.egress_proxy = settings.proxy
     clock = BrokerClock(settings.topics.clock)
-    watch = EndpointHealthMonitor(
+    health_monitor = EndpointHealthMonitor(
         health,
         producer,
         settings.topics,
@@ -139,25 +139,25 @@ def make_deliveries(settings: Settings, broker: Broker, producer: Producer, trac
         is_time_certain=clock.may_disable,
     )
     rate_shares = RateShareExchange(broker, settings.topics.rate_shares, producer)
-    admission = _admission(settings, watch, registry, rate_shares)
+    admission = _admission(settings, health_monitor, registry, rate_shares)
     registry.on_resumed = admission.begin_ramp
     health.on_circuits = admission.apply_reported_circuits
     delivery_service = DeliveryService(
         sender=sender,
         admission=admission,
-        watch=watch,
+        health_monitor=health_monitor,
         publisher=DeliveryPublisher(producer, settings.topics),
         policies=settings.retry_policies,
         clock=clock.now,
         observer=DeliveryObserver(tracing, counts_endpoints=bool(settings.metrics_top_endpoints)),
     )
     registry.on_idle = delivery_service.forget
-    secrets = ExpiryWatch(registry, producer, settings.topics.endpoint_health, watch.notices, clock.now)
-    filter_failures = FilterFailureMonitor(registry, producer, settings.topics.endpoint_health, clock.now, watch.notices)
+    expiry = ExpiryMonitor(registry, producer, settings.topics.endpoint_health, health_monitor.notices, clock.now)
+    filter_failures = FilterFailureMonitor(registry, producer, settings.topics.endpoint_health, clock.now, health_monitor.notices)
 
     def forget(endpoint_id: int) -> None:
         metrics.ENDPOINT_ATTEMPTS.forget(endpoint_id)
-        watch.forget(endpoint_id)
+        health_monitor.forget(endpoint_id)
         filter_failures.forget(endpoint_id)
 
     registry.on_deleted = forget
@@ -167,12 +167,12 @@ def make_deliveries(settings: Settings, broker: Broker, producer: Producer, trac
         health,
         registry,
         sender,
-        watch,
+        health_monitor,
         delivery_service,
         clock,
         filter_failures,
         rate_shares,
-        secrets,
+        expiry,
         EventTypeCatalogue(broker, settings.topics.event_types, settings.event_types),
     )
 
@@ -184,7 +184,9 @@ def egress_proxy_question(settings: Settings, guard: AddressGuard) -> Ask | None
     return partial(check_egress_proxy, settings.proxy, guard, settings.resolver_probe_name)
 
 
-def _admission(settings: Settings, watch: EndpointHealthMonitor, registry: Registry, rate_shares: RateShareExchange) -> Admission:
+def _admission(
+    settings: Settings, health_monitor: EndpointHealthMonitor, registry: Registry, rate_shares: RateShareExchange
+) -> Admission:
     limits = CircuitLimits(
         failures=settings.circuit_failures,
         open_seconds=settings.circuit_open_seconds,
@@ -197,9 +199,9 @@ def _admission(settings: Settings, watch: EndpointHealthMonitor, registry: Regis
     return Admission(
         limiter,
         AdmissionLimits(limits, wait, settings.slow_budget, ramp),
-        on_change=watch.circuit_changed,
+        on_change=health_monitor.circuit_changed,
         current=registry.receiver,
-        other_processes=OtherProcesses(rate_shares.share, watch.reported_circuit),
+        other_processes=OtherProcesses(rate_shares.share, health_monitor.reported_circuit),
     )
 
 
@@ -209,7 +211,7 @@ def make_fan_out(
     topics = settings.topics
     read_topics = (*topics.sources, topics.operational_events)
     dead_letters = DeadLetters(producer, topics.dead_letters, deliveries.clock.now, read_topics=read_topics)
-    fan_out = FanOut(settings, broker, deliveries.for_hop(producer, dead_letters, tracing))
+    fan_out = FanOut(settings, broker, deliveries.for_role(producer, dead_letters, tracing))
     fan_out.worker.consumer.wall = lambda: deliveries.clock.now().timestamp()
     deliveries.event_types.follow(fan_out.events.use)
     return fan_out
@@ -232,7 +234,7 @@ def make_retry(
     return Retry(
         settings,
         broker,
-        deliveries.for_hop(producer, dead_letters, tracing),
+        deliveries.for_role(producer, dead_letters, tracing),
         existing_topics=existing_topics,
         broker_seconds=deliveries.clock.seconds,
     )
@@ -249,7 +251,7 @@ def make_held(
     return HeldDeliveries(
         settings,
         broker,
-        deliveries.for_hop(producer, dead_letters),
+        deliveries.for_role(producer, dead_letters),
         health=deliveries.health,
         backlog=lambda: retry.worker.consumer.outstanding,
         is_time_certain=deliveries.clock.may_disable,
@@ -265,7 +267,7 @@ def make_ordered(settings: Settings, broker: Broker, producer: Producer, deliver
     return OrderedDeliveries(
         settings,
         broker,
-        deliveries.for_hop(producer, dead_letters),
+        deliveries.for_role(producer, dead_letters),
         health=deliveries.health,
         broker_seconds=deliveries.clock.seconds,
         is_time_certain=deliveries.clock.may_disable,

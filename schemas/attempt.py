@@ -26,7 +26,7 @@ class Outcome(enum.StrEnum):
     """The result of an attempt."""
 
     DELIVERED = "delivered"
-    REPEATED = "repeated"
+    RETRIED = "repeated"
     """It failed and is retried at ``next_attempt_at``."""
     EXHAUSTED = "exhausted"
     """It failed and was the last one."""

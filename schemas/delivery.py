@@ -28,10 +28,13 @@ MAX_ATTEMPT = 255
 
 
 class Trigger(enum.StrEnum):
-    """Why an attempt is made. The retries of a resend are resends too: they are made whether or not the endpoint subscribes."""
+    """Why an attempt is made. The retries of a resend are resends too: they are made whether or not the endpoint subscribes.
+
+    On the wire, a retry is ``repeat``.
+    """
 
     EVENT = "event"
-    REPEAT = "repeat"
+    RETRY = "repeat"
     RESEND = "resend"
     TEST = "test"
 
@@ -50,7 +53,7 @@ class DeliveryRecord(RewrittenRecord, frozen=True, kw_only=True, gc=False):
     event: EventMeta
     endpoint_id: Int64Value
     attempt: Annotated[int, Meta(ge=1, le=MAX_ATTEMPT)]
-    trigger: Trigger = Trigger.REPEAT
+    trigger: Trigger = Trigger.RETRY
     parked: Annotated[int, Meta(ge=0)] = 0
     traceparent: str | None = None
     tracestate: str | None = None

@@ -1,4 +1,4 @@
-"""The services of a hop that delivers."""
+"""The services of a role that delivers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConsumerServices:
-    """One per hop: ``dead_letters`` are those of the topics that it reads. The hops of a process share everything else."""
+    """One per role. ``dead_letters`` covers the topics that the role reads. The roles of a process share everything else."""
 
     registry: Registry
     service: DeliveryService

@@ -48,7 +48,7 @@ class DeliveryService:
 
     sender: Sender
     admission: Admission
-    watch: EndpointHealthMonitor
+    health_monitor: EndpointHealthMonitor
     publisher: DeliveryPublisher
     policies: RetryPolicies
     clock: Clock
@@ -141,7 +141,7 @@ class DeliveryService:
         current = self.admission.current(tried)
         if current is None or current.record.activated_version > tried.record.activated_version:
             return None
-        return self.watch.record_result(tried, result.exchange)
+        return self.health_monitor.record_result(tried, result.exchange)
 
     async def park_for_unknown_endpoint(self, due: DeliveryRecord, body: bytes) -> None:
         """Postpone a delivery whose endpoint this process has not read (yet). Returns when Kafka has it."""

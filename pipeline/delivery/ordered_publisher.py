@@ -17,7 +17,7 @@ from schemas.lane_progress import lane_key
 
 
 class OrderedPublisher:
-    """One per hop that writes there. Used from the event loop only."""
+    """One per role that writes there. Used from the event loop only."""
 
     def __init__(self, producer: Producer, topic: str) -> None:
         self._producer = producer

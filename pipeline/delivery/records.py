@@ -60,7 +60,7 @@ def attempt_record(result: AttemptResult) -> Attempt:
         case Delivered():
             outcome, next_attempt_at = Outcome.DELIVERED, None
         case RetryLater(delay):
-            outcome, next_attempt_at = Outcome.REPEATED, result.finished_at + delay
+            outcome, next_attempt_at = Outcome.RETRIED, result.finished_at + delay
         case Exhausted():
             outcome, next_attempt_at = Outcome.EXHAUSTED, None
     return Attempt(
@@ -118,7 +118,7 @@ def parked_delivery(delivery: Delivery) -> DeliveryRecord:
 def next_delivery(delivery: Delivery) -> DeliveryRecord:
     """The attempt after one that was not acknowledged."""
     # A resend stays a resend: its retries are made even if the endpoint does not subscribe to the event type.
-    trigger = Trigger.RESEND if delivery.trigger is Trigger.RESEND else Trigger.REPEAT
+    trigger = Trigger.RESEND if delivery.trigger is Trigger.RESEND else Trigger.RETRY
     return _record(delivery, delivery.attempt + 1, trigger, 0)
 
 

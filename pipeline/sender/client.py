@@ -28,8 +28,8 @@ from pipeline.sender.dialler import Lookups, Resolve, resolve_host, resolve_in_p
 from pipeline.sender.failures import Explanation, FailureContext, explain
 from pipeline.sender.fault_attribution import FaultAttribution
 from pipeline.sender.limits import SenderLimits
-from pipeline.sender.local_network import PROBE_NAME, NetworkWatch, ResolverWatch
-from pipeline.sender.proxy_watch import ProxyWatch
+from pipeline.sender.local_network import PROBE_NAME, NetworkMonitor, ResolverMonitor
+from pipeline.sender.proxy_monitor import ProxyMonitor
 from pipeline.sender.target_url import TargetUrlError, parse_target_url, require_dotted_quad
 from pipeline.sender.transport import PartialResponse, Transport, TransportOptions, TransportRoute, open_transport
 from pipeline.sender.tunnels import Tunnels
@@ -74,14 +74,14 @@ class Sender:
         self._limits = limits
         self._guard = guard
         self._lookups = Lookups(resolve)
-        self._network = NetworkWatch()
+        self._network = NetworkMonitor()
         self.egress_proxy: EgressProxy | None = None
         """The proxy for all connections; set it before the start. None: endpoints are dialled directly."""
         self._tunnelled = NameHistory()
         self._tunnels: Tunnels | None = None
         # Bypasses the look-ups in progress, which may all wait for a resolver or a domain that does not answer.
         asked = resolve_in_probe_thread if resolve is resolve_host else resolve
-        resolver, proxy = ResolverWatch(self._lookups, asked, probe_name), ProxyWatch(self._tunnelled, probe_name)
+        resolver, proxy = ResolverMonitor(self._lookups, asked, probe_name), ProxyMonitor(self._tunnelled, probe_name)
         self._judge = FaultAttribution(self._lookups, resolver, self._network, proxy)
         self._ssl = ssl_context or True
         self._with_certificate = ClientContexts(self._ssl, self._targets)

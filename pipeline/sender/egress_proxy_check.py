@@ -8,7 +8,7 @@ from pipeline.core.egress_proxy import EgressProxy, ProxyFault
 from pipeline.ops.reachability import CONNECT_SECONDS, CheckResult
 from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.dialler import Resolve, resolve_host
-from pipeline.sender.proxy_watch import PROBE_PORT
+from pipeline.sender.proxy_monitor import PROBE_PORT
 from pipeline.sender.tunnels import EgressProxyError, Tunnels
 
 _ANSWERED: Final = frozenset({ProxyFault.NO_TARGET, ProxyFault.TARGET_SPOKE_FIRST})

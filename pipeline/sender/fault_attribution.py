@@ -15,8 +15,8 @@ from pipeline.core.exchange import NoResponse
 from pipeline.core.local_faults import LocalFault, NotSent
 from pipeline.sender.dialler import Lookups, is_answer, waits_for_a_thread
 from pipeline.sender.failures import FailureContext
-from pipeline.sender.local_network import FaultOwner, NetworkWatch, ResolverWatch, has_route
-from pipeline.sender.proxy_watch import ProxyWatch
+from pipeline.sender.local_network import FaultOwner, NetworkMonitor, ResolverMonitor, has_route
+from pipeline.sender.proxy_monitor import ProxyMonitor
 from pipeline.sender.tunnels import EgressProxyError, Tunnels
 
 _SHORTAGES: Final = {
@@ -35,7 +35,7 @@ _NUMBERS: Final = re.compile(r"\[Errno (\d+)\]")
 class FaultAttribution:
     """Judges the errors of exchanges in which nothing was sent. One per sender."""
 
-    def __init__(self, lookups: Lookups, resolver: ResolverWatch, network: NetworkWatch, proxy: ProxyWatch) -> None:
+    def __init__(self, lookups: Lookups, resolver: ResolverMonitor, network: NetworkMonitor, proxy: ProxyMonitor) -> None:
         self._lookups = lookups
         self._resolver = resolver
         self._network = network

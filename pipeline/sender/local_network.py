@@ -46,7 +46,7 @@ class FaultOwner(enum.Enum):
     """Ours, unless it lasts so long that it must be the endpoint's."""
 
 
-class ResolverWatch:
+class ResolverMonitor:
     """Judges failed look-ups, and probes this machine's resolver if needed."""
 
     def __init__(self, lookups: Lookups, resolve: Resolve, probe_name: str = PROBE_NAME) -> None:
@@ -114,7 +114,7 @@ def has_any_route() -> bool:
     return any(has_route(family, address) for family, address in _ANYWHERE)
 
 
-class NetworkWatch:
+class NetworkMonitor:
     """Judges missing routes."""
 
     def __init__(self, has_any_route: Callable[[], bool] = has_any_route) -> None:

@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from pipeline.ops.logs import logger
-from pipeline.store.cluster import on_cluster
+from pipeline.store.clickhouse_cluster import on_cluster
 from pipeline.store.comment_texts import COLUMNS, SHARED, TABLES
 
 log = logger(__name__)

@@ -20,7 +20,7 @@ from clickhouse_connect.driver.client import Client
 from pipeline.core.json_text import folded
 from pipeline.core.person_patterns import encoded_forms, whole_word_pattern
 from pipeline.store.bound_values import BoundValues
-from pipeline.store.cluster import on_cluster, storage_table
+from pipeline.store.clickhouse_cluster import on_cluster, storage_table
 from pipeline.store.connection import Connections, StoreRejectedError
 from pipeline.store.reader import QueryBudget, Reader, Rows, sql
 from pipeline.store.rows import MAX_PARTITIONS

@@ -13,7 +13,7 @@ from typing import Any, Final
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from pipeline.store.cluster import on_cluster, render, render_everywhere, storage_table
+from pipeline.store.clickhouse_cluster import on_cluster, render, render_everywhere, storage_table
 from pipeline.store.comments import comment_all
 from pipeline.store.connection import Connections, StoreRejectedError
 from pipeline.store.rows import PARTITIONED_BY, Table

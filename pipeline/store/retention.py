@@ -15,7 +15,7 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
-from pipeline.store.cluster import on_cluster, storage_table
+from pipeline.store.clickhouse_cluster import on_cluster, storage_table
 from pipeline.store.connection import Connections
 from pipeline.store.reader import sql
 from pipeline.store.rows import PARTITIONED_BY, Table

@@ -59,9 +59,9 @@ FindAttempts = Callable[[AttemptQuery], Awaitable[AttemptPage]]
 class Listener(asyncio.Queue[StreamMessage]):
     """The messages for one listener. One that does not read loses the oldest."""
 
-    def __init__(self, watch: _Watch, since: datetime) -> None:
+    def __init__(self, search: _WatchedSearch, since: datetime) -> None:
         super().__init__(_MAX_WAITING)
-        self._watch = watch
+        self._search = search
         self.since = since
         """It gets the attempts that were made from then on."""
         self.lost = 0
@@ -70,7 +70,7 @@ class Listener(asyncio.Queue[StreamMessage]):
     @property
     def read_until(self) -> datetime:
         """Attempts that were made before this time were sent to it, or wait for it."""
-        return self._watch.read_until
+        return self._search.read_until
 
     def send(self, message: StreamMessage) -> None:
         if self.full():
@@ -79,7 +79,7 @@ class Listener(asyncio.Queue[StreamMessage]):
 
 
 @dataclass(eq=False, slots=True)
-class _Watch:
+class _WatchedSearch:
     """A search with listeners."""
 
     query: AttemptQuery
@@ -103,12 +103,12 @@ class AttemptStreams:
         self._pause = poll_seconds
         self._most_listeners = most_listeners
         self._most_searches = most_searches
-        self._watches: dict[AttemptQuery, _Watch] = {}
+        self._searches: dict[AttemptQuery, _WatchedSearch] = {}
         self._is_stopped = False
 
     @property
     def listeners(self) -> int:
-        return sum(len(watch.listeners) for watch in self._watches.values())
+        return sum(len(search.listeners) for search in self._searches.values())
 
     @asynccontextmanager
     async def listen(self, query: AttemptQuery, find: FindAttempts, clock: Clock) -> AsyncIterator[Listener]:
@@ -119,62 +119,62 @@ class AttemptStreams:
         """
         now = clock()
         query, since = _watched(query, now), now - BEFORE
-        watch = self._watches.get(query)
+        search = self._searches.get(query)
         if self._is_stopped or self.listeners >= self._most_listeners:
             raise ApiError(
                 503, "Too many people are watching attempts right now. Try again later.", headers={"Retry-After": "30"}
             )
-        if watch is None:
-            if len(self._watches) >= self._most_searches:
+        if search is None:
+            if len(self._searches) >= self._most_searches:
                 message = (
                     "Too many different searches are being watched right now. Watch one with fewer filters, or try again later."
                 )
                 raise ApiError(503, message, headers={"Retry-After": "30"})
-            watch = self._watches[query] = _Watch(query, since, read_until=since, kept_since=since)
-            watch.task = asyncio.create_task(self._follow(watch, find, clock), name="live attempts")
-        listener = Listener(watch, max(since, min(watch.kept_since, now)))
-        watch.listeners.add(listener)
-        if recent := tuple(row for row in watch.last if row.created_at >= listener.since):
+            search = self._searches[query] = _WatchedSearch(query, since, read_until=since, kept_since=since)
+            search.task = asyncio.create_task(self._follow(search, find, clock), name="live attempts")
+        listener = Listener(search, max(since, min(search.kept_since, now)))
+        search.listeners.add(listener)
+        if recent := tuple(row for row in search.last if row.created_at >= listener.since):
             listener.send(StreamMessage(recent))
         try:
             yield listener
         finally:
-            watch.listeners.discard(listener)
-            if not watch.listeners and self._watches.get(query) is watch:
-                del self._watches[query]
-                await _ended(watch)
+            search.listeners.discard(listener)
+            if not search.listeners and self._searches.get(query) is search:
+                del self._searches[query]
+                await _ended(search)
 
     async def stop(self) -> None:
         """End all streams, and stop polling."""
         self._is_stopped = True
-        watches, self._watches = list(self._watches.values()), {}
-        for watch in watches:
-            _send(watch, StreamMessage(is_over=True))
-            await _ended(watch)
+        searches, self._searches = list(self._searches.values()), {}
+        for search in searches:
+            _send(search, StreamMessage(is_over=True))
+            await _ended(search)
 
-    async def _follow(self, watch: _Watch, find: FindAttempts, clock: Clock) -> None:
+    async def _follow(self, search: _WatchedSearch, find: FindAttempts, clock: Clock) -> None:
         has_failed = False
         while True:
             now = clock()
-            since = max(watch.since, now - _LOOK_BACK)
+            since = max(search.since, now - _LOOK_BACK)
             try:
-                page = await find(_polled(watch.query, since))
-                attempts = _new_attempts(watch, page, now)
+                page = await find(_polled(search.query, since))
+                attempts = _new_attempts(search, page, now)
             except ApiError as error:
-                _send(watch, StreamMessage(problem=str(error)))
+                _send(search, StreamMessage(problem=str(error)))
                 has_failed = True
             except Exception:
                 log.exception("the search for new attempts failed")
-                _send(watch, StreamMessage(problem="New attempts cannot be read right now. See the log of the API."))
+                _send(search, StreamMessage(problem="New attempts cannot be read right now. See the log of the API."))
                 has_failed = True
             else:
-                missed = (watch.read_until, since) if watch.read_until < since else None
-                watch.read_until = now - _RECORDED_AFTER
+                missed = (search.read_until, since) if search.read_until < since else None
+                search.read_until = now - _RECORDED_AFTER
                 if attempts or has_failed or missed:
-                    _send(watch, StreamMessage(attempts[-_MAX_ROWS:], missed=missed))
+                    _send(search, StreamMessage(attempts[-_MAX_ROWS:], missed=missed))
                 has_failed = False
                 if problem := _left_out(attempts, page):
-                    _send(watch, StreamMessage(problem=problem))
+                    _send(search, StreamMessage(problem=problem))
             await asyncio.sleep(self._pause * (_SLOWER if has_failed else 1))
 
 
@@ -203,15 +203,15 @@ def _polled(query: AttemptQuery, since: datetime) -> AttemptQuery:
     )
 
 
-def _new_attempts(watch: _Watch, page: AttemptPage, now: datetime) -> tuple[AttemptRow, ...]:
-    new = tuple(row for row in reversed(page.items) if row.id not in watch.reported)
-    watch.reported |= {row.id: row.created_at for row in new}
-    last = (*watch.last, *new)
+def _new_attempts(search: _WatchedSearch, page: AttemptPage, now: datetime) -> tuple[AttemptRow, ...]:
+    new = tuple(row for row in reversed(page.items) if row.id not in search.reported)
+    search.reported |= {row.id: row.created_at for row in new}
+    last = (*search.last, *new)
     gone = last[:-_MAX_ROWS] + (new[:1] if _is_cut(new, page) else ())
-    watch.last = last[-_MAX_ROWS:]
-    watch.kept_since = max([watch.kept_since, *(row.created_at + _MILLISECOND for row in gone)])
+    search.last = last[-_MAX_ROWS:]
+    search.kept_since = max([search.kept_since, *(row.created_at + _MILLISECOND for row in gone)])
     forgotten = now - 2 * _LOOK_BACK
-    watch.reported = {one: at for one, at in watch.reported.items() if at > forgotten}
+    search.reported = {one: at for one, at in search.reported.items() if at > forgotten}
     return new
 
 
@@ -229,13 +229,13 @@ def _left_out(new: Sequence[AttemptRow], page: AttemptPage) -> str:
     return "" if is_all else "More attempts were recorded than are shown. Narrow your search to see all of them."
 
 
-def _send(watch: _Watch, message: StreamMessage) -> None:
-    for listener in watch.listeners:
+def _send(search: _WatchedSearch, message: StreamMessage) -> None:
+    for listener in search.listeners:
         listener.send(message)
 
 
-async def _ended(watch: _Watch) -> None:
-    if watch.task is not None:
-        watch.task.cancel()
+async def _ended(search: _WatchedSearch) -> None:
+    if search.task is not None:
+        search.task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await watch.task
+            await search.task

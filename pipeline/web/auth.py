@@ -106,7 +106,7 @@ def key_id(digest_of_key: bytes) -> str:
 def authorize(
     keys: ApiKeys,
     routes: Mapping[tuple[str, str], Route],
-    guesses: LoginThrottle,
+    login_throttle: LoginThrottle,
     proxies: Networks = (),
     on_use: Callable[[str], None] = lambda _: None,
 ) -> Middleware:
@@ -123,7 +123,9 @@ def authorize(
         needs_no_key = request.path in public if route is None else route.access is None
         if needs_no_key:
             return await handler(request)
-        who = guesses.checked(client_address(request, proxies), lambda: keys.principal(request.headers.get("Authorization")))
+        who = login_throttle.checked(
+            client_address(request, proxies), lambda: keys.principal(request.headers.get("Authorization"))
+        )
         if route is not None and route.access is not None:
             require_role(who, route.access)
         request[PRINCIPAL] = who

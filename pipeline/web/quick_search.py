@@ -54,7 +54,7 @@ _TEXTS: Final = (
     ReferenceKind.EVENT,
 )
 """Any text may be one of these."""
-_STORIES: Final = (ReferenceKind.ORDER, ReferenceKind.SHIPMENT, ReferenceKind.SUBSCRIPTION)
+_WITH_TIMELINE: Final = (ReferenceKind.ORDER, ReferenceKind.SHIPMENT, ReferenceKind.SUBSCRIPTION)
 """A part of a URL's path may be one of these: ``https://oms.example.com/orders/NORD-330722995``."""
 _MAX_PARTS: Final = 3
 _DIGIT: Final = re.compile(r"\d", re.ASCII)
@@ -191,7 +191,9 @@ def _of_url(text: str) -> Pasted:
         return Pasted(text)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     named = [unquote(part) for part in parts.path.split("/")[2:] if _DIGIT.search(part)][-_MAX_PARTS:]
-    guesses = tuple(dict.fromkeys(Reference(kind, one) for part in named for one in (part, part.upper()) for kind in _STORIES))
+    guesses = tuple(
+        dict.fromkeys(Reference(kind, one) for part in named for one in (part, part.upper()) for kind in _WITH_TIMELINE)
+    )
     return Pasted(url, url=url, path=path, host=host, guesses=guesses, mentioned=_mentioned(path))
 
 

@@ -18,7 +18,7 @@ from pipeline.ops.clock import Clock
 from pipeline.ops.logs import logger
 from pipeline.web.errors import StartingError
 from schemas.codec import InvalidRecordError, from_json, to_json
-from schemas.session import EndedSession
+from schemas.ended_session import EndedSession
 
 log = logger(__name__)
 

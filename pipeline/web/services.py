@@ -161,7 +161,7 @@ class AccessServices(KeyServices):
     ended_sessions: EndedSessions
     proxies: Networks = ()
     """Reverse proxies whose X-Forwarded-For is trusted."""
-    guesses: LoginThrottle = field(default_factory=LoginThrottle)
+    login_throttle: LoginThrottle = field(default_factory=LoginThrottle)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from pipeline.ops.health import Health
-from pipeline.web.api.table import api_routes
+from pipeline.web.api.route_table import api_routes
 from pipeline.web.auth import authorize
 from pipeline.web.dashboard.application import dashboard
 from pipeline.web.dashboard.page import PREFIX as DASHBOARD
@@ -31,7 +31,7 @@ def add_site(app: web.Application, api: Api, health: Health) -> None:
         guarded = web.Application(
             middlewares=[
                 say_what_is_waited_for(health),
-                authorize(api.keys, rules, api.guesses, api.proxies, on_use),
+                authorize(api.keys, rules, api.login_throttle, api.proxies, on_use),
                 refuse_until_started(health),
                 check_parameters(rules),
             ]

@@ -140,7 +140,7 @@ async def failed_yesterday(shop: Shop, identifier: str, sku: str, endpoint_id: i
         endpoint_id=endpoint_id,
         target_url="http://127.0.0.1/third-task",
         attempt=6,
-        trigger=Trigger.REPEAT,
+        trigger=Trigger.RETRY,
         state=AttemptState.FAILED,
         outcome=Outcome.EXHAUSTED,
         created_at=at,

@@ -121,7 +121,7 @@ def _attempt(
         attempt=chance.randint(1, 6),
         trigger=chance.choice(list(Trigger)),
         state=AttemptState.FAILED if failed else AttemptState.SUCCEEDED,
-        outcome=chance.choice((Outcome.REPEATED, Outcome.EXHAUSTED)) if failed else Outcome.DELIVERED,
+        outcome=chance.choice((Outcome.RETRIED, Outcome.EXHAUSTED)) if failed else Outcome.DELIVERED,
         created_at=created,
         duration_ms=chance.choice((0.0, 0.5, 12.375, 5000.0)),
         http_status_code=chance.choice((None, 200, 204, 500, 503)),

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.ops.settings import Settings
-from pipeline.store.cluster import storage_table
+from pipeline.store.clickhouse_cluster import storage_table
 from pipeline.store.connection import Connections, StoreError
 from pipeline.store.migrate import bundled_migrations, migrate
 from pipeline.store.search.queries import Search

@@ -93,13 +93,15 @@ async def serving(
     connections = Connections(settings)
     sender = Sender(SenderLimits(), AddressGuard(settings.allowed_networks))
     health = HealthTable(open_broker(settings), topics.endpoint_health)
-    watch = EndpointHealthMonitor(health, producer, topics, utc_now, limits=FailingLimits(disable_after=timedelta(days=5)))
+    health_monitor = EndpointHealthMonitor(
+        health, producer, topics, utc_now, limits=FailingLimits(disable_after=timedelta(days=5))
+    )
     delivery_service = DeliveryService(
         sender=sender,
         admission=Admission(
-            ConcurrencyLimiter(1, 0.1), AdmissionLimits(CircuitLimits(), 0.1, 1), on_change=watch.circuit_changed
+            ConcurrencyLimiter(1, 0.1), AdmissionLimits(CircuitLimits(), 0.1, 1), on_change=health_monitor.circuit_changed
         ),
-        watch=watch,
+        health_monitor=health_monitor,
         publisher=DeliveryPublisher(producer, topics),
         policies=settings.retry_policies,
         clock=utc_now,

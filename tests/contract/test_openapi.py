@@ -36,7 +36,7 @@ from pipeline.broker.producer import Producer
 from pipeline.core.search import Cursor
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
-from pipeline.web.api.table import api_routes
+from pipeline.web.api.route_table import api_routes
 from pipeline.web.openapi import openapi
 from pipeline.web.services import Api
 from schemas.api_key import Access

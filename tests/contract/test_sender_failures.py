@@ -13,7 +13,7 @@ import pytest
 from pipeline.core.exchange import Failure, NoResponse, Request
 from pipeline.sender.client import Sender
 from pipeline.sender.limits import SenderLimits
-from pipeline.sender.local_network import NetworkWatch
+from pipeline.sender.local_network import NetworkMonitor
 from tests.contract.http_endpoint import (
     EMPTY_OK,
     LOOPBACK,
@@ -313,7 +313,7 @@ async def test_a_kept_connection_shows_that_the_network_works_only_when_it_is_an
         writer.close()
 
     reached: list[str] = []
-    monkeypatch.setattr(NetworkWatch, "reached", lambda _, host: reached.append(host))
+    monkeypatch.setattr(NetworkMonitor, "reached", lambda _, host: reached.append(host))
     async with serving(behave) as endpoint, Sender(SenderLimits(), LOOPBACK) as sender:
         request = Request(endpoint.url(), {}, b"")
         answered(exchanged(await sender.post(request)))

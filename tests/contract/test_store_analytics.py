@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.store import writer
-from pipeline.store.cluster import on_cluster, storage_table
+from pipeline.store.clickhouse_cluster import on_cluster, storage_table
 from pipeline.store.connection import Client
 from pipeline.store.rows import RowPosition, attempt_id, attempt_row, event_row
 from pipeline.store.writer import Table
@@ -27,7 +27,7 @@ ROLE = (ROOT / "deploy/clickhouse/analysts.sql").read_text()
 
 FAILED = {
     "state": AttemptState.FAILED,
-    "outcome": Outcome.REPEATED,
+    "outcome": Outcome.RETRIED,
     "http_status_code": None,
     "failure": "timeout",
     "duration_ms": 900.0,

@@ -15,7 +15,7 @@ import pytest
 from pipeline.ops.settings import Settings
 from pipeline.store.backfill import Backfill
 from pipeline.store.backfill_hourly import backfill_hourly
-from pipeline.store.cluster import on_cluster, storage_table
+from pipeline.store.clickhouse_cluster import on_cluster, storage_table
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import bundled_migrations, migrate
 from pipeline.store.rows import Row, Table

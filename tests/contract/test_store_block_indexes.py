@@ -8,7 +8,7 @@ import re
 import pytest
 
 from pipeline.ops.settings import Settings
-from pipeline.store.cluster import storage_table
+from pipeline.store.clickhouse_cluster import storage_table
 from pipeline.store.pending_mutations import watch_pending_mutations
 from pipeline.store.writer import Table
 from tests.contract.store_case import upgraded_from

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.store.cluster import storage_table
+from pipeline.store.clickhouse_cluster import storage_table
 from pipeline.store.rows import RowPosition, attempt_row
 from pipeline.store.writer import Table
 from tests.contract.store_case import Store

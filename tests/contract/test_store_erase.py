@@ -16,7 +16,7 @@ import pytest
 from pipeline.core.person_patterns import encoded_forms, whole_word_pattern
 from pipeline.core.search import parse_query
 from pipeline.store.bound_values import BoundValues
-from pipeline.store.cluster import on_cluster, storage_table
+from pipeline.store.clickhouse_cluster import on_cluster, storage_table
 from pipeline.store.connection import StoreRejectedError
 from pipeline.store.erase import Eraser, PersonData, Subject
 from pipeline.store.reader import Rows

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipeline.ops.settings import Settings
-from pipeline.store.cluster import storage_table
+from pipeline.store.clickhouse_cluster import storage_table
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import bundled_migrations, migrate
 from pipeline.store.pending_mutations import watch_pending_mutations

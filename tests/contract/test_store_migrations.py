@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from pipeline.ops.settings import Settings
-from pipeline.store.cluster import storage_table
+from pipeline.store.clickhouse_cluster import storage_table
 from pipeline.store.connection import Connections, StoreRejectedError
 from pipeline.store.migrate import bundled_migrations, migrate
 from pipeline.store.rows import COLUMNS

@@ -27,7 +27,7 @@ from schemas.event import EventMeta
 from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, body, dispatch, meta
 
-FAILED: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.REPEATED, "http_status_code": 503, "error": "no"}
+FAILED: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.RETRIED, "http_status_code": 503, "error": "no"}
 
 
 def query(**filters: str) -> AttemptQuery:

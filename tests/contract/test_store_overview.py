@@ -20,7 +20,7 @@ from tests.contract.store_records import START, attempt, body, dispatch
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 FAILED: dict[str, Any] = {
     "state": AttemptState.FAILED,
-    "outcome": Outcome.REPEATED,
+    "outcome": Outcome.RETRIED,
     "http_status_code": 503,
     "error": "The endpoint returned 503.",
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.store.cluster import storage_table
+from pipeline.store.clickhouse_cluster import storage_table
 from pipeline.store.reports.notification_history import NotificationHistory, PastNotification, ReplayPosition, ReplayRequest
 from pipeline.store.rows import RowPosition, Table, event_row
 from tests.contract.store_case import Store

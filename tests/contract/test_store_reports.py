@@ -29,7 +29,7 @@ async def test_a_body_comes_back_byte_for_byte(store: Store) -> None:
 
 
 async def test_the_last_hours_of_an_endpoint(store: Store) -> None:
-    failed: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.REPEATED, "http_status_code": 503, "error": "no"}
+    failed: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.RETRIED, "http_status_code": 503, "error": "no"}
     discarded: dict[str, Any] = {
         "state": AttemptState.FAILED,
         "outcome": Outcome.DISCARDED,

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from prometheus_client import REGISTRY
 
-from pipeline.store.cluster import on_cluster, storage_table
+from pipeline.store.clickhouse_cluster import on_cluster, storage_table
 from pipeline.store.connection import StoreError
 from pipeline.store.migrate import migrate
 from pipeline.store.retention import Retention, Week, last_expired_week

@@ -25,7 +25,7 @@ async def test_an_attempt_with_every_field(store: Store) -> None:
         trigger=Trigger.RESEND,
         attempt=6,
         state=AttemptState.FAILED,
-        outcome=Outcome.REPEATED,
+        outcome=Outcome.RETRIED,
         http_status_code=503,
         failure="status",
         error="The endpoint returned 503, not 200, 201, 202 or 204.",

@@ -23,7 +23,7 @@ ATTEMPTS: list[Attempt] = [
         event=meta(1, event_name="shipment_shipped", subscription_id=None, stock_item_id=None, skus=()),
         endpoint_id=8,
         state=AttemptState.FAILED,
-        outcome=Outcome.REPEATED,
+        outcome=Outcome.RETRIED,
         http_status_code=None,
         failure="connect",
         error="Could not connect to the endpoint.",

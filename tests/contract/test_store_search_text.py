@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from pipeline.core.search import parse_query
 from pipeline.ops.settings import Settings
 from pipeline.store.bound_values import BoundValues
-from pipeline.store.cluster import storage_table
+from pipeline.store.clickhouse_cluster import storage_table
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import bundled_migrations, migrate
 from pipeline.store.pending_mutations import watch_pending_mutations

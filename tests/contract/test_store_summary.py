@@ -12,7 +12,7 @@ import pytest
 from pipeline.core.search import parse_query
 from pipeline.ops.settings import Settings
 from pipeline.store.bound_values import BoundValues
-from pipeline.store.cluster import storage_table
+from pipeline.store.clickhouse_cluster import storage_table
 from pipeline.store.connection import Connections
 from pipeline.store.migrate import bundled_migrations, migrate
 from pipeline.store.pending_mutations import watch_pending_mutations
@@ -27,7 +27,7 @@ from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, meta
 
 HOUR = timedelta(hours=1)
-FAILED: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.REPEATED, "http_status_code": 503, "error": "no"}
+FAILED: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.RETRIED, "http_status_code": 503, "error": "no"}
 
 
 async def fill(store: Store, made: list[Attempt]) -> None:

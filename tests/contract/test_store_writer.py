@@ -13,7 +13,7 @@ import pytest
 from pipeline.ops.clock import steady_seconds
 from pipeline.store import writer as writer_module
 from pipeline.store.batch_bisect import append_in_parts
-from pipeline.store.cluster import storage_table
+from pipeline.store.clickhouse_cluster import storage_table
 from pipeline.store.connection import Connections, StoreRejectedError, StoreRowsError, StoreUnavailableError
 from pipeline.store.rows import Row, RowPosition, attempt_row
 from pipeline.store.writer import Table, Writer

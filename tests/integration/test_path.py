@@ -189,7 +189,7 @@ async def test_only_200_201_202_and_204_acknowledge(pipeline: Pipeline) -> None:
 async def test_what_waits_in_a_delay_that_left_the_schedule_is_sent(pipeline: Pipeline) -> None:
     receiver = await pipeline.receiver("former")
     [endpoint] = (await pipeline.api.get("endpoints")).json()["endpoints"]
-    waiting = DeliveryRecord(event=META, endpoint_id=endpoint["id"], attempt=2, trigger=Trigger.REPEAT)
+    waiting = DeliveryRecord(event=META, endpoint_id=endpoint["id"], attempt=2, trigger=Trigger.RETRY)
     topic = f"{pipeline.settings.kafka_topic_prefix}webhooks.delay.{FORMER_DELAY}"
     assert topic not in pipeline.settings.topics.delay_topics
     await pipeline.producer.send(

@@ -21,7 +21,7 @@ from pipeline.web.auth import principal_of
 from pipeline.web.dashboard.attempt_list_view import TIMES, AttemptListPage, AttemptListRow, AttemptListView, drawn
 from pipeline.web.dashboard.filter_chips import FIELDS, FilterForm, has_blanks, in_utc, read_filters
 from pipeline.web.dashboard.highlight import excerpt, needles
-from pipeline.web.dashboard.optional_reads import OptionalReads, figures
+from pipeline.web.dashboard.optional_reads import OptionalReads, optional
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import own_address
@@ -64,7 +64,7 @@ def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             else:
                 found, counted = await asyncio.gather(
                     _found(renderer.api, request, query, filters),
-                    figures(renderer.api, renderer.api.search.summary(query, _BARS)),
+                    optional(renderer.api, renderer.api.search.summary(query, _BARS)),
                 )
         except (ApiError, SearchLimitError) as error:
             problems = error.sentences if isinstance(error, InvalidError) else [str(error)]
@@ -112,7 +112,7 @@ async def _number(api: Api, kind: ReferenceKind, typed: str) -> str:
     other = canonical_number(typed)
     if other == typed:
         return typed
-    looked = await figures(api, api.search.recorded_values([(kind.value, typed)]))
+    looked = await optional(api, api.search.recorded_values([(kind.value, typed)]))
     return typed if looked.found else other
 
 
@@ -157,7 +157,7 @@ async def _found_and_counted(
     is_all = newest.next_cursor is None
     counted = OptionalReads(summary_of(newest.items, is_all=is_all, bars=_BARS))
     if not (has_bodies or is_all):
-        counted = await figures(api, api.search.summary(query, _BARS))
+        counted = await optional(api, api.search.summary(query, _BARS))
     has_more = bool(page.items) and (not is_all or len(newest.items) > len(page.items))
     older = _after(page, filters, descending=True) if has_more else None
     return AttemptListPage(await _rows(api, request, query, page.items), None, older), counted

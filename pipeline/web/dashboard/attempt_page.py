@@ -19,7 +19,7 @@ from pipeline.web.dashboard.answer_diff import DiffLine, answer_diff
 from pipeline.web.dashboard.auth_middleware import form_of
 from pipeline.web.dashboard.json_view import JsonPiece, json_pieces
 from pipeline.web.dashboard.notification_status import NotificationStatus, notification_status, ordinal
-from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.optional_reads import optional
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
@@ -133,7 +133,7 @@ class _Handlers:
         api, made = self._renderer.api, timeline(attempt)
         if not any(one.trigger == Trigger.RESEND for one in made):
             return None
-        found = (await figures(api, api.reports.resends([attempt.event_id], made[0].created_at))).found or {}
+        found = (await optional(api, api.reports.resends([attempt.event_id], made[0].created_at))).found or {}
         done = found.get((attempt.event_id, attempt.endpoint_id))
         return None if done is None else (done.name or api.ring.person(done.actor), done.at)
 

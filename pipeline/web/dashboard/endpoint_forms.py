@@ -30,7 +30,7 @@ from pipeline.web.dashboard.endpoint_fields import (
     subscribes_to_all,
     version_choices,
 )
-from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.optional_reads import optional
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
 from pipeline.web.dashboard.rotation_pages import SECRET_SHOWN
@@ -148,7 +148,7 @@ class _Handlers:
         api = self._renderer.api
         endpoint = find_endpoint(api, path_id(request))
         held = api.registry.held(endpoint).count
-        day = (await figures(api, api.reports.endpoint_days(api.clock()))).found
+        day = (await optional(api, api.reports.endpoint_days(api.clock()))).found
         made = day[endpoint.id].succeeded + day[endpoint.id].failed if day and endpoint.id in day else 0
         return self._ask(
             request,

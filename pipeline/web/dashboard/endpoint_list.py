@@ -18,7 +18,7 @@ from pipeline.web.api.endpoint_filters import parse_endpoint_filters
 from pipeline.web.dashboard.charts import Chart, columns
 from pipeline.web.dashboard.endpoint_fields import subscribes_to_all
 from pipeline.web.dashboard.filter_chips import with_values
-from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.optional_reads import optional
 from pipeline.web.dashboard.page import DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.text_filters import hour
@@ -99,7 +99,7 @@ def endpoint_list_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         counts = Counter(map(shown_state, found))
         wanted = [one for one in found if not state or shown_state(one) == state]
         now = api.clock()
-        days = await figures(api, api.reports.endpoint_days(now))
+        days = await optional(api, api.reports.endpoint_days(now))
         wanted.sort(key=_order(sort, days.found or {}))
         number, size = page_and_size(request)
         size = size if request.query.get("per_page", "").strip() else _PER_PAGE

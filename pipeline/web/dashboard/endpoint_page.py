@@ -18,7 +18,7 @@ from pipeline.web.dashboard.auth_middleware import form_of
 from pipeline.web.dashboard.charts import Chart, columns
 from pipeline.web.dashboard.endpoint_forms import page_of
 from pipeline.web.dashboard.filter_chips import search_link
-from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.optional_reads import optional
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
@@ -42,7 +42,7 @@ def endpoint_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     async def show(request: web.Request) -> web.Response:
         api = renderer.api
         endpoint = find_endpoint(api, path_id(request))
-        day = await figures(api, endpoint_stats(api, endpoint.id))
+        day = await optional(api, endpoint_stats(api, endpoint.id))
         return renderer.show(
             request,
             "endpoint.html",

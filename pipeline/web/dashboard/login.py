@@ -64,7 +64,7 @@ class _Handlers:
         if not key:
             return self._form(request, 422, wanted, _NO_KEY)
         try:
-            who = renderer.api.guesses.checked(
+            who = renderer.api.login_throttle.checked(
                 client_address(request, renderer.api.proxies), lambda: renderer.api.keys.owner(key)
             )
         except WrongKeyError:

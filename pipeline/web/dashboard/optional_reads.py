@@ -10,18 +10,18 @@ from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.search_errors import searching
 from pipeline.web.services import Api
 
-FiguresT = TypeVar("FiguresT")
+FoundT = TypeVar("FoundT")
 
 
 @dataclass(frozen=True, slots=True)
-class OptionalReads(Generic[FiguresT]):
+class OptionalReads(Generic[FoundT]):
     """The result, or None and the reason in a sentence."""
 
-    found: FiguresT | None
+    found: FoundT | None
     problem: str | None = None
 
 
-async def figures(api: Api, reading: Awaitable[FiguresT]) -> OptionalReads[FiguresT]:
+async def optional(api: Api, reading: Awaitable[FoundT]) -> OptionalReads[FoundT]:
     """Wait for statistics, within the time limit of a search."""
     try:
         async with searching(api):

@@ -17,7 +17,7 @@ from pipeline.web.dashboard.attempt_list import ATTEMPTS
 from pipeline.web.dashboard.charts import Chart, columns
 from pipeline.web.dashboard.endpoint_list import EndpointListRow, endpoint_rows
 from pipeline.web.dashboard.filter_chips import search_link
-from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.optional_reads import optional
 from pipeline.web.dashboard.page import DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.text_filters import minute
@@ -45,9 +45,9 @@ def overview_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         require_endpoints(api.registry)
         now = api.clock()
         hour, days, letters = await asyncio.gather(
-            figures(api, api.reports.overview(now)),
-            figures(api, api.reports.endpoint_days(now)),
-            figures(api, api.reports.count_unrepaired_dead_letters()),
+            optional(api, api.reports.overview(now)),
+            optional(api, api.reports.endpoint_days(now)),
+            optional(api, api.reports.count_unrepaired_dead_letters()),
         )
         endpoints = [EndpointAnswer(**endpoint_values(api, one)) for one in api.registry.all()]
         rows = endpoint_rows(endpoints, days.found, now, api.events.types)

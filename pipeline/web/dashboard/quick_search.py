@@ -12,7 +12,7 @@ from aiohttp import web
 
 from pipeline.web.auth import principal_of
 from pipeline.web.dashboard.attempt_list import ATTEMPTS
-from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.optional_reads import optional
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
 from pipeline.web.dashboard.sessions import Notice
@@ -64,13 +64,13 @@ def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         if not pasted.text:
             return renderer.redirect(request, ATTEMPTS)
         if pasted.certain is not None:
-            as_written = (await figures(renderer.api, _existing(renderer.api, pasted.guesses))).found if pasted.guesses else None
+            as_written = (await optional(renderer.api, _existing(renderer.api, pasted.guesses))).found if pasted.guesses else None
             return renderer.redirect(request, _reference(as_written[0] if as_written else pasted.certain).href)
         require_endpoints(renderer.api.registry)
         endpoints, is_exact = _matching(renderer.api, pasted)
         if not is_exact and (own := _own_page(request, pasted)):
             return renderer.redirect(request, own)
-        looked = await figures(renderer.api, _existing(renderer.api, () if pasted.url and is_exact else pasted.guesses))
+        looked = await optional(renderer.api, _existing(renderer.api, () if pasted.url and is_exact else pasted.guesses))
         found = _choices(pasted, endpoints, looked.found or ())
         return onward(request, pasted, found or _named(pasted), looked.problem, is_guess=bool(endpoints) and not is_exact)
 

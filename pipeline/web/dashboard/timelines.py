@@ -19,7 +19,7 @@ from pipeline.endpoints.registry import state_of
 from pipeline.store.reports.timeline import TimelineRecords, TimelineSubject
 from pipeline.web.advice import for_receiver
 from pipeline.web.dashboard.auth_middleware import form_of
-from pipeline.web.dashboard.optional_reads import figures
+from pipeline.web.dashboard.optional_reads import optional
 from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice, own_address
@@ -138,7 +138,7 @@ class _Handlers:
                 record = await api.search.record_of(kind.about, number)
         ids = {one for event in record.events for one in event.endpoint_ids} | {one.endpoint_id for one in record.attempts}
         timeline = build_timeline(record, endpoint_states(api, ids), api.clock())
-        resent = {} if not (again := _resent(record)) else (await figures(api, api.reports.resends(*again))).found or {}
+        resent = {} if not (again := _resent(record)) else (await optional(api, api.reports.resends(*again))).found or {}
         view = TimelineView(
             kind=kind,
             number=number,

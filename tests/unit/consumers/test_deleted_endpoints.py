@@ -37,7 +37,7 @@ def shown() -> set[str]:
 
 def state(deliveries: Any) -> dict[str, int]:
     """How many endpoints each part knows something of."""
-    watch, failures, admission = deliveries.watch, deliveries.filter_failures, deliveries.delivery_service.admission
+    watch, failures, admission = deliveries.health_monitor, deliveries.filter_failures, deliveries.delivery_service.admission
     parts = {
         "told": watch._written_facts,
         "quiet": watch._quiet,
@@ -63,7 +63,7 @@ async def test_nothing_is_kept_of_endpoints_that_were_deleted(settings: Settings
         endpoint = registry.get(number)
         assert endpoint is not None
         metrics.ENDPOINT_ATTEMPTS.count(number, "failed")
-        deliveries.watch.circuit_changed(endpoint, CircuitState.OPEN, 60.0)
+        deliveries.health_monitor.circuit_changed(endpoint, CircuitState.OPEN, 60.0)
         deliveries.filter_failures.note(FilterFailure("order_completed", "data.x > 1", FilterFault.TYPE, "", number), "evt_1")
         deliveries.filter_failures.report()
         deliveries.filter_failures.note(FilterFailure("order_completed", "data.x > 1", FilterFault.TYPE, "", number), "evt_2")
@@ -80,4 +80,4 @@ async def test_nothing_is_kept_of_endpoints_that_were_deleted(settings: Settings
 
     assert state(deliveries) == {}
     deliveries.filter_failures.close()
-    deliveries.watch.close()
+    deliveries.health_monitor.close()

@@ -1,4 +1,4 @@
-"""The fan-out hop: dispatches, deliveries, and when an event is dealt with."""
+"""The fan-out: dispatches, deliveries, and when an event is dealt with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The retry hop on records in memory: what is attempted, held, discarded and set aside."""
+"""The retry with records in memory: what is attempted, held, discarded and set aside."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SETTINGS = Settings(
 VAULT = Vault(Vault.new_key())
 BODY = b'{"id":"evt_1","data":{"total": 1.10}}'
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-REPEAT = DeliveryRecord(event=META, endpoint_id=7, attempt=3, trigger=Trigger.REPEAT, parked=2)
+REPEAT = DeliveryRecord(event=META, endpoint_id=7, attempt=3, trigger=Trigger.RETRY, parked=2)
 
 
 class FakeDeliveryService:
@@ -121,7 +121,7 @@ async def test_the_attempt_that_is_due_is_made() -> None:
 
     current = scene.registry.get(7)
     assert current is not None
-    assert scene.delivery_service.delivered == [Delivery(META, BODY, current, 3, Trigger.REPEAT, parked=2)]
+    assert scene.delivery_service.delivered == [Delivery(META, BODY, current, 3, Trigger.RETRY, parked=2)]
     assert scene.delivery_service.delivered[0].body is BODY
     assert scene.delivery_service.discarded == []
     assert scene.producer.sent == []

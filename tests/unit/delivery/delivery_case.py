@@ -94,7 +94,7 @@ class Scene:
         self.seconds = 1000.0
         """The time of the circuits and rates."""
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
-        self.watch = EndpointHealthMonitor(
+        self.health_monitor = EndpointHealthMonitor(
             self.health,
             self.producer,
             TOPICS,
@@ -106,11 +106,11 @@ class Scene:
             admission=Admission(
                 self.limiter,
                 AdmissionLimits(limits, longest_wait, max_waiting),
-                on_change=self.watch.circuit_changed,
+                on_change=self.health_monitor.circuit_changed,
                 clock=lambda: self.seconds,
                 current=current,
             ),
-            watch=self.watch,
+            health_monitor=self.health_monitor,
             publisher=DeliveryPublisher(self.producer, TOPICS),
             policies=RetryPolicies(DELAYS),
             clock=lambda: self.now,

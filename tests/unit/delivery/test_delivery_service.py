@@ -151,12 +151,12 @@ async def test_a_failed_attempt_leaves_its_record_and_the_next_attempt(exchange:
     await scene.deliver(attempt=attempt, parked=3)
 
     [record] = scene.attempts()
-    assert (record.state, record.outcome) == (AttemptState.FAILED, Outcome.REPEATED)
+    assert (record.state, record.outcome) == (AttemptState.FAILED, Outcome.RETRIED)
     assert record.next_attempt_at == NOW + DELAYS[attempt - 1]
     [later] = scene.delayed()
     assert (later.topic, later.key) == (TOPICS.delay(DELAYS[attempt - 1]), b"evt_1")
     assert later.value == BODY
-    assert delivery_of(later) == DeliveryRecord(event=META, endpoint_id=7, attempt=attempt + 1, trigger=Trigger.REPEAT, parked=0)
+    assert delivery_of(later) == DeliveryRecord(event=META, endpoint_id=7, attempt=attempt + 1, trigger=Trigger.RETRY, parked=0)
 
 
 @pytest.mark.parametrize("exchange", [answer(500), NO_ANSWER], ids=["500", "no answer"])
@@ -201,7 +201,7 @@ async def test_a_discarded_attempt_leaves_its_record() -> None:
 
     await scene.delivery_service.settle(
         DiscardedDelivery(
-            DeliveryRecord(event=META, endpoint_id=7, attempt=2, trigger=Trigger.REPEAT),
+            DeliveryRecord(event=META, endpoint_id=7, attempt=2, trigger=Trigger.RETRY),
             "",
             "endpoint_deleted",
             "It was deleted.",
@@ -340,7 +340,7 @@ async def test_one_endpoint_at_its_bound_leaves_room_for_another() -> None:
 
 @pytest.mark.parametrize(
     ("trigger", "repeat"),
-    [(Trigger.EVENT, Trigger.REPEAT), (Trigger.REPEAT, Trigger.REPEAT), (Trigger.RESEND, Trigger.RESEND)],
+    [(Trigger.EVENT, Trigger.RETRY), (Trigger.RETRY, Trigger.RETRY), (Trigger.RESEND, Trigger.RESEND)],
 )
 async def test_the_repeats_of_a_resend_are_resends(trigger: Trigger, repeat: Trigger) -> None:
     scene = Scene()

@@ -45,7 +45,7 @@ async def test_a_discard_is_done_when_it_is_acknowledged() -> None:
     scene = Scene(hold=True)
     discarding = asyncio.create_task(
         scene.delivery_service.settle(
-            DiscardedDelivery(DeliveryRecord(event=META, endpoint_id=7, attempt=2, trigger=Trigger.REPEAT), "", "y", "x")
+            DiscardedDelivery(DeliveryRecord(event=META, endpoint_id=7, attempt=2, trigger=Trigger.RETRY), "", "y", "x")
         )
     )
     await settle()
@@ -69,7 +69,7 @@ async def test_the_attempt_is_written_soon_where_the_next_delivery_of_a_lane_wai
         return attempt(record, urgent=urgent)
 
     monkeypatch.setattr(publisher, "attempt", write)
-    discarded = DiscardedDelivery(DeliveryRecord(event=META, endpoint_id=7, attempt=2, trigger=Trigger.REPEAT), "", "y", "x")
+    discarded = DiscardedDelivery(DeliveryRecord(event=META, endpoint_id=7, attempt=2, trigger=Trigger.RETRY), "", "y", "x")
 
     await scene.delivery_service.settle(discarded, in_place=in_place)
 

@@ -29,10 +29,10 @@ async def test_it_is_parked_with_the_same_attempt_and_nothing_is_recorded(sent: 
     parked = metrics.PARKED.labels(sent.fault.value)._value.get()
 
     for _ in range(3):
-        await scene.deliver(attempt=4, trigger=Trigger.REPEAT, parked=1)
+        await scene.deliver(attempt=4, trigger=Trigger.RETRY, parked=1)
 
     assert [delivery_of(each) for each in scene.delayed()] == [
-        DeliveryRecord(event=META, endpoint_id=7, attempt=4, trigger=Trigger.REPEAT, parked=2)
+        DeliveryRecord(event=META, endpoint_id=7, attempt=4, trigger=Trigger.RETRY, parked=2)
     ] * 3
     assert {each.topic for each in scene.delayed()} == {"t.webhooks.delay.1m"}
     assert scene.attempts() == []
@@ -64,7 +64,7 @@ async def test_a_probe_that_could_not_be_sent_is_made_again() -> None:
     await scene.deliver()
     scene.sender.exchange = answer(200)
     await scene.deliver()
-    assert [attempt.outcome for attempt in scene.attempts()] == [Outcome.REPEATED, Outcome.DELIVERED]
+    assert [attempt.outcome for attempt in scene.attempts()] == [Outcome.RETRIED, Outcome.DELIVERED]
 
 
 async def test_it_is_not_parked_for_longer_than_ten_minutes() -> None:

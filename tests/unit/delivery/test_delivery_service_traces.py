@@ -81,11 +81,11 @@ async def test_every_attempt_is_one_line_at_debug(lines: pytest.LogCaptureFixtur
     scene = Scene()
     scene.sender.exchange = answer(503)
 
-    await scene.delivery_service.deliver(Delivery(META, BODY, endpoint(token="t0ken"), 2, Trigger.REPEAT, TRACE))
-    await scene.delivery_service.deliver(Delivery(META, BODY, endpoint(secret=None), 3, Trigger.REPEAT, TRACE))
+    await scene.delivery_service.deliver(Delivery(META, BODY, endpoint(token="t0ken"), 2, Trigger.RETRY, TRACE))
+    await scene.delivery_service.deliver(Delivery(META, BODY, endpoint(secret=None), 3, Trigger.RETRY, TRACE))
     await scene.delivery_service.settle(
         DiscardedDelivery(
-            DeliveryRecord(event=META, endpoint_id=7, attempt=4, trigger=Trigger.REPEAT), "", "endpoint_deleted", "Gone."
+            DeliveryRecord(event=META, endpoint_id=7, attempt=4, trigger=Trigger.RETRY), "", "endpoint_deleted", "Gone."
         )
     )
 

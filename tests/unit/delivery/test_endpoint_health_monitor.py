@@ -109,7 +109,7 @@ async def test_a_fact_that_waits_is_written_when_the_process_stops() -> None:
     await attempted(scene, answer(200))
     assert [told.since for told in scene.facts()] == [NOW]
 
-    scene.watch.close()
+    scene.health_monitor.close()
 
     assert [told.since for told in scene.facts()] == [NOW, None]
     await quiet_is_over()
@@ -120,7 +120,7 @@ async def test_a_fact_that_waits_is_written_when_the_process_stops() -> None:
 async def test_a_fact_that_was_written_is_not_repeated_when_the_process_stops() -> None:
     scene = Scene()
     await attempted(scene, NO_ANSWER)
-    scene.watch.close()
+    scene.health_monitor.close()
     await quiet_is_over()
     assert len(scene.facts()) == 1
 
@@ -179,7 +179,7 @@ async def test_410_disables_at_once_and_tells_the_owner_first() -> None:
     assert event.notice.target_url == "https://hooks.example.com/7"
     assert (fact.fact, fact.reason, fact.detail) == (DISABLED, "gone", "The endpoint returned 410 (Gone).")
     assert scene.health.disabled(endpoint().record) == fact
-    assert [record.outcome for record in scene.attempts()] == [Outcome.REPEATED]
+    assert [record.outcome for record in scene.attempts()] == [Outcome.RETRIED]
 
 
 async def test_disabled_endpoints_are_counted_from_nought_on() -> None:
@@ -353,13 +353,13 @@ async def test_when_both_were_written_and_the_attempt_is_made_again_nothing_is_t
 
 async def test_a_clock_that_may_be_wrong_disables_nobody() -> None:
     scene = Scene()
-    scene.watch._is_time_certain = lambda: False
+    scene.health_monitor._is_time_certain = lambda: False
     scene.sender.exchange = NO_ANSWER
     await scene.deliver()
     scene.now += timedelta(days=6)
     await scene.deliver()
     assert scene.told() == []
-    scene.watch._is_time_certain = lambda: True
+    scene.health_monitor._is_time_certain = lambda: True
     await scene.deliver()
     assert len(scene.told()) == 1
 
@@ -368,19 +368,19 @@ async def test_a_circuit_that_opens_again_for_a_day_is_told_of_once() -> None:
     scene = Scene()
     with capture_logs() as logs:
         for _ in range(288):  # a probe fails every five minutes
-            scene.watch.circuit_changed(endpoint(), CircuitState.OPEN, 300.0)
+            scene.health_monitor.circuit_changed(endpoint(), CircuitState.OPEN, 300.0)
             scene.now += timedelta(minutes=5)
-        scene.watch.circuit_changed(endpoint(), CircuitState.CLOSED, 0.0)
-        scene.watch.circuit_changed(endpoint(), CircuitState.OPEN, 10.0)
+        scene.health_monitor.circuit_changed(endpoint(), CircuitState.CLOSED, 0.0)
+        scene.health_monitor.circuit_changed(endpoint(), CircuitState.OPEN, 10.0)
     said = [line["circuit"] for line in logs if line["event"] == "a circuit has changed" and line["log_level"] == "info"]
     assert said == ["open", "closed", "open"]
-    scene.watch.close()
+    scene.health_monitor.close()
 
 
 async def test_nothing_is_remembered_of_an_endpoint_that_was_deleted() -> None:
     scene = Scene()
     await attempted(scene, NO_ANSWER)
-    scene.watch.circuit_changed(endpoint(), CircuitState.OPEN, 300.0)
-    scene.watch.forget(endpoint().id)
-    assert not scene.watch._written_facts
-    assert not scene.watch._quiet
+    scene.health_monitor.circuit_changed(endpoint(), CircuitState.OPEN, 300.0)
+    scene.health_monitor.forget(endpoint().id)
+    assert not scene.health_monitor._written_facts
+    assert not scene.health_monitor._quiet

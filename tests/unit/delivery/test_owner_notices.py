@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from pipeline.broker.errors import PublishError
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.signing import new_secret
-from pipeline.delivery.expiry_watch import ExpiryWatch
+from pipeline.delivery.expiry_monitor import ExpiryMonitor
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.endpoints.registry import Registry
 from schemas.client_certificate import SealedCertificate
@@ -108,7 +108,7 @@ async def test_the_owner_of_an_endpoint_that_recovers_is_told_if_it_was_told_tha
 
 async def test_nobody_is_told_by_a_clock_that_may_be_wrong() -> None:
     scene = Scene()
-    scene.watch._is_time_certain = lambda: False
+    scene.health_monitor._is_time_certain = lambda: False
     await failing_for(scene, 0, 61)
 
     assert names(scene) == []
@@ -117,12 +117,12 @@ async def test_nobody_is_told_by_a_clock_that_may_be_wrong() -> None:
 # --- a secret that ends ---
 
 
-def watching(scene: Scene) -> ExpiryWatch:
+def watching(scene: Scene) -> ExpiryMonitor:
     registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=scene.health)
     secrets = (SealedSecret(sealed=VAULT.seal(SECRET)), SealedSecret(sealed=VAULT.seal(OLD_SECRET), expires_at=NOW + 24 * HOUR))
     value = to_json(endpoint_record(secrets=secrets))
     registry._apply([record(value, topic=TOPICS.endpoints, key=b"7", partition=0)])
-    return ExpiryWatch(registry, scene.producer, TOPICS.endpoint_health, scene.watch.notices, lambda: scene.now)
+    return ExpiryMonitor(registry, scene.producer, TOPICS.endpoint_health, scene.health_monitor.notices, lambda: scene.now)
 
 
 async def test_the_owner_is_told_once_before_a_former_secret_ends() -> None:
@@ -166,7 +166,7 @@ async def test_an_endpoint_that_fails_keeps_no_other_owner_from_being_told(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene()
-    watch, tell = watching(scene), scene.watch.notices.secret_expiring
+    watch, tell = watching(scene), scene.health_monitor.notices.secret_expiring
     secrets = (SealedSecret(sealed=VAULT.seal(SECRET), expires_at=NOW + 24 * HOUR),)
     watch._registry._apply([record(to_json(endpoint_record(6, secrets=secrets)), topic=TOPICS.endpoints, key=b"6", partition=0)])
     scene.now = NOW + 21 * HOUR
@@ -176,7 +176,7 @@ async def test_an_endpoint_that_fails_keeps_no_other_owner_from_being_told(
             raise error
         await tell(endpoint, expires_at)
 
-    monkeypatch.setattr(scene.watch.notices, "secret_expiring", fail_for_one)
+    monkeypatch.setattr(scene.health_monitor.notices, "secret_expiring", fail_for_one)
     with capture_logs() as logs:
         await watch.check()
 
@@ -191,7 +191,7 @@ async def test_an_endpoint_that_fails_keeps_no_other_owner_from_being_told(
 
 
 async def test_a_look_that_fails_ends_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.delivery.expiry_watch.CHECK_SECONDS", 0.001)
+    monkeypatch.setattr("pipeline.delivery.expiry_monitor.CHECK_SECONDS", 0.001)
     scene, looks = Scene(), asyncio.Queue[None]()
     watch = watching(scene)
 
@@ -209,12 +209,12 @@ async def test_a_look_that_fails_ends_no_watch(monkeypatch: pytest.MonkeyPatch) 
 # --- a client certificate that expires ---
 
 
-def certified(scene: Scene, expires_at: datetime) -> ExpiryWatch:
+def certified(scene: Scene, expires_at: datetime) -> ExpiryMonitor:
     registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=scene.health)
     certificate = SealedCertificate(sealed="", subject="CN=oms", expires_at=expires_at, fingerprint="00" * 32)
     value = to_json(replace(endpoint_record(), client_certificate=certificate))
     registry._apply([record(value, topic=TOPICS.endpoints, key=b"7", partition=0)])
-    return ExpiryWatch(registry, scene.producer, TOPICS.endpoint_health, scene.watch.notices, lambda: scene.now)
+    return ExpiryMonitor(registry, scene.producer, TOPICS.endpoint_health, scene.health_monitor.notices, lambda: scene.now)
 
 
 async def test_the_owner_is_told_30_7_and_1_days_before_a_client_certificate_expires() -> None:

@@ -59,7 +59,7 @@ def test_a_delivered_attempt() -> None:
 def test_an_attempt_that_will_be_repeated() -> None:
     record = record_of(answer(status=503), RetryLater(timedelta(minutes=1)))
 
-    assert (record.state, record.outcome) == (AttemptState.FAILED, Outcome.REPEATED)
+    assert (record.state, record.outcome) == (AttemptState.FAILED, Outcome.RETRIED)
     assert record.next_attempt_at == END + timedelta(minutes=1)
     assert record.failure is None
     assert (
@@ -122,7 +122,7 @@ def test_a_discarded_attempt() -> None:
 
     assert (record.state, record.outcome, record.error) == (AttemptState.FAILED, Outcome.DISCARDED, "The endpoint was deleted.")
     assert (record.event, record.endpoint_id, record.target_url) == (META, 7, "")
-    assert (record.attempt, record.trigger, record.created_at) == (2, Trigger.REPEAT, START)
+    assert (record.attempt, record.trigger, record.created_at) == (2, Trigger.RETRY, START)
     assert (record.duration_ms, record.http_status_code, record.request_headers) == (0.0, None, {})
 
 
@@ -130,12 +130,12 @@ def test_a_discarded_attempt() -> None:
 
 
 def test_a_retry_is_written_beside_the_attempt() -> None:
-    result = result_of(answer(b"", 500), RetryLater(timedelta(minutes=1)), attempt=2, trigger=Trigger.REPEAT)
+    result = result_of(answer(b"", 500), RetryLater(timedelta(minutes=1)), attempt=2, trigger=Trigger.RETRY)
 
     records = records_of(result, START)
 
     assert records.attempt == attempt_record(result)
-    assert records.follows == DeliveryRecord(event=META, endpoint_id=7, attempt=3, trigger=Trigger.REPEAT)
+    assert records.follows == DeliveryRecord(event=META, endpoint_id=7, attempt=3, trigger=Trigger.RETRY)
     assert (records.body, records.delay) == (result.delivery.body, timedelta(minutes=1))
 
 

@@ -32,10 +32,10 @@ class Pair:
         scene.delivery_service.admission = Admission(
             scene.limiter,
             AdmissionLimits(LIMITS, 0.01, 100, RampLimits()),
-            on_change=scene.watch.circuit_changed,
+            on_change=scene.health_monitor.circuit_changed,
             clock=lambda: scene.seconds,
             current=lambda _: TO,
-            other_processes=OtherProcesses(circuit=scene.watch.reported_circuit),
+            other_processes=OtherProcesses(circuit=scene.health_monitor.reported_circuit),
         )
         scene.health.on_circuits = scene.delivery_service.admission.apply_reported_circuits
         for offset, (key, value) in enumerate(self.topic):
@@ -51,7 +51,7 @@ class Pair:
                 self.topic.append((sent.key, sent.value))
                 offset = len(self.topic) - 1
                 for reader in (self.one, self.other, *scenes):
-                    told = reader.watch._written_facts.get((TO.id, HealthFact.CIRCUIT))
+                    told = reader.health_monitor._written_facts.get((TO.id, HealthFact.CIRCUIT))
                     if reader is scene and told is not None and to_json(told.record) == sent.value:
                         told.offset = offset
                     reader.health.apply([record(sent.value, topic=sent.topic, key=sent.key, partition=0, offset=offset)])
@@ -138,7 +138,7 @@ async def test_what_was_told_before_the_endpoint_was_activated_again_means_nothi
     fresh.topic = pair.topic
     third = fresh.process()
 
-    assert third.watch.reported_circuit(TO) is not None
+    assert third.health_monitor.reported_circuit(TO) is not None
     assert third.health.fact(activated_again, HealthFact.CIRCUIT) is None
 
 

@@ -67,7 +67,7 @@ def known(read: list[Attempt | Dispatch] | str) -> list[Attempt | Dispatch] | st
     ids=["delivered", "retried", "odd status", "no answer", "half an answer"],
 )
 def test_what_becomes_of_an_exchange_is_read_as_it_was_written(exchange: Exchange, verdict: Verdict) -> None:
-    record = attempt_record(result_of(exchange, verdict, attempt=2, trigger=Trigger.REPEAT))
+    record = attempt_record(result_of(exchange, verdict, attempt=2, trigger=Trigger.RETRY))
 
     assert from_json(to_json(record), Attempt) == record
     assert decode_lines([to_json(record)], Attempt) == [record]

@@ -25,6 +25,7 @@ from schemas.delivery import (
     Dispatch,
     Trigger,
 )
+from schemas.ended_session import EndedSession
 from schemas.endpoint import EndpointRecord, SealedSecret
 from schemas.event import SCHEMA_VERSION, EventMeta
 from schemas.event_codec import decode_event, webhook_body
@@ -34,7 +35,6 @@ from schemas.missing_records import MissingRecord
 from schemas.operational import DisabledEndpoint, OperationalEvent
 from schemas.own_records import OwnRecord, RewrittenRecord, members_of
 from schemas.rate_share import RateShareRecord
-from schemas.session import EndedSession
 from schemas.topic_ids import TopicIdsRecord
 from tests.unit.sample_events import GOLDEN, META, NOW, endpoint_record
 
@@ -262,7 +262,7 @@ SECOND = timedelta(seconds=1)
 NOON = datetime(2026, 3, 2, 15, 4, tzinfo=UTC)
 
 GOLDEN_RECORDS: dict[str, OwnRecord] = {
-    "delivery": DeliveryRecord(event=ORDER_META, endpoint_id=7, attempt=3, trigger=Trigger.REPEAT, parked=2),
+    "delivery": DeliveryRecord(event=ORDER_META, endpoint_id=7, attempt=3, trigger=Trigger.RETRY, parked=2),
     "dispatch": Dispatch(
         event=EventMeta(id="evt_2", event_name="stock_item_out_of_stock", created_at=NOON, stock_item_id=9002, skus=("CUPS-4",)),
         endpoint_ids=(7, 12),
@@ -286,7 +286,7 @@ GOLDEN_RECORDS: dict[str, OwnRecord] = {
         attempt=2,
         trigger=Trigger.RESEND,
         state=AttemptState.FAILED,
-        outcome=Outcome.REPEATED,
+        outcome=Outcome.RETRIED,
         created_at=NOON + 5 * SECOND,
         duration_ms=12.345,
         first_byte_ms=10.5,

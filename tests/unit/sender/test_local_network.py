@@ -15,8 +15,8 @@ from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.client import Sender
 from pipeline.sender.dialler import Lookups
 from pipeline.sender.limits import SenderLimits
-from pipeline.sender.local_network import PROBE_NAME, FaultOwner, ResolverWatch
-from pipeline.sender.proxy_watch import ProxyWatch
+from pipeline.sender.local_network import PROBE_NAME, FaultOwner, ResolverMonitor
+from pipeline.sender.proxy_monitor import ProxyMonitor
 from pipeline.sender.tunnels import Tunnels
 
 
@@ -25,7 +25,7 @@ async def without_threads(host: str) -> Sequence[str]:
 
 
 async def test_a_resolver_that_cannot_be_checked_leaves_a_doubt() -> None:
-    watch = ResolverWatch(Lookups(without_threads), without_threads)
+    watch = ResolverMonitor(Lookups(without_threads), without_threads)
     assert await watch.fault_owner("hooks.example.com") is FaultOwner.IN_DOUBT
     assert await watch.fault_owner("hooks.example.com") is FaultOwner.IN_DOUBT
 
@@ -33,7 +33,9 @@ async def test_a_resolver_that_cannot_be_checked_leaves_a_doubt() -> None:
 @pytest.mark.parametrize("fault", [ProxyFault.SILENT, ProxyFault.NO_TARGET])
 async def test_an_egress_proxy_that_cannot_be_checked_leaves_a_doubt(fault: ProxyFault) -> None:
     tunnels = Tunnels(EgressProxy("proxy.invalid", 3128), AddressGuard(), without_threads, 1.0)
-    assert await ProxyWatch(NameHistory(), "example.com").fault_owner(tunnels, fault, "hooks.example.com") is FaultOwner.IN_DOUBT
+    assert (
+        await ProxyMonitor(NameHistory(), "example.com").fault_owner(tunnels, fault, "hooks.example.com") is FaultOwner.IN_DOUBT
+    )
 
 
 async def test_a_sender_that_is_closed_leaves_no_check_behind() -> None:

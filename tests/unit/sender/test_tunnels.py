@@ -14,7 +14,7 @@ from pipeline.core.local_faults import Evidence
 from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.dialler import BlockedAddressError
 from pipeline.sender.local_network import FaultOwner
-from pipeline.sender.proxy_watch import proxy_fault_owner
+from pipeline.sender.proxy_monitor import proxy_fault_owner
 from pipeline.sender.tunnels import Tunnels, tunnelled_url
 
 

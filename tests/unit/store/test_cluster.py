@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pipeline.store.cluster import on_cluster, render, render_everywhere, storage_table
+from pipeline.store.clickhouse_cluster import on_cluster, render, render_everywhere, storage_table
 from pipeline.store.migrate import bundled_migrations
 from pipeline.store.rows import COLUMNS
 

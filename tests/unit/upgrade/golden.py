@@ -1,4 +1,4 @@
-"""The golden records: as models, and as whole records that the hops can take."""
+"""The golden records: as models, and as whole records that the consumers can process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from schemas.api_key import ApiKeyRecord
 from schemas.attempt import Attempt
 from schemas.audit import AuditEntry
 from schemas.delivery import DEAD_LETTER_HEADER, DELIVERY_HEADER, DISPATCH_HEADER, DeadLetter, DeliveryRecord, Dispatch
+from schemas.ended_session import EndedSession
 from schemas.endpoint import EndpointRecord
 from schemas.event_type_record import EventTypeRecord
 from schemas.health import HealthRecord
@@ -19,7 +20,6 @@ from schemas.missing_records import MissingRecord
 from schemas.operational import OperationalEvent
 from schemas.own_records import OwnRecord
 from schemas.rate_share import RateShareRecord
-from schemas.session import EndedSession
 from schemas.topic_ids import TopicIdsRecord
 from tests.unit.fake_kafka import record
 from tests.unit.sample_events import GOLDEN

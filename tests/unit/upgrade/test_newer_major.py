@@ -1,4 +1,4 @@
-"""A newer major version is not guessed at: it is set aside with advice, by every hop; an endpoint of that kind ends the role."""
+"""A newer major version is not guessed at: it is set aside with advice, by every consumer; an endpoint of that kind ends the role."""
 
 from __future__ import annotations
 

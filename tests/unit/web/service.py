@@ -559,13 +559,15 @@ async def running_service(
     kafka, attempts, health, sender = Kafka(registry, ring, ended, catalogue), Attempts(), Health(), FakeSender()
     reported, analyst, eraser, past = Reported(attempts, kafka), Asked(), Erasing(), Past(attempts)
     history = FakeHistory()
-    watch = EndpointHealthMonitor(known, kafka, TOPICS, lambda: now[0], limits=FailingLimits(disable_after=timedelta(days=5)))
+    health_monitor = EndpointHealthMonitor(
+        known, kafka, TOPICS, lambda: now[0], limits=FailingLimits(disable_after=timedelta(days=5))
+    )
     delivery_service = DeliveryService(
         sender=cast("Sender", sender),
         admission=Admission(
-            ConcurrencyLimiter(1, 0.01), AdmissionLimits(CircuitLimits(), 0.01, 10), on_change=watch.circuit_changed
+            ConcurrencyLimiter(1, 0.01), AdmissionLimits(CircuitLimits(), 0.01, 10), on_change=health_monitor.circuit_changed
         ),
-        watch=watch,
+        health_monitor=health_monitor,
         publisher=DeliveryPublisher(kafka, TOPICS),
         policies=RetryPolicies(DELAYS),
         clock=lambda: now[0],

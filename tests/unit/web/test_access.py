@@ -8,7 +8,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from pipeline.web.api.table import api_routes
+from pipeline.web.api.route_table import api_routes
 from pipeline.web.routes import Route
 from pipeline.web.services import Api
 from schemas.api_key import Access

@@ -100,7 +100,7 @@ async def test_the_version_of_an_endpoint_is_for_changes_not_for_304(service: Se
 
 async def test_the_guide_and_static_files(service: Service) -> None:
     async with service.anonymous.get("/webhooks/login") as response:
-        name = re.search(r"/webhooks/static/parts\.\w+\.css", await response.text())
+        name = re.search(r"/webhooks/static/components\.\w+\.css", await response.text())
     assert name is not None
     for path in ("/webhooks/guide", name[0]):
         async with service.anonymous.get(path, headers=GZIP) as response:

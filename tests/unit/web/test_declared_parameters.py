@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from pipeline.web.api.table import api_routes
+from pipeline.web.api.route_table import api_routes
 from pipeline.web.declared_parameters import findings
 from pipeline.web.routes import FILTERS, IF_MATCH, PAGE, STRICT, Parameter, Route
 from pipeline.web.services import Api

@@ -12,36 +12,36 @@ def wrong() -> str:
 
 def test_an_address_has_its_guesses_back_after_the_window() -> None:
     now = [100.0]
-    guesses = LoginThrottle(limit=2, seconds=60.0, clock=lambda: now[0])
+    throttle = LoginThrottle(limit=2, seconds=60.0, clock=lambda: now[0])
     for _ in range(2):
         with pytest.raises(WrongKeyError):
-            guesses.checked("a", wrong)
+            throttle.checked("a", wrong)
     with pytest.raises(ApiError, match="Try again in 60 s") as caught:
-        guesses.checked("a", lambda: "right")
+        throttle.checked("a", lambda: "right")
     assert (caught.value.status, caught.value.headers) == (429, {"Retry-After": "60"})
-    assert guesses.checked("b", lambda: "right") == "right"
+    assert throttle.checked("b", lambda: "right") == "right"
 
     now[0] += 60
-    assert guesses.checked("a", lambda: "right") == "right"
+    assert throttle.checked("a", lambda: "right") == "right"
     with pytest.raises(WrongKeyError):
-        guesses.checked("a", wrong)
+        throttle.checked("a", wrong)
 
 
 def test_a_right_key_does_not_give_guesses_back() -> None:
-    guesses = LoginThrottle(limit=2, clock=lambda: 1.0)
+    throttle = LoginThrottle(limit=2, clock=lambda: 1.0)
     for check in (wrong, lambda: "right", wrong):
         try:
-            guesses.checked("a", check)
+            throttle.checked("a", check)
         except WrongKeyError:
             continue
     with pytest.raises(ApiError) as caught:
-        guesses.checked("a", wrong)
+        throttle.checked("a", wrong)
     assert caught.value.status == 429
 
 
 def test_many_addresses_take_bounded_memory() -> None:
-    guesses = LoginThrottle(limit=2, clock=lambda: 1.0)
+    throttle = LoginThrottle(limit=2, clock=lambda: 1.0)
     for number in range(10_050):
         with pytest.raises(WrongKeyError):
-            guesses.checked(str(number), wrong)
-    assert len(guesses._windows) == 10_000
+            throttle.checked(str(number), wrong)
+    assert len(throttle._windows) == 10_000

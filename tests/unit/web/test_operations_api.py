@@ -12,7 +12,7 @@ from jsonschema_rs import Draft202012Validator
 from pipeline.store.errors import StoreBudgetError, StoreUnavailableError
 from pipeline.store.reports.endpoint_days import LastFailure
 from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary, EndpointStats, IntervalCounts
-from pipeline.web.api.table import api_routes
+from pipeline.web.api.route_table import api_routes
 from pipeline.web.services import Api
 from schemas.audit import AuditAction
 from schemas.event import EventType

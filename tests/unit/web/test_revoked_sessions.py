@@ -11,7 +11,7 @@ from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.web.errors import StartingError
 from pipeline.web.revoked_sessions import MAX_PER_KEY, SESSION_TIME, EndedSessions
 from schemas.codec import to_json
-from schemas.session import EndedSession
+from schemas.ended_session import EndedSession
 from tests.unit.fake_kafka import record
 
 NOW = datetime.fromisoformat("2026-03-02T15:04:00Z")

@@ -18,8 +18,8 @@ from tests.unit.web.service import NOW
 
 DELIVERED: dict[str, Any] = {"state": "succeeded", "outcome": "delivered", "http_status_code": 204, "error": None}
 EXHAUSTED: dict[str, Any] = {"outcome": "exhausted", "error": "No."}
-REPEATED: dict[str, Any] = {"outcome": "repeated", "error": "No.", "next_attempt_at": NOW + timedelta(minutes=4)}
-LATE: dict[str, Any] = REPEATED | {"next_attempt_at": NOW - timedelta(minutes=24)}
+RETRIED: dict[str, Any] = {"outcome": "repeated", "error": "No.", "next_attempt_at": NOW + timedelta(minutes=4)}
+LATE: dict[str, Any] = RETRIED | {"next_attempt_at": NOW - timedelta(minutes=24)}
 DISCARDED: dict[str, Any] = {"outcome": "discarded", "error": "The endpoint was paused."}
 ERP = EndpointState(7, "ERP", "https://erp.example.com/hooks")
 
@@ -60,10 +60,10 @@ DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes
 @pytest.mark.parametrize(
     ("made", "endpoint", "status", "said"),
     [
-        ((DELIVERED, REPEATED), ERP, DeliveryStatus.DELIVERED, "returned 204"),
+        ((DELIVERED, RETRIED), ERP, DeliveryStatus.DELIVERED, "returned 204"),
         # What was delivered stays so, whatever a resend met later, and whatever became of the endpoint.
         ((EXHAUSTED | {"trigger": "resend"}, DELIVERED), None, DeliveryStatus.DELIVERED, "returned 204"),
-        ((REPEATED,), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
+        ((RETRIED,), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
         # What is due now, not what was planned then.
         ((LATE,), DOWN, DeliveryStatus.ON_HOLD, "returned 503; due since 14:40"),
         ((LATE,), ERP, DeliveryStatus.LATE, "returned 503; it was due 24 min ago"),
@@ -76,14 +76,14 @@ DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes
         ((), PAUSED, DeliveryStatus.PAUSED, "not sent yet"),
         ((), DOWN, DeliveryStatus.ON_HOLD, "not sent yet"),
         ((), ERP, DeliveryStatus.LATE, "no attempt recorded; it arrived 9 min ago"),
-        ((EXHAUSTED, REPEATED), PAUSED, DeliveryStatus.GAVE_UP, "returned 503"),
-        ((DISCARDED, REPEATED), ERP, DeliveryStatus.DROPPED, "The endpoint was paused"),
+        ((EXHAUSTED, RETRIED), PAUSED, DeliveryStatus.GAVE_UP, "returned 503"),
+        ((DISCARDED, RETRIED), ERP, DeliveryStatus.DROPPED, "The endpoint was paused"),
         # A resend failed for good, and the event's own retries go on.
-        ((EXHAUSTED | {"trigger": "resend"}, REPEATED), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
-        ((REPEATED | {"trigger": "resend"}, EXHAUSTED), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
-        ((EXHAUSTED | {"trigger": "resend"}, EXHAUSTED, REPEATED), ERP, DeliveryStatus.GAVE_UP, "returned 503"),
+        ((EXHAUSTED | {"trigger": "resend"}, RETRIED), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
+        ((RETRIED | {"trigger": "resend"}, EXHAUSTED), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
+        ((EXHAUSTED | {"trigger": "resend"}, EXHAUSTED, RETRIED), ERP, DeliveryStatus.GAVE_UP, "returned 503"),
         (
-            (REPEATED | {"http_status_code": None, "failure": "timeout"},),
+            (RETRIED | {"http_status_code": None, "failure": "timeout"},),
             ERP,
             DeliveryStatus.WILL_RETRY,
             "timed out; next retry in 4 min",
@@ -110,7 +110,7 @@ def test_what_has_just_come_is_on_its_way() -> None:
 @pytest.mark.parametrize(
     ("made", "endpoint", "said"),
     [
-        ((REPEATED,), DOWN, "1 of 3 not delivered because the endpoint has been returning 503 since 12:58; next retry in 4 min."),
+        ((RETRIED,), DOWN, "1 of 3 not delivered because the endpoint has been returning 503 since 12:58; next retry in 4 min."),
         (
             (LATE,),
             DOWN,
@@ -148,7 +148,7 @@ def test_what_has_just_come_is_on_its_way() -> None:
         ((DISCARDED,), None, "1 of 3 not delivered because it was dropped or no longer wanted."),
         ((DISCARDED,), PAUSED, "1 of 3 not delivered because it was dropped or no longer wanted."),
         (
-            (REPEATED | {"http_status_code": None, "failure": "connection_refused"},),
+            (RETRIED | {"http_status_code": None, "failure": "connection_refused"},),
             DOWN,
             "1 of 3 not delivered because the endpoint has been refusing connections since 12:58; next retry in 4 min.",
         ),
@@ -176,7 +176,7 @@ def test_what_gave_up_is_not_held_for_an_endpoint_that_was_stopped_since(endpoin
     ("made", "also"), [(DISCARDED, "1 not sent"), ({"outcome": "expired", "error": "No."}, "1 waited too long")]
 )
 def test_what_was_dropped_is_not_why_the_rest_was_not_delivered(made: dict[str, Any], also: str) -> None:
-    rows = (*attempts(made | {"created_at": NOW}), *attempts(REPEATED, event_id="evt_2"))
+    rows = (*attempts(made | {"created_at": NOW}), *attempts(RETRIED, event_id="evt_2"))
     record = TimelineRecords((event(1, 7), event(2, 7)), rows, is_complete=True)
     [part] = build_timeline(record, {7: ERP}, NOW).endpoints
     expected = f"2 of 2 not delivered because the endpoint returned 503 at 15:05; 1 will be retried, next in 4 min; {also}."
@@ -207,11 +207,11 @@ def test_what_waits_for_its_turn_is_not_overdue() -> None:
     keyed = [
         replace(event(one, 7, minutes=30), event_key=f"oms.orders/0/{key}") for one, key in ((1, "R1"), (2, "R1"), (3, "H1"))
     ]
-    record = TimelineRecords(tuple(keyed), attempts(REPEATED), is_complete=True)
+    record = TimelineRecords(tuple(keyed), attempts(RETRIED), is_complete=True)
     for endpoint, status in ((replace(ERP, is_ordered=True), DeliveryStatus.BEHIND), (ERP, DeliveryStatus.LATE)):
         [part] = build_timeline(record, {7: endpoint}, NOW).endpoints
         assert [one.status for one in part.deliveries] == [DeliveryStatus.WILL_RETRY, status, DeliveryStatus.LATE]
-    waiting = TimelineRecords(tuple(keyed[:2]), attempts(REPEATED), is_complete=True)
+    waiting = TimelineRecords(tuple(keyed[:2]), attempts(RETRIED), is_complete=True)
     [part] = build_timeline(waiting, {7: replace(ERP, is_ordered=True)}, NOW).endpoints
     assert plain(sentence(part)) == (
         "2 of 2 not delivered because the endpoint returned 503 at 15:05; 1 will be retried, next in 4 min; "
@@ -227,7 +227,7 @@ def test_what_waits_for_its_turn_is_not_overdue() -> None:
 def test_several_reasons_are_counted() -> None:
     record = TimelineRecords(
         tuple(event(one, 7) for one in (1, 2, 3)),
-        (*attempts(EXHAUSTED), *attempts(REPEATED, event_id="evt_2"), *attempts(REPEATED, event_id="evt_3")),
+        (*attempts(EXHAUSTED), *attempts(RETRIED, event_id="evt_2"), *attempts(RETRIED, event_id="evt_3")),
         is_complete=True,
     )
     [part] = build_timeline(record, {7: DOWN}, NOW).endpoints
@@ -327,7 +327,7 @@ def test_nothing_is_no_timeline() -> None:
 def test_an_endpoint_that_is_gone_is_named_by_where_it_was() -> None:
     [part] = timeline(LATE, endpoint=None).endpoints
     assert (part.endpoint.name, part.endpoint.state) == ("127.0.0.1/hooks", "deleted")
-    [part] = timeline(DISCARDED | {"target_url": ""}, REPEATED, endpoint=None).endpoints
+    [part] = timeline(DISCARDED | {"target_url": ""}, RETRIED, endpoint=None).endpoints
     assert part.endpoint.name == "127.0.0.1/hooks", "what was discarded after the deletion has no URL"
     [part] = timeline(endpoint=None).endpoints
     assert part.endpoint.name == "Endpoint 7"

@@ -29,7 +29,7 @@ CERTIFICATE_DAYS: Final = (1, 7, 30)
 CHECK_SECONDS: Final = 60.0
 
 
-class ExpiryWatch:
+class ExpiryMonitor:
     """One per retry process. ``start`` it after the endpoints and their health were read."""
 
     def __init__(self, registry: Registry, producer: Producer, health_topic: str, notices: OwnerNotices, clock: Clock) -> None:

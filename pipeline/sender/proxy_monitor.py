@@ -25,7 +25,7 @@ PROBE_PORT: Final = 443
 _PROBE_KEPT_SECONDS: Final = 10.0
 
 
-class ProxyWatch:
+class ProxyMonitor:
     """Judges missing tunnels. ``witnesses``: the hosts that the proxy reached, and those that it did not."""
 
     def __init__(self, witnesses: NameHistory, probe_name: str) -> None:
