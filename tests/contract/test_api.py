@@ -282,7 +282,7 @@ async def test_attempts_are_found_with_what_was_sent(settings: Settings, store: 
     "filters",
     [
         {},
-        # The walk in the store is in test_store_search_walk, with texts and the other way round.
+        # The walk in the store is in test_store_search_windows, with texts and the other way round.
         pytest.param({"q[request_body_cont]": "NEEDLE"}, marks=pytest.mark.slow),
         pytest.param({"q[s]": "created_at asc", "q[state_eq]": "succeeded"}, marks=pytest.mark.slow),
     ],
