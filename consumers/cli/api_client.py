@@ -52,7 +52,15 @@ _NO_TLS: Final = "wrong version number"
 
 
 class ApiCallError(Exception):
-    """A call to the API failed. ``str(error)`` says why and what to do. ``status`` is 0 if the API did not answer."""
+    """A call to the API failed. ``str(error)`` says why and what to do::
+
+        ApiCallError
+         +-- ForeignAnswerError      the answer is not from our API
+         +-- WrongOptionError        what was typed is wrong; nothing was sent
+         +-- BackupError             a file is not a backup, or cannot be read or written
+
+    ``status`` is that of the answer, or 0 if the API did not answer.
+    """
 
     exit_code: ClassVar[int] = 1
 

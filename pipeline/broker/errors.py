@@ -13,6 +13,7 @@ class BrokerError(Exception):
         BrokerError
          +-- UnavailableError        no answer, or not possible at the moment: try again later
          |    +-- NoSessionError     a client could not connect
+         |         +-- MissingClientError   the client that the settings choose is not installed
          +-- NotMemberError          this process is not a member of the group
          +-- OutOfRangeError         a position is not in the log of its partition
          +-- RefusedError            Kafka refuses; trying again does not help

@@ -11,7 +11,11 @@ from pydantic import SecretStr
 
 
 class VaultError(Exception):
-    """A secret could not be decrypted, or a key is invalid. The message contains neither."""
+    """A secret could not be decrypted, or a key is invalid. The message contains neither::
+
+        VaultError
+         +-- UnknownEncryptionKeyError   none of the keys decrypts the secret
+    """
 
 
 class UnknownEncryptionKeyError(VaultError):

@@ -1,4 +1,7 @@
-"""One sample payload for each event type, for test deliveries and for the documentation."""
+"""One sample payload for each event type, for test deliveries and for the documentation.
+
+Uses `schemas.event`. Each file is named after its event type.
+"""
 
 from __future__ import annotations
 

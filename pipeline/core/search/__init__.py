@@ -1,6 +1,7 @@
 """Searches for attempts as typed values, and the parser of query strings in the ransack grammar.
 
 ``q[order_number_eq]=R1&q[endpoint_id_in][]=7&q[s]=created_at desc&page=2``. Pure; ``docs/search.md`` describes the grammar.
+Uses nothing else of `pipeline`. Start reading in `parse.py`, then `query.py`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,11 @@ class SearchLimitError(ValueError):
 
 
 class NotUsableError(ValueError):
-    """A part of a search that cannot be used; the text says why. It is ignored and reported."""
+    """A part of a search that cannot be used; the text says why. It is ignored and reported::
+
+        NotUsableError
+         +-- NeverHoldsError         it is understood, but no attempt can match it
+    """
 
 
 class NeverHoldsError(NotUsableError):

@@ -1,5 +1,5 @@
 """The HTTP API, one file per resource.
 
-`table.py` lists every route. Handlers do the work of one request and use `pipeline.web` for the rest.
+`route_table.py` lists every route. Handlers do the work of one request and use `pipeline.web` for the rest.
 Start reading in `endpoints.py`.
 """
