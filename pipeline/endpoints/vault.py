@@ -13,8 +13,8 @@ from pydantic import SecretStr
 class VaultError(Exception):
     """A secret could not be decrypted, or a key is invalid. The message contains neither::
 
-        VaultError
-         +-- UnknownEncryptionKeyError   none of the keys decrypts the secret
+    VaultError
+     +-- UnknownEncryptionKeyError   none of the keys decrypts the secret
     """
 
 

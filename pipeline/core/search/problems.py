@@ -14,8 +14,8 @@ class SearchLimitError(ValueError):
 class NotUsableError(ValueError):
     """A part of a search that cannot be used; the text says why. It is ignored and reported::
 
-        NotUsableError
-         +-- NeverHoldsError         it is understood, but no attempt can match it
+    NotUsableError
+     +-- NeverHoldsError         it is understood, but no attempt can match it
     """
 
 
