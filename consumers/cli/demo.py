@@ -189,16 +189,20 @@ def _free(port: int) -> int:
         return port if probe.connect_ex(("127.0.0.1", port)) else 0
 
 
+def _receivers(out: Console) -> dict[str, Receiver]:
+    """A receiver that answers, and one that fails now and then."""
+    mailer = Behaviour(fail_rate=0.35)
+    return {
+        "erp": Receiver("erp", on_delivery=lambda got: _print_delivery(out, "erp", got)),
+        "mailer": Receiver("mailer", behaviour=mailer, on_delivery=lambda got: _print_delivery(out, "mailer", got)),
+    }
+
+
 async def _demo(out: Console, here: EmbeddedServices, seconds: float | None, rate: float) -> int:
     settings = here.settings
     key = settings.api_keys[0].get_secret_value()
     _on_interrupt_of_start(out)
-    receivers = {
-        "erp": Receiver("erp", on_delivery=lambda got: _print_delivery(out, "erp", got)),
-        "mailer": Receiver(
-            "mailer", behaviour=Behaviour(fail_rate=0.35), on_delivery=lambda got: _print_delivery(out, "mailer", got)
-        ),
-    }
+    receivers = _receivers(out)
     out.print(_PICTURE, highlight=False)
     out.print("Starting ClickHouse and the pipeline...")
     async with running(settings, ALL_ROLES, ends_when_refused=True) as pipeline:
@@ -212,15 +216,9 @@ async def _demo(out: Console, here: EmbeddedServices, seconds: float | None, rat
                 ledger.endpoints.append(await _register(client, receiver, await receiver.start(), _SUBSCRIPTIONS[name]))
             out.print("Each line is an attempt: time, event, what it is about, endpoint and response.\n")
             failed = asyncio.create_task(pipeline.until_failed())
-            publishing = asyncio.create_task(
-                simulate(
-                    settings,
-                    rate=rate,
-                    seed=secrets.randbelow(10**6),
-                    seconds=max(seconds * _SHARE_OF_TIME_FOR_EVENTS, seconds - _LAST_RETRIES_SECONDS) if seconds else None,
-                    on_event=ledger.note,
-                )
-            )
+            publish_for = max(seconds * _SHARE_OF_TIME_FOR_EVENTS, seconds - _LAST_RETRIES_SECONDS) if seconds else None
+            simulated = simulate(settings, rate=rate, seed=secrets.randbelow(10**6), seconds=publish_for, on_event=ledger.note)
+            publishing = asyncio.create_task(simulated)
             interrupted = _on_interrupt(out, publishing)
             work = asyncio.create_task(_settle(publishing, interrupted, ledger, receivers, client))
             done, _ = await asyncio.wait([failed, work], return_when=asyncio.FIRST_COMPLETED)

@@ -68,16 +68,20 @@ def list_event_types(
             table.add(*map(str, cells))
         out.print(table)
     if pipeline is not None:
-        for name, at in pipeline.removed.items():
-            err.print(visible(f"{name} was removed at {at}. Its attempts can still be searched."), soft_wrap=True)
-        for what in pipeline.unusable.values():
-            note = f"Added with the API, but the latest version cannot be used: {what}"
-            err.print(visible(Text(note, "yellow")), soft_wrap=True)
+        _print_notes(pipeline)
     elif not offline:
         note = f"These are only the event types in the settings: {problem.rstrip('.')}. {ASK}"
         err.print(Text(note, "yellow"), soft_wrap=True)
         if absent is None:
             raise typer.Exit(UNUSABLE)
+
+
+def _print_notes(pipeline: ListedEventTypes) -> None:
+    for name, at in pipeline.removed.items():
+        err.print(visible(f"{name} was removed at {at}. Its attempts can still be searched."), soft_wrap=True)
+    for what in pipeline.unusable.values():
+        note = f"Added with the API, but the latest version cannot be used: {what}"
+        err.print(visible(Text(note, "yellow")), soft_wrap=True)
 
 
 def listed_rows(settings: Settings, pipeline: ListedEventTypes | None) -> list[dict[str, object]]:

@@ -106,6 +106,16 @@ class AddedPartitions:
 _NO_PARTITIONS: Final = AddedPartitions()
 
 
+def _check_effect(*, is_asking: bool, yes: bool, as_json: bool) -> None:
+    """Raises typer.BadParameter for options that do not fit: ``is_asking``, whether the command asks before it changes something."""
+    if yes and not is_asking:
+        raise typer.BadParameter(
+            "It needs --add-partitions N or --accept-recreated TOPIC. Nothing else asks.", param_hint="--yes"
+        )
+    if as_json and is_asking:
+        raise typer.BadParameter("It cannot be combined with --add-partitions or --accept-recreated.", param_hint="--json")
+
+
 @grouped
 def topics(
     create: Annotated[bool, typer.Option("--create", help="Create missing topics.")] = False,
@@ -124,12 +134,7 @@ def topics(
         raise typer.BadParameter(
             "It cannot be combined with --create, --add-partitions or --event-topic.", param_hint="--accept-recreated"
         )
-    if yes and not (add_partitions or accepted):
-        raise typer.BadParameter(
-            "It needs --add-partitions N or --accept-recreated TOPIC. Nothing else asks.", param_hint="--yes"
-        )
-    if as_json and (add_partitions or accepted):
-        raise typer.BadParameter("It cannot be combined with --add-partitions or --accept-recreated.", param_hint="--json")
+    _check_effect(is_asking=bool(add_partitions or accepted), yes=yes, as_json=as_json)
     chosen, problem = with_types_on_kafka(reachable(command_settings()))
     if problem:
         print_notice(f"Topics of event types that were added with the API are not included ({problem}).")

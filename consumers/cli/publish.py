@@ -54,10 +54,8 @@ def publish(
 
     Event types may also have been added with the API. To find them, --check asks the API (--url), and publishing reads Kafka.
     """
-    if not check and are_given(context, "url", "api_key"):
-        raise typer.BadParameter("--url and --api-key need --check. Publishing reads added event types from Kafka.")
-    if strict and not check:
-        raise typer.BadParameter("It needs --check. Without it, events with warnings are published.", param_hint="--strict")
+    if not check:
+        _refuse_options_of_check(context, strict=strict)
     settings = command_settings()
     content = file.read_bytes() if file else read_bytes()
     checked, hint, is_reached = _checked(content, settings), "", False
@@ -79,6 +77,13 @@ def publish(
     if not check:
         # Kafka is not looked for twice: the user would be asked again, and might choose another.
         _publish(settings if is_reached else reachable(settings, "Publishing to"), checked)
+
+
+def _refuse_options_of_check(context: typer.Context, *, strict: bool) -> None:
+    if are_given(context, "url", "api_key"):
+        raise typer.BadParameter("--url and --api-key need --check. Publishing reads added event types from Kafka.")
+    if strict:
+        raise typer.BadParameter("It needs --check. Without it, events with warnings are published.", param_hint="--strict")
 
 
 def _publish(settings: Settings, checked: Sequence[CheckedEvent]) -> None:

@@ -82,7 +82,7 @@ async def simulate(
     producer = Producer(open_broker(settings), settings.topics.sources)
     await producer.start()
     shop, started, published = Shop(seed), time.monotonic(), 0
-    added, chance = list(settings.event_types.configured.values()), random.Random(seed)  # noqa: S311 - repeatable
+    records_of = _Records(settings, seed)
     unsettled = _Unsettled()
     try:
         while (
@@ -91,19 +91,9 @@ async def simulate(
             and unsettled.refusal is None
         ):
             event = shop.next_event(datetime.now(UTC))
-            topic = getattr(settings.topics, event.topic_kind)
-            records = [(topic, event.key, event.value)]
-            if (
-                added
-                and event.topic_kind == "orders"
-                and chance.random() < _ADDED_SHARE
-                and (count is None or published + 1 < count)
-            ):
-                kind = chance.choice(added)
-                more = sample_record(kind, f"evt_{chance.getrandbits(128):032x}", event.key, event.occurred_at)
-                records.append((settings.topics.prefix + kind.topic, more.key, more.value))
-            for target, key, value in records:
-                unsettled.add(producer.send(target, key=key.encode(), value=value))
+            records = records_of(event, is_last=count is not None and published + 1 >= count)
+            for topic, key, value in records:
+                unsettled.add(producer.send(topic, key=key.encode(), value=value))
             published += len(records)
             if on_event is not None:
                 on_event(event)
@@ -116,6 +106,24 @@ async def simulate(
     if unsettled.refusal is not None:
         raise unsettled.refusal
     return published
+
+
+class _Records:
+    """The records of simulated events: topic, key, value. Some orders also get an event of a configured type."""
+
+    def __init__(self, settings: Settings, seed: int) -> None:
+        self._topics = settings.topics
+        self._configured = list(settings.event_types.configured.values())
+        self._chance = random.Random(seed)  # noqa: S311 - repeatable
+
+    def __call__(self, event: SimulatedEvent, *, is_last: bool) -> list[tuple[str, str, bytes]]:
+        """``is_last``: one record only."""
+        records = [(getattr(self._topics, event.topic_kind), event.key, event.value)]
+        if self._configured and event.topic_kind == "orders" and self._chance.random() < _ADDED_SHARE and not is_last:
+            kind = self._chance.choice(self._configured)
+            more = sample_record(kind, f"evt_{self._chance.getrandbits(128):032x}", event.key, event.occurred_at)
+            records.append((self._topics.prefix + kind.topic, more.key, more.value))
+        return records
 
 
 class _Unsettled:
