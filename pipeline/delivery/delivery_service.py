@@ -31,7 +31,7 @@ from pipeline.delivery.delivery import AttemptResult, Delivery, DeliveryOutcome,
 from pipeline.delivery.endpoint_health_monitor import EndpointHealthMonitor
 from pipeline.delivery.observer import DeliveryObserver
 from pipeline.delivery.publisher import DeliveryPublisher
-from pipeline.delivery.records import attempt_record, records_of
+from pipeline.delivery.records import DeliveryRecords, attempt_record, records_of
 from pipeline.delivery.signed_request import signed_request
 from pipeline.ops.clock import Clock
 from pipeline.ops.fault_report import LocalFaultReport
@@ -88,7 +88,8 @@ class DeliveryService:
                 return HeldDelivery(delivery)  # if it was deleted, the retry discards it
             if endpoint.problem is not None:
                 return UNUSABLE
-            delivery.endpoint = endpoint
+            if endpoint is not delivery.endpoint:
+                delivery = replace(delivery, endpoint=endpoint)
             result = await self._attempt(delivery, admitted)
         if isinstance(result, NotSent):
             self.own_faults.count(result.fault, result.detail)
@@ -126,7 +127,7 @@ class DeliveryService:
         result = outcome if isinstance(outcome, AttemptResult) else None
         records = records_of(outcome, self.clock() if result is None else result.finished_at)
         if in_place:
-            records.follows = None
+            records = DeliveryRecords(records.attempt)
         self.observer.report(outcome, records.attempt)
         disabled = None if result is None else self._record_result(result)
         await self.publisher.write(records, urgent=in_place)
