@@ -78,7 +78,7 @@ class Recorder:
                 # Several batches: one being inserted, one being collected.
                 max_outstanding=settings.recorder_batch_records * 4,
                 max_outstanding_bytes=settings.max_outstanding_bytes,
-                # A batch contains the records of a slice of time: it does not wait for one that is fetched a little later.
+                # A batch covers one time slice: it does not wait for records that are fetched slightly later.
                 gather_seconds=min(_GATHER_S, settings.recorder_batch_seconds / 10),
             ),
             on_records=self._queue,

@@ -1,7 +1,7 @@
 """Checks whether the topics that this process keeps in memory can still be read: the endpoints, the API keys, and so on.
 
-A topic that was deleted, or that this process may no longer see, looks to a reader like one without new records. So this asks with
-clients of its own. The process continues with what it has read, and stays ready: deliveries that go out with yesterday's settings are
+A topic that was deleted, or that this process may no longer see, looks to a reader like one without new records. So this
+check uses its own clients. The process continues with what it has read, and stays ready: deliveries that go out with yesterday's settings are
 better than none, and a restart could not read the topic either.
 """
 

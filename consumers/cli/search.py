@@ -51,7 +51,7 @@ from schemas.http.attempts import AttemptAnswer
 
 
 class SearchGroup(TyperGroup):
-    """Commands beside a search without a command. A word that is none of them was meant to be searched for."""
+    """A group that searches if no command is given. An unknown word is taken for a text to search for."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Raises typer.BadParameter if the word is not even similar to a command."""
@@ -102,7 +102,8 @@ class AttemptFilters:
     query: Annotated[
         list[str] | None,
         typer.Option(
-            "--q", help="Any other filter: attribute_predicate=value (or g][0][m=or, s=created_at asc); see docs/search.md."
+            "--q",
+            help="Any other filter, as attribute_predicate=value, or an order, such as s=created_at asc; see docs/search.md.",
         ),
     ] = None
 

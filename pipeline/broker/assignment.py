@@ -102,7 +102,7 @@ class Assignment:
             return {partition: held.epoch for partition, held in self._held.items() if held.start is None}
 
     def begin(self, *starts: StartPosition) -> None:
-        """Make partitions readable: those that were assigned together at the same time, so that one fetch asks for all of them."""
+        """Make partitions readable. Partitions assigned together become readable together, so that one fetch covers them."""
         with self._lock:
             for partition, epoch, last, finished, progress in starts:
                 held = self._held.get(partition)

@@ -28,8 +28,8 @@ _MAX_PROGRESS = 2_000
 class Commit(NamedTuple):
     """The next offset to read, what was finished beyond it, and how many completions the commit covers.
 
-    ``epoch`` is that of the assignment of these completions (see ``broker.assignment``): another assignment counts its own.
-    ``progress`` is that inside unfinished records, by their offsets.
+    ``epoch`` identifies the assignment (see ``broker.assignment``): each assignment counts its own completions. ``progress`` is
+    the progress inside each unfinished record, by its offset.
     """
 
     offset: int

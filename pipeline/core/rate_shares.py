@@ -23,7 +23,7 @@ from typing import Final
 NEWCOMER_SHARE: Final = 0.03
 """The share of a rate that all newcomers have together, in addition to the established processes."""
 UNCONFIRMED_SHARE: Final = 0.01
-"""The share of a process whose own announcement has not come back yet: it does not know who else joins at the same time."""
+"""The share of a process that has not read back its own announcement yet, so it cannot know who else is joining."""
 ALONE: Final = 0.5
 ALONE_SECONDS: Final = 0.2
 """Four processes that start together send at twice the rate for this fifth of a second."""

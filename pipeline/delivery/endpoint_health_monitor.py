@@ -169,7 +169,7 @@ class EndpointHealthMonitor:
     async def _notify_owner(
         self, endpoint: Endpoint, since: datetime, stages: tuple[str, ...], notified: tuple[str, ...]
     ) -> None:
-        """Write the events, then the fact that they were written. After a crash in between, they are repeated with the same ids."""
+        """Write the events, then record that they were written. After a crash in between, they are written again with the same ids."""
         for stage in stages_to_notify(stages, notified):
             await self.notices.stage(endpoint, since, stage)
             log.warning(

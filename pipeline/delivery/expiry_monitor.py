@@ -1,6 +1,6 @@
 """Warns owners before a rotated signing secret or a client certificate expires.
 
-Each retry process looks from time to time. One that sends a warning writes that as a fact, so that no process sends it again.
+Every retry process checks periodically. The one that sends a warning records it, so that no process sends it again.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ MATCHES: Final = _registered(LoopCounter("oms_webhooks_matches", "Endpoints matc
 UNMATCHED: Final = Counter("oms_webhooks_unmatched_events", "Events that no endpoint subscribed to", ["event"])
 FILTER_FAILURES: Final = Counter(
     "oms_webhooks_filter_failures",
-    "Filters that gave neither true nor false on an event, so that nothing was sent. One that concerns a field counts once for "
-    "all its endpoints",
+    "Filters that returned neither true nor false for an event, so nothing was sent. A failure on a field counts once for all "
+    "endpoints that use it",
     ["reason"],
 )
 DEAD_LETTERS: Final = Counter("oms_webhooks_dead_letters", "Records that could not be used", ["topic", "reason"])
@@ -77,7 +77,7 @@ ATTEMPT_DURATION: Final = _registered(
 ENDPOINT_ATTEMPTS: Final = _registered(
     TopEndpoints(
         "oms_webhooks_endpoint_attempts",
-        "Attempts made, of the metrics_top_endpoints endpoints that fail the most in this process",
+        "Attempts made to the endpoints that fail the most in this process (as many as metrics_top_endpoints says)",
     )
 )
 IN_FLIGHT: Final = Gauge("oms_webhooks_in_flight_requests", "HTTP requests in progress")
@@ -110,8 +110,7 @@ ORDERED_READY: Final = Gauge("oms_webhooks_ordered_ready_lanes", "Lanes whose ne
 ORDERED_OLDEST: Final = Gauge("oms_webhooks_ordered_oldest_seconds", "How long the oldest of those deliveries has been waiting")
 ORDERED_OVERDUE: Final = Gauge(
     "oms_webhooks_ordered_overdue_seconds",
-    "How much longer than the retries of its endpoint take one of those deliveries has been waiting, at most; without those of "
-    "endpoints that are not active",
+    "How far the most overdue in-order delivery is past the last retry of its endpoint. Inactive endpoints are not counted",
 )
 ORDERED_EXPIRING: Final = Gauge(
     "oms_webhooks_ordered_expiring_endpoints",

@@ -232,9 +232,13 @@ class Settings(KafkaSettings, RetrySettings, SearchSettings):
     )
 
     # Recorder
-    recorder_batch_records: int = Field(default=5000, ge=1, description="A batch is written when it has this many records ...")
-    recorder_batch_bytes: int = Field(default=32 * MIB, ge=1024, description="... or this many bytes ...")
-    recorder_batch_seconds: float = Field(default=1.2, gt=0, description="... or is this old.")
+    recorder_batch_records: int = Field(
+        default=5000, ge=1, description="The recorder writes a batch when it has this many records."
+    )
+    recorder_batch_bytes: int = Field(
+        default=32 * MIB, ge=1024, description="The recorder writes a batch when its records have this many bytes."
+    )
+    recorder_batch_seconds: float = Field(default=1.2, gt=0, description="The recorder writes a batch when it is this old.")
 
     # HTTP
     http_host: str = Field(default="127.0.0.1", description="Address that health, metrics and the API listen on.")

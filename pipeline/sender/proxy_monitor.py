@@ -26,7 +26,7 @@ _PROBE_KEPT_SECONDS: Final = 10.0
 
 
 class ProxyMonitor:
-    """Judges missing tunnels. ``witnesses``: the hosts that the proxy reached, and those that it did not."""
+    """Decides whose fault a missing tunnel is. ``witnesses``: the hosts that the proxy reached, and those that it did not."""
 
     def __init__(self, witnesses: NameHistory, probe_name: str) -> None:
         self._witnesses = witnesses

@@ -189,7 +189,9 @@ def _end_of_run(rows: Sequence[Row], of_week: Sequence[int] | None, begin: int) 
         return len(rows)
     end = next((index for index in range(begin, len(rows)) if of_week[index] != of_week[begin]), len(rows))
     if end < len(rows) and rows[end][-1] == rows[end - 1][-1]:
-        raise StoreRowsError(f"The record at offset {rows[end][-1]} has rows of two weeks, which ClickHouse cannot take as one.")
+        raise StoreRowsError(
+            f"The record at offset {rows[end][-1]} has rows of two weeks, which ClickHouse cannot insert as one block."
+        )
     return end
 
 

@@ -291,7 +291,7 @@ class RunInProcess:
         return True
 
     async def _stay_heard(self) -> None:
-        """Record the progress, unless that was done a moment ago: a silent run is taken for dead, and another one may start.
+        """Record the progress, unless it was recorded a moment ago. A run that stays silent is considered dead, and another one may start.
 
         Raises:
             ApiError: 503, it has been silent for so long that this may have happened; or the progress cannot be recorded.

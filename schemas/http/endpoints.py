@@ -208,7 +208,7 @@ class InOrderAnswer(Answer):
 
 
 class FilterFailureAnswer(Answer):
-    """A filter that gave neither true nor false. Nothing was sent for the events that it failed on."""
+    """A filter that returned neither true nor false. Nothing was sent for the events that it failed on."""
 
     expression: str = Field(description="The filter, or the part of it that failed.")
     reason: str = Field(description="Why, in a sentence.")

@@ -33,7 +33,7 @@ _PLACES: Final = 6
 
 
 class FilterFault(enum.StrEnum):
-    """Why an expression gave neither true nor false."""
+    """Why an expression returned neither true nor false."""
 
     MISSING_FIELD = "missing_field"
     TYPE = "type"

@@ -99,7 +99,7 @@ def first_width(whole: TimeWindow, rows: int) -> int:
 
 
 def width_of_rows(whole: TimeWindow, rows: int) -> int:
-    """About how many milliseconds contain as many attempts as the first window should have; ``whole`` contains ``rows``."""
+    """An estimate of the length of the first window, in milliseconds; ``whole`` contains ``rows``."""
     return max((whole.end - whole.first) * _FIRST_ROWS // max(rows, 1), 1)
 
 

@@ -25,10 +25,10 @@ def put(connection: psycopg.Connection, event: dict) -> None:
 def relay(connection: psycopg.Connection, producer: KafkaProducer) -> int:
     """Publish the oldest events, and delete them when Kafka has acknowledged all; returns how many.
 
-    When it dies in between they are published again, with the ids that they had: receivers know them.
+    If it dies in between, they are published again with the same ids, by which receivers recognize them.
     """
     with connection.transaction():
-        # Rows may be committed in another order than their positions. None is passed over, as no position is remembered.
+        # Rows may be committed in another order than their positions. No row is skipped, because no position is remembered.
         rows = connection.execute(
             "SELECT position, topic, key, value FROM webhook_outbox ORDER BY position LIMIT %s", [BATCH]
         ).fetchall()
@@ -40,12 +40,12 @@ def relay(connection: psycopg.Connection, producer: KafkaProducer) -> int:
 
 
 def main() -> None:
-    """Relay until something fails; then end, so that whoever supervises this process starts it again."""
+    """Relay until something fails. Then exit, so that the supervisor of this process restarts it."""
     producer = KafkaProducer(
         bootstrap_servers=os.environ["KAFKA"], acks="all", enable_idempotence=True, max_request_size=8 * 1024 * 1024
     )
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
-        # One relay at a time keeps the order. A second one waits here, and goes on when the first one's connection ends.
+        # One relay at a time keeps the order. A second one waits here, and takes over when the first one disconnects.
         connection.execute("SELECT pg_advisory_lock(%s)", [ONE_RELAY])
         while True:
             if relay(connection, producer) == 0:

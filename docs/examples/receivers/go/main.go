@@ -1,4 +1,4 @@
-// An endpoint for OMS webhooks: verify, keep, answer; then work.
+// An endpoint for OMS webhooks: verify, store, answer, then process.
 //
 //	WEBHOOK_SECRET=whsec_... PORT=8000 go run .
 package main

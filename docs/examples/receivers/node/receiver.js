@@ -1,4 +1,4 @@
-// An endpoint for OMS webhooks: verify, keep, answer; then work.
+// An endpoint for OMS webhooks: verify, store, answer, then process.
 //
 //   npm install
 //   WEBHOOK_SECRET=whsec_... PORT=8000 node receiver.js

@@ -1,6 +1,6 @@
 <?php
 
-// An endpoint for OMS webhooks: verify, keep, answer. worker.php does the work.
+// An endpoint for OMS webhooks: verify, store, answer. worker.php processes.
 //
 //   composer install
 //   WEBHOOK_SECRET=whsec_... php -S 127.0.0.1:8000 receiver.php

@@ -1,4 +1,4 @@
-"""An endpoint for OMS webhooks: verify, keep, answer; then work.
+"""An endpoint for OMS webhooks: verify, store, answer, then process.
 
 pip install -r requirements.txt
 WEBHOOK_SECRET=whsec_... flask --app receiver run --port 8000

@@ -1,4 +1,4 @@
-# An endpoint for OMS webhooks: verify, keep, answer; then work.
+# An endpoint for OMS webhooks: verify, store, answer, then process.
 #
 #   bundle install
 #   WEBHOOK_SECRET=whsec_... bundle exec puma --bind tcp://127.0.0.1:8000
