@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Group
@@ -22,6 +22,7 @@ out = Output()
 
 _ERASING_SECONDS = 660.0
 """Longer than the API waits for ClickHouse."""
+_KINDS: Final = ("events", "attempts", "dead_letters")
 _STILL_TO_COME = (
     "Attempts that are still due will be made and recorded too: retries, and deliveries that are held for a paused endpoint or "
     "wait in order."
@@ -49,22 +50,35 @@ def erase(
     with client_for(url, api_key) as client:
         if not yes:
             found = client.call("POST", "erasures/preview", json=wanted, seconds=_ERASING_SECONDS)
-            out.print(_traces("This would be erased", found))
+            has_any = _has_any(found)
+            out.print(_traces("This would be erased", found) if has_any else _nothing(name), soft_wrap=True)
             out.print(_elsewhere(found, url), soft_wrap=True, highlight=False)
-            out.print("Nothing was changed. To erase it, add --yes.")
+            out.print("Nothing was changed. To erase it, add --yes." if has_any else "Nothing was changed.")
             return
         erased = client.call("POST", "erasures", json=wanted, seconds=_ERASING_SECONDS)
-    out.print(_traces(f"Erased (erasure {erased['id']} in the audit log)", erased))
+    has_any, record = _has_any(erased), f"erasure {erased['id']} in the audit log"
+    out.print(_traces(f"Erased ({record})", erased) if has_any else f"{_nothing(name)} ({record})", soft_wrap=True)
     out.print(_elsewhere(erased, url), soft_wrap=True, highlight=False)
-    if left := sum(erased["left"][kind] for kind in ("events", "attempts", "dead_letters")):
+    if left := sum(erased["left"][kind] for kind in _KINDS):
         rows = counted(left, "row was", "rows were")
         raise ApiCallError(f"{rows} recorded in the meantime. Run the same command again.")
-    out.print("ClickHouse no longer finds any of it.")
+    if has_any:
+        out.print("ClickHouse no longer finds any of it.")
+
+
+def _has_any(found: Mapping[str, Any]) -> bool:
+    return any(found[kind] for kind in _KINDS)
+
+
+def _nothing(name: str) -> str:
+    """After a typo, too, ClickHouse finds nothing."""
+    what = "email address" if name == "email" else "order number"
+    return f"Nothing was found for this {what}. If you expected something, check how you wrote it."
 
 
 def _traces(title: str, found: Mapping[str, Any]) -> Group:
     rows = Rows("events", "attempts", "dead letters", "orders", folded=("orders",))
-    rows.add(*(f"{found[kind]:,}" for kind in ("events", "attempts", "dead_letters")), ", ".join(found["orders"]))
+    rows.add(*(f"{found[kind]:,}" for kind in _KINDS), ", ".join(found["orders"]))
     return Group(Text(title), rows)
 
 

@@ -192,6 +192,9 @@ def replay(events: ReplayedEvents, how: ReplayOptions, api: ApiAddress) -> None:
             wanted = events.wanted()
             found = client.call("POST", "replays/preview", json={"replay": wanted}, seconds=_STEP_SECONDS)
             out.print(f"{counted(found['events'], 'event')}, {counted(found['notifications'], 'notification')}.", highlight=False)
+            if not found["events"]:
+                out.print("No event matches, so nothing was sent. Check the options.")
+                return
             if not how.yes:
                 out.print("Nothing was sent. To send them, add --yes.")
                 return

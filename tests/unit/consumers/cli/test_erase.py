@@ -39,6 +39,19 @@ async def test_what_came_meanwhile_is_an_error(service: Service, run: Command) -
     assert str(made.exception) == "1 row was recorded in the meantime. Run the same command again."
 
 
+async def test_what_is_not_found_is_not_said_to_be_erased(service: Service, run: Command) -> None:
+    """After a typo, it said that ClickHouse no longer finds any of it."""
+    for option, name in (("--order", "order number"), ("--email", "email address")):
+        nothing = f"Nothing was found for this {name}. If you expected something, check how you wrote it."
+        shown = await run("erase", option, "ada@exmaple.com")
+        assert (shown.exit_code, shown.stdout.splitlines()[0]) == (0, nothing)
+        assert ("--yes" in shown.stdout.splitlines()[-1], "This would be erased" in shown.stdout) == (False, False)
+        made = await run("erase", option, "ada@exmaple.com", "--yes")
+        assert (made.exit_code, made.stdout.startswith(f"{nothing} (erasure ")) == (0, True)
+        assert ("no longer finds" in made.stdout, "Erased" in made.stdout) == (False, False)
+        assert "30 days: webhooks.dead-letters" in made.stdout, "Kafka may still have some"
+
+
 async def test_one_of_the_two_is_given_or_read_from_standard_input(service: Service, run: Command) -> None:
     for arguments in ((), ("--email", "a@b.example", "--order", "R1")):
         refused = await run("erase", *arguments)

@@ -76,6 +76,18 @@ async def test_one_event_is_counted_in_the_singular(service: Service, run: Comma
     assert str(again.exception) == f"The replay of {state} is done: 1 notification was sent."
 
 
+@pytest.mark.parametrize("yes", [(), ("--yes",)])
+async def test_without_an_event_it_says_so_and_leaves_no_file(
+    service: Service, run: Command, tmp_path: Path, yes: tuple[str, ...]
+) -> None:
+    """After a typo, it said that notifications are queued, or advised to send them."""
+    await service.create()
+    state = tmp_path / "state.json"
+    done = await run("replay", *FROM, "--order", "NOPE", "--state", str(state), *yes)
+    told = "0 events, 0 notifications.\nNo event matches, so nothing was sent. Check the options.\n"
+    assert (done.exit_code, done.stdout, state.exists()) == (0, told, False)
+
+
 async def test_it_goes_on_where_it_was_refused(filled: Service, run: Command, tmp_path: Path) -> None:
     state = tmp_path / "the state.json"
     page = filled.past.page
