@@ -47,6 +47,10 @@ _IN_DOUBT: Final = " The request may have been carried out anyway. Check before 
 _NO_TEXT: Final = "An argument is not valid UTF-8 text. Nothing was sent."
 _NUMBERED: Final = re.compile(r"\[Errno -?[0-9]+\] |\[SSL: [A-Z_]+\] | \(_ssl\.c:[0-9]+\)")
 """The codes around error messages of the operating system and of OpenSSL."""
+_FOR_PROGRAMS: Final = " Send it in the header Authorization: Bearer <API key>."
+_SEVERAL: Final = "Several things are not accepted:"
+_CLEAR: Final = frozenset({"q", "statement"})
+"""Fields whose problems are clear without their names."""
 _NO_TLS: Final = "wrong version number"
 """OpenSSL's words for an answer in plain HTTP."""
 
@@ -264,14 +268,17 @@ class ApiClient:
         answer = _document(response)
         if answer is _NOTHING:
             return self._foreign(response, " Check --url. A proxy in front of the API may have responded instead.")
-        said, fields = (answer.get("error"), _by_field(answer.get("errors"))) if isinstance(answer, dict) else (None, "")
+        said, fields = (answer.get("error"), _by_field(answer.get("errors"))) if isinstance(answer, dict) else (None, [])
         if not isinstance(said, str):
-            return ForeignAnswerError(f"The API returned {status}.{fields}", status)
-        if status == httpx.codes.UNAUTHORIZED and self._key_source:
-            said += f" The key that was sent is from {self._key_source}."
+            return ForeignAnswerError("\n  ".join([f"The API returned {status}.", *fields]), status)
+        if status == httpx.codes.UNAUTHORIZED:
+            said = said.replace(_FOR_PROGRAMS, "")
+            said += f" The key that was sent is from {self._key_source}." if self._key_source else ""
         if status == httpx.codes.NOT_FOUND:
             said = missing_object(path) or said
-        return ApiCallError(said + fields, status)
+        if status == httpx.codes.UNPROCESSABLE_ENTITY and fields:  # the sentence before them says no more
+            return ApiCallError(fields[0] if len(fields) == 1 else "\n  ".join([_SEVERAL, *fields]), status)
+        return ApiCallError("\n  ".join([said, *fields]), status)
 
 
 _NOTHING: Final = object()
@@ -300,12 +307,12 @@ def _document(response: httpx.Response) -> Any:
         return _NOTHING
 
 
-def _by_field(fields: object) -> str:
-    """The problems of each field, one line per field."""
+def _by_field(fields: object) -> list[str]:
+    """The problems of each field, one text per field. It begins with the field, unless the command has an argument or option for it alone."""
     if not isinstance(fields, Mapping):
-        return ""
-    problems = {name: found if isinstance(found, list) else [found] for name, found in fields.items()}
-    return "".join(f"\n  {name}: {'; '.join(map(str, found))}" for name, found in problems.items())
+        return []
+    problems = {name: "; ".join(map(str, found if isinstance(found, list) else [found])) for name, found in fields.items()}
+    return [said if name in _CLEAR or said.startswith(name) else f"{name}: {said}" for name, said in problems.items()]
 
 
 def _in_words(error: Exception) -> str:

@@ -179,7 +179,7 @@ def _run(command: Callable[[], object], expected: tuple[type[Exception], ...]) -
         from consumers.cli.console import escape_markup
         from consumers.cli.roles import err
 
-        err.print("[bold red]Error:[/bold red] the settings are not valid (see `oms-webhooks settings`):")
+        err.print("[bold red]Error:[/bold red] the settings are not valid:")
         for finding in refused_values(error):
             place = f"{finding.what}: " if finding.what else ""
             err.print(f"  {escape_markup(f'{place}{finding.problem}')}", highlight=False, soft_wrap=True)

@@ -213,7 +213,7 @@ def test_a_setting_that_is_refused_is_called_as_it_was_set(
         monkeypatch.setenv(f"OMS_WEBHOOKS_{name}", value)
     assert run_main(monkeypatch, "settings") == 2
     first, *others = capsys.readouterr().err.splitlines()
-    assert first == "Error: the settings are not valid (see `oms-webhooks settings`):"
+    assert first == "Error: the settings are not valid:"
     assert others == [f"  {line}"]
 
 

@@ -111,6 +111,23 @@ async def test_endpoints_are_verified(service: Service, run: Command) -> None:
     assert str((await run("endpoints", "verify", "1")).exception).endswith(f"Verification is off for this endpoint. {advice}")
 
 
+async def test_what_the_api_does_not_accept_is_said_in_few_words(service: Service, run: Command) -> None:
+    """Without "Invalid resource", which only means something to programs, and without a name twice."""
+    one = await run("endpoints", "add", "example.com/hooks")
+    assert (one.exit_code, str(one.exception)) == (1, "target_url must start with http:// or https://.")
+    several = await run("endpoints", "add", "http://127.0.0.1/x", "--event", "nonsense", "--retry-policy", "nonsense")
+    first, *others = str(several.exception).splitlines()
+    assert (first, [line[:20] for line in others]) == (
+        "Several things are not accepted:",
+        ["  events has unknown", "  retry_policy must "],
+    )
+    assert str((await run("attempts", "--q", "typo_eq=1")).exception) == "typo_eq: attempts have no attribute typo"
+    refused = await run("keys", "list", "--api-key", "wrong")
+    assert str(refused.exception) == (
+        "The API key is not valid. Check it for missing characters. The key that was sent is from --api-key."
+    )
+
+
 async def test_a_wrong_number_of_held_deliveries_drops_nothing(service: Service, run: Command) -> None:
     await service.create(active=False)
     service.learn(held_fact(1, 3))
