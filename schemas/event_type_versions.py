@@ -33,8 +33,10 @@ def check_versions(value: object, types: EventTypes = BUILT_IN) -> dict[str, int
             )
         known = types.versions(name)
         if isinstance(version, bool) or version not in known:
-            has = f"only version {known[0]}" if len(known) == 1 else f"versions {', '.join(map(str, known))}"
-            raise ValueError(f"{_FORM}; {name} has {has}.")
+            has = f"has only version {known[0]}" if len(known) == 1 else f"has versions {', '.join(map(str, known))}"
+            is_number = isinstance(version, int) and not isinstance(version, bool)
+            what = f"event_type_versions pins {name} to version {version}, but it" if is_number else f"{_FORM}; {name}"
+            raise ValueError(f"{what} {has}.")
     return {name: value[name] for name in types.in_order(value)}
 
 

@@ -13,6 +13,7 @@ from consumers.cli.api_client import Key, Url, client_for
 from pipeline.core.counted import counted
 
 out = Console()
+err = Console(stderr=True)
 
 
 def reencrypt(
@@ -25,7 +26,7 @@ def reencrypt(
     First give all roles the new and the old key, comma-separated: see docs/operations.md. If a run is interrupted, start it again; it
     continues where it stopped. The exit code is 1 while an old key is still needed.
     """
-    with client_for(url, api_key) as client, Progress(console=out, transient=True) as progress:
+    with client_for(url, api_key) as client, Progress(console=err, transient=True) as progress:
         state = client.call("GET", "encryption")
         task = progress.add_task("encrypting endpoints", total=state["remaining"])
         while state["remaining"] and not status:

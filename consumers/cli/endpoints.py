@@ -244,12 +244,14 @@ def _print_verified(endpoint: Mapping[str, Any]) -> None:
 def endpoints_ordered(
     endpoint_id: EndpointId,
     on: Annotated[
-        bool, typer.Option("--on/--off", help="Send the events of a key in order, one at a time, or in any order.")
-    ] = True,
+        bool | None, typer.Option("--on/--off", help="Send the events of a key in order, one at a time, or in any order.")
+    ] = None,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
     """Set whether an endpoint receives the events of a key (such as one order) in order, one at a time."""
+    if on is None:
+        raise typer.BadParameter("Use --on or --off.")
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"ordered": on}})
     description = (
@@ -307,10 +309,13 @@ def endpoints_drop_held(
 
 @endpoints_app.command("remove")
 def endpoints_remove(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
-    """Delete an endpoint."""
+    """Delete an endpoint. Deliveries that are held for it are discarded."""
     with client_for(url, api_key) as client:
+        found = client.call("GET", f"endpoints/{endpoint_id}")
         client.call("DELETE", f"endpoints/{endpoint_id}")
-    out.print(f"Endpoint {endpoint_id} is deleted.")
+    held = found.get("held_count", 0)
+    lost = f" Held deliveries that are discarded: {held:,}." if held else ""
+    out.print(f"Endpoint {endpoint_id}, {found['target_url']}, is deleted.{lost}", markup=False, highlight=False, soft_wrap=True)
 
 
 @endpoints_app.command("test")

@@ -69,7 +69,7 @@ async def test_every_list_can_be_json(run: Command, group: str) -> None:
         ("endpoints", "retry-policy", "99", "patient"),
         ("endpoints", "verification", "99", "none"),
         ("endpoints", "verify", "99"),
-        ("endpoints", "ordered", "99"),
+        ("endpoints", "ordered", "99", "--on"),
         ("endpoints", "pin", "99", "--remove"),
         ("endpoints", "drop-held", "99", "--count", "1"),
         ("endpoints", "remove", "99"),
@@ -111,6 +111,22 @@ async def test_endpoints_are_verified(service: Service, run: Command) -> None:
     assert str((await run("endpoints", "verify", "1")).exception).endswith(f"Verification is off for this endpoint. {advice}")
 
 
+async def test_who_removes_an_endpoint_hears_which_and_what_is_lost(service: Service, run: Command) -> None:
+    await service.create(active=False)
+    second = await service.create("http://127.0.0.1/other")
+    service.learn(held_fact(1, 3))
+    removed = await run("endpoints", "remove", "1")
+    lost = "Held deliveries that are discarded: 3."
+    assert removed.stdout == f"Endpoint 1, http://127.0.0.1/hooks, is deleted. {lost}\n"
+    assert (await run("endpoints", "remove", str(second))).stdout.endswith("is deleted.\n")
+
+
+async def test_order_is_not_switched_on_by_leaving_out_what_to_do(service: Service, run: Command) -> None:
+    await service.create()
+    refused = await run("endpoints", "ordered", "1")
+    assert (refused.exit_code, "Use --on or --off." in refused.output, len(service.kafka.changes)) == (2, True, 1)
+
+
 async def test_what_the_api_does_not_accept_is_said_in_few_words(service: Service, run: Command) -> None:
     """Without "Invalid resource", which only means something to programs, and without a name twice."""
     one = await run("endpoints", "add", "example.com/hooks")
@@ -121,6 +137,9 @@ async def test_what_the_api_does_not_accept_is_said_in_few_words(service: Servic
         "Several things are not accepted:",
         ["  events has unknown", "  retry_policy must "],
     )
+    await service.create()
+    pinned = await run("endpoints", "pin", "1", "order_completed=2")
+    assert str(pinned.exception) == "event_type_versions pins order_completed to version 2, but it has only version 1."
     assert str((await run("attempts", "--q", "typo_eq=1")).exception) == "typo_eq: attempts have no attribute typo"
     refused = await run("keys", "list", "--api-key", "wrong")
     assert str(refused.exception) == (
@@ -300,7 +319,7 @@ async def test_endpoints_are_sealed_with_a_new_key(service: Service, run: Comman
     assert "The only endpoint is encrypted with the only key" in (await run("endpoints", "reencrypt")).stdout
     service.restart_with(f"{Vault.new_key()},{service.encryption_key}")
     asked = await run("endpoints", "reencrypt", "--status")
-    assert (asked.exit_code, "Encrypted with an old key: 1 of 1 endpoint." in asked.stdout) == (1, True)
+    assert (asked.exit_code, asked.stdout) == (1, "Encrypted with an old key: 1 of 1 endpoint. Run this without --status.\n")
     made = await run("endpoints", "reencrypt")
     assert (made.exit_code, "You can remove the other keys" in made.stdout) == (0, True)
     service.restart_with(f"{Vault.new_key()},{Vault.new_key()}")
