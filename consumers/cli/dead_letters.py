@@ -9,8 +9,10 @@ import typer
 from consumers.cli import tables
 from consumers.cli.api_client import Key, Url, client_for
 from consumers.cli.console import Output
+from consumers.cli.discovery import print_notice
 from consumers.cli.endpoints import AsJson
 from consumers.cli.option_values import id_number, not_blank
+from pipeline.core.counted import counted
 from schemas.delivery import DeadLetterReason
 
 out = Output()
@@ -33,6 +35,9 @@ def dead_letters_list(
     filters = {"q[reason_eq]": reason.value if reason else None, "q[topic_eq]": topic, "page": str(page)}
     with client_for(url, api_key) as client:
         found = client.call("GET", "dead_letters", params=[(name, value) for name, value in filters.items() if value])
+        if not found["total_count"] and (reason or topic):
+            every = client.call("GET", "dead_letters", params=[("per_page", "1")])["total_count"]
+            print_notice(f"None match these options. Without them, the list has {counted(every, 'dead letter')}.")
     out.print_data(found) if as_json else out.print(tables.dead_letters(found))
 
 

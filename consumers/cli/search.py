@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
+import httpx
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -205,10 +206,21 @@ def attempts(
         require_event_type(client, filters.event)
         while asked:
             found = client.call("GET", "attempts", params=[*params, asked])
+            if is_first and filters.endpoint is not None and not found["attempts"]:
+                _tell_if_missing(client, filters.endpoint)
             if names is None and form is Format.TABLE and out.is_terminal:
                 names = endpoint_names(client)
             _print_page(found, form, names, is_first=is_first, as_lines=pages.all_pages)
             asked, is_first = _following(found, asked[0]) if pages.all_pages else None, False
+
+
+def _tell_if_missing(client: ApiClient, endpoint_id: int) -> None:
+    """After a typo in the id, nothing is found either. The attempts of an endpoint that was deleted are still found."""
+    try:
+        client.call("GET", f"endpoints/{endpoint_id}")
+    except ApiCallError as error:
+        if error.status == httpx.codes.NOT_FOUND:
+            print_notice(f"There is no endpoint {endpoint_id}. It may have been deleted.")
 
 
 def _refuse_lost_options(context: typer.Context, command: str) -> None:

@@ -295,7 +295,13 @@ class Reported(Reports):
         await self.attempts._answer()
         self.asked.append((reason, topic))
         known = [self._repaired(letter) for letter in self.letters]
-        found = [one.summary for one in known if repaired in (None, one.summary.repaired is not None)]
+        found = [
+            one.summary
+            for one in known
+            if repaired in (None, one.summary.repaired is not None)
+            and reason in (None, one.summary.reason)
+            and topic in (None, one.summary.topic)
+        ]
         return ResultPage(tuple(found[(page - 1) * per_page :][:per_page]), len(found), page, per_page)
 
     async def count_unrepaired_dead_letters(self) -> int:

@@ -305,6 +305,20 @@ async def test_dead_letters_are_listed_and_shown(service: Service, run: Command)
     assert service.kafka.audits[-1].action is AuditAction.DISMISS_DEAD_LETTER
 
 
+async def test_what_a_typo_hides_is_told(service: Service, run: Command) -> None:
+    summary = DeadLetterSummary(5, "not_json", "No JSON.", "oms.orders", 1, 2, NOW, 1)
+    service.reports.letters = [DeadLetterDetail(summary, None, b"{", ())]
+    listed = await run("dead-letters", "list", "--topic", "oms.order")
+    assert listed.stdout.endswith("\nno dead letters\n")
+    assert listed.stderr.endswith("\nNone match these options. Without them, the list has 1 dead letter.\n")
+    assert "None match" not in (await run("dead-letters", "list", "--topic", "oms.orders")).stderr
+
+    await service.create()
+    assert (await run("attempts", "--endpoint", "1")).stderr.count("\n") == 1, "it only says which API it asks"
+    searched = await run("attempts", "--endpoint", "99")
+    assert (searched.exit_code, searched.stderr.splitlines()[1:]) == (0, ["There is no endpoint 99. It may have been deleted."])
+
+
 def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(role_banner("api", "http://127.0.0.1:1", "omsw_key"))
