@@ -31,7 +31,7 @@ def dead_letters_list(
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """List the dead letters, newest first."""
+    """List the dead letters, newest first, including those that were published again or dismissed."""
     filters = {"q[reason_eq]": reason.value if reason else None, "q[topic_eq]": topic, "page": str(page)}
     with client_for(url, api_key) as client:
         found = client.call("GET", "dead_letters", params=[(name, value) for name, value in filters.items() if value])

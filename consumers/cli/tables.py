@@ -178,11 +178,13 @@ def preview(found: Mapping[str, Any]) -> RenderableType:
 
 def dead_letters(page: Mapping[str, Any]) -> RenderableType:
     """A page of dead letters as a table."""
-    rows = Rows("id", "time", "reason", "where", "bytes", "detail", folded=("detail",), spare=("bytes", "where"))
+    headings = ("id", "time", "reason", "repair", "where", "bytes", "detail")
+    rows = Rows(*headings, folded=("detail",), spare=("bytes", "where"))
     for letter in page["dead_letters"]:
         where = f"{letter['topic']} {letter['partition']}/{letter['offset']}"
-        cells = (str(letter["id"]), letter["failed_at"], letter["reason"], where, f"{letter['size']:,}", letter["detail"])
-        rows.add(*cells)
+        repair = ("dismissed" if letter["dismissed"] else "published again") if letter.get("repaired_at") else ""
+        size = f"{letter['size']:,}"
+        rows.add(str(letter["id"]), letter["failed_at"], letter["reason"], repair, where, size, letter["detail"])
     rows.caption = _page(page, _counted(page["total_count"], "dead letter"))
     return rows
 

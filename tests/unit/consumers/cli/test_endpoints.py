@@ -303,6 +303,8 @@ async def test_dead_letters_are_listed_and_shown(service: Service, run: Command)
     assert json.loads(shown.stdout)["value"] == {"content": "{", "encoding": "text"}
     assert (await run("dead-letters", "dismiss", "5")).stdout == "Dead letter 5 is dismissed.\n"
     assert service.kafka.audits[-1].action is AuditAction.DISMISS_DEAD_LETTER
+    assert "dismissed" not in listed.stdout
+    assert " dismissed " in (await run("dead-letters", "list")).stdout, "nobody repairs it again"
 
 
 async def test_what_a_typo_hides_is_told(service: Service, run: Command) -> None:
