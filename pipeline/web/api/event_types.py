@@ -57,76 +57,71 @@ _RULES: Final = (
 )
 
 
+async def index(api: Api, _: web.Request) -> web.Response:
+    return answer(
+        EventTypesAnswer(
+            event_types=[_shown(api, name) for name in api.events.types.names],
+            removed_event_types=[
+                RemovedEventTypeAnswer(name=one.name, removed_at=one.updated_at) for one in api.catalogue.removed()
+            ],
+            unusable_event_types=[
+                UnusableEventTypeAnswer(name=name, problem=problem) for name, problem in api.catalogue.unusable().items()
+            ],
+        )
+    )
+
+
+async def show(api: Api, request: web.Request) -> web.Response:
+    name = request.match_info["id"]
+    if name not in api.events.types.by_name:
+        raise not_found()
+    configured, record = api.events.types.configured.get(name), api.catalogue.get(name)
+    is_made = api.catalogue.origin(name) == "api"
+    return answer(
+        EventTypeShown(
+            event_type=_shown(api, name),
+            entry=configured.entry() if configured is not None else None,
+            updated_at=record.updated_at if record is not None and is_made else None,
+        )
+    )
+
+
+async def create(api: Api, request: web.Request) -> web.Response:
+    wanted = await _given(request)
+    await require_new(api, wanted.entry())  # before the audit record, so that a refused change is not recorded
+    name = str(wanted.name)[:100]
+    await api.audit.put(request, AuditAction.CREATE_EVENT_TYPE, f"event type {name}", str(wanted.topic)[:200])
+    notes = await create_event_type(api, wanted.entry(), principal_of(request).actor)
+    return answer(EventTypeWritten(event_type=_shown(api, name), changes=[f"{name}: It is new.", *notes]), 201)
+
+
+async def update(api: Api, request: web.Request) -> web.Response:
+    wanted, name = await _given(request), request.match_info["id"]
+    require_changeable(api, name)
+    detail = "breaking changes allowed" if wanted.allow_breaking else ""
+    await api.audit.put(request, AuditAction.UPDATE_EVENT_TYPE, f"event type {name}", detail)
+    found, notes = await update_event_type(
+        api, name, wanted.entry(), principal_of(request).actor, allow_breaking=wanted.allow_breaking
+    )
+    changed = [f"{one.path or name}: {one.message}" for one in found]
+    return answer(EventTypeWritten(event_type=_shown(api, name), changes=[*changed, *notes]))
+
+
+async def remove(api: Api, request: web.Request) -> web.Response:
+    name = request.match_info["id"]
+    require_changeable(api, name)
+    await api.audit.put(request, AuditAction.REMOVE_EVENT_TYPE, f"event type {name}")
+    await remove_event_type(api, name, principal_of(request).actor)
+    return web.Response(status=204)
+
+
 def event_type_routes(api: Api) -> Iterable[Route]:
     """The routes, below ``/api``."""
-
-    def shown(name: str) -> EventTypeAnswer:
-        found = next((one for one in event_types(api.events.types).event_types if one.name == name), None)
-        if found is None:
-            raise ApiError(409, f"{name} was changed by someone else at the same time. List the event types.")
-        return found.model_copy(update={"origin": api.catalogue.origin(name)})
-
-    async def index(_: web.Request) -> web.Response:
-        return answer(
-            EventTypesAnswer(
-                event_types=[shown(name) for name in api.events.types.names],
-                removed_event_types=[
-                    RemovedEventTypeAnswer(name=one.name, removed_at=one.updated_at) for one in api.catalogue.removed()
-                ],
-                unusable_event_types=[
-                    UnusableEventTypeAnswer(name=name, problem=problem) for name, problem in api.catalogue.unusable().items()
-                ],
-            )
-        )
-
-    async def show(request: web.Request) -> web.Response:
-        name = request.match_info["id"]
-        if name not in api.events.types.by_name:
-            raise not_found()
-        configured, record = api.events.types.configured.get(name), api.catalogue.get(name)
-        is_made = api.catalogue.origin(name) == "api"
-        return answer(
-            EventTypeShown(
-                event_type=shown(name),
-                entry=configured.entry() if configured is not None else None,
-                updated_at=record.updated_at if record is not None and is_made else None,
-            )
-        )
-
-    async def given(request: web.Request) -> EventTypeInput:
-        return parse_wrapped(await read_body(request), "event_type", EventTypeInput, hint=_WRAPPER)
-
-    async def create(request: web.Request) -> web.Response:
-        wanted = await given(request)
-        await require_new(api, wanted.entry())  # before the audit record, so that a refused change is not recorded
-        name = str(wanted.name)[:100]
-        await api.audit.put(request, AuditAction.CREATE_EVENT_TYPE, f"event type {name}", str(wanted.topic)[:200])
-        notes = await create_event_type(api, wanted.entry(), principal_of(request).actor)
-        return answer(EventTypeWritten(event_type=shown(name), changes=[f"{name}: It is new.", *notes]), 201)
-
-    async def update(request: web.Request) -> web.Response:
-        wanted, name = await given(request), request.match_info["id"]
-        require_changeable(api, name)
-        detail = "breaking changes allowed" if wanted.allow_breaking else ""
-        await api.audit.put(request, AuditAction.UPDATE_EVENT_TYPE, f"event type {name}", detail)
-        found, notes = await update_event_type(
-            api, name, wanted.entry(), principal_of(request).actor, allow_breaking=wanted.allow_breaking
-        )
-        changed = [f"{one.path or name}: {one.message}" for one in found]
-        return answer(EventTypeWritten(event_type=shown(name), changes=[*changed, *notes]))
-
-    async def remove(request: web.Request) -> web.Response:
-        name = request.match_info["id"]
-        require_changeable(api, name)
-        await api.audit.put(request, AuditAction.REMOVE_EVENT_TYPE, f"event type {name}")
-        await remove_event_type(api, name, principal_of(request).actor)
-        return web.Response(status=204)
-
     return [
         Route(
             "POST",
             "/webhook/event_types",
-            create,
+            functools.partial(create, api),
             Access.ADMIN,
             "Add an event type",
             {201: EventTypeWritten},
@@ -137,7 +132,7 @@ def event_type_routes(api: Api) -> Iterable[Route]:
         Route(
             "GET",
             "/webhook/event_types/{id}",
-            show,
+            functools.partial(show, api),
             Access.VIEWER,
             "Get an event type, with its entry for the file of event types",
             {200: EventTypeShown},
@@ -146,7 +141,7 @@ def event_type_routes(api: Api) -> Iterable[Route]:
         Route(
             "PUT",
             "/webhook/event_types/{id}",
-            update,
+            functools.partial(update, api),
             Access.ADMIN,
             "Change an event type that was added with the API",
             {200: EventTypeWritten},
@@ -159,7 +154,7 @@ def event_type_routes(api: Api) -> Iterable[Route]:
         Route(
             "DELETE",
             "/webhook/event_types/{id}",
-            remove,
+            functools.partial(remove, api),
             Access.ADMIN,
             "Remove an event type that was added with the API",
             {204: None},
@@ -171,12 +166,23 @@ def event_type_routes(api: Api) -> Iterable[Route]:
         Route(
             "GET",
             "/webhook/event_types",
-            index,
+            functools.partial(index, api),
             Access.VIEWER,
             "List event types, with samples and JSON Schemas",
             {200: EventTypesAnswer},
         ),
     ]
+
+
+async def _given(request: web.Request) -> EventTypeInput:
+    return parse_wrapped(await read_body(request), "event_type", EventTypeInput, hint=_WRAPPER)
+
+
+def _shown(api: Api, name: str) -> EventTypeAnswer:
+    found = next((one for one in event_types(api.events.types).event_types if one.name == name), None)
+    if found is None:
+        raise ApiError(409, f"{name} was changed by someone else at the same time. List the event types.")
+    return found.model_copy(update={"origin": api.catalogue.origin(name)})
 
 
 @functools.lru_cache(maxsize=4)
