@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
@@ -35,66 +36,69 @@ _BARS: Final = Parameter(
 )
 
 
+async def index(api: AttemptServices, request: web.Request) -> web.Response:
+    query = await asked(api, request, has_pages=True)
+    async with searching(api):
+        page = await api.search.attempts(query)
+    return answer(
+        AttemptListAnswer(
+            attempts=[attempt_answer(row) for row in page.items],
+            count=len(page.items),
+            total_count=page.total_count,
+            total_count_is_exact=page.is_exact,
+            next_cursor=page.next_cursor,
+            sorted_since=page.sorted_since,
+            current_page=page.current_page,
+            pages=page.pages,
+            per_page=page.per_page,
+            ignored_filters=list(query.ignored),
+        )
+    )
+
+
+async def show(api: AttemptServices, request: web.Request) -> web.Response:
+    return answer(await attempt_in_full(api, request))
+
+
+async def facets(api: AttemptServices, request: web.Request) -> web.Response:
+    query = await asked(api, request)
+    async with searching(api):
+        found = await api.search.facets(query)
+    return answer(
+        FacetsAnswer(
+            total_count=found.total,
+            total_count_is_exact=found.since is None,
+            counted_since=found.since,
+            states=found.states,
+            events=found.events,
+            endpoints=[EndpointCount(endpoint_id=one, count=count) for one, count in found.endpoints.items()],
+            ignored_filters=list(query.ignored),
+        )
+    )
+
+
+async def histogram(api: AttemptServices, request: web.Request) -> web.Response:
+    query = await asked(api, request)
+    bars = min(max(whole_number(request, "bars", DEFAULT_BARS), 1), MAX_BARS)
+    async with searching(api):
+        found = await api.search.histogram(query, bars)
+    return answer(
+        HistogramAnswer(
+            interval_seconds=found.seconds,
+            counted_since=found.since,
+            bars=[HistogramBar(**asdict(bar)) for bar in found.bars],
+            ignored_filters=list(query.ignored),
+        )
+    )
+
+
 def attempt_routes(api: AttemptServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
-
-    async def index(request: web.Request) -> web.Response:
-        query = await asked(api, request, has_pages=True)
-        async with searching(api):
-            page = await api.search.attempts(query)
-        return answer(
-            AttemptListAnswer(
-                attempts=[attempt_answer(row) for row in page.items],
-                count=len(page.items),
-                total_count=page.total_count,
-                total_count_is_exact=page.is_exact,
-                next_cursor=page.next_cursor,
-                sorted_since=page.sorted_since,
-                current_page=page.current_page,
-                pages=page.pages,
-                per_page=page.per_page,
-                ignored_filters=list(query.ignored),
-            )
-        )
-
-    async def show(request: web.Request) -> web.Response:
-        return answer(await attempt_in_full(api, request))
-
-    async def facets(request: web.Request) -> web.Response:
-        query = await asked(api, request)
-        async with searching(api):
-            found = await api.search.facets(query)
-        return answer(
-            FacetsAnswer(
-                total_count=found.total,
-                total_count_is_exact=found.since is None,
-                counted_since=found.since,
-                states=found.states,
-                events=found.events,
-                endpoints=[EndpointCount(endpoint_id=one, count=count) for one, count in found.endpoints.items()],
-                ignored_filters=list(query.ignored),
-            )
-        )
-
-    async def histogram(request: web.Request) -> web.Response:
-        query = await asked(api, request)
-        bars = min(max(whole_number(request, "bars", DEFAULT_BARS), 1), MAX_BARS)
-        async with searching(api):
-            found = await api.search.histogram(query, bars)
-        return answer(
-            HistogramAnswer(
-                interval_seconds=found.seconds,
-                counted_since=found.since,
-                bars=[HistogramBar(**asdict(bar)) for bar in found.bars],
-                ignored_filters=list(query.ignored),
-            )
-        )
-
     return [
         Route(
             "GET",
             "/webhook/attempts",
-            index,
+            functools.partial(index, api),
             Access.VIEWER,
             "Search attempts",
             {200: AttemptListAnswer},
@@ -107,7 +111,7 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
         Route(
             "GET",
             "/webhook/attempts/facets",
-            facets,
+            functools.partial(facets, api),
             Access.VIEWER,
             "Count the attempts of a search",
             {200: FacetsAnswer},
@@ -119,7 +123,7 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
         Route(
             "GET",
             "/webhook/attempts/histogram",
-            histogram,
+            functools.partial(histogram, api),
             Access.VIEWER,
             "Count the attempts of a search over time",
             {200: HistogramAnswer},
@@ -131,7 +135,7 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
         Route(
             "GET",
             "/webhook/attempts/{id}",
-            show,
+            functools.partial(show, api),
             Access.VIEWER,
             "Get an attempt with its headers and bodies",
             {200: AttemptDetailAnswer},
