@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -39,59 +40,62 @@ _REPAIRED: Final = "q[repaired_eq]"
 _WRAPPER: Final = 'The body may be empty, or must be wrapped: {"record": {"value": {"content": "…"}}}.'
 
 
+async def index(api: DeadLetterServices, request: web.Request) -> web.Response:
+    found, _, ignored = await dead_letter_page(api, request)
+    return answer(
+        DeadLetterListAnswer(
+            dead_letters=[DeadLetterAnswer(**summary_values(api, one)) for one in found.items],
+            count=len(found.items),
+            total_count=found.total_count,
+            current_page=found.current_page,
+            pages=found.pages,
+            per_page=found.per_page,
+            ignored_filters=ignored,
+        )
+    )
+
+
+async def show(api: DeadLetterServices, request: web.Request) -> web.Response:
+    found = await dead_letter_in_full(api, request)
+    return answer(
+        DeadLetterDetailAnswer(
+            **summary_values(api, found.summary),
+            key=None if found.key is None else readable(found.key),
+            value=None if found.value is None else readable(found.value),
+            headers=[HeaderAnswer(name=name, value=readable(value)) for name, value in found.headers],
+        )
+    )
+
+
+async def publish_again(api: DeadLetterServices, request: web.Request) -> web.Response:
+    identifier = path_id(request)
+    body = await read_body(request)
+    given = parse_wrapped(body, "record", RepairInput, hint=_WRAPPER) if body.strip() else RepairInput()
+    done = await api.resender.republish(api.audit.actor(request), identifier, repair_of(given))
+    return answer(
+        RepublishAnswer(
+            event_id=done.event.id,
+            event_name=done.event.event_name,
+            topic=done.position.topic,
+            partition=done.position.partition,
+            offset=done.position.offset,
+        ),
+        202,
+    )
+
+
+async def dismiss(api: DeadLetterServices, request: web.Request) -> web.Response:
+    done = await api.resender.dismiss(api.audit.actor(request), path_id(request))
+    return answer(DeadLetterAnswer(**summary_values(api, done)), 202)
+
+
 def dead_letter_routes(api: DeadLetterServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
-
-    async def index(request: web.Request) -> web.Response:
-        found, _, ignored = await dead_letter_page(api, request)
-        return answer(
-            DeadLetterListAnswer(
-                dead_letters=[DeadLetterAnswer(**summary_values(api, one)) for one in found.items],
-                count=len(found.items),
-                total_count=found.total_count,
-                current_page=found.current_page,
-                pages=found.pages,
-                per_page=found.per_page,
-                ignored_filters=ignored,
-            )
-        )
-
-    async def show(request: web.Request) -> web.Response:
-        found = await dead_letter_in_full(api, request)
-        return answer(
-            DeadLetterDetailAnswer(
-                **summary_values(api, found.summary),
-                key=None if found.key is None else readable(found.key),
-                value=None if found.value is None else readable(found.value),
-                headers=[HeaderAnswer(name=name, value=readable(value)) for name, value in found.headers],
-            )
-        )
-
-    async def publish_again(request: web.Request) -> web.Response:
-        identifier = path_id(request)
-        body = await read_body(request)
-        given = parse_wrapped(body, "record", RepairInput, hint=_WRAPPER) if body.strip() else RepairInput()
-        done = await api.resender.republish(api.audit.actor(request), identifier, repair_of(given))
-        return answer(
-            RepublishAnswer(
-                event_id=done.event.id,
-                event_name=done.event.event_name,
-                topic=done.position.topic,
-                partition=done.position.partition,
-                offset=done.position.offset,
-            ),
-            202,
-        )
-
-    async def dismiss(request: web.Request) -> web.Response:
-        done = await api.resender.dismiss(api.audit.actor(request), path_id(request))
-        return answer(DeadLetterAnswer(**summary_values(api, done)), 202)
-
     return [
         Route(
             "GET",
             "/webhook/dead_letters",
-            index,
+            functools.partial(index, api),
             Access.VIEWER,
             "List dead letters: records that could not be used",
             {200: DeadLetterListAnswer},
@@ -102,7 +106,7 @@ def dead_letter_routes(api: DeadLetterServices) -> Iterable[Route]:
         Route(
             "GET",
             "/webhook/dead_letters/{id}",
-            show,
+            functools.partial(show, api),
             Access.OPERATOR,
             "Get a dead letter with its bytes",
             {200: DeadLetterDetailAnswer},
@@ -112,7 +116,7 @@ def dead_letter_routes(api: DeadLetterServices) -> Iterable[Route]:
         Route(
             "POST",
             "/webhook/dead_letters/{id}/republish",
-            publish_again,
+            functools.partial(publish_again, api),
             Access.OPERATOR,
             "Publish a dead letter again, repaired or unchanged",
             {202: RepublishAnswer},
@@ -123,7 +127,7 @@ def dead_letter_routes(api: DeadLetterServices) -> Iterable[Route]:
         Route(
             "POST",
             "/webhook/dead_letters/{id}/dismiss",
-            dismiss,
+            functools.partial(dismiss, api),
             Access.OPERATOR,
             "Dismiss a dead letter",
             {202: DeadLetterAnswer},
