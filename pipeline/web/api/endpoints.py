@@ -6,6 +6,7 @@ API expect.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
@@ -14,13 +15,13 @@ from aiohttp import web
 
 from pipeline.endpoints.endpoint import Endpoint
 from pipeline.store.search.queries import ResultPage
+from pipeline.web import endpoint_changes
 from pipeline.web.api.attempts import attempt_answer
 from pipeline.web.api.endpoint_answers import endpoint_values
 from pipeline.web.api.endpoint_filters import parse_endpoint_filters
 from pipeline.web.api.endpoint_input import parse_endpoint
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.auth import principal_of
-from pipeline.web.endpoint_changes import create_endpoint, delete_endpoint, rotate_key_pair, rotate_secret, update_endpoint
 from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.errors import InvalidError, require_endpoints
 from pipeline.web.request_values import (
@@ -64,15 +65,87 @@ _ATTEMPTS: Final = (
 )
 
 
+async def index(api: EndpointListServices, request: web.Request) -> web.Response:
+    require_endpoints(api.registry)
+    filters = parse_endpoint_filters(request.query.items())
+    refuse_ignored(request, filters.ignored, filters.blank)
+    page = _page(request, [endpoint for endpoint in api.registry.all() if filters.accepts(endpoint)])
+    return answer(
+        EndpointListAnswer(
+            endpoints=await _shown(api, request, page.items),
+            count=len(page.items),
+            total_count=page.total_count,
+            current_page=page.current_page,
+            pages=page.pages,
+            per_page=page.per_page,
+            ignored_filters=list(filters.ignored),
+        )
+    )
+
+
+async def show(api: EndpointListServices, request: web.Request) -> web.Response:
+    endpoint = find_endpoint(api, path_id(request))
+    (shown,) = await _shown(api, request, [endpoint])
+    return answer(shown, headers=_tag(endpoint))
+
+
+async def create(api: EndpointListServices, request: web.Request) -> web.Response:
+    asked, actor = (
+        parse_endpoint(
+            await read_body(request),
+            required=_REQUIRED,
+            types=api.events.types,
+            is_strict=is_true(request, STRICT.name),
+        ),
+        principal_of(request).actor,
+    )
+    endpoint, secret = await endpoint_changes.create_endpoint(api, asked.given, actor)
+    if secret is not None:
+        endpoint = await verify_when_asked(api, endpoint, actor)
+    values = endpoint_values(api, endpoint) | {"ignored_fields": asked.ignored}
+    if secret is None:
+        return answer(EndpointWritten(**values), headers=_tag(endpoint))
+    headers = {"Location": f"{request.path.removesuffix(SLASH)}/{endpoint.id}"} | _tag(endpoint)
+    return answer(EndpointCreated(**values, secret=secret), 201, headers)
+
+
+async def update(api: EndpointListServices, request: web.Request) -> web.Response:
+    # Look the endpoint up first: if it does not exist, the answer is 404, even if the body is invalid.
+    endpoint = find_endpoint(api, path_id(request))
+    asked = parse_endpoint(await read_body(request), types=api.events.types, is_strict=is_true(request, STRICT.name))
+    actor, expected = principal_of(request).actor, expected_versions(request)
+    endpoint = await endpoint_changes.update_endpoint(api, endpoint.id, asked.given, actor, expected)
+    if endpoint.is_unverified and not endpoint.record.verification_problem:  # not verified yet
+        endpoint = await verify_when_asked(api, endpoint, actor)
+    return answer(EndpointWritten(**endpoint_values(api, endpoint), ignored_fields=asked.ignored), headers=_tag(endpoint))
+
+
+async def rotate_secret(api: EndpointListServices, request: web.Request) -> web.Response:
+    actor, expected = principal_of(request).actor, expected_versions(request)
+    endpoint, secret = await endpoint_changes.rotate_secret(api, path_id(request), actor, expected, await _overlap(request))
+    return answer(EndpointCreated(**endpoint_values(api, endpoint), ignored_fields=[], secret=secret), headers=_tag(endpoint))
+
+
+async def rotate_key_pair(api: EndpointListServices, request: web.Request) -> web.Response:
+    actor, expected = principal_of(request).actor, expected_versions(request)
+    endpoint = await endpoint_changes.rotate_key_pair(api, path_id(request), actor, expected, await _overlap(request))
+    return answer(EndpointWritten(**endpoint_values(api, endpoint), ignored_fields=[]), headers=_tag(endpoint))
+
+
+async def delete(api: EndpointListServices, request: web.Request) -> web.Response:
+    actor, expected = principal_of(request).actor, expected_versions(request)
+    await endpoint_changes.delete_endpoint(api, path_id(request), actor, expected)
+    return web.Response(status=204)
+
+
 def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
-    handlers = _Handlers(api)
     one, changed = "/webhook/endpoints/{id}", "Omitted fields keep their values, with PUT as well as with PATCH."
     return [
         Route(
             "GET",
             "/webhook/endpoints",
-            handlers.index,
+            functools.partial(index, api),
             Access.VIEWER,
             "List endpoints",
             {200: EndpointListAnswer},
@@ -82,7 +155,7 @@ def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
         Route(
             "POST",
             "/webhook/endpoints",
-            handlers.create,
+            functools.partial(create, api),
             Access.ADMIN,
             "Register an endpoint",
             {200: EndpointWritten, 201: EndpointCreated},
@@ -94,7 +167,7 @@ def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
         Route(
             "GET",
             one,
-            handlers.show,
+            functools.partial(show, api),
             Access.VIEWER,
             "Get an endpoint",
             {200: (EndpointWithAttempts, EndpointAnswer)},
@@ -106,7 +179,7 @@ def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
             Route(
                 method,
                 one,
-                handlers.update,
+                functools.partial(update, api),
                 Access.ADMIN,
                 "Change an endpoint",
                 {200: EndpointWritten},
@@ -120,7 +193,7 @@ def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
         Route(
             "DELETE",
             one,
-            handlers.delete,
+            functools.partial(delete, api),
             Access.ADMIN,
             "Delete an endpoint",
             {204: None},
@@ -130,7 +203,7 @@ def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
         Route(
             "POST",
             f"{one}/rotate_secret",
-            handlers.rotate_secret,
+            functools.partial(rotate_secret, api),
             Access.ADMIN,
             "Rotate an endpoint's signing secret",
             {200: EndpointCreated},
@@ -143,7 +216,7 @@ def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
         Route(
             "POST",
             f"{one}/rotate_key_pair",
-            handlers.rotate_key_pair,
+            functools.partial(rotate_key_pair, api),
             Access.ADMIN,
             "Rotate an endpoint's key pair for v1a signatures",
             {200: EndpointWritten},
@@ -155,95 +228,23 @@ def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
     ]
 
 
-class _Handlers:
-    def __init__(self, api: EndpointListServices) -> None:
-        self._api = api
-
-    async def index(self, request: web.Request) -> web.Response:
-        require_endpoints(self._api.registry)
-        filters = parse_endpoint_filters(request.query.items())
-        refuse_ignored(request, filters.ignored, filters.blank)
-        page = _page(request, [endpoint for endpoint in self._api.registry.all() if filters.accepts(endpoint)])
-        return answer(
-            EndpointListAnswer(
-                endpoints=await self._shown(request, page.items),
-                count=len(page.items),
-                total_count=page.total_count,
-                current_page=page.current_page,
-                pages=page.pages,
-                per_page=page.per_page,
-                ignored_filters=list(filters.ignored),
-            )
+async def _shown(api: EndpointListServices, request: web.Request, endpoints: Sequence[Endpoint]) -> list[EndpointAnswer]:
+    if not endpoints or not is_true(request, "include_attempts"):
+        return [EndpointAnswer(**endpoint_values(api, endpoint)) for endpoint in endpoints]
+    last = min(whole_number(request, "attempts_count", _DEFAULT_ATTEMPTS), _MAX_ATTEMPTS)
+    if last * len(endpoints) > _MAX_ATTEMPTS_IN_ALL:
+        message = (
+            f"attempts_count is too large for {len(endpoints)} endpoints. The limit is {_MAX_ATTEMPTS_IN_ALL} attempts in total."
         )
-
-    async def show(self, request: web.Request) -> web.Response:
-        endpoint = find_endpoint(self._api, path_id(request))
-        (shown,) = await self._shown(request, [endpoint])
-        return answer(shown, headers=_tag(endpoint))
-
-    async def create(self, request: web.Request) -> web.Response:
-        asked, actor = (
-            parse_endpoint(
-                await read_body(request),
-                required=_REQUIRED,
-                types=self._api.events.types,
-                is_strict=is_true(request, STRICT.name),
-            ),
-            principal_of(request).actor,
+        raise InvalidError({"attempts_count": [message]})
+    async with searching(api):
+        summaries = await api.search.endpoint_summaries([endpoint.id for endpoint in endpoints], last)
+    return [
+        EndpointWithAttempts(
+            **endpoint_values(api, endpoint), attempts=[attempt_answer(row) for row in summaries[endpoint.id].attempts]
         )
-        endpoint, secret = await create_endpoint(self._api, asked.given, actor)
-        if secret is not None:
-            endpoint = await verify_when_asked(self._api, endpoint, actor)
-        values = endpoint_values(self._api, endpoint) | {"ignored_fields": asked.ignored}
-        if secret is None:
-            return answer(EndpointWritten(**values), headers=_tag(endpoint))
-        headers = {"Location": f"{request.path.removesuffix(SLASH)}/{endpoint.id}"} | _tag(endpoint)
-        return answer(EndpointCreated(**values, secret=secret), 201, headers)
-
-    async def update(self, request: web.Request) -> web.Response:
-        # Look the endpoint up first: if it does not exist, the answer is 404, even if the body is invalid.
-        endpoint = find_endpoint(self._api, path_id(request))
-        asked = parse_endpoint(await read_body(request), types=self._api.events.types, is_strict=is_true(request, STRICT.name))
-        actor, expected = principal_of(request).actor, expected_versions(request)
-        endpoint = await update_endpoint(self._api, endpoint.id, asked.given, actor, expected)
-        if endpoint.is_unverified and not endpoint.record.verification_problem:  # not verified yet
-            endpoint = await verify_when_asked(self._api, endpoint, actor)
-        return answer(
-            EndpointWritten(**endpoint_values(self._api, endpoint), ignored_fields=asked.ignored), headers=_tag(endpoint)
-        )
-
-    async def rotate_secret(self, request: web.Request) -> web.Response:
-        actor, expected = principal_of(request).actor, expected_versions(request)
-        endpoint, secret = await rotate_secret(self._api, path_id(request), actor, expected, await _overlap(request))
-        return answer(
-            EndpointCreated(**endpoint_values(self._api, endpoint), ignored_fields=[], secret=secret), headers=_tag(endpoint)
-        )
-
-    async def rotate_key_pair(self, request: web.Request) -> web.Response:
-        actor, expected = principal_of(request).actor, expected_versions(request)
-        endpoint = await rotate_key_pair(self._api, path_id(request), actor, expected, await _overlap(request))
-        return answer(EndpointWritten(**endpoint_values(self._api, endpoint), ignored_fields=[]), headers=_tag(endpoint))
-
-    async def delete(self, request: web.Request) -> web.Response:
-        actor, expected = principal_of(request).actor, expected_versions(request)
-        await delete_endpoint(self._api, path_id(request), actor, expected)
-        return web.Response(status=204)
-
-    async def _shown(self, request: web.Request, endpoints: Sequence[Endpoint]) -> list[EndpointAnswer]:
-        if not endpoints or not is_true(request, "include_attempts"):
-            return [EndpointAnswer(**endpoint_values(self._api, endpoint)) for endpoint in endpoints]
-        last = min(whole_number(request, "attempts_count", _DEFAULT_ATTEMPTS), _MAX_ATTEMPTS)
-        if last * len(endpoints) > _MAX_ATTEMPTS_IN_ALL:
-            message = f"attempts_count is too large for {len(endpoints)} endpoints. The limit is {_MAX_ATTEMPTS_IN_ALL} attempts in total."
-            raise InvalidError({"attempts_count": [message]})
-        async with searching(self._api):
-            summaries = await self._api.search.endpoint_summaries([endpoint.id for endpoint in endpoints], last)
-        return [
-            EndpointWithAttempts(
-                **endpoint_values(self._api, endpoint), attempts=[attempt_answer(row) for row in summaries[endpoint.id].attempts]
-            )
-            for endpoint in endpoints
-        ]
+        for endpoint in endpoints
+    ]
 
 
 def _page(request: web.Request, endpoints: Sequence[Endpoint]) -> ResultPage[Endpoint]:
