@@ -6,6 +6,7 @@ step is answered when Kafka has all of it, so the client knows what was sent, ev
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -35,26 +36,26 @@ _REQUIRED: Final = ("endpoint_ids", "since", "until")
 _MAX_DIGITS: Final = 15
 
 
+async def resend(api: ResendServices, request: web.Request) -> web.Response:
+    sent = await api.resender.attempt(api.audit.actor(request), path_id(request), request.get(TRACE))
+    return answer(
+        ResendAnswer(
+            event_id=sent.event.id,
+            event_name=sent.event.event_name,
+            endpoint_id=sent.endpoint.id,
+            target_url=sent.endpoint.target_url,
+        ),
+        202,
+    )
+
+
 def resend_routes(api: ResendServices) -> Iterable[Route]:
     """The route that resends one notification, below ``/api``."""
-
-    async def resend(request: web.Request) -> web.Response:
-        sent = await api.resender.attempt(api.audit.actor(request), path_id(request), request.get(TRACE))
-        return answer(
-            ResendAnswer(
-                event_id=sent.event.id,
-                event_name=sent.event.event_name,
-                endpoint_id=sent.endpoint.id,
-                target_url=sent.endpoint.target_url,
-            ),
-            202,
-        )
-
     return [
         Route(
             "POST",
             "/webhook/attempts/{id}/resend",
-            resend,
+            functools.partial(resend, api),
             Access.OPERATOR,
             "Resend a notification",
             {202: ResendAnswer},
@@ -65,41 +66,45 @@ def resend_routes(api: ResendServices) -> Iterable[Route]:
     ]
 
 
+async def preview_resends(api: ResendServices, request: web.Request) -> web.Response:
+    query = await asked(api, request)
+    if reasons := resend_objections(query):
+        raise InvalidError({"q": reasons})
+    found = await api.runs.preview(query)
+    return answer(
+        ResendPreviewAnswer(
+            notifications=len(found.notifications),
+            attempts=found.attempts,
+            is_complete=found.is_all,
+            endpoints=[EndpointCount(endpoint_id=one, count=count) for one, count in found.by_endpoint.items()],
+            ignored_filters=list(query.ignored),
+        )
+    )
+
+
+async def start_run(api: ResendServices, request: web.Request) -> web.Response:
+    return answer(_shown(await api.runs.start(api.audit.actor(request), await asked(api, request))), 202)
+
+
+async def list_runs(api: ResendServices, _: web.Request) -> web.Response:
+    return answer(ResendRunsAnswer(runs=[_shown(run) for run in await api.runs.last()]))
+
+
+async def show_run(api: ResendServices, request: web.Request) -> web.Response:
+    return answer(_shown(await api.runs.find(run_id(request))))
+
+
+async def cancel_run(api: ResendServices, request: web.Request) -> web.Response:
+    return answer(_shown(await api.runs.cancel(api.audit.actor(request), run_id(request))), 202)
+
+
 def resend_run_routes(api: ResendServices) -> Iterable[Route]:
     """The routes that resend all failed notifications of a search, below ``/api``."""
-
-    async def preview(request: web.Request) -> web.Response:
-        query = await asked(api, request)
-        if reasons := resend_objections(query):
-            raise InvalidError({"q": reasons})
-        found = await api.runs.preview(query)
-        return answer(
-            ResendPreviewAnswer(
-                notifications=len(found.notifications),
-                attempts=found.attempts,
-                is_complete=found.is_all,
-                endpoints=[EndpointCount(endpoint_id=one, count=count) for one, count in found.by_endpoint.items()],
-                ignored_filters=list(query.ignored),
-            )
-        )
-
-    async def start(request: web.Request) -> web.Response:
-        return answer(_shown(await api.runs.start(api.audit.actor(request), await asked(api, request))), 202)
-
-    async def index(_: web.Request) -> web.Response:
-        return answer(ResendRunsAnswer(runs=[_shown(run) for run in await api.runs.last()]))
-
-    async def show(request: web.Request) -> web.Response:
-        return answer(_shown(await api.runs.find(run_id(request))))
-
-    async def cancel(request: web.Request) -> web.Response:
-        return answer(_shown(await api.runs.cancel(api.audit.actor(request), run_id(request))), 202)
-
     return [
         Route(
             "GET",
             "/webhook/resends/preview",
-            preview,
+            functools.partial(preview_resends, api),
             Access.OPERATOR,
             "Preview a resend of all failed notifications of a search",
             {200: ResendPreviewAnswer},
@@ -111,7 +116,7 @@ def resend_run_routes(api: ResendServices) -> Iterable[Route]:
         Route(
             "GET",
             "/webhook/resends",
-            index,
+            functools.partial(list_runs, api),
             Access.OPERATOR,
             "List the latest resend runs",
             {200: ResendRunsAnswer},
@@ -120,7 +125,7 @@ def resend_run_routes(api: ResendServices) -> Iterable[Route]:
         Route(
             "POST",
             "/webhook/resends",
-            start,
+            functools.partial(start_run, api),
             Access.OPERATOR,
             "Resend all failed notifications of a search",
             {202: ResendRunAnswer},
@@ -132,7 +137,7 @@ def resend_run_routes(api: ResendServices) -> Iterable[Route]:
         Route(
             "GET",
             "/webhook/resends/{id}",
-            show,
+            functools.partial(show_run, api),
             Access.OPERATOR,
             "Get the progress of a resend run",
             {200: ResendRunAnswer},
@@ -142,7 +147,7 @@ def resend_run_routes(api: ResendServices) -> Iterable[Route]:
         Route(
             "POST",
             "/webhook/resends/{id}/cancel",
-            cancel,
+            functools.partial(cancel_run, api),
             Access.OPERATOR,
             "Cancel a resend run",
             {202: ResendRunAnswer},
@@ -171,30 +176,31 @@ def _shown(run: ResendRun) -> ResendRunAnswer:
     )
 
 
+async def preview_replay(api: ResendServices, request: web.Request) -> web.Response:
+    given = parse_wrapped(
+        await read_body(request), "replay", ReplayInput, hint=_WRAPPER, required=_REQUIRED, types=api.events.types
+    )
+    events, notifications = await api.resender.count_replay(_wanted(given))
+    return answer(ReplayPreview(events=events, notifications=notifications))
+
+
+async def replay_step(api: ResendServices, request: web.Request) -> web.Response:
+    given = parse_wrapped(
+        await read_body(request), "replay", ReplayStep, hint=_WRAPPER, required=(*_REQUIRED, "run"), types=api.events.types
+    )
+    who, after = api.audit.actor(request), _place(given.after)
+    done = await api.resender.replay(who, _wanted(given), after, given.limit, None if given.skip else given.run)
+    next_place = None if done.end is None else f"{done.end.received_ms}.{done.end.event_id}"
+    return answer(ReplayAnswer(events=done.events, sent=done.sent, skipped=done.skipped, next=next_place))
+
+
 def replay_routes(api: ResendServices) -> Iterable[Route]:
     """The routes that replay past events, below ``/api``."""
-
-    async def preview(request: web.Request) -> web.Response:
-        given = parse_wrapped(
-            await read_body(request), "replay", ReplayInput, hint=_WRAPPER, required=_REQUIRED, types=api.events.types
-        )
-        events, notifications = await api.resender.count_replay(_wanted(given))
-        return answer(ReplayPreview(events=events, notifications=notifications))
-
-    async def step(request: web.Request) -> web.Response:
-        given = parse_wrapped(
-            await read_body(request), "replay", ReplayStep, hint=_WRAPPER, required=(*_REQUIRED, "run"), types=api.events.types
-        )
-        who, after = api.audit.actor(request), _place(given.after)
-        done = await api.resender.replay(who, _wanted(given), after, given.limit, None if given.skip else given.run)
-        next_place = None if done.end is None else f"{done.end.received_ms}.{done.end.event_id}"
-        return answer(ReplayAnswer(events=done.events, sent=done.sent, skipped=done.skipped, next=next_place))
-
     return [
         Route(
             "POST",
             "/webhook/replays/preview",
-            preview,
+            functools.partial(preview_replay, api),
             Access.ADMIN,
             "Preview a replay",
             {200: ReplayPreview},
@@ -204,7 +210,7 @@ def replay_routes(api: ResendServices) -> Iterable[Route]:
         Route(
             "POST",
             "/webhook/replays",
-            step,
+            functools.partial(replay_step, api),
             Access.ADMIN,
             "Send the next events of a replay",
             {200: ReplayAnswer},
