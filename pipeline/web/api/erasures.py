@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -36,46 +37,47 @@ _STILL_AT_IT: Final = (
 )
 
 
+async def preview(api: ErasureServices, request: web.Request) -> web.Response:
+    subject = _subject(await read_body(request))
+    await api.audit.put(request, AuditAction.SEARCH_BODIES, "erasure", f"preview by {_kind(subject)}")
+    async with _at_work():
+        found = await api.eraser.find(subject)
+    return answer(ErasurePreview(**_counts(found), kept_elsewhere=kept_elsewhere(api.topics, api.events.sources)))
+
+
+async def erase(api: ErasureServices, request: web.Request) -> web.Response:
+    subject = _subject(await read_body(request))
+    identifier = secrets.token_hex(4)
+    async with _at_work():
+        found = await api.eraser.find(subject)
+        # Record how much was erased, but not whose: the record must not contain what was erased.
+        await api.audit.put(request, AuditAction.ERASE, f"erasure {identifier}", f"by {_kind(subject)}: {_in_words(found)}")
+        await api.eraser.start(found)
+        await _until_done(api, found)
+        left = await api.eraser.find(replace(subject, orders=found.orders))
+    log.info(
+        "a person's data was erased",
+        erasure=identifier,
+        events=len(found.events),
+        attempts=len(found.attempts) + len(found.answers),
+    )
+    return answer(
+        ErasureAnswer(
+            **_counts(found),
+            id=identifier,
+            left=TracesAnswer(**_counts(left)),
+            kept_elsewhere=kept_elsewhere(api.topics, api.events.sources),
+        )
+    )
+
+
 def erasure_routes(api: ErasureServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
-
-    async def preview(request: web.Request) -> web.Response:
-        subject = _subject(await read_body(request))
-        await api.audit.put(request, AuditAction.SEARCH_BODIES, "erasure", f"preview by {_kind(subject)}")
-        async with _at_work():
-            found = await api.eraser.find(subject)
-        return answer(ErasurePreview(**_counts(found), kept_elsewhere=kept_elsewhere(api.topics, api.events.sources)))
-
-    async def erase(request: web.Request) -> web.Response:
-        subject = _subject(await read_body(request))
-        identifier = secrets.token_hex(4)
-        async with _at_work():
-            found = await api.eraser.find(subject)
-            # Record how much was erased, but not whose: the record must not contain what was erased.
-            await api.audit.put(request, AuditAction.ERASE, f"erasure {identifier}", f"by {_kind(subject)}: {_in_words(found)}")
-            await api.eraser.start(found)
-            await _until_done(api, found)
-            left = await api.eraser.find(replace(subject, orders=found.orders))
-        log.info(
-            "a person's data was erased",
-            erasure=identifier,
-            events=len(found.events),
-            attempts=len(found.attempts) + len(found.answers),
-        )
-        return answer(
-            ErasureAnswer(
-                **_counts(found),
-                id=identifier,
-                left=TracesAnswer(**_counts(left)),
-                kept_elsewhere=kept_elsewhere(api.topics, api.events.sources),
-            )
-        )
-
     return [
         Route(
             "POST",
             "/webhook/erasures/preview",
-            preview,
+            functools.partial(preview, api),
             Access.ADMIN,
             "Preview the erasure of a person's data",
             {200: ErasurePreview},
@@ -86,7 +88,7 @@ def erasure_routes(api: ErasureServices) -> Iterable[Route]:
         Route(
             "POST",
             "/webhook/erasures",
-            erase,
+            functools.partial(erase, api),
             Access.ADMIN,
             "Erase a person's data from ClickHouse",
             {200: ErasureAnswer},
