@@ -7,6 +7,7 @@ restores and changes are resolved in the same way as changes by two API processe
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Iterable
 from typing import Final
@@ -49,33 +50,34 @@ log = logger(__name__)
 _WRAPPER: Final = 'Send the lines of a backup, wrapped: {"restore": {"endpoints": [{…}], "dry_run": true}}.'
 
 
+async def export(api: EndpointServices, request: web.Request) -> web.Response:
+    require_endpoints(api.registry)
+    records = [endpoint.record for endpoint in api.registry.all()]
+    await api.audit.put(request, AuditAction.EXPORT_ENDPOINTS, "endpoints", counted(len(records), "endpoint"))
+    header = BackupHeader(exported_at=api.clock(), endpoints=len(records))
+    lines = await asyncio.to_thread(lambda: [to_json(one).decode() for one in (header, *records)])
+    return web.Response(text="\n".join([*lines, ""]), content_type=MEDIA_TYPE, charset="utf-8")
+
+
+async def restore(api: EndpointServices, request: web.Request) -> web.Response:
+    given = parse_wrapped(await read_body(request), "restore", RestoreInput, hint=_WRAPPER, required=("endpoints",))
+    require_endpoints(api.registry)
+    if not given.dry_run:
+        require_right_key(api)
+        detail = counted(len(given.endpoints), "endpoint") + (", overwriting" if given.overwrite else "")
+        await api.audit.put(request, AuditAction.IMPORT_ENDPOINTS, "endpoints", detail)
+    actor = principal_of(request).actor
+    made = [(record, await _restore(api, record, given, actor)) for record in given.endpoints]
+    return answer(RestoreAnswer(restored=[_shown(record, done) for record, done in made]))
+
+
 def backup_routes(api: EndpointServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
-
-    async def export(request: web.Request) -> web.Response:
-        require_endpoints(api.registry)
-        records = [endpoint.record for endpoint in api.registry.all()]
-        await api.audit.put(request, AuditAction.EXPORT_ENDPOINTS, "endpoints", counted(len(records), "endpoint"))
-        header = BackupHeader(exported_at=api.clock(), endpoints=len(records))
-        lines = await asyncio.to_thread(lambda: [to_json(one).decode() for one in (header, *records)])
-        return web.Response(text="\n".join([*lines, ""]), content_type=MEDIA_TYPE, charset="utf-8")
-
-    async def restore(request: web.Request) -> web.Response:
-        given = parse_wrapped(await read_body(request), "restore", RestoreInput, hint=_WRAPPER, required=("endpoints",))
-        require_endpoints(api.registry)
-        if not given.dry_run:
-            require_right_key(api)
-            detail = counted(len(given.endpoints), "endpoint") + (", overwriting" if given.overwrite else "")
-            await api.audit.put(request, AuditAction.IMPORT_ENDPOINTS, "endpoints", detail)
-        actor = principal_of(request).actor
-        made = [(record, await _restore(api, record, given, actor)) for record in given.endpoints]
-        return answer(RestoreAnswer(restored=[_shown(record, done) for record, done in made]))
-
     return [
         Route(
             "GET",
             "/webhook/backups/endpoints",
-            export,
+            functools.partial(export, api),
             Access.ADMIN,
             "Back up all endpoints",
             {200: MEDIA_TYPE},
@@ -86,7 +88,7 @@ def backup_routes(api: EndpointServices) -> Iterable[Route]:
         Route(
             "POST",
             "/webhook/backups/endpoints",
-            restore,
+            functools.partial(restore, api),
             Access.ADMIN,
             "Restore endpoints from a backup",
             {200: RestoreAnswer},
