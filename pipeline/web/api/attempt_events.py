@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
 
@@ -18,35 +19,35 @@ from schemas.api_key import Access
 from schemas.http.attempts import MissedAttemptsAnswer
 
 
+async def live(api: Api, request: web.Request) -> web.StreamResponse:
+    query = await asked(api, request)
+    if request.method == "HEAD":
+        return web.Response(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8"})
+    if not wants_events(request):
+        raise ApiError(406, f"This is an event stream. Request it with Accept: {EVENT_STREAM}.")
+    who = principal_of(request)
+
+    def may_listen() -> bool:
+        now = api.keys.named(who.key_id)
+        return now is not None and now.role is who.role
+
+    form = StreamForm(
+        rows=lambda rows: json.dumps({"attempts": [attempt_answer(row).model_dump(mode="json") for row in rows]}),
+        problem=lambda text: json.dumps({"error": text}),
+        may_listen=may_listen,
+        over=json.dumps({"error": "The API key is no longer valid, or its role has changed."}),
+        missed=_missed,
+    )
+    return await stream_attempts(api, request, query, form)
+
+
 def attempt_event_routes(api: Api) -> Iterable[Route]:
     """The routes, below ``/api``."""
-
-    async def live(request: web.Request) -> web.StreamResponse:
-        query = await asked(api, request)
-        if request.method == "HEAD":
-            return web.Response(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8"})
-        if not wants_events(request):
-            raise ApiError(406, f"This is an event stream. Request it with Accept: {EVENT_STREAM}.")
-        who = principal_of(request)
-
-        def may_listen() -> bool:
-            now = api.keys.named(who.key_id)
-            return now is not None and now.role is who.role
-
-        form = StreamForm(
-            rows=lambda rows: json.dumps({"attempts": [attempt_answer(row).model_dump(mode="json") for row in rows]}),
-            problem=lambda text: json.dumps({"error": text}),
-            may_listen=may_listen,
-            over=json.dumps({"error": "The API key is no longer valid, or its role has changed."}),
-            missed=_missed,
-        )
-        return await stream_attempts(api, request, query, form)
-
     return [
         Route(
             "GET",
             "/webhook/attempts/live",
-            live,
+            functools.partial(live, api),
             Access.VIEWER,
             "Watch the attempts of a search as they are recorded",
             {200: EVENT_STREAM},
