@@ -5,6 +5,7 @@ The state is in the endpoints' own records, so an interrupted run continues with
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final
@@ -24,25 +25,26 @@ _AT_ONCE: Final = 50
 """The most endpoints that one request encrypts, because each waits until its record has been read back."""
 
 
+async def show(api: EndpointServices, _: web.Request) -> web.Response:
+    require_endpoints(api.registry)
+    return answer(_state(api))
+
+
+async def reencrypt(api: EndpointServices, request: web.Request) -> web.Response:
+    require_endpoints(api.registry)
+    old = [one.id for one in api.registry.all() if one.problem is None and not one.is_current]
+    actor = principal_of(request).actor
+    made = [await reencrypt_endpoint(api, endpoint_id, actor) for endpoint_id in islice(old, _AT_ONCE)]
+    return answer(_state(api, reencrypted=sum(made)))
+
+
 def encryption_routes(api: EndpointServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
-
-    async def show(_: web.Request) -> web.Response:
-        require_endpoints(api.registry)
-        return answer(_state(api))
-
-    async def reencrypt(request: web.Request) -> web.Response:
-        require_endpoints(api.registry)
-        old = [one.id for one in api.registry.all() if one.problem is None and not one.is_current]
-        actor = principal_of(request).actor
-        made = [await reencrypt_endpoint(api, endpoint_id, actor) for endpoint_id in islice(old, _AT_ONCE)]
-        return answer(_state(api, reencrypted=sum(made)))
-
     return [
         Route(
             "GET",
             "/webhook/encryption",
-            show,
+            functools.partial(show, api),
             Access.ADMIN,
             "Count the endpoints that are encrypted with an old key",
             {200: EncryptionAnswer},
@@ -51,7 +53,7 @@ def encryption_routes(api: EndpointServices) -> Iterable[Route]:
         Route(
             "POST",
             "/webhook/encryption",
-            reencrypt,
+            functools.partial(reencrypt, api),
             Access.ADMIN,
             "Encrypt endpoints with the first encryption key",
             {200: EncryptionAnswer},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -24,25 +25,25 @@ _WRAPPER: Final = (
 )
 
 
+async def show(api: PreviewServices, request: web.Request) -> web.Response:
+    given = parse_wrapped(
+        await read_body(request),
+        "preview",
+        CompilablePreviewInput,
+        hint=_WRAPPER,
+        required=("events",),
+        types=api.events.types,
+    )
+    return answer(await audited_preview(api, request, given))
+
+
 def preview_routes(api: PreviewServices) -> Iterable[Route]:
     """The route, below ``/api``."""
-
-    async def show(request: web.Request) -> web.Response:
-        given = parse_wrapped(
-            await read_body(request),
-            "preview",
-            CompilablePreviewInput,
-            hint=_WRAPPER,
-            required=("events",),
-            types=api.events.types,
-        )
-        return answer(await audited_preview(api, request, given))
-
     return [
         Route(
             "POST",
             "/webhook/endpoints/preview",
-            show,
+            functools.partial(show, api),
             Access.ADMIN,
             "Preview what an endpoint would have received",
             {200: PreviewAnswer},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import Final, Literal
@@ -40,20 +41,21 @@ _MEDIA_TYPES: Final = {"csv": "text/csv", "json": "application/json"}
 EXPORT_PARAMETERS: Final = (_BODIES, AFTER, FILTERS, *_PAGE)
 
 
+async def export_csv(api: AttemptServices, request: web.Request) -> web.StreamResponse:
+    return await export(api, request, "csv")
+
+
+async def export_json(api: AttemptServices, request: web.Request) -> web.StreamResponse:
+    return await export(api, request, "json")
+
+
 def export_routes(api: AttemptServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
-
-    async def as_csv(request: web.Request) -> web.StreamResponse:
-        return await export(api, request, "csv")
-
-    async def as_json(request: web.Request) -> web.StreamResponse:
-        return await export(api, request, "json")
-
     return [
         Route(
             "GET",
             f"/webhook/attempts/export.{form}",
-            handler,
+            functools.partial(handler, api),
             Access.VIEWER,
             f"Export the attempts of a search as {form.upper()}",
             {200: _MEDIA_TYPES[form]},
@@ -62,7 +64,7 @@ def export_routes(api: AttemptServices) -> Iterable[Route]:
             errors=(422, 503),
             exports=True,
         )
-        for form, handler in (("csv", as_csv), ("json", as_json))
+        for form, handler in (("csv", export_csv), ("json", export_json))
     ]
 
 

@@ -7,6 +7,7 @@ restart. Deliveries that are held later are not affected, because they come afte
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Final
 
@@ -32,20 +33,20 @@ log = logger(__name__)
 _HINT: Final = 'Send the number of deliveries to drop: {"count": 297}.'
 
 
+async def drop(api: EndpointServices, request: web.Request) -> web.Response:
+    endpoint = find_endpoint(api, path_id(request))
+    given = validated(parse_object(await read_body(request), "body", _HINT), HeldDropInput, required=("count",))
+    await drop_held(api, api.audit.actor(request), endpoint.id, given.count)
+    return answer(HeldDropAnswer(dropped=given.count))
+
+
 def held_drop_routes(api: EndpointServices) -> Iterable[Route]:
     """The route, below ``/api``."""
-
-    async def drop(request: web.Request) -> web.Response:
-        endpoint = find_endpoint(api, path_id(request))
-        given = validated(parse_object(await read_body(request), "body", _HINT), HeldDropInput, required=("count",))
-        await drop_held(api, api.audit.actor(request), endpoint.id, given.count)
-        return answer(HeldDropAnswer(dropped=given.count))
-
     return [
         Route(
             "POST",
             "/webhook/endpoints/{id}/held/drop",
-            drop,
+            functools.partial(drop, api),
             Access.ADMIN,
             "Drop the held deliveries of a paused or disabled endpoint",
             {200: HeldDropAnswer},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Final
 
@@ -27,27 +28,29 @@ _UNCONFIRMED: Final = "Kafka did not confirm the change in time. It may still ta
 _ID: Final = {"type": "string", "pattern": "^[0-9a-f]{8}$"}
 
 
+async def index(api: KeyServices, _: web.Request) -> web.Response:
+    return answer(KeysAnswer(keys=[KeyAnswer(**_values(api, record)) for record in api.ring.valid()]))
+
+
+async def create(api: KeyServices, request: web.Request) -> web.Response:
+    given = parse_wrapped(await read_body(request), "key", KeyInput, hint=_WRAPPER, required=("name", "role"))
+    record, key = await create_key(api, request, given)
+    return answer(KeyCreated(**_values(api, record), key=key), 201)
+
+
+async def revoke(api: KeyServices, request: web.Request) -> web.Response:
+    await revoke_key(api, request, request.match_info["id"])
+    return web.Response(status=204)
+
+
 def key_routes(api: KeyServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
-
-    async def index(_: web.Request) -> web.Response:
-        return answer(KeysAnswer(keys=[KeyAnswer(**_values(api, record)) for record in api.ring.valid()]))
-
-    async def create(request: web.Request) -> web.Response:
-        given = parse_wrapped(await read_body(request), "key", KeyInput, hint=_WRAPPER, required=("name", "role"))
-        record, key = await create_key(api, request, given)
-        return answer(KeyCreated(**_values(api, record), key=key), 201)
-
-    async def revoke(request: web.Request) -> web.Response:
-        await revoke_key(api, request, request.match_info["id"])
-        return web.Response(status=204)
-
     return [
-        Route("GET", "/webhook/keys", index, Access.ADMIN, "List API keys", {200: KeysAnswer}),
+        Route("GET", "/webhook/keys", functools.partial(index, api), Access.ADMIN, "List API keys", {200: KeysAnswer}),
         Route(
             "POST",
             "/webhook/keys",
-            create,
+            functools.partial(create, api),
             Access.ADMIN,
             "Create an API key",
             {201: KeyCreated},
@@ -58,7 +61,7 @@ def key_routes(api: KeyServices) -> Iterable[Route]:
         Route(
             "DELETE",
             "/webhook/keys/{id}",
-            revoke,
+            functools.partial(revoke, api),
             Access.ADMIN,
             "Revoke an API key",
             {204: None},

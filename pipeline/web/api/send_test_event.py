@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import secrets
 from collections.abc import Iterable
@@ -74,20 +75,20 @@ def sample_event(
     return SampleEvent(event.meta, webhook_body(event))
 
 
+async def send_sample(api: SendTestServices, request: web.Request) -> web.Response:
+    endpoint = find_endpoint(api, path_id(request))
+    body = await read_body(request)
+    given = parse_wrapped(body, "test", TestInput, hint=_WRAPPER, types=api.events.types) if body.strip() else TestInput()
+    return answer(TestAnswer(attempt=await send_test_event(api, request, endpoint, given.event_name)))
+
+
 def send_test_event_routes(api: SendTestServices) -> Iterable[Route]:
     """The route, below ``/api``."""
-
-    async def test(request: web.Request) -> web.Response:
-        endpoint = find_endpoint(api, path_id(request))
-        body = await read_body(request)
-        given = parse_wrapped(body, "test", TestInput, hint=_WRAPPER, types=api.events.types) if body.strip() else TestInput()
-        return answer(TestAnswer(attempt=await send_test_event(api, request, endpoint, given.event_name)))
-
     return [
         Route(
             "POST",
             "/webhook/endpoints/{id}/test",
-            test,
+            functools.partial(send_sample, api),
             Access.OPERATOR,
             "Send a sample event to an endpoint",
             {200: TestAnswer},

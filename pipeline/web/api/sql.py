@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Final
 
@@ -22,27 +23,27 @@ from schemas.http.sql import SqlAnswer, SqlInput
 _HINT: Final = 'Send JSON such as {"statement": "SELECT count() FROM attempt_history"}.'
 
 
+async def ask(api: SqlServices, request: web.Request) -> web.Response:
+    if api.analyst is None:
+        raise ApiError(404, "This pipeline uses a ClickHouse server. Query the server directly, as one of its users.")
+    statement = _statement(await read_body(request))
+    # Do not record the statement: it may contain customer data.
+    await api.audit.put(request, AuditAction.SQL, "clickhouse")
+    async with searching(api):
+        try:
+            found = await api.analyst.ask(statement)
+        except (StoreRejectedError, StoreBudgetError) as error:
+            raise InvalidError({"statement": [str(error)]}) from error
+    return answer(SqlAnswer(columns=list(found.columns), rows=list(found.rows), seconds=found.seconds))
+
+
 def sql_routes(api: SqlServices) -> Iterable[Route]:
     """The route, below ``/api``."""
-
-    async def ask(request: web.Request) -> web.Response:
-        if api.analyst is None:
-            raise ApiError(404, "This pipeline uses a ClickHouse server. Query the server directly, as one of its users.")
-        statement = _statement(await read_body(request))
-        # Do not record the statement: it may contain customer data.
-        await api.audit.put(request, AuditAction.SQL, "clickhouse")
-        async with searching(api):
-            try:
-                found = await api.analyst.ask(statement)
-            except (StoreRejectedError, StoreBudgetError) as error:
-                raise InvalidError({"statement": [str(error)]}) from error
-        return answer(SqlAnswer(columns=list(found.columns), rows=list(found.rows), seconds=found.seconds))
-
     return [
         Route(
             "POST",
             "/webhook/sql",
-            ask,
+            functools.partial(ask, api),
             Access.ADMIN,
             "Query the embedded ClickHouse",
             {200: SqlAnswer},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import timedelta
@@ -22,19 +23,19 @@ _BUCKETS: Final = 24
 _WIDTH: Final = timedelta(hours=1)
 
 
+async def show(api: StatsServices, request: web.Request) -> web.Response:
+    endpoint = find_endpoint(api, path_id(request))
+    async with searching(api):
+        return answer(await endpoint_stats(api, endpoint.id))
+
+
 def stats_routes(api: StatsServices) -> Iterable[Route]:
     """The route, below ``/api``."""
-
-    async def stats(request: web.Request) -> web.Response:
-        endpoint = find_endpoint(api, path_id(request))
-        async with searching(api):
-            return answer(await endpoint_stats(api, endpoint.id))
-
     return [
         Route(
             "GET",
             "/webhook/endpoints/{id}/stats",
-            stats,
+            functools.partial(show, api),
             Access.VIEWER,
             "Get the statistics of an endpoint for the last 24 hours",
             {200: StatsAnswer},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from aiohttp import web
@@ -17,21 +18,21 @@ from schemas.api_key import Access
 from schemas.http.endpoints import EndpointWritten
 
 
+async def verify(api: EndpointListServices, request: web.Request) -> web.Response:
+    actor, expected = principal_of(request).actor, expected_versions(request)
+    endpoint = await verify_endpoint(api, path_id(request), actor, expected)
+    return answer(
+        EndpointWritten(**endpoint_values(api, endpoint), ignored_fields=[]), headers={"ETag": f'"{endpoint.record.version}"'}
+    )
+
+
 def verify_routes(api: EndpointListServices) -> Iterable[Route]:
     """The route, below ``/api``."""
-
-    async def verify(request: web.Request) -> web.Response:
-        actor, expected = principal_of(request).actor, expected_versions(request)
-        endpoint = await verify_endpoint(api, path_id(request), actor, expected)
-        return answer(
-            EndpointWritten(**endpoint_values(api, endpoint), ignored_fields=[]), headers={"ETag": f'"{endpoint.record.version}"'}
-        )
-
     return [
         Route(
             "POST",
             "/webhook/endpoints/{id}/verify",
-            verify,
+            functools.partial(verify, api),
             Access.ADMIN,
             "Verify an endpoint",
             {200: EndpointWritten},
