@@ -14,7 +14,7 @@ from pipeline.endpoints.registry import SupersededError
 from pipeline.ops.logs import logger
 from pipeline.web.errors import ApiError, not_found, require_endpoints
 from pipeline.web.kafka_writes import confirmed_within
-from pipeline.web.services import EndpointServices
+from pipeline.web.services import EndpointServices, RegistryServices
 from schemas.endpoint import EndpointRecord
 
 log = logger(__name__)
@@ -28,7 +28,7 @@ _UNCONFIRMED: Final = (
 )
 
 
-def find_endpoint(api: EndpointServices, endpoint_id: int) -> Endpoint:
+def find_endpoint(api: RegistryServices, endpoint_id: int) -> Endpoint:
     """The endpoint with this id.
 
     Raises:

@@ -17,7 +17,7 @@ from pipeline.web.compression import EVENT_STREAM
 from pipeline.web.errors import ApiError
 from pipeline.web.routes import Parameter
 from pipeline.web.search_errors import searching
-from pipeline.web.services import Api
+from pipeline.web.services import AttemptServices, LiveAttemptServices
 
 HEARTBEAT_SECONDS: Final = 10.0
 """The longest pause between writes: it keeps proxies from closing the stream, and the listener's access is checked again."""
@@ -82,12 +82,14 @@ def wants_events(request: web.Request) -> bool:
     return request.method == "GET" and EVENT_STREAM in request.headers.get("Accept", "")
 
 
-async def search_attempts(api: Api, query: AttemptQuery) -> AttemptPage:
+async def search_attempts(api: AttemptServices, query: AttemptQuery) -> AttemptPage:
     async with searching(api):
         return await api.search.attempts(query)
 
 
-async def stream_attempts(api: Api, request: web.Request, query: AttemptQuery, form: StreamForm) -> web.StreamResponse:
+async def stream_attempts(
+    api: LiveAttemptServices, request: web.Request, query: AttemptQuery, form: StreamForm
+) -> web.StreamResponse:
     """Stream the attempts of a search as they are recorded, until the client leaves, loses access, or the process stops.
 
     Raises:
@@ -151,7 +153,9 @@ class _Seen:
         return "" if self.until is None else f"id: {id_of_time(self.until)}\n"
 
 
-async def _missed_before(api: Api, query: AttemptQuery, seen: datetime | None, until: datetime) -> MissedAttempts | None:
+async def _missed_before(
+    api: AttemptServices, query: AttemptQuery, seen: datetime | None, until: datetime
+) -> MissedAttempts | None:
     """What a listener missed until it connected again. Attempts that were made from ``until`` on are sent."""
     since = until if seen is None else seen + _MILLISECOND
     if since >= until:

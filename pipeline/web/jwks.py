@@ -17,7 +17,7 @@ from pipeline.core.asymmetric_signing import jwk
 from pipeline.endpoints.signatures import valid_pairs
 from pipeline.web.errors import ApiError, require_endpoints
 from pipeline.web.request_values import digits
-from pipeline.web.services import Api
+from pipeline.web.services import RegistryServices
 from schemas.endpoint import EndpointRecord
 
 PATH: Final = "/.well-known/jwks.json"
@@ -28,7 +28,7 @@ _KEPT_SECONDS: Final = 5.0
 _HEADERS: Final = {"Cache-Control": "public, max-age=60"}
 
 
-def jwks_routes(api: Api) -> Iterable[web.RouteDef]:
+def jwks_routes(api: RegistryServices) -> Iterable[web.RouteDef]:
     """The route. It needs no API key."""
     kept: tuple[float, bytes | None] = (float("-inf"), None)
 
@@ -50,13 +50,13 @@ def jwks_routes(api: Api) -> Iterable[web.RouteDef]:
     return [web.get(PATH, show)]
 
 
-def _one(api: Api, asked: str) -> list[EndpointRecord]:
+def _one(api: RegistryServices, asked: str) -> list[EndpointRecord]:
     endpoint_id = digits(asked)
     endpoint = None if endpoint_id is None else api.registry.get(endpoint_id)
     return [] if endpoint is None else [endpoint.record]
 
 
-def _key_set(api: Api, records: Iterable[EndpointRecord]) -> bytes | None:
+def _key_set(api: RegistryServices, records: Iterable[EndpointRecord]) -> bytes | None:
     now = api.clock()
     keys = [pair.public_key for record in records for pair in valid_pairs(record.key_pairs, now)]
     return None if len(keys) > MAX_KEYS else json.dumps({"keys": [jwk(key) for key in keys]}).encode()

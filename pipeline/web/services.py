@@ -48,26 +48,42 @@ class CommonServices:
     events: EventReader
     """Knows the event types, and reads events as the fan-out does."""
     clock: Clock = utc_now
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchServices(CommonServices):
+    """Resources that are read from ClickHouse."""
+
     search_timeout_seconds: float = 30.0
     """How long a search may take, including the wait for other searches."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndpointServices(CommonServices):
-    """Endpoints, what is held for them, their backups and their encryption."""
+class WriteServices(CommonServices):
+    """Resources that are changed by a record in Kafka."""
+
+    producer: Producer
+    write_timeout_seconds: float = 10.0
+    """How long a change may wait for Kafka before it is answered with 503."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryServices(CommonServices):
+    """Resources that look endpoints up."""
 
     registry: Registry
-    producer: Producer
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointServices(RegistryServices, WriteServices):
+    """Endpoints, what is held for them, their backups and their encryption."""
+
     vault: Vault
     guard: AddressGuard
     policies: RetryPolicies
     """The retry policies that endpoints may use."""
-    hold: timedelta = DEFAULT_HOLD
-    """How long deliveries wait for a paused or disabled endpoint."""
     disable_after: timedelta = timedelta(days=5)
     """How long an endpoint may fail before it is disabled."""
-    write_timeout_seconds: float = 10.0
-    """How long a change may wait for Kafka before it is answered with 503."""
     verifier: EndpointVerifier | None = None
     """Asks endpoints whether they want webhooks."""
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -77,7 +93,7 @@ class EndpointServices(CommonServices):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventTypeServices(EndpointServices):
+class EventTypeServices(RegistryServices, WriteServices):
     """Event types, and the endpoints that subscribe to them."""
 
     catalogue: EventTypeCatalogue
@@ -86,10 +102,18 @@ class EventTypeServices(EndpointServices):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttemptServices(CommonServices):
+class AttemptServices(SearchServices):
     """Attempts, and their exports."""
 
     search: Search
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveAttemptServices(AttemptServices):
+    """Attempts as they are recorded."""
+
+    keys: ApiKeys
+    """A stream ends when the key of its listener is revoked."""
     streams: AttemptStreams = field(default_factory=AttemptStreams)
     """Streams of new attempts."""
 
@@ -100,14 +124,15 @@ class EndpointListServices(EndpointServices, AttemptServices):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StatsServices(EndpointServices):
+class StatsServices(RegistryServices, SearchServices):
     """The recent attempts of endpoints."""
 
     reports: Reports
 
 
 @dataclass(frozen=True, kw_only=True)
-class SendTestServices(EndpointServices):
+class SendTestServices(RegistryServices):
+    producer: Producer
     delivery_service: DeliveryService
     topics: Topics
     test_timeout_seconds: float = 30.0
@@ -115,20 +140,20 @@ class SendTestServices(EndpointServices):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResendServices(AttemptServices):
+class ResendServices(CommonServices):
     resender: Resender
     runs: ResendRuns
     """The runs that resend many notifications."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeadLetterServices(CommonServices):
+class DeadLetterServices(SearchServices):
     reports: Reports
     resender: Resender
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreviewServices(CommonServices):
+class PreviewServices(SearchServices):
     history: EventHistory
 
 
@@ -141,16 +166,14 @@ class ErasureServices(CommonServices):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SqlServices(CommonServices):
+class SqlServices(SearchServices):
     analyst: SqlConsole | None = None
     """Only with the embedded ClickHouse: runs SQL for holders of API keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeyServices(CommonServices):
+class KeyServices(WriteServices):
     ring: KeyRing
-    producer: Producer
-    write_timeout_seconds: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +191,7 @@ class AccessServices(KeyServices):
 class Api(
     EndpointListServices,
     EventTypeServices,
+    LiveAttemptServices,
     StatsServices,
     SendTestServices,
     ResendServices,
@@ -177,4 +201,7 @@ class Api(
     SqlServices,
     AccessServices,
 ):
-    """All services."""
+    """All services, and what only the dashboard needs."""
+
+    hold: timedelta = DEFAULT_HOLD
+    """How long deliveries wait for a paused or disabled endpoint."""

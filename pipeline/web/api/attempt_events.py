@@ -14,12 +14,12 @@ from pipeline.web.compression import EVENT_STREAM
 from pipeline.web.errors import ApiError
 from pipeline.web.event_stream import LAST_EVENT, MissedAttempts, StreamForm, stream_attempts, wants_events
 from pipeline.web.routes import FILTERS, STRICT, Route
-from pipeline.web.services import Api
+from pipeline.web.services import LiveAttemptServices
 from schemas.api_key import Access
 from schemas.http.attempts import MissedAttemptsAnswer
 
 
-async def live(api: Api, request: web.Request) -> web.StreamResponse:
+async def live(api: LiveAttemptServices, request: web.Request) -> web.StreamResponse:
     query = await asked(api, request)
     if request.method == "HEAD":
         return web.Response(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8"})
@@ -41,7 +41,7 @@ async def live(api: Api, request: web.Request) -> web.StreamResponse:
     return await stream_attempts(api, request, query, form)
 
 
-def attempt_event_routes(api: Api) -> Iterable[Route]:
+def attempt_event_routes(api: LiveAttemptServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
     return [
         Route(

@@ -19,7 +19,7 @@ from pipeline.web.request_values import path_id, refuse_ignored, whole_number
 from pipeline.web.responses import answer
 from pipeline.web.routes import AFTER, FILTERS, PAGE, STRICT, Parameter, Route
 from pipeline.web.search_errors import searching
-from pipeline.web.services import AttemptServices
+from pipeline.web.services import AttemptServices, CommonServices
 from schemas.api_key import Access
 from schemas.http.attempts import (
     AttemptAnswer,
@@ -146,7 +146,7 @@ def attempt_routes(api: AttemptServices) -> Iterable[Route]:
 
 
 async def asked(
-    api: AttemptServices, request: web.Request, now: datetime | None = None, *, has_pages: bool = False
+    api: CommonServices, request: web.Request, now: datetime | None = None, *, has_pages: bool = False
 ) -> AttemptQuery:
     """The search in the query string, if the caller may run it. Searches in bodies are recorded in the audit log.
 

@@ -12,7 +12,7 @@ from pipeline.endpoints.registry import state_of
 from pipeline.web.api.failing_endpoint import failing_values
 from pipeline.web.api.retry_policy import retry_values
 from pipeline.web.certificate_changes import shown_certificate
-from pipeline.web.services import EndpointListServices
+from pipeline.web.services import EndpointServices
 from pipeline.web.signature_changes import shown_signatures
 from schemas.health import HealthFact
 from schemas.http.authentication import AuthenticationAnswer
@@ -53,7 +53,7 @@ def _in_order(health: HealthTable | None, endpoint: Endpoint) -> InOrderAnswer |
     )
 
 
-def _disabled(api: EndpointListServices, endpoint: Endpoint) -> dict[str, Any]:
+def _disabled(api: EndpointServices, endpoint: Endpoint) -> dict[str, Any]:
     record, found = endpoint.record, endpoint.disabled
     if record.disabled_at is not None:
         by = record.disabled_by
@@ -63,7 +63,7 @@ def _disabled(api: EndpointListServices, endpoint: Endpoint) -> dict[str, Any]:
     return {"disabled_reason": None, "disabled_at": None, "disabled_by": None}
 
 
-def endpoint_values(api: EndpointListServices, endpoint: Endpoint) -> dict[str, Any]:
+def endpoint_values(api: EndpointServices, endpoint: Endpoint) -> dict[str, Any]:
     record, health = endpoint.record, api.registry.health
     held = api.registry.held(endpoint)
     return {

@@ -25,7 +25,7 @@ from pipeline.web.event_type_changes import (
 from pipeline.web.request_values import read_body
 from pipeline.web.responses import answer
 from pipeline.web.routes import Route
-from pipeline.web.services import Api
+from pipeline.web.services import EventTypeServices
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 from schemas.event import EventId
@@ -57,7 +57,7 @@ _RULES: Final = (
 )
 
 
-async def index(api: Api, _: web.Request) -> web.Response:
+async def index(api: EventTypeServices, _: web.Request) -> web.Response:
     return answer(
         EventTypesAnswer(
             event_types=[_shown(api, name) for name in api.events.types.names],
@@ -71,7 +71,7 @@ async def index(api: Api, _: web.Request) -> web.Response:
     )
 
 
-async def show(api: Api, request: web.Request) -> web.Response:
+async def show(api: EventTypeServices, request: web.Request) -> web.Response:
     name = request.match_info["id"]
     if name not in api.events.types.by_name:
         raise not_found()
@@ -86,7 +86,7 @@ async def show(api: Api, request: web.Request) -> web.Response:
     )
 
 
-async def create(api: Api, request: web.Request) -> web.Response:
+async def create(api: EventTypeServices, request: web.Request) -> web.Response:
     wanted = await _given(request)
     await require_new(api, wanted.entry())  # before the audit record, so that a refused change is not recorded
     name = str(wanted.name)[:100]
@@ -95,7 +95,7 @@ async def create(api: Api, request: web.Request) -> web.Response:
     return answer(EventTypeWritten(event_type=_shown(api, name), changes=[f"{name}: It is new.", *notes]), 201)
 
 
-async def update(api: Api, request: web.Request) -> web.Response:
+async def update(api: EventTypeServices, request: web.Request) -> web.Response:
     wanted, name = await _given(request), request.match_info["id"]
     require_changeable(api, name)
     detail = "breaking changes allowed" if wanted.allow_breaking else ""
@@ -107,7 +107,7 @@ async def update(api: Api, request: web.Request) -> web.Response:
     return answer(EventTypeWritten(event_type=_shown(api, name), changes=[*changed, *notes]))
 
 
-async def remove(api: Api, request: web.Request) -> web.Response:
+async def remove(api: EventTypeServices, request: web.Request) -> web.Response:
     name = request.match_info["id"]
     require_changeable(api, name)
     await api.audit.put(request, AuditAction.REMOVE_EVENT_TYPE, f"event type {name}")
@@ -115,7 +115,7 @@ async def remove(api: Api, request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def event_type_routes(api: Api) -> Iterable[Route]:
+def event_type_routes(api: EventTypeServices) -> Iterable[Route]:
     """The routes, below ``/api``."""
     return [
         Route(
@@ -178,7 +178,7 @@ async def _given(request: web.Request) -> EventTypeInput:
     return parse_wrapped(await read_body(request), "event_type", EventTypeInput, hint=_WRAPPER)
 
 
-def _shown(api: Api, name: str) -> EventTypeAnswer:
+def _shown(api: EventTypeServices, name: str) -> EventTypeAnswer:
     found = next((one for one in event_types(api.events.types).event_types if one.name == name), None)
     if found is None:
         raise ApiError(409, f"{name} was changed by someone else at the same time. List the event types.")

@@ -12,13 +12,13 @@ from pipeline.web.auth import principal_of
 from pipeline.web.request_values import expected_versions, path_id
 from pipeline.web.responses import answer
 from pipeline.web.routes import IF_MATCH, Route
-from pipeline.web.services import EndpointListServices
+from pipeline.web.services import EndpointServices
 from pipeline.web.verification import verify_endpoint
 from schemas.api_key import Access
 from schemas.http.endpoints import EndpointWritten
 
 
-async def verify(api: EndpointListServices, request: web.Request) -> web.Response:
+async def verify(api: EndpointServices, request: web.Request) -> web.Response:
     actor, expected = principal_of(request).actor, expected_versions(request)
     endpoint = await verify_endpoint(api, path_id(request), actor, expected)
     return answer(
@@ -26,7 +26,7 @@ async def verify(api: EndpointListServices, request: web.Request) -> web.Respons
     )
 
 
-def verify_routes(api: EndpointListServices) -> Iterable[Route]:
+def verify_routes(api: EndpointServices) -> Iterable[Route]:
     """The route, below ``/api``."""
     return [
         Route(
