@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -11,8 +12,9 @@ from typing import Final
 from aiohttp import web
 
 from pipeline.core.search import AttemptQuery, Combinator, Condition, Predicate
+from pipeline.ops.clock import Clock
 from pipeline.store.search.queries import AttemptPage, AttemptRow
-from pipeline.web.attempt_streams import BEFORE, Listener
+from pipeline.web.attempt_streams import BEFORE, Listener, StreamMessage
 from pipeline.web.compression import EVENT_STREAM
 from pipeline.web.errors import ApiError
 from pipeline.web.routes import Parameter
@@ -95,11 +97,7 @@ async def stream_attempts(
     Raises:
         ApiError: 503, there are too many listeners.
     """
-
-    async def find(one: AttemptQuery) -> AttemptPage:
-        return await search_attempts(api, one)
-
-    async with api.streams.listen(query, find, api.clock) as listener:
+    async with api.streams.listen(query, functools.partial(search_attempts, api), api.clock) as listener:
         response = web.StreamResponse(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8", "X-Accel-Buffering": "no"})
         await response.prepare(request)
         await response.write(b"retry: 3000\n\n: here\n\n")
@@ -118,16 +116,8 @@ async def stream_attempts(
                 break
             if not form.may_listen():
                 continue  # the loop ends, and says why
-            if listener.lost:
-                now, lost, listener.lost = api.clock(), listener.lost, 0
-                await response.write(_event("attempts", form.missed(MissedAttempts(seen.next or now - BEFORE, now, lost))))
-            if message.missed and (missed := _missed_meanwhile(listener, *message.missed)):
-                await response.write(_event("attempts", form.missed(missed)))
-            if message.problem:
-                await response.write(_event("problem", form.problem(message.problem)))
-            else:
-                seen.note(*(row.created_at for row in message.attempts))
-                await response.write(_event("attempts", form.rows(message.attempts), seen.id_line))
+            for event in _events(message, listener, seen, form, api.clock):
+                await response.write(event)
         else:
             await response.write(_event("over", form.over))
         return response
@@ -151,6 +141,20 @@ class _Seen:
     @property
     def id_line(self) -> str:
         return "" if self.until is None else f"id: {id_of_time(self.until)}\n"
+
+
+def _events(message: StreamMessage, listener: Listener, seen: _Seen, form: StreamForm, clock: Clock) -> Iterator[bytes]:
+    """A message as events: first what the listener missed, if anything, then the attempts or the problem."""
+    if listener.lost:
+        now, lost, listener.lost = clock(), listener.lost, 0
+        yield _event("attempts", form.missed(MissedAttempts(seen.next or now - BEFORE, now, lost)))
+    if message.missed and (missed := _missed_meanwhile(listener, *message.missed)):
+        yield _event("attempts", form.missed(missed))
+    if message.problem:
+        yield _event("problem", form.problem(message.problem))
+    else:
+        seen.note(*(row.created_at for row in message.attempts))
+        yield _event("attempts", form.rows(message.attempts), seen.id_line)
 
 
 async def _missed_before(
