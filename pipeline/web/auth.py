@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -105,7 +105,7 @@ def key_id(digest_of_key: bytes) -> str:
 
 def authorize(
     keys: ApiKeys,
-    routes: Mapping[tuple[str, str], Route],
+    routes: Mapping[tuple[str, str], Route[Any]],
     login_throttle: LoginThrottle,
     proxies: Networks = (),
     on_use: Callable[[str], None] = lambda _: None,

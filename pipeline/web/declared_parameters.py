@@ -48,7 +48,7 @@ class ParameterProblem:
         return f"{self.name}: {self.reason}"
 
 
-def check_parameters(routes: Mapping[tuple[str, str], Route]) -> Middleware:
+def check_parameters(routes: Mapping[tuple[str, str], Route[Any]]) -> Middleware:
     """A middleware that reports or refuses parameters that the route does not declare. Reports are added to the answer."""
 
     @web.middleware

@@ -28,7 +28,7 @@ _ABOUT: Final = (
 )
 
 
-def openapi(routes: Sequence[Route], version: str, event_names: Sequence[str] = BUILT_IN.names) -> dict[str, Any]:
+def openapi(routes: Sequence[Route[Any]], version: str, event_names: Sequence[str] = BUILT_IN.names) -> dict[str, Any]:
     """The document: every route, every status. ``event_names`` are the deployment's event types."""
     wanted: list[tuple[type[BaseModel], _Mode]] = [(ErrorAnswer, "serialization"), (InvalidAnswer, "serialization")]
     for route in routes:
@@ -71,7 +71,7 @@ def _with_event_types(components: dict[str, Any], names: Sequence[str]) -> dict[
     return dict(sorted((referred | known).items()))
 
 
-def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
+def _operation(route: Route[Any], schemas: _Schemas) -> dict[str, Any]:
     answers = {str(status): _answer(status, models, schemas) for status, models in route.answers.items()}
     refusals = {str(status): _refusal(status, schemas) for status in route.refusals()}
     operation: dict[str, Any] = {
@@ -90,18 +90,18 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     return operation
 
 
-def operation_id(route: Route) -> str:
+def operation_id(route: Route[Any]) -> str:
     """The unique name of a route: ``patch_endpoints_id``."""
     parts = route.path.removeprefix("/webhook/").replace("{", "").replace("}", "").replace(".", "_").split("/")
     return "_".join([route.method.lower(), *parts])
 
 
-def tag(route: Route) -> str:
+def tag(route: Route[Any]) -> str:
     """The group of a route: the first part of its path."""
     return route.path.removeprefix("/webhook/").partition("/")[0].partition(".")[0]
 
 
-def _access(route: Route) -> str:
+def _access(route: Route[Any]) -> str:
     return "Needs no key." if route.access is None else f"Needs a key with the {route.access.value} role."
 
 
@@ -125,7 +125,7 @@ def _refusal(status: int, schemas: _Schemas) -> dict[str, Any]:
     return _answer(status, model, schemas)
 
 
-def _parameters(route: Route) -> Iterable[dict[str, Any]]:
+def _parameters(route: Route[Any]) -> Iterable[dict[str, Any]]:
     if "{id}" in route.path:
         yield {"name": "id", "in": "path", "required": True, "schema": dict(route.id_schema)}
     strict = () if route.acts or STRICT in route.parameters else (STRICT,)

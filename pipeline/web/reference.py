@@ -13,11 +13,12 @@ from aiohttp import web
 
 from pipeline.web.openapi import openapi, operation_id, tag
 from pipeline.web.routes import PREFIX, Route
+from pipeline.web.services import CommonServices
 from pipeline.web.static_page import StaticPage, static_page
 
 
-def reference_routes(routes: Callable[[], Sequence[Route]], event_names: Callable[[], Sequence[str]]) -> Iterable[Route]:
-    """The routes, below ``/api``. ``routes`` returns all routes, including these; ``event_names`` returns the event types."""
+def reference_routes(routes: Callable[[], Sequence[Route[Any]]]) -> Iterable[Route[CommonServices]]:
+    """The routes of the reference. ``routes`` returns all routes of the API, including these."""
 
     @functools.lru_cache(maxsize=4)
     def document(names: Sequence[str]) -> dict[str, Any]:
@@ -27,11 +28,11 @@ def reference_routes(routes: Callable[[], Sequence[Route]], event_names: Callabl
     def page(names: Sequence[str]) -> StaticPage:
         return _page(routes(), document(names))
 
-    async def show_document(_: web.Request) -> web.Response:
-        return web.json_response(document(tuple(event_names())), headers={"Cache-Control": "public, max-age=300"})
+    async def show_document(api: CommonServices, _: web.Request) -> web.Response:
+        return web.json_response(document(tuple(api.events.types.names)), headers={"Cache-Control": "public, max-age=300"})
 
-    async def show_page(_: web.Request) -> web.Response:
-        return page(tuple(event_names())).response()
+    async def show_page(api: CommonServices, _: web.Request) -> web.Response:
+        return page(tuple(api.events.types.names)).response()
 
     return [
         Route("GET", "/webhook/openapi.json", show_document, None, "This API as OpenAPI 3.1", {200: "application/json"}),
@@ -39,12 +40,12 @@ def reference_routes(routes: Callable[[], Sequence[Route]], event_names: Callabl
     ]
 
 
-def _page(routes: Sequence[Route], document: dict[str, Any]) -> StaticPage:
+def _page(routes: Sequence[Route[Any]], document: dict[str, Any]) -> StaticPage:
     groups = [(name, [_shown(route, document) for route in of_tag]) for name, of_tag in groupby(routes, tag)]
     return static_page("reference.html", ["page.css"], info=document["info"], groups=groups, schemas=_texts(document))
 
 
-def _shown(route: Route, document: dict[str, Any]) -> dict[str, Any]:
+def _shown(route: Route[Any], document: dict[str, Any]) -> dict[str, Any]:
     operation = document["paths"][PREFIX + route.path][route.method.lower()]
     return {
         "id": operation_id(route),

@@ -6,17 +6,19 @@ without a rule, because there is no other way to add one below ``/api``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Generic, Literal, TypeVar
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
 from pipeline.core.trace import TraceContext
 from schemas.api_key import Access
 
+ServicesT_contra = TypeVar("ServicesT_contra", contravariant=True)
+"""The services that a handler needs (services.py)."""
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Models = type[BaseModel] | tuple[type[BaseModel], ...] | str | None
 """The body of an answer: a model, one of several, a media type other than JSON, or no body."""
@@ -47,7 +49,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class Route(Generic[ServicesT_contra]):
     """A route below ``/api``. ``access`` is the lowest role that may use it; None means that no key is needed.
 
     ``errors`` are its specific error statuses. :meth:`refusals` adds the general ones (401, 403, 404, 413, 415, 422, …).
@@ -55,7 +57,7 @@ class Route:
 
     method: Method
     path: str
-    handler: Handler
+    handler: Callable[[ServicesT_contra, web.Request], Awaitable[web.StreamResponse]]
     access: Access | None
     summary: str
     answers: Mapping[int, Models]
@@ -89,16 +91,17 @@ class Route:
             found |= {400, 413, 415}
         return sorted(found)
 
-    def definitions(self) -> Iterable[web.RouteDef]:
+    def definitions(self, services: ServicesT_contra) -> Iterable[web.RouteDef]:
         """The definitions for the router, with and without a slash at the end. GET routes answer HEAD too."""
         # ``preview`` is not an id: with a wrong method it is answered with 405, not with 404. But an event type may have this name.
         is_name = self.path.startswith("/webhook/event_types/")
         path = self.path if is_name else self.path.replace("{id}", "{id:(?!preview/?$)[^/]+}")
+        handler = functools.partial(self.handler, services)
         for each in (path, path + SLASH):
             if self.method == "GET":
-                yield web.get(each, self.handler)
+                yield web.get(each, handler)
             else:
-                yield web.route(self.method, each, self.handler)
+                yield web.route(self.method, each, handler)
 
 
 PAGE: Final = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from pipeline.ops.health import Health
-from pipeline.web.api.route_table import api_routes
+from pipeline.web.api.route_table import API_ROUTES
 from pipeline.web.auth import authorize
 from pipeline.web.dashboard.application import dashboard
 from pipeline.web.dashboard.page import PREFIX as DASHBOARD
@@ -20,14 +20,15 @@ from pipeline.web.services import Api
 
 def add_site(app: web.Application, api: Api, health: Health) -> None:
     """Add all of them to the application of the process."""
-    # The API is a separate application, so that no path reaches its handlers without its middleware.
-    routes = api_routes(api)
 
     def on_use(key_id: str) -> None:
         api.ring.note_use(api.producer, key_id, api.clock())
 
+    # The API is a separate application, so that no path reaches its handlers without its middleware.
     for base in ("", PUBLISHED):
-        rules = {(method, base + path + end): route for route in routes for method, path in (route.key,) for end in ("", SLASH)}
+        rules = {
+            (method, base + path + end): route for route in API_ROUTES for method, path in (route.key,) for end in ("", SLASH)
+        }
         guarded = web.Application(
             middlewares=[
                 say_what_is_waited_for(health),
@@ -36,7 +37,7 @@ def add_site(app: web.Application, api: Api, health: Health) -> None:
                 check_parameters(rules),
             ]
         )
-        guarded.add_routes([one for route in routes for one in route.definitions()])
+        guarded.add_routes([one for route in API_ROUTES for one in route.definitions(api)])
         app.add_subapp(f"{base}{PREFIX}/", guarded)
     app.on_shutdown.append(lambda _: api.runs.stop())
     app.router.add_get("/", _to_dashboard)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Final
 
 from aiohttp import web
 
@@ -41,25 +41,23 @@ async def live(api: LiveAttemptServices, request: web.Request) -> web.StreamResp
     return await stream_attempts(api, request, query, form)
 
 
-def attempt_event_routes(api: LiveAttemptServices) -> Iterable[Route]:
-    """The routes, below ``/api``."""
-    return [
-        Route(
-            "GET",
-            "/webhook/attempts/live",
-            functools.partial(live, api),
-            Access.VIEWER,
-            "Watch the attempts of a search as they are recorded",
-            {200: EVENT_STREAM},
-            'Server-sent events, for Accept: text/event-stream. attempts: {"attempts": [...]}, oldest first, each as in the '
-            'list; problem: {"error": ...}, and the stream continues; over: {"error": ...}, and it ends. After a reconnection, '
-            "an attempt may be sent again, with the same id. A client that states the id of its last event gets, in attempts, "
-            "missed: {created_at_gteq, created_at_lt, count, count_is_exact}, if there were attempts that are no longer sent. So does any "
-            "client after an outage of ClickHouse of more than a minute.",
-            parameters=(FILTERS, LAST_EVENT, STRICT),
-            errors=(406, 422, 503),
-        )
-    ]
+ATTEMPT_EVENT_ROUTES: Final[Sequence[Route[LiveAttemptServices]]] = (
+    Route(
+        "GET",
+        "/webhook/attempts/live",
+        live,
+        Access.VIEWER,
+        "Watch the attempts of a search as they are recorded",
+        {200: EVENT_STREAM},
+        'Server-sent events, for Accept: text/event-stream. attempts: {"attempts": [...]}, oldest first, each as in the '
+        'list; problem: {"error": ...}, and the stream continues; over: {"error": ...}, and it ends. After a reconnection, '
+        "an attempt may be sent again, with the same id. A client that states the id of its last event gets, in attempts, "
+        "missed: {created_at_gteq, created_at_lt, count, count_is_exact}, if there were attempts that are no longer sent. So does any "
+        "client after an outage of ClickHouse of more than a minute.",
+        parameters=(FILTERS, LAST_EVENT, STRICT),
+        errors=(406, 422, 503),
+    ),
+)
 
 
 def _missed(missed: MissedAttempts) -> str:

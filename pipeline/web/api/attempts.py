@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Final
@@ -92,57 +91,55 @@ async def histogram(api: AttemptServices, request: web.Request) -> web.Response:
     )
 
 
-def attempt_routes(api: AttemptServices) -> Iterable[Route]:
-    """The routes, below ``/api``."""
-    return [
-        Route(
-            "GET",
-            "/webhook/attempts",
-            functools.partial(index, api),
-            Access.VIEWER,
-            "Search attempts",
-            {200: AttemptListAnswer},
-            "Newest first. In another order, a search in texts (bodies, *_cont) sorts only the newest 2,000 attempts that it "
-            "finds, and sorted_since is set. Filters without effect are reported in ignored_filters. Searching in bodies needs "
-            "the operator role.",
-            parameters=(*PAGE, AFTER, FILTERS, STRICT),
-            errors=(422, 503),
-        ),
-        Route(
-            "GET",
-            "/webhook/attempts/facets",
-            functools.partial(facets, api),
-            Access.VIEWER,
-            "Count the attempts of a search",
-            {200: FacetsAnswer},
-            "By state, event type and endpoint. If counting all would read too much, only the newest 5,000 are counted (1,000 if "
-            "the search is in bodies), and counted_since is set.",
-            parameters=(FILTERS, STRICT),
-            errors=(422, 503),
-        ),
-        Route(
-            "GET",
-            "/webhook/attempts/histogram",
-            functools.partial(histogram, api),
-            Access.VIEWER,
-            "Count the attempts of a search over time",
-            {200: HistogramAnswer},
-            "If counting all would read too much, only the newest 5,000 are counted (1,000 if the search is in bodies), and "
-            "counted_since is set.",
-            parameters=(_BARS, FILTERS, STRICT),
-            errors=(422, 503),
-        ),
-        Route(
-            "GET",
-            "/webhook/attempts/{id}",
-            functools.partial(show, api),
-            Access.VIEWER,
-            "Get an attempt with its headers and bodies",
-            {200: AttemptDetailAnswer},
-            "Operators see the bodies, and the view is recorded in the audit log. For viewers, bodies_hidden is true.",
-            errors=(503,),
-        ),
-    ]
+ATTEMPT_ROUTES: Final[Sequence[Route[AttemptServices]]] = (
+    Route(
+        "GET",
+        "/webhook/attempts",
+        index,
+        Access.VIEWER,
+        "Search attempts",
+        {200: AttemptListAnswer},
+        "Newest first. In another order, a search in texts (bodies, *_cont) sorts only the newest 2,000 attempts that it "
+        "finds, and sorted_since is set. Filters without effect are reported in ignored_filters. Searching in bodies needs "
+        "the operator role.",
+        parameters=(*PAGE, AFTER, FILTERS, STRICT),
+        errors=(422, 503),
+    ),
+    Route(
+        "GET",
+        "/webhook/attempts/facets",
+        facets,
+        Access.VIEWER,
+        "Count the attempts of a search",
+        {200: FacetsAnswer},
+        "By state, event type and endpoint. If counting all would read too much, only the newest 5,000 are counted (1,000 if "
+        "the search is in bodies), and counted_since is set.",
+        parameters=(FILTERS, STRICT),
+        errors=(422, 503),
+    ),
+    Route(
+        "GET",
+        "/webhook/attempts/histogram",
+        histogram,
+        Access.VIEWER,
+        "Count the attempts of a search over time",
+        {200: HistogramAnswer},
+        "If counting all would read too much, only the newest 5,000 are counted (1,000 if the search is in bodies), and "
+        "counted_since is set.",
+        parameters=(_BARS, FILTERS, STRICT),
+        errors=(422, 503),
+    ),
+    Route(
+        "GET",
+        "/webhook/attempts/{id}",
+        show,
+        Access.VIEWER,
+        "Get an attempt with its headers and bodies",
+        {200: AttemptDetailAnswer},
+        "Operators see the bodies, and the view is recorded in the audit log. For viewers, bodies_hidden is true.",
+        errors=(503,),
+    ),
+)
 
 
 async def asked(

@@ -7,9 +7,8 @@ restores and changes are resolved in the same way as changes by two API processe
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -71,33 +70,31 @@ async def restore(api: EndpointServices, request: web.Request) -> web.Response:
     return answer(RestoreAnswer(restored=[_shown(record, done) for record, done in made]))
 
 
-def backup_routes(api: EndpointServices) -> Iterable[Route]:
-    """The routes, below ``/api``."""
-    return [
-        Route(
-            "GET",
-            "/webhook/backups/endpoints",
-            functools.partial(export, api),
-            Access.ADMIN,
-            "Back up all endpoints",
-            {200: MEDIA_TYPE},
-            "JSON lines. Secrets are encrypted with the encryption key, as in Kafka. The backup is recorded in the audit log.",
-            errors=(503,),
-            exports=True,
-        ),
-        Route(
-            "POST",
-            "/webhook/backups/endpoints",
-            functools.partial(restore, api),
-            Access.ADMIN,
-            "Restore endpoints from a backup",
-            {200: RestoreAnswer},
-            f"Up to {MAX_RESTORED}, each on its own. A missing endpoint is created, with its old id if that is free. An existing "
-            "one that differs is changed only with overwrite. The request can be repeated.",
-            body=RestoreBody,
-            errors=(503,),
-        ),
-    ]
+BACKUP_ROUTES: Final[Sequence[Route[EndpointServices]]] = (
+    Route(
+        "GET",
+        "/webhook/backups/endpoints",
+        export,
+        Access.ADMIN,
+        "Back up all endpoints",
+        {200: MEDIA_TYPE},
+        "JSON lines. Secrets are encrypted with the encryption key, as in Kafka. The backup is recorded in the audit log.",
+        errors=(503,),
+        exports=True,
+    ),
+    Route(
+        "POST",
+        "/webhook/backups/endpoints",
+        restore,
+        Access.ADMIN,
+        "Restore endpoints from a backup",
+        {200: RestoreAnswer},
+        f"Up to {MAX_RESTORED}, each on its own. A missing endpoint is created, with its old id if that is free. An existing "
+        "one that differs is changed only with overwrite. The request can be repeated.",
+        body=RestoreBody,
+        errors=(503,),
+    ),
+)
 
 
 async def _restore(api: EndpointServices, record: EndpointRecord, given: RestoreInput, actor: str) -> RestorePlan:

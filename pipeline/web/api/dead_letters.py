@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -89,53 +88,51 @@ async def dismiss(api: DeadLetterServices, request: web.Request) -> web.Response
     return answer(DeadLetterAnswer(**summary_values(api, done)), 202)
 
 
-def dead_letter_routes(api: DeadLetterServices) -> Iterable[Route]:
-    """The routes, below ``/api``."""
-    return [
-        Route(
-            "GET",
-            "/webhook/dead_letters",
-            functools.partial(index, api),
-            Access.VIEWER,
-            "List dead letters: records that could not be used",
-            {200: DeadLetterListAnswer},
-            "Newest first, without their bytes. Filters: q[reason_eq], q[topic_eq], and q[repaired_eq] (true or false).",
-            parameters=(*PAGE, FILTERS, STRICT),
-            errors=(422, 503),
-        ),
-        Route(
-            "GET",
-            "/webhook/dead_letters/{id}",
-            functools.partial(show, api),
-            Access.OPERATOR,
-            "Get a dead letter with its bytes",
-            {200: DeadLetterDetailAnswer},
-            "The bytes may contain customer data, so the view is recorded in the audit log.",
-            errors=(422, 503),
-        ),
-        Route(
-            "POST",
-            "/webhook/dead_letters/{id}/republish",
-            functools.partial(publish_again, api),
-            Access.OPERATOR,
-            "Publish a dead letter again, repaired or unchanged",
-            {202: RepublishAnswer},
-            "To the topic of its event type, with its headers. 422: it would become a dead letter again; errors says why.",
-            body=RepairBody,
-            errors=(409, 422, 503),
-        ),
-        Route(
-            "POST",
-            "/webhook/dead_letters/{id}/dismiss",
-            functools.partial(dismiss, api),
-            Access.OPERATOR,
-            "Dismiss a dead letter",
-            {202: DeadLetterAnswer},
-            "Nothing is published. It counts as repaired from now on: q[repaired_eq]=false leaves it out. It can still be published "
-            "again. Lists show it a few seconds later.",
-            errors=(422, 503),
-        ),
-    ]
+DEAD_LETTER_ROUTES: Final[Sequence[Route[DeadLetterServices]]] = (
+    Route(
+        "GET",
+        "/webhook/dead_letters",
+        index,
+        Access.VIEWER,
+        "List dead letters: records that could not be used",
+        {200: DeadLetterListAnswer},
+        "Newest first, without their bytes. Filters: q[reason_eq], q[topic_eq], and q[repaired_eq] (true or false).",
+        parameters=(*PAGE, FILTERS, STRICT),
+        errors=(422, 503),
+    ),
+    Route(
+        "GET",
+        "/webhook/dead_letters/{id}",
+        show,
+        Access.OPERATOR,
+        "Get a dead letter with its bytes",
+        {200: DeadLetterDetailAnswer},
+        "The bytes may contain customer data, so the view is recorded in the audit log.",
+        errors=(422, 503),
+    ),
+    Route(
+        "POST",
+        "/webhook/dead_letters/{id}/republish",
+        publish_again,
+        Access.OPERATOR,
+        "Publish a dead letter again, repaired or unchanged",
+        {202: RepublishAnswer},
+        "To the topic of its event type, with its headers. 422: it would become a dead letter again; errors says why.",
+        body=RepairBody,
+        errors=(409, 422, 503),
+    ),
+    Route(
+        "POST",
+        "/webhook/dead_letters/{id}/dismiss",
+        dismiss,
+        Access.OPERATOR,
+        "Dismiss a dead letter",
+        {202: DeadLetterAnswer},
+        "Nothing is published. It counts as repaired from now on: q[repaired_eq]=false leaves it out. It can still be published "
+        "again. Lists show it a few seconds later.",
+        errors=(422, 503),
+    ),
+)
 
 
 async def dead_letter_page(

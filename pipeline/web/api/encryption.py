@@ -5,8 +5,7 @@ The state is in the endpoints' own records, so an interrupted run continues with
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -38,30 +37,28 @@ async def reencrypt(api: EndpointServices, request: web.Request) -> web.Response
     return answer(_state(api, reencrypted=sum(made)))
 
 
-def encryption_routes(api: EndpointServices) -> Iterable[Route]:
-    """The routes, below ``/api``."""
-    return [
-        Route(
-            "GET",
-            "/webhook/encryption",
-            functools.partial(show, api),
-            Access.ADMIN,
-            "Count the endpoints that are encrypted with an old key",
-            {200: EncryptionAnswer},
-            errors=(503,),
-        ),
-        Route(
-            "POST",
-            "/webhook/encryption",
-            functools.partial(reencrypt, api),
-            Access.ADMIN,
-            "Encrypt endpoints with the first encryption key",
-            {200: EncryptionAnswer},
-            f"At most {_AT_ONCE} per request: repeat it until none remain. Each one is a change to its endpoint "
-            "(`reencrypt`), with a new version. Nothing else changes, and deliveries continue.",
-            errors=(503,),
-        ),
-    ]
+ENCRYPTION_ROUTES: Final[Sequence[Route[EndpointServices]]] = (
+    Route(
+        "GET",
+        "/webhook/encryption",
+        show,
+        Access.ADMIN,
+        "Count the endpoints that are encrypted with an old key",
+        {200: EncryptionAnswer},
+        errors=(503,),
+    ),
+    Route(
+        "POST",
+        "/webhook/encryption",
+        reencrypt,
+        Access.ADMIN,
+        "Encrypt endpoints with the first encryption key",
+        {200: EncryptionAnswer},
+        f"At most {_AT_ONCE} per request: repeat it until none remain. Each one is a change to its endpoint "
+        "(`reencrypt`), with a new version. Nothing else changes, and deliveries continue.",
+        errors=(503,),
+    ),
+)
 
 
 def _state(api: EndpointServices, reencrypted: int = 0) -> EncryptionAnswer:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -37,22 +36,20 @@ async def show(api: PreviewServices, request: web.Request) -> web.Response:
     return answer(await audited_preview(api, request, given))
 
 
-def preview_routes(api: PreviewServices) -> Iterable[Route]:
-    """The route, below ``/api``."""
-    return [
-        Route(
-            "POST",
-            "/webhook/endpoints/preview",
-            functools.partial(show, api),
-            Access.ADMIN,
-            "Preview what an endpoint would have received",
-            {200: PreviewAnswer},
-            "Nothing is registered and nothing is sent. The events of the last days are matched as new events are, "
-            "newest first, up to 50,000 of them or for 15 seconds. The response says which time it covers.",
-            body=PreviewBody,
-            errors=(503,),
-        )
-    ]
+PREVIEW_ROUTES: Final[Sequence[Route[PreviewServices]]] = (
+    Route(
+        "POST",
+        "/webhook/endpoints/preview",
+        show,
+        Access.ADMIN,
+        "Preview what an endpoint would have received",
+        {200: PreviewAnswer},
+        "Nothing is registered and nothing is sent. The events of the last days are matched as new events are, "
+        "newest first, up to 50,000 of them or for 15 seconds. The response says which time it covers.",
+        body=PreviewBody,
+        errors=(503,),
+    ),
+)
 
 
 def checked_preview(values: Mapping[str, object], types: EventTypes) -> CompilablePreviewInput:

@@ -6,8 +6,7 @@ API expect.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -54,6 +53,7 @@ _DEFAULT_ATTEMPTS: Final = 25
 _MAX_ATTEMPTS: Final = 200
 _MAX_ATTEMPTS_IN_ALL: Final = 5000
 _ROTATION: Final = 'Send how long the old one stays valid, wrapped: {"rotation": {"overlap_hours": 48}}. Or send no body.'
+_ONE: Final = "/webhook/endpoints/{id}"
 _UPDATES: Final[tuple[Method, ...]] = ("PUT", "PATCH")
 
 
@@ -138,94 +138,91 @@ async def delete(api: EndpointListServices, request: web.Request) -> web.Respons
     return web.Response(status=204)
 
 
-def endpoint_routes(api: EndpointListServices) -> Iterable[Route]:
-    """The routes, below ``/api``."""
-    one, changed = "/webhook/endpoints/{id}", "Omitted fields keep their values, with PUT as well as with PATCH."
-    return [
+ENDPOINT_ROUTES: Final[Sequence[Route[EndpointListServices]]] = (
+    Route(
+        "GET",
+        "/webhook/endpoints",
+        index,
+        Access.VIEWER,
+        "List endpoints",
+        {200: EndpointListAnswer},
+        parameters=(*PAGE, *_ATTEMPTS, FILTERS, STRICT),
+        errors=(422, 503),
+    ),
+    Route(
+        "POST",
+        "/webhook/endpoints",
+        create,
+        Access.ADMIN,
+        "Register an endpoint",
+        {200: EndpointWritten, 201: EndpointCreated},
+        "A 201 contains the signing secret, which is shown only once. An endpoint with a verification is verified immediately: see verified_at and "
+        "verification_problem. If the target_url is already registered, the response is 200 with that endpoint, unchanged.",
+        body=NewEndpointBody,
+        errors=(503,),
+    ),
+    Route(
+        "GET",
+        _ONE,
+        show,
+        Access.VIEWER,
+        "Get an endpoint",
+        {200: (EndpointWithAttempts, EndpointAnswer)},
+        "The ETag is its version, for If-Match.",
+        parameters=_ATTEMPTS,
+        errors=(422, 503),
+    ),
+    *(
         Route(
-            "GET",
-            "/webhook/endpoints",
-            functools.partial(index, api),
-            Access.VIEWER,
-            "List endpoints",
-            {200: EndpointListAnswer},
-            parameters=(*PAGE, *_ATTEMPTS, FILTERS, STRICT),
-            errors=(422, 503),
-        ),
-        Route(
-            "POST",
-            "/webhook/endpoints",
-            functools.partial(create, api),
+            method,
+            _ONE,
+            update,
             Access.ADMIN,
-            "Register an endpoint",
-            {200: EndpointWritten, 201: EndpointCreated},
-            "A 201 contains the signing secret, which is shown only once. An endpoint with a verification is verified immediately: see verified_at and "
-            "verification_problem. If the target_url is already registered, the response is 200 with that endpoint, unchanged.",
-            body=NewEndpointBody,
-            errors=(503,),
-        ),
-        Route(
-            "GET",
-            one,
-            functools.partial(show, api),
-            Access.VIEWER,
-            "Get an endpoint",
-            {200: (EndpointWithAttempts, EndpointAnswer)},
-            "The ETag is its version, for If-Match.",
-            parameters=_ATTEMPTS,
-            errors=(422, 503),
-        ),
-        *(
-            Route(
-                method,
-                one,
-                functools.partial(update, api),
-                Access.ADMIN,
-                "Change an endpoint",
-                {200: EndpointWritten},
-                changed,
-                body=EndpointBody,
-                parameters=(IF_MATCH,),
-                errors=(412, 503),
-            )
-            for method in _UPDATES
-        ),
-        Route(
-            "DELETE",
-            one,
-            functools.partial(delete, api),
-            Access.ADMIN,
-            "Delete an endpoint",
-            {204: None},
-            parameters=(IF_MATCH,),
-            errors=(412, 503),
-        ),
-        Route(
-            "POST",
-            f"{one}/rotate_secret",
-            functools.partial(rotate_secret, api),
-            Access.ADMIN,
-            "Rotate an endpoint's signing secret",
-            {200: EndpointCreated},
-            "Returns the new secret, which is shown only once. During the overlap (24 hours, unless the body says otherwise), requests are signed with "
-            "both secrets.",
-            body=RotationBody,
-            parameters=(IF_MATCH,),
-            errors=(412, 503),
-        ),
-        Route(
-            "POST",
-            f"{one}/rotate_key_pair",
-            functools.partial(rotate_key_pair, api),
-            Access.ADMIN,
-            "Rotate an endpoint's key pair for v1a signatures",
+            "Change an endpoint",
             {200: EndpointWritten},
-            "public_keys and the JWKS have the new public key. During the overlap, requests are signed with both key pairs.",
-            body=RotationBody,
+            "Omitted fields keep their values, with PUT as well as with PATCH.",
+            body=EndpointBody,
             parameters=(IF_MATCH,),
-            errors=(409, 412, 503),
-        ),
-    ]
+            errors=(412, 503),
+        )
+        for method in _UPDATES
+    ),
+    Route(
+        "DELETE",
+        _ONE,
+        delete,
+        Access.ADMIN,
+        "Delete an endpoint",
+        {204: None},
+        parameters=(IF_MATCH,),
+        errors=(412, 503),
+    ),
+    Route(
+        "POST",
+        f"{_ONE}/rotate_secret",
+        rotate_secret,
+        Access.ADMIN,
+        "Rotate an endpoint's signing secret",
+        {200: EndpointCreated},
+        "Returns the new secret, which is shown only once. During the overlap (24 hours, unless the body says otherwise), requests are signed with "
+        "both secrets.",
+        body=RotationBody,
+        parameters=(IF_MATCH,),
+        errors=(412, 503),
+    ),
+    Route(
+        "POST",
+        f"{_ONE}/rotate_key_pair",
+        rotate_key_pair,
+        Access.ADMIN,
+        "Rotate an endpoint's key pair for v1a signatures",
+        {200: EndpointWritten},
+        "public_keys and the JWKS have the new public key. During the overlap, requests are signed with both key pairs.",
+        body=RotationBody,
+        parameters=(IF_MATCH,),
+        errors=(409, 412, 503),
+    ),
+)
 
 
 async def _shown(api: EndpointListServices, request: web.Request, endpoints: Sequence[Endpoint]) -> list[EndpointAnswer]:

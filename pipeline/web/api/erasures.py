@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
@@ -71,34 +70,32 @@ async def erase(api: ErasureServices, request: web.Request) -> web.Response:
     )
 
 
-def erasure_routes(api: ErasureServices) -> Iterable[Route]:
-    """The routes, below ``/api``."""
-    return [
-        Route(
-            "POST",
-            "/webhook/erasures/preview",
-            functools.partial(preview, api),
-            Access.ADMIN,
-            "Preview the erasure of a person's data",
-            {200: ErasurePreview},
-            "Changes nothing. The audit log records the request, but not the person.",
-            body=ErasureBody,
-            errors=(503,),
-        ),
-        Route(
-            "POST",
-            "/webhook/erasures",
-            functools.partial(erase, api),
-            Access.ADMIN,
-            "Erase a person's data from ClickHouse",
-            {200: ErasureAnswer},
-            "Overwrites bodies, answers and references of the person's events and attempts, and dead letters. Responds when "
-            "ClickHouse is done and nothing is found any more; 503 means that it is still working. The request can be repeated. "
-            "Kafka keeps its records until their retention ends (`kept_elsewhere`).",
-            body=ErasureBody,
-            errors=(503,),
-        ),
-    ]
+ERASURE_ROUTES: Final[Sequence[Route[ErasureServices]]] = (
+    Route(
+        "POST",
+        "/webhook/erasures/preview",
+        preview,
+        Access.ADMIN,
+        "Preview the erasure of a person's data",
+        {200: ErasurePreview},
+        "Changes nothing. The audit log records the request, but not the person.",
+        body=ErasureBody,
+        errors=(503,),
+    ),
+    Route(
+        "POST",
+        "/webhook/erasures",
+        erase,
+        Access.ADMIN,
+        "Erase a person's data from ClickHouse",
+        {200: ErasureAnswer},
+        "Overwrites bodies, answers and references of the person's events and attempts, and dead letters. Responds when "
+        "ClickHouse is done and nothing is found any more; 503 means that it is still working. The request can be repeated. "
+        "Kafka keeps its records until their retention ends (`kept_elsewhere`).",
+        body=ErasureBody,
+        errors=(503,),
+    ),
+)
 
 
 def kept_elsewhere(topics: Topics, sources: Sequence[str]) -> list[KeptElsewhere]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -115,63 +115,60 @@ async def remove(api: EventTypeServices, request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def event_type_routes(api: EventTypeServices) -> Iterable[Route]:
-    """The routes, below ``/api``."""
-    return [
-        Route(
-            "POST",
-            "/webhook/event_types",
-            functools.partial(create, api),
-            Access.ADMIN,
-            "Add an event type",
-            {201: EventTypeWritten},
-            _RULES,
-            body=EventTypeBody,
-            errors=(409, 503),
-        ),
-        Route(
-            "GET",
-            "/webhook/event_types/{id}",
-            functools.partial(show, api),
-            Access.VIEWER,
-            "Get an event type, with its entry for the file of event types",
-            {200: EventTypeShown},
-            id_schema=_NAME,
-        ),
-        Route(
-            "PUT",
-            "/webhook/event_types/{id}",
-            functools.partial(update, api),
-            Access.ADMIN,
-            "Change an event type that was added with the API",
-            {200: EventTypeWritten},
-            _RULES
-            + "A change that breaks producers or receivers is refused with 409 and the reason, unless allow_breaking is true.",
-            body=EventTypeBody,
-            errors=(409, 503),
-            id_schema=_NAME,
-        ),
-        Route(
-            "DELETE",
-            "/webhook/event_types/{id}",
-            functools.partial(remove, api),
-            Access.ADMIN,
-            "Remove an event type that was added with the API",
-            {204: None},
-            "While endpoints subscribe to it, the response is 409 and names them. Events that are still published become dead "
-            "letters.",
-            errors=(409, 503),
-            id_schema=_NAME,
-        ),
-        Route(
-            "GET",
-            "/webhook/event_types",
-            functools.partial(index, api),
-            Access.VIEWER,
-            "List event types, with samples and JSON Schemas",
-            {200: EventTypesAnswer},
-        ),
-    ]
+EVENT_TYPE_ROUTES: Final[Sequence[Route[EventTypeServices]]] = (
+    Route(
+        "POST",
+        "/webhook/event_types",
+        create,
+        Access.ADMIN,
+        "Add an event type",
+        {201: EventTypeWritten},
+        _RULES,
+        body=EventTypeBody,
+        errors=(409, 503),
+    ),
+    Route(
+        "GET",
+        "/webhook/event_types/{id}",
+        show,
+        Access.VIEWER,
+        "Get an event type, with its entry for the file of event types",
+        {200: EventTypeShown},
+        id_schema=_NAME,
+    ),
+    Route(
+        "PUT",
+        "/webhook/event_types/{id}",
+        update,
+        Access.ADMIN,
+        "Change an event type that was added with the API",
+        {200: EventTypeWritten},
+        _RULES + "A change that breaks producers or receivers is refused with 409 and the reason, unless allow_breaking is true.",
+        body=EventTypeBody,
+        errors=(409, 503),
+        id_schema=_NAME,
+    ),
+    Route(
+        "DELETE",
+        "/webhook/event_types/{id}",
+        remove,
+        Access.ADMIN,
+        "Remove an event type that was added with the API",
+        {204: None},
+        "While endpoints subscribe to it, the response is 409 and names them. Events that are still published become dead "
+        "letters.",
+        errors=(409, 503),
+        id_schema=_NAME,
+    ),
+    Route(
+        "GET",
+        "/webhook/event_types",
+        index,
+        Access.VIEWER,
+        "List event types, with samples and JSON Schemas",
+        {200: EventTypesAnswer},
+    ),
+)
 
 
 async def _given(request: web.Request) -> EventTypeInput:

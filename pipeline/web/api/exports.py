@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
@@ -49,23 +48,21 @@ async def export_json(api: AttemptServices, request: web.Request) -> web.StreamR
     return await export(api, request, "json")
 
 
-def export_routes(api: AttemptServices) -> Iterable[Route]:
-    """The routes, below ``/api``."""
-    return [
-        Route(
-            "GET",
-            f"/webhook/attempts/export.{form}",
-            functools.partial(handler, api),
-            Access.VIEWER,
-            f"Export the attempts of a search as {form.upper()}",
-            {200: _MEDIA_TYPES[form]},
-            "Sorted by time and streamed. If something fails along the way, the connection is closed early.",
-            parameters=EXPORT_PARAMETERS,
-            errors=(422, 503),
-            exports=True,
-        )
-        for form, handler in (("csv", export_csv), ("json", export_json))
-    ]
+EXPORT_ROUTES: Final[Sequence[Route[AttemptServices]]] = tuple(
+    Route(
+        "GET",
+        f"/webhook/attempts/export.{form}",
+        handler,
+        Access.VIEWER,
+        f"Export the attempts of a search as {form.upper()}",
+        {200: _MEDIA_TYPES[form]},
+        "Sorted by time and streamed. If something fails along the way, the connection is closed early.",
+        parameters=EXPORT_PARAMETERS,
+        errors=(422, 503),
+        exports=True,
+    )
+    for form, handler in (("csv", export_csv), ("json", export_json))
+)
 
 
 async def export(

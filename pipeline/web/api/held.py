@@ -7,8 +7,7 @@ restart. Deliveries that are held later are not affected, because they come afte
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -40,22 +39,20 @@ async def drop(api: EndpointServices, request: web.Request) -> web.Response:
     return answer(HeldDropAnswer(dropped=given.count))
 
 
-def held_drop_routes(api: EndpointServices) -> Iterable[Route]:
-    """The route, below ``/api``."""
-    return [
-        Route(
-            "POST",
-            "/webhook/endpoints/{id}/held/drop",
-            functools.partial(drop, api),
-            Access.ADMIN,
-            "Drop the held deliveries of a paused or disabled endpoint",
-            {200: HeldDropAnswer},
-            "They are never sent. Each is recorded as discarded, with who dropped it. Deliveries that are held later stay. If the "
-            "endpoint's held_count is not count, nothing is dropped, and the response is 409 with held_count.",
-            body=HeldDropInput,
-            errors=(409, 503),
-        )
-    ]
+HELD_DROP_ROUTES: Final[Sequence[Route[EndpointServices]]] = (
+    Route(
+        "POST",
+        "/webhook/endpoints/{id}/held/drop",
+        drop,
+        Access.ADMIN,
+        "Drop the held deliveries of a paused or disabled endpoint",
+        {200: HeldDropAnswer},
+        "They are never sent. Each is recorded as discarded, with who dropped it. Deliveries that are held later stay. If the "
+        "endpoint's held_count is not count, nothing is dropped, and the response is 409 with held_count.",
+        body=HeldDropInput,
+        errors=(409, 503),
+    ),
+)
 
 
 async def drop_held(api: EndpointServices, who: Actor, endpoint_id: int, count: int) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -43,32 +42,30 @@ async def revoke(api: KeyServices, request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def key_routes(api: KeyServices) -> Iterable[Route]:
-    """The routes, below ``/api``."""
-    return [
-        Route("GET", "/webhook/keys", functools.partial(index, api), Access.ADMIN, "List API keys", {200: KeysAnswer}),
-        Route(
-            "POST",
-            "/webhook/keys",
-            functools.partial(create, api),
-            Access.ADMIN,
-            "Create an API key",
-            {201: KeyCreated},
-            "Returns the key, which is shown only once.",
-            body=KeyBody,
-            errors=(503,),
-        ),
-        Route(
-            "DELETE",
-            "/webhook/keys/{id}",
-            functools.partial(revoke, api),
-            Access.ADMIN,
-            "Revoke an API key",
-            {204: None},
-            errors=(503,),
-            id_schema=_ID,
-        ),
-    ]
+KEY_ROUTES: Final[Sequence[Route[KeyServices]]] = (
+    Route("GET", "/webhook/keys", index, Access.ADMIN, "List API keys", {200: KeysAnswer}),
+    Route(
+        "POST",
+        "/webhook/keys",
+        create,
+        Access.ADMIN,
+        "Create an API key",
+        {201: KeyCreated},
+        "Returns the key, which is shown only once.",
+        body=KeyBody,
+        errors=(503,),
+    ),
+    Route(
+        "DELETE",
+        "/webhook/keys/{id}",
+        revoke,
+        Access.ADMIN,
+        "Revoke an API key",
+        {204: None},
+        errors=(503,),
+        id_schema=_ID,
+    ),
+)
 
 
 async def create_key(api: KeyServices, request: web.Request, given: KeyInput) -> tuple[ApiKeyRecord, str]:

@@ -6,9 +6,8 @@ step is answered when Kafka has all of it, so the client knows what was sent, ev
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -49,21 +48,20 @@ async def resend(api: ResendServices, request: web.Request) -> web.Response:
     )
 
 
-def resend_routes(api: ResendServices) -> Iterable[Route]:
-    """The route that resends one notification, below ``/api``."""
-    return [
-        Route(
-            "POST",
-            "/webhook/attempts/{id}/resend",
-            functools.partial(resend, api),
-            Access.OPERATOR,
-            "Resend a notification",
-            {202: ResendAnswer},
-            "With the endpoint's current settings, subscribed or not, and with the same body and webhook-id. It is retried like "
-            "any delivery. When this answers, Kafka has it.",
-            errors=(409, 422, 503),
-        )
-    ]
+RESEND_ROUTES: Final[Sequence[Route[ResendServices]]] = (
+    Route(
+        "POST",
+        "/webhook/attempts/{id}/resend",
+        resend,
+        Access.OPERATOR,
+        "Resend a notification",
+        {202: ResendAnswer},
+        "With the endpoint's current settings, subscribed or not, and with the same body and webhook-id. It is retried like "
+        "any delivery. When this answers, Kafka has it.",
+        errors=(409, 422, 503),
+    ),
+)
+"""The route that resends one notification."""
 
 
 async def preview_resends(api: ResendServices, request: web.Request) -> web.Response:
@@ -98,64 +96,63 @@ async def cancel_run(api: ResendServices, request: web.Request) -> web.Response:
     return answer(_shown(await api.runs.cancel(api.audit.actor(request), run_id(request))), 202)
 
 
-def resend_run_routes(api: ResendServices) -> Iterable[Route]:
-    """The routes that resend all failed notifications of a search, below ``/api``."""
-    return [
-        Route(
-            "GET",
-            "/webhook/resends/preview",
-            functools.partial(preview_resends, api),
-            Access.OPERATOR,
-            "Preview a resend of all failed notifications of a search",
-            {200: ResendPreviewAnswer},
-            "Several failed attempts of an event at an endpoint are one notification. Tests, and notifications that have been "
-            "delivered since, are left out. Needs a filter. Every filter needs a value.",
-            parameters=(FILTERS, STRICT),
-            errors=(422, 503),
-        ),
-        Route(
-            "GET",
-            "/webhook/resends",
-            functools.partial(list_runs, api),
-            Access.OPERATOR,
-            "List the latest resend runs",
-            {200: ResendRunsAnswer},
-            errors=(422, 503),
-        ),
-        Route(
-            "POST",
-            "/webhook/resends",
-            functools.partial(start_run, api),
-            Access.OPERATOR,
-            "Resend all failed notifications of a search",
-            {202: ResendRunAnswer},
-            "Each is resent once, oldest first, at a limited rate. Notifications that the endpoint has acknowledged by then are "
-            "left out. Needs a filter. A filter that is not understood, or has no value, is an error.",
-            parameters=(FILTERS,),
-            errors=(409, 422, 503),
-        ),
-        Route(
-            "GET",
-            "/webhook/resends/{id}",
-            functools.partial(show_run, api),
-            Access.OPERATOR,
-            "Get the progress of a resend run",
-            {200: ResendRunAnswer},
-            errors=(422, 503),
-            id_schema=_ID_SCHEMA,
-        ),
-        Route(
-            "POST",
-            "/webhook/resends/{id}/cancel",
-            functools.partial(cancel_run, api),
-            Access.OPERATOR,
-            "Cancel a resend run",
-            {202: ResendRunAnswer},
-            "It stops before its next batch, in whichever process it runs. Notifications that were already resent are delivered.",
-            errors=(409, 422, 503),
-            id_schema=_ID_SCHEMA,
-        ),
-    ]
+RESEND_RUN_ROUTES: Final[Sequence[Route[ResendServices]]] = (
+    Route(
+        "GET",
+        "/webhook/resends/preview",
+        preview_resends,
+        Access.OPERATOR,
+        "Preview a resend of all failed notifications of a search",
+        {200: ResendPreviewAnswer},
+        "Several failed attempts of an event at an endpoint are one notification. Tests, and notifications that have been "
+        "delivered since, are left out. Needs a filter. Every filter needs a value.",
+        parameters=(FILTERS, STRICT),
+        errors=(422, 503),
+    ),
+    Route(
+        "GET",
+        "/webhook/resends",
+        list_runs,
+        Access.OPERATOR,
+        "List the latest resend runs",
+        {200: ResendRunsAnswer},
+        errors=(422, 503),
+    ),
+    Route(
+        "POST",
+        "/webhook/resends",
+        start_run,
+        Access.OPERATOR,
+        "Resend all failed notifications of a search",
+        {202: ResendRunAnswer},
+        "Each is resent once, oldest first, at a limited rate. Notifications that the endpoint has acknowledged by then are "
+        "left out. Needs a filter. A filter that is not understood, or has no value, is an error.",
+        parameters=(FILTERS,),
+        errors=(409, 422, 503),
+    ),
+    Route(
+        "GET",
+        "/webhook/resends/{id}",
+        show_run,
+        Access.OPERATOR,
+        "Get the progress of a resend run",
+        {200: ResendRunAnswer},
+        errors=(422, 503),
+        id_schema=_ID_SCHEMA,
+    ),
+    Route(
+        "POST",
+        "/webhook/resends/{id}/cancel",
+        cancel_run,
+        Access.OPERATOR,
+        "Cancel a resend run",
+        {202: ResendRunAnswer},
+        "It stops before its next batch, in whichever process it runs. Notifications that were already resent are delivered.",
+        errors=(409, 422, 503),
+        id_schema=_ID_SCHEMA,
+    ),
+)
+"""The routes that resend all failed notifications of a search."""
 
 
 def run_id(request: web.Request) -> str:
@@ -194,33 +191,32 @@ async def replay_step(api: ResendServices, request: web.Request) -> web.Response
     return answer(ReplayAnswer(events=done.events, sent=done.sent, skipped=done.skipped, next=next_place))
 
 
-def replay_routes(api: ResendServices) -> Iterable[Route]:
-    """The routes that replay past events, below ``/api``."""
-    return [
-        Route(
-            "POST",
-            "/webhook/replays/preview",
-            functools.partial(preview_replay, api),
-            Access.ADMIN,
-            "Preview a replay",
-            {200: ReplayPreview},
-            body=ReplayPreviewBody,
-            errors=(409, 503),
-        ),
-        Route(
-            "POST",
-            "/webhook/replays",
-            functools.partial(replay_step, api),
-            Access.ADMIN,
-            "Send the next events of a replay",
-            {200: ReplayAnswer},
-            "Sent as resends, with the endpoints' current settings and the same bodies and webhook-ids. Each event is sent once, "
-            "even if it was dispatched twice. When this answers, Kafka has the whole step; after a 503, part of it may have been "
-            "sent.",
-            body=ReplayBody,
-            errors=(409, 503),
-        ),
-    ]
+REPLAY_ROUTES: Final[Sequence[Route[ResendServices]]] = (
+    Route(
+        "POST",
+        "/webhook/replays/preview",
+        preview_replay,
+        Access.ADMIN,
+        "Preview a replay",
+        {200: ReplayPreview},
+        body=ReplayPreviewBody,
+        errors=(409, 503),
+    ),
+    Route(
+        "POST",
+        "/webhook/replays",
+        replay_step,
+        Access.ADMIN,
+        "Send the next events of a replay",
+        {200: ReplayAnswer},
+        "Sent as resends, with the endpoints' current settings and the same bodies and webhook-ids. Each event is sent once, "
+        "even if it was dispatched twice. When this answers, Kafka has the whole step; after a 503, part of it may have been "
+        "sent.",
+        body=ReplayBody,
+        errors=(409, 503),
+    ),
+)
+"""The routes that replay past events."""
 
 
 def _wanted(given: ReplayInput) -> ReplayRequest:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -82,23 +81,21 @@ async def send_sample(api: SendTestServices, request: web.Request) -> web.Respon
     return answer(TestAnswer(attempt=await send_test_event(api, request, endpoint, given.event_name)))
 
 
-def send_test_event_routes(api: SendTestServices) -> Iterable[Route]:
-    """The route, below ``/api``."""
-    return [
-        Route(
-            "POST",
-            "/webhook/endpoints/{id}/test",
-            functools.partial(send_sample, api),
-            Access.OPERATOR,
-            "Send a sample event to an endpoint",
-            {200: TestAnswer},
-            "Sent once, immediately, without retries, even if the endpoint is paused or not subscribed. The response is the "
-            "attempt. It is recorded with the trigger test and an event id that starts with test_. Its state says whether the "
-            "endpoint acknowledged it.",
-            body=TestBody,
-            errors=(409, 503),
-        )
-    ]
+SEND_TEST_EVENT_ROUTES: Final[Sequence[Route[SendTestServices]]] = (
+    Route(
+        "POST",
+        "/webhook/endpoints/{id}/test",
+        send_sample,
+        Access.OPERATOR,
+        "Send a sample event to an endpoint",
+        {200: TestAnswer},
+        "Sent once, immediately, without retries, even if the endpoint is paused or not subscribed. The response is the "
+        "attempt. It is recorded with the trigger test and an event id that starts with test_. Its state says whether the "
+        "endpoint acknowledged it.",
+        body=TestBody,
+        errors=(409, 503),
+    ),
+)
 
 
 async def send_test_event(

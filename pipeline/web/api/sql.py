@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -37,22 +36,20 @@ async def ask(api: SqlServices, request: web.Request) -> web.Response:
     return answer(SqlAnswer(columns=list(found.columns), rows=list(found.rows), seconds=found.seconds))
 
 
-def sql_routes(api: SqlServices) -> Iterable[Route]:
-    """The route, below ``/api``."""
-    return [
-        Route(
-            "POST",
-            "/webhook/sql",
-            functools.partial(ask, api),
-            Access.ADMIN,
-            "Query the embedded ClickHouse",
-            {200: SqlAnswer},
-            "One SELECT, read-only and limited. The audit log records that there was a query. 404 if ClickHouse is a server: "
-            "query it directly.",
-            body=SqlInput,
-            errors=(404, 503),
-        )
-    ]
+SQL_ROUTES: Final[Sequence[Route[SqlServices]]] = (
+    Route(
+        "POST",
+        "/webhook/sql",
+        ask,
+        Access.ADMIN,
+        "Query the embedded ClickHouse",
+        {200: SqlAnswer},
+        "One SELECT, read-only and limited. The audit log records that there was a query. 404 if ClickHouse is a server: "
+        "query it directly.",
+        body=SqlInput,
+        errors=(404, 503),
+    ),
+)
 
 
 def _statement(body: bytes) -> str:

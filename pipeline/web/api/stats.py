@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Final
@@ -29,19 +28,17 @@ async def show(api: StatsServices, request: web.Request) -> web.Response:
         return answer(await endpoint_stats(api, endpoint.id))
 
 
-def stats_routes(api: StatsServices) -> Iterable[Route]:
-    """The route, below ``/api``."""
-    return [
-        Route(
-            "GET",
-            "/webhook/endpoints/{id}/stats",
-            functools.partial(show, api),
-            Access.VIEWER,
-            "Get the statistics of an endpoint for the last 24 hours",
-            {200: StatsAnswer},
-            errors=(422, 503),
-        )
-    ]
+STATS_ROUTES: Final[Sequence[Route[StatsServices]]] = (
+    Route(
+        "GET",
+        "/webhook/endpoints/{id}/stats",
+        show,
+        Access.VIEWER,
+        "Get the statistics of an endpoint for the last 24 hours",
+        {200: StatsAnswer},
+        errors=(422, 503),
+    ),
+)
 
 
 async def endpoint_stats(api: StatsServices, endpoint_id: int) -> StatsAnswer:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Final
 
 from aiohttp import web
 
@@ -26,19 +26,17 @@ async def verify(api: EndpointServices, request: web.Request) -> web.Response:
     )
 
 
-def verify_routes(api: EndpointServices) -> Iterable[Route]:
-    """The route, below ``/api``."""
-    return [
-        Route(
-            "POST",
-            "/webhook/endpoints/{id}/verify",
-            functools.partial(verify, api),
-            Access.ADMIN,
-            "Verify an endpoint",
-            {200: EndpointWritten},
-            "Verifies it once, in the way set by its verification. The response is the resulting endpoint, with verified_at or "
-            "verification_problem. While it is unverified, its deliveries are held. 409 if its verification is none.",
-            parameters=(IF_MATCH,),
-            errors=(409, 412, 503),
-        )
-    ]
+VERIFY_ROUTES: Final[Sequence[Route[EndpointServices]]] = (
+    Route(
+        "POST",
+        "/webhook/endpoints/{id}/verify",
+        verify,
+        Access.ADMIN,
+        "Verify an endpoint",
+        {200: EndpointWritten},
+        "Verifies it once, in the way set by its verification. The response is the resulting endpoint, with verified_at or "
+        "verification_problem. While it is unverified, its deliveries are held. 409 if its verification is none.",
+        parameters=(IF_MATCH,),
+        errors=(409, 412, 503),
+    ),
+)

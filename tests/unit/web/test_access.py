@@ -8,13 +8,12 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from pipeline.web.api.route_table import api_routes
+from pipeline.web.api.route_table import API_ROUTES
 from pipeline.web.routes import Route
 from pipeline.web.services import Api
 from schemas.api_key import Access
 from tests.unit.web.service import API_KEY, Service
 
-ROUTES = api_routes(cast("Api", None))
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ROLES: tuple[Access | None, ...] = (None, *Access)
 
@@ -73,13 +72,13 @@ EXPECTED: dict[tuple[str, str], Access | None] = {
 
 
 def test_every_route_has_the_rule_that_is_meant() -> None:
-    assert {route.key: route.access for route in ROUTES} == EXPECTED
-    assert len(ROUTES) == len(EXPECTED)
+    assert {route.key: route.access for route in API_ROUTES} == EXPECTED
+    assert len(API_ROUTES) == len(EXPECTED)
 
 
 def test_the_application_has_no_route_besides() -> None:
     # An application is made of Route.definitions() alone; what would be added by hand has no rule, and answers 500.
-    made = [one for route in ROUTES for one in route.definitions()]
+    made = [one for route in API_ROUTES for one in route.definitions(cast("Api", None))]
     paths = [(one.method, f"/api{one.path.replace('{id:(?!preview/?$)[^/]+}', '{id}')}") for one in made]
     assert set(paths) == {(method, path + end) for method, path in EXPECTED for end in ("", "/")}
 

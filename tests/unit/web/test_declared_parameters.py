@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
-from pipeline.web.api.route_table import api_routes
+from pipeline.web.api.route_table import API_ROUTES
 from pipeline.web.declared_parameters import findings
 from pipeline.web.routes import FILTERS, IF_MATCH, PAGE, STRICT, Parameter, Route
-from pipeline.web.services import Api
 from schemas.codec import from_header
 from schemas.delivery import DELIVERY_HEADER, DeliveryRecord
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import Service
 
-ROUTES = api_routes(cast("Api", None))
-ACTING = [route for route in ROUTES if route.acts]
-READING = [route for route in ROUTES if not route.acts]
+ACTING = [route for route in API_ROUTES if route.acts]
+READING = [route for route in API_ROUTES if not route.acts]
 UNKNOWN = [
     "order_number_eq",
     "Q[order_number_eq]",
@@ -30,16 +28,16 @@ UNKNOWN = [
 ]
 
 
-def name_of(route: Route) -> str:
+def name_of(route: Route[Any]) -> str:
     return f"{route.method} {route.path}"
 
 
-def path_of(route: Route) -> str:
+def path_of(route: Route[Any]) -> str:
     identifier = "0123456789abcdef" if route.path.startswith("/webhook/resends") else "1"
     return "/api" + route.path.replace("{id}", identifier)
 
 
-async def ask(service: Service, route: Route, query: str, **options: Any) -> tuple[int, Any]:
+async def ask(service: Service, route: Route[Any], query: str, **options: Any) -> tuple[int, Any]:
     async with service.client.request(route.method, f"{path_of(route)}?{query}", **options) as response:
         is_json = response.content_type == "application/json"
         return response.status, await response.json() if is_json else await response.read()
@@ -55,7 +53,7 @@ def test_what_sends_changes_deletes_or_exports_acts_and_what_looks_does_not() ->
 
 
 @pytest.mark.parametrize("route", ACTING, ids=name_of)
-async def test_what_acts_refuses_a_parameter_that_it_does_not_know(service: Service, route: Route) -> None:
+async def test_what_acts_refuses_a_parameter_that_it_does_not_know(service: Service, route: Route[Any]) -> None:
     for name in UNKNOWN:
         status, body = await ask(service, route, urlencode({name: "R100"}))
         assert (status, list(body["errors"])) == (422, [name or "''"]), name
@@ -65,14 +63,14 @@ async def test_what_acts_refuses_a_parameter_that_it_does_not_know(service: Serv
 @pytest.mark.parametrize(
     "route", [route for route in ACTING if route.method != "GET" and IF_MATCH not in route.parameters], ids=name_of
 )
-async def test_a_condition_that_would_not_be_checked_is_refused(service: Service, route: Route) -> None:
+async def test_a_condition_that_would_not_be_checked_is_refused(service: Service, route: Route[Any]) -> None:
     status, body = await ask(service, route, "", headers={"If-Match": 'W/"0123456789abcdef01234567"'})
     assert (status, list(body["errors"])) == (422, ["If-Match"])
     assert (service.kafka.records, service.attempts.queries) == ([], [])
 
 
 @pytest.mark.parametrize("route", READING, ids=name_of)
-async def test_what_looks_reports_a_parameter_that_it_does_not_know(service: Service, route: Route) -> None:
+async def test_what_looks_reports_a_parameter_that_it_does_not_know(service: Service, route: Route[Any]) -> None:
     await service.create()
     for name in UNKNOWN:
         status, body = await ask(service, route, urlencode({name: "R100"}))
@@ -86,7 +84,7 @@ async def test_what_looks_reports_a_parameter_that_it_does_not_know(service: Ser
 
 @pytest.mark.parametrize("route", [route for route in ACTING if route.body is None], ids=name_of)
 @pytest.mark.parametrize("body", [b'{"q": {"endpoint_id_eq": 11}}', b'{"filter": {}}', b"q[endpoint_id_eq]=11", b"[]"])
-async def test_what_takes_no_body_refuses_one(service: Service, route: Route, body: bytes) -> None:
+async def test_what_takes_no_body_refuses_one(service: Service, route: Route[Any], body: bytes) -> None:
     status, answer = await ask(service, route, "q[state_eq]=failed" if FILTERS in route.parameters else "", data=body)
     assert (status, list(answer["errors"])) == (422, ["body"])
     assert (service.kafka.records, service.attempts.queries) == ([], [])
@@ -119,7 +117,7 @@ WRAPPED: dict[str, dict[str, dict[str, Any]]] = {
 @pytest.mark.parametrize("path", WRAPPED)
 async def test_a_member_that_nobody_knows_is_refused(service: Service, path: str) -> None:
     await service.create()
-    [route] = [route for route in ROUTES if route.path == path and route.method == "POST"]
+    [route] = [route for route in API_ROUTES if route.path == path and route.method == "POST"]
     [(member, fields)] = WRAPPED[path].items()
     before = len(service.kafka.records)
 
@@ -134,7 +132,7 @@ async def test_a_member_that_nobody_knows_is_refused(service: Service, path: str
 
 
 async def test_a_member_within_a_member_is_refused_too(service: Service) -> None:
-    [route] = [route for route in ROUTES if route.path.endswith("/republish")]
+    [route] = [route for route in API_ROUTES if route.path.endswith("/republish")]
     status, body = await ask(service, route, "", json={"record": {"value": {"content": "e30=", "encodng": "base64"}}})
     assert (status, list(body["errors"])) == (422, ["value"])
 
@@ -142,7 +140,7 @@ async def test_a_member_within_a_member_is_refused_too(service: Service) -> None
 @pytest.mark.parametrize("orders", [[], [""], ["  "], None, "R100"])
 async def test_a_replay_of_no_orders_is_not_one_of_all_orders(service: Service, orders: object) -> None:
     await service.create()
-    [route] = [route for route in ROUTES if route.path == "/webhook/replays/preview"]
+    [route] = [route for route in API_ROUTES if route.path == "/webhook/replays/preview"]
     wanted = WRAPPED[route.path]["replay"] | {"order_numbers": orders}
     status, body = await ask(service, route, "", json={"replay": wanted})
     assert (status, list(body["errors"])) == (422, ["order_numbers"])
@@ -230,7 +228,7 @@ async def test_under_strict_a_filter_without_a_value_is_an_error(service: Servic
 
 async def test_a_drop_takes_one_count_and_nothing_else(service: Service) -> None:
     await service.create()
-    [route] = [route for route in ROUTES if route.path.endswith("/held/drop")]
+    [route] = [route for route in API_ROUTES if route.path.endswith("/held/drop")]
     for body, member in ((b'{"count": 1, "older_than": "3d"}', "older_than"), (b'{"count": 1, "count": 297}', "count")):
         status, answer = await ask(service, route, "", data=body)
         assert (status, list(answer["errors"])) == (422, [member])
