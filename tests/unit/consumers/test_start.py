@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from consumers.run import ALL_ROLES, Role, RoleError, _check, _Composition, _together
+from consumers.concurrent_steps import together
+from consumers.role import ALL_ROLES, Role, RoleError, check_settings
+from consumers.run import start
+from consumers.start_context import start_context
 from consumers.startup import StartupRetries
 from consumers.store_wiring import Recording
+from consumers.worker_start import start_and_drain_later
 from pipeline.broker.errors import TopicError
 from pipeline.broker.kafka.readiness_probe import BrokerProbe
 from pipeline.endpoints.vault import Vault
@@ -30,7 +34,7 @@ async def test_steps_wait_for_each_other_only_at_the_end() -> None:
     async def step() -> None:
         await met.wait()
 
-    await _together(step(), step())
+    await together(step(), step())
     assert met.n_waiting == 0
 
 
@@ -48,7 +52,7 @@ async def test_when_a_step_fails_the_others_end_before_it_is_told() -> None:
         raise ValueError("refused")
 
     with pytest.raises(ValueError, match="refused"):
-        await _together(waits(), fails())
+        await together(waits(), fails())
     assert ended == ["waits"]
 
 
@@ -57,12 +61,12 @@ def test_a_recorder_and_an_api_in_two_processes_need_a_store_that_lasts(role: Ro
     """The recorder committed what it had stored in a temporary directory, and the API searched in another one."""
     settings = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1", encryption_key=SecretStr(Vault.new_key()))  # type: ignore[call-arg,unused-ignore]
     with pytest.raises(RoleError, match="Set OMS_WEBHOOKS_CLICKHOUSE_URL, or run `oms-webhooks all`"):
-        _check(settings, [role, Role.FANOUT])
+        check_settings(settings, [role, Role.FANOUT])
     lasting: list[dict[str, Any]] = [{"clickhouse_url": "http://127.0.0.1:1"}, {"clickhouse_path": tmp_path}]
     for place in lasting:
-        _check(settings.model_copy(update=place), [role])
+        check_settings(settings.model_copy(update=place), [role])
     for roles in (ALL_ROLES, [Role.FANOUT, Role.RETRY]):
-        _check(settings, roles)
+        check_settings(settings, roles)
 
 
 class Dependency:
@@ -127,10 +131,9 @@ class Worker:
         self.stopped.append(self)
 
 
-def composition(stack: AsyncExitStack) -> Any:
-    made = _Composition(Settings(), frozenset({Role.RETRY}), stack, ends_when_refused=True)
-    made._kafka = StartupRetries(Dependency(), ends_when_refused=True)  # type: ignore[arg-type]
-    return made
+async def start_workers(stack: AsyncExitStack, *workers: Any) -> None:
+    retries = StartupRetries(Dependency(), ends_when_refused=True)  # type: ignore[arg-type]
+    await start_and_drain_later(workers, retries, stack, 20)
 
 
 async def test_workers_that_have_started_are_drained_if_another_one_does_not_start() -> None:
@@ -138,7 +141,7 @@ async def test_workers_that_have_started_are_drained_if_another_one_does_not_sta
     works, fails = Worker(stopped), Worker(stopped, start=RuntimeError("no thread"), stop=AttributeError("never started"))
     with pytest.raises(RuntimeError, match="no thread"):
         async with AsyncExitStack() as stack:
-            await composition(stack)._start_and_drain_later([works, fails])
+            await start_workers(stack, works, fails)
     assert stopped == [works]
 
 
@@ -147,7 +150,7 @@ async def test_workers_that_have_started_are_drained_if_the_start_is_cancelled()
     works, waits = Worker(stopped), Worker(stopped)
     waits.start = asyncio.Event().wait  # type: ignore[assignment,method-assign]
     async with AsyncExitStack() as stack:
-        starting = asyncio.create_task(composition(stack)._start_and_drain_later([works, waits]))
+        starting = asyncio.create_task(start_workers(stack, works, waits))
         await settle()
         starting.cancel()
         await asyncio.wait([starting])
@@ -158,7 +161,7 @@ async def test_a_worker_that_does_not_stop_cleanly_leaves_the_others_their_time(
     stopped: list[Worker] = []
     fails, works = Worker(stopped, stop=ValueError("a bug")), Worker(stopped)
     async with AsyncExitStack() as stack:
-        await composition(stack)._start_and_drain_later([fails, works])
+        await start_workers(stack, fails, works)
     assert stopped == [works]
 
 
@@ -195,8 +198,8 @@ async def test_probes_stop_before_what_they_ask_is_closed(monkeypatch: pytest.Mo
     monkeypatch.setattr(Probes, "start", lambda _: has_started.set())
     settings = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1", clickhouse_url="http://127.0.0.1:1", http_port=0)  # type: ignore[call-arg,unused-ignore]
     async with AsyncExitStack() as stack:
-        parts = _Composition(settings, frozenset({Role.RECORDER}), stack, ends_when_refused=False)
-        starting = asyncio.create_task(parts.start())
+        context = start_context(settings, frozenset({Role.RECORDER}), stack, ends_when_refused=False)
+        starting = asyncio.create_task(start(context))
         await asyncio.wait_for(has_started.wait(), 30)
         starting.cancel()
         await asyncio.wait([starting])

@@ -32,6 +32,7 @@ NOT_LOADED = {
     "consumers.held_deliveries",
     "consumers.recorder",
     "consumers.retry",
+    "consumers.store_start",
     "consumers.store_wiring",
     "cryptography.x509",
     "httpx",
