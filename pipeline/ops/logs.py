@@ -47,6 +47,8 @@ def configure_logs(
     logging.getLogger("kafka.net.transport").setLevel(logging.CRITICAL)
     # It warns about tasks that a busy machine delayed, with names that contain addresses of objects.
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
+    # The library of filter expressions logs the arguments of functions, which may be customers' data.
+    logging.getLogger("cel").disabled = True
     # pipeline.store and pipeline.broker configure the loggers of ClickHouse's driver and of kafka.net, which must stay.
     for name in ("kafka", "aiohttp.access", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(max(_LEVELS[level], logging.WARNING))

@@ -8,7 +8,6 @@ that it reads.
 from __future__ import annotations
 
 import functools
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,8 +86,6 @@ def library() -> ModuleType:
     """
     import cel  # noqa: PLC0415
 
-    # It logs the arguments of functions, which may be customers' data.
-    logging.getLogger("cel").disabled = True
     return cel
 
 

@@ -28,7 +28,10 @@ def logs_as_before() -> Iterator[None]:
             "httpx",
         )
     }
+    filters = logging.getLogger("cel")
+    was_disabled = filters.disabled
     yield
+    filters.disabled = was_disabled
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, before in levels.items():
@@ -92,6 +95,15 @@ def test_libraries_are_silent_below_a_warning(capsys: pytest.CaptureFixture[str]
 
 
 LEVELS: list[Literal["debug", "info", "warning", "error"]] = ["debug", "info", "warning", "error"]
+
+
+def test_the_library_of_filters_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would write the arguments of functions, which may be customers' data."""
+    configure_logs("debug", "json")
+
+    logging.getLogger("cel").warning("Python function 'decimal' failed: %s", "a card number")
+
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("level", LEVELS)
