@@ -31,11 +31,10 @@ class KafkaDependency:
 def watch_kafka(context: StartContext, kafka: KafkaContext) -> KafkaDependency:
     """Include Kafka in ``/readyz``."""
     read, written = context.topics()
-    broker = BrokerProbe(context.settings, read=read, written=written)
+    broker = BrokerProbe(context.settings, read=read, written=written, on_ids=kafka.topic_ids.note_current)
     context.stack.push_async_callback(broker.close)
     context.health.warn("source topics", broker.warning)
     context.health.warn("retention", broker.retention_warning)
-    broker.on_ids = kafka.topic_ids.note_current
     recreated: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     were_recreated: list[str] = []
 

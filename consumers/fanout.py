@@ -89,6 +89,7 @@ class FanOut:
                 max_outstanding=settings.max_outstanding_records,
                 max_outstanding_bytes=settings.max_outstanding_bytes,
                 read_committed=True,  # records of an aborted transaction were never published
+                wall=lambda: services.clock().timestamp(),
             ),
         )
 

@@ -14,7 +14,6 @@ from consumers.startup import StartupRetries
 from consumers.unread_tables import UnreadTables
 from pipeline.broker.errors import TopicError
 from pipeline.broker.table import CompactedTable
-from pipeline.endpoints.health import HealthTable
 from pipeline.ops.clock import utc_now
 from pipeline.ops.daemon_threads import in_thread
 from pipeline.ops.logs import logger
@@ -44,13 +43,12 @@ class KafkaStart:
         """Start the parts that only wait for Kafka, concurrently."""
         self._watch_tables()
         if deliveries is None:
-            health = HealthTable(self._kafka.broker, self._context.settings.topics.endpoint_health)
-            await together(self._start_producer(), self._start_health_table(health))
+            await together(self._start_producer(), self._start_health_table())
             return
         registry, is_delivering = deliveries.registry, bool(self._context.roles & DELIVERING)
         steps: list[Coroutine[Any, Any, object]] = [
-            self._start_producer(deliveries.clock),
-            self._start_health_table(deliveries.health),
+            self._start_producer(self._kafka.clock),
+            self._start_health_table(),
             # Deliveries to an endpoint whose secrets cannot be opened wait. With a wrong key all of them wait, but the API can still
             # show everything.
             self.start_table(registry.table, "endpoints", registry.problem if is_delivering else None),
@@ -106,11 +104,9 @@ class KafkaStart:
             self._context.stack.push_async_callback(clock.stop)
             self._context.health.warn("clock", clock.warning)
 
-    async def _start_health_table(self, health: HealthTable) -> None:
+    async def _start_health_table(self) -> None:
         """Read the topic that also contains the known topics, and refuse recreated ones."""
-        health.on_missing = self._kafka.losses.learn
-        health.on_topic_ids = self._kafka.topic_ids.learn
-        await self.start_table(health.table)
+        await self.start_table(self._kafka.health.table)
         await self._retries.run(self._refuse_recreated_topics)
 
     async def _refuse_recreated_topics(self) -> None:

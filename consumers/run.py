@@ -130,7 +130,7 @@ def _build(context: StartContext) -> _Parts:
     kafka = make_kafka(context)
     deliveries = api = None
     if context.roles - {Role.RECORDER}:
-        deliveries = make_deliveries(settings, kafka.broker, kafka.producer, tracing)
+        deliveries = make_deliveries(settings, kafka.broker, kafka.producer, kafka.clock, kafka.health, tracing)
         watch_egress_proxy(context, deliveries.guard)
     # Also while the start waits for Kafka, perhaps for a day.
     context.in_background(close_forgotten_sockets(lambda: _connections_to_endpoints(deliveries)), "garbage")

@@ -35,10 +35,11 @@ from pipeline.ops.dependency_probes import Ask
 from pipeline.ops.file_descriptors import DescriptorBudget, descriptor_limit
 from pipeline.ops.settings import Settings
 from pipeline.sender.address_guard import AddressGuard
-from pipeline.sender.client import Sender
+from pipeline.sender.client import EgressRoute, Sender
 from pipeline.sender.concurrency_limiter import ConcurrencyLimiter
 from pipeline.sender.egress_proxy_check import check_egress_proxy
 from pipeline.sender.limits import SenderLimits
+from schemas.health import HealthFact
 
 if TYPE_CHECKING:
     from consumers.held_deliveries import HeldDeliveries
@@ -101,67 +102,28 @@ def open_tracing(settings: Settings, roles: Collection[str]) -> Tracing | None:
     return make_tracing(exporter, ratio=settings.trace_ratio, service=service, version=version("oms-webhooks"))
 
 
-def make_producer(settings: Settings, broker: Broker) -> Producer:
-    topics = [spec.name for spec in settings.topics.specs()]
-    return Producer(broker, topics, max_bytes=settings.max_outstanding_bytes)
-
-
-def make_deliveries(settings: Settings, broker: Broker, producer: Producer, tracing: Tracing | None) -> DeliveryContext:
+def make_deliveries(
+    settings: Settings, broker: Broker, producer: Producer, clock: BrokerClock, health: HealthTable, tracing: Tracing | None
+) -> DeliveryContext:
     """The endpoints and the services that deliver to them."""
-    key = settings.encryption_key
+    topics, key = settings.topics, settings.encryption_key
     vault = Vault(key.get_secret_value() if key else "")
-    health = HealthTable(broker, settings.topics.endpoint_health)
-    operational = operational_endpoint(settings)
-    registry = Registry(broker, settings.topics.endpoints, vault, health=health, operational=operational)
+    registry = Registry(broker, topics.endpoints, vault, health=health, operational=operational_endpoint(settings))
     guard = AddressGuard(settings.allowed_networks)
-    sender = Sender(
-        SenderLimits(
-            settings.max_in_flight,
-            settings.request_timeout_seconds,
-            settings.connect_timeout_seconds,
-            idle=DescriptorBudget(descriptor_limit(), settings.max_in_flight).idle,
-        ),
-        guard,
-        probe_name=settings.resolver_probe_name,
-        speedups=settings.sender_speedups,
-    )
-    sender.egress_proxy = settings.proxy
-    clock = BrokerClock(settings.topics.clock)
-    health_monitor = EndpointHealthMonitor(
-        health,
-        producer,
-        settings.topics,
-        clock.now,
-        limits=FailingLimits(
-            disable_after=timedelta(days=settings.disable_after_days),
-            notify_after=timedelta(hours=settings.tell_failing_after_hours),
-        ),
-        is_time_certain=clock.may_disable,
-    )
-    rate_shares = RateShareExchange(broker, settings.topics.rate_shares, producer)
-    admission = _admission(settings, health_monitor, registry, rate_shares)
-    registry.on_resumed = admission.begin_ramp
-    health.on_circuits = admission.apply_reported_circuits
+    sender = _sender(settings, guard)
+    health_monitor = _health_monitor(settings, health, producer, clock)
+    rate_shares = RateShareExchange(broker, topics.rate_shares, producer)
     delivery_service = DeliveryService(
         sender=sender,
-        admission=admission,
+        admission=_admission(settings, health_monitor, registry, rate_shares),
         health_monitor=health_monitor,
-        publisher=DeliveryPublisher(producer, settings.topics),
+        publisher=DeliveryPublisher(producer, topics),
         policies=settings.retry_policies,
         clock=clock.now,
         observer=DeliveryObserver(tracing, counts_endpoints=bool(settings.metrics_top_endpoints)),
     )
-    registry.on_idle = delivery_service.forget
-    expiry = ExpiryMonitor(registry, producer, settings.topics.endpoint_health, health_monitor.notices, clock.now)
-    filter_failures = FilterFailureMonitor(registry, producer, settings.topics.endpoint_health, clock.now, health_monitor.notices)
-
-    def forget(endpoint_id: int) -> None:
-        metrics.ENDPOINT_ATTEMPTS.forget(endpoint_id)
-        health_monitor.forget(endpoint_id)
-        filter_failures.forget(endpoint_id)
-
-    registry.on_deleted = forget
-    return DeliveryContext(
+    filter_failures = FilterFailureMonitor(registry, producer, topics.endpoint_health, clock.now, health_monitor.notices)
+    deliveries = DeliveryContext(
         vault,
         guard,
         health,
@@ -172,9 +134,47 @@ def make_deliveries(settings: Settings, broker: Broker, producer: Producer, trac
         clock,
         filter_failures,
         rate_shares,
-        expiry,
-        EventTypeCatalogue(broker, settings.topics.event_types, settings.event_types),
+        ExpiryMonitor(registry, producer, topics.endpoint_health, health_monitor.notices, clock.now),
+        EventTypeCatalogue(broker, topics.event_types, settings.event_types),
     )
+    _follow_endpoints(deliveries)
+    return deliveries
+
+
+def _follow_endpoints(deliveries: DeliveryContext) -> None:
+    """Let the services know when an endpoint or its health changes. Each of them also asks the registry or the health table, so it is built
+    after these two: it cannot be an argument of their constructors.
+    """
+    registry, service = deliveries.registry, deliveries.delivery_service
+
+    def forget(endpoint_id: int) -> None:
+        metrics.ENDPOINT_ATTEMPTS.forget(endpoint_id)
+        deliveries.health_monitor.forget(endpoint_id)
+        deliveries.filter_failures.forget(endpoint_id)
+
+    registry.on_resumed = service.admission.begin_ramp
+    registry.on_idle = service.forget
+    registry.on_deleted = forget
+    deliveries.health.follow(HealthFact.CIRCUIT, service.admission.apply_reported_circuits)
+
+
+def _sender(settings: Settings, guard: AddressGuard) -> Sender:
+    limits = SenderLimits(
+        settings.max_in_flight,
+        settings.request_timeout_seconds,
+        settings.connect_timeout_seconds,
+        idle=DescriptorBudget(descriptor_limit(), settings.max_in_flight).idle,
+    )
+    route = EgressRoute(settings.proxy, settings.resolver_probe_name)
+    return Sender(limits, guard, route, speedups=settings.sender_speedups)
+
+
+def _health_monitor(settings: Settings, health: HealthTable, producer: Producer, clock: BrokerClock) -> EndpointHealthMonitor:
+    limits = FailingLimits(
+        disable_after=timedelta(days=settings.disable_after_days),
+        notify_after=timedelta(hours=settings.tell_failing_after_hours),
+    )
+    return EndpointHealthMonitor(health, producer, settings.topics, clock.now, limits=limits, is_time_certain=clock.may_disable)
 
 
 def egress_proxy_question(settings: Settings, guard: AddressGuard) -> Ask | None:
@@ -212,7 +212,6 @@ def make_fan_out(
     read_topics = (*topics.sources, topics.operational_events)
     dead_letters = DeadLetters(producer, topics.dead_letters, deliveries.clock.now, read_topics=read_topics)
     fan_out = FanOut(settings, broker, deliveries.for_role(producer, dead_letters, tracing))
-    fan_out.worker.consumer.wall = lambda: deliveries.clock.now().timestamp()
     deliveries.event_types.follow(fan_out.events.use)
     return fan_out
 

@@ -89,8 +89,7 @@ _TABLES: Final = (Table.ATTEMPTS, Table.EVENTS, Table.DEAD_LETTERS, Table.ENDPOI
 
 
 async def _write_down(settings: Settings, broker: Broker, ids: TopicIds, topic: str) -> None:
-    health = HealthTable(broker, settings.topics.endpoint_health)
-    health.on_topic_ids = ids.learn
+    health = HealthTable(broker, settings.topics.endpoint_health, on_topic_ids=ids.learn)
     await health.table.start()
     await health.table.stop()
     producer = Producer(broker, [settings.topics.endpoint_health])

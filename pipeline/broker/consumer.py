@@ -51,6 +51,7 @@ class ConsumerOptions:
     At most ``max_outstanding`` records with ``max_outstanding_bytes`` in total are handed over and not finished; a larger record
     is handed over alone. ``due_in`` returns in how many seconds a record is due (default: immediately). ``read_committed``: skip
     records of aborted transactions. ``gather_seconds``: how long records may accumulate at the broker after a small fetch.
+    ``wall``: the current time by the clock that stamps the records, in seconds since 1970; it is called on the fetch thread.
     """
 
     group: str
@@ -61,6 +62,7 @@ class ConsumerOptions:
     partition_fetch_bytes: int = 512 * 1024
     read_committed: bool = False
     gather_seconds: float = GATHER_S
+    wall: Callable[[], float] = time.time
 
 
 class GroupConsumer:
@@ -94,8 +96,7 @@ class GroupConsumer:
         self._max_waiting_bytes = options.max_outstanding_bytes // 2
         self._outstanding = InFlight(options.max_outstanding, options.max_outstanding_bytes)
         self._reading = FetchPositions(group, self._assignment, self._buffers, self.missing.note, broker.clock)
-        self.wall: Callable[[], float] = time.time
-        """The current time by the clock that stamps the records, in seconds since 1970. Called on the fetch thread."""
+        self._wall = options.wall
         self._lag = Lag(group, topics, self._assignment, self._buffers, self._outstanding, broker.clock)
         self._room = threading.Event()
         self._stopping = threading.Event()
@@ -331,7 +332,7 @@ class GroupConsumer:
         if self._stop_at is not None or not self._member.lease.is_valid():
             return
         batch: list[Record] = []
-        now, wall = self._clock(), self.wall()
+        now, wall = self._clock(), self._wall()
         for partition, buffered in self._buffers.take(self._outstanding.fits, now):
             epoch, record, size, _ = buffered
             if self._assignment.start(partition, epoch, record.offset, waiting_since(buffered, now, wall)):
@@ -354,7 +355,7 @@ class GroupConsumer:
         now = self._clock()
         if now - self._measured_at >= _MEASURED_EVERY_S:
             self._measured_at = now
-            self._lag.measure(self._reading.positions(), self._reading.known_ends(client), self.wall())
+            self._lag.measure(self._reading.positions(), self._reading.known_ends(client), self._wall())
 
     # --- any thread ---
 

@@ -84,8 +84,11 @@ class Producer:
         *,
         max_bytes: int = 64 * 1024 * 1024,
         wall: Callable[[], float] = time.time,
+        stamp: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """``max_bytes``: the limit of :meth:`room`. ``wall``: seconds since 1970, about the same in all processes."""
+        """``max_bytes``: the limit of :meth:`room`. ``wall``: seconds since 1970, about the same in all processes. ``stamp``: the timestamp
+        of records that are sent, in milliseconds since 1970; None: that of the wall clock.
+        """
         self._wall = wall
         self._broker = broker
         self._max_bytes = max_bytes
@@ -100,8 +103,7 @@ class Producer:
         """Records that were not acknowledged and are about to be sent again, by their ``id()``."""
         self._is_check_scheduled = False
         self._closing = False
-        self.stamp: Callable[[], int | None] = lambda: None
-        """The timestamp of records that are sent, in milliseconds since 1970; None: that of the wall clock."""
+        self._stamp = stamp
 
     async def start(self) -> None:
         """Connect, and fetch the metadata of every topic.
@@ -138,7 +140,7 @@ class Producer:
         PublishError only if that does not help.
         """
         acknowledged: asyncio.Future[Position] = self._loop.create_future()
-        self._begin(_Send(topic, key, value, headers, spread, partition, self.stamp(), acknowledged, self._loop.time()))
+        self._begin(_Send(topic, key, value, headers, spread, partition, self._stamp(), acknowledged, self._loop.time()))
         return acknowledged
 
     def send_at(self, topic: str, *, key: bytes, value: bytes, timestamp_ms: int) -> asyncio.Future[Position]:

@@ -56,7 +56,6 @@ class BrokerClock:
 
     async def start(self, producer: Producer) -> None:
         """Ask the broker for the time repeatedly. Returns when it is known, or cannot be known for now."""
-        producer.stamp = self._stamp
         metrics.CLOCK_OFFSET.set_function(self.offset)
         self._task = asyncio.create_task(self._run(producer))
         with contextlib.suppress(TimeoutError):
@@ -73,6 +72,11 @@ class BrokerClock:
         if not self._stamps:
             return self._started_at + self._steady()
         return self._time.at(self._steady())
+
+    def stamp(self) -> int | None:
+        """The same in milliseconds, for the records that the producer sends."""
+        seconds = self.seconds()
+        return None if seconds is None else int(seconds * 1000)
 
     def now(self) -> datetime:
         """The broker's time; before it is known, the wall clock's."""
@@ -144,7 +148,3 @@ class BrokerClock:
         elif self._is_off and not is_off:
             log.info("the clock of this machine agrees with the broker's again", offset_seconds=round(self.offset(), 3))
         self._is_off = is_off
-
-    def _stamp(self) -> int | None:
-        seconds = self.seconds()
-        return None if seconds is None else int(seconds * 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from pipeline.broker.api import Broker, Record
 from pipeline.broker.table import CompactedTable
@@ -45,8 +46,20 @@ class HeldSummary:
 class HealthTable:
     """The last record of each fact. Used from the event loop only."""
 
-    def __init__(self, broker: Broker, topic: str) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        topic: str,
+        *,
+        on_missing: Callable[[MissingRecord], None] = lambda _: None,
+        on_topic_ids: Callable[[TopicIdsRecord], None] = lambda _: None,
+    ) -> None:
+        """``on_missing`` is called with a process's record about missing records, ``on_topic_ids`` with the record of the known topics'
+        ids.
+        """
         self._topic = topic
+        self._on_missing = on_missing
+        self._on_topic_ids = on_topic_ids
         self.table = CompactedTable(broker, topic, self.apply)
         self._facts: dict[tuple[int, HealthFact], tuple[HealthRecord, int]] = {}
         self._held: dict[int, dict[int, HealthRecord]] = {}
@@ -55,14 +68,14 @@ class HealthTable:
         """The same for in-order deliveries."""
         self._by_partition = {HealthFact.HELD: self._held, HealthFact.ORDERED: self._ordered}
         self._known: set[int] = set()
-        self.on_disabled: Callable[[set[int]], None] = lambda _: None
-        """Called with the ids of endpoints that were disabled."""
-        self.on_circuits: Callable[[set[int]], None] = lambda _: None
-        """Called with the ids of endpoints with a new record about their circuit."""
-        self.on_missing: Callable[[MissingRecord], None] = lambda _: None
-        """Called with a process's record about missing records."""
-        self.on_topic_ids: Callable[[TopicIdsRecord], None] = lambda _: None
-        """Called with the record of the known topics' ids."""
+        # In the order of the calls: what a circuit's record changes about an endpoint is forgotten when it is disabled.
+        self._listeners: dict[HealthFact, list[Callable[[set[int]], None]]] = {HealthFact.CIRCUIT: [], HealthFact.DISABLED: []}
+
+    def follow(self, fact: Literal[HealthFact.CIRCUIT, HealthFact.DISABLED], listener: Callable[[set[int]], None]) -> None:
+        """Call ``listener`` with the ids of endpoints that have new records of this fact. Those who follow also read this table, so they
+        cannot be arguments of its constructor.
+        """
+        self._listeners[fact].append(listener)
 
     def apply(self, records: Iterable[Record]) -> None:
         """Apply records of the topic, in its order."""
@@ -85,10 +98,10 @@ class HealthTable:
             self._facts[known.endpoint_id, known.fact] = known, record.offset
             self._known.add(known.endpoint_id)
             changed.setdefault(known.fact, set()).add(known.endpoint_id)
-        if HealthFact.CIRCUIT in changed:
-            self.on_circuits(changed[HealthFact.CIRCUIT])
-        if HealthFact.DISABLED in changed:
-            self.on_disabled(changed[HealthFact.DISABLED])
+        for fact, listeners in self._listeners.items():
+            if fact in changed:
+                for listener in listeners:
+                    listener(changed[fact])
 
     def _is_about_topics(self, record: Record) -> bool:
         """Whether a record is about topics and not about an endpoint. If so, the listener is called.
@@ -97,10 +110,10 @@ class HealthTable:
             InvalidRecordError: it cannot be read.
         """
         if (record.key or b"").startswith(MISSING_KEY):
-            self.on_missing(from_json(record.value, MissingRecord))
+            self._on_missing(from_json(record.value, MissingRecord))
             return True
         if record.key == TOPIC_IDS_KEY:
-            self.on_topic_ids(from_json(record.value, TopicIdsRecord))
+            self._on_topic_ids(from_json(record.value, TopicIdsRecord))
             return True
         return False
 

@@ -32,6 +32,7 @@ from pipeline.ops.logs import logger
 from schemas.codec import InvalidRecordError, from_json, to_json
 from schemas.delivery import DeadLetterReason
 from schemas.endpoint import EndpointRecord
+from schemas.health import HealthFact
 from schemas.operational import OPERATIONAL_ENDPOINT_ID
 
 log = logger(__name__)
@@ -93,7 +94,7 @@ class Registry:
         self.health = health
         self.operational = operational
         if health is not None:
-            health.on_disabled = self._disabled
+            health.follow(HealthFact.DISABLED, self._disabled)
         self.table = CompactedTable(broker, topic, self._apply)
         self.on_idle: Callable[[int], None] = lambda _: None
         """Called with the id of an endpoint that nothing is sent to any more: it was deleted, paused or disabled."""

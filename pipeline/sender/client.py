@@ -53,6 +53,16 @@ class _InvalidTarget:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class EgressRoute:
+    """How requests leave this network: through ``proxy``; without one, endpoints are dialled directly. ``probe_name`` is looked up when
+    no endpoint's name resolves, to learn whether the resolver works.
+    """
+
+    proxy: EgressProxy | None = None
+    probe_name: str = PROBE_NAME
+
+
 class Sender:
     """POSTs requests. `start` it in the event loop that uses it; `close` it when no exchange is in progress."""
 
@@ -60,28 +70,29 @@ class Sender:
         self,
         limits: SenderLimits,
         guard: AddressGuard,
+        egress: EgressRoute | None = None,
         *,
         ssl_context: ssl.SSLContext | None = None,
         resolve: Resolve = resolve_host,
-        probe_name: str = PROBE_NAME,
         speedups: bool = True,
     ) -> None:
-        """``probe_name`` is looked up when no endpoint's name resolves, to learn whether the resolver works. ``speedups``: whether
-        private parts of aiohttp may be used (see `pipeline.sender.transport`).
-        """
+        """``speedups``: whether private parts of aiohttp may be used (see `pipeline.sender.transport`)."""
         if ssl_context is not None and not (ssl_context.check_hostname and ssl_context.verify_mode == ssl.CERT_REQUIRED):
             raise ValueError("ssl_context must verify certificates and host names")
         self._limits = limits
         self._guard = guard
         self._lookups = Lookups(resolve)
         self._network = NetworkMonitor()
-        self.egress_proxy: EgressProxy | None = None
-        """The proxy for all connections; set it before the start. None: endpoints are dialled directly."""
+        egress = egress or EgressRoute()
+        self._proxy = egress.proxy
         self._tunnelled = NameHistory()
         self._tunnels: Tunnels | None = None
         # Bypasses the look-ups in progress, which may all wait for a resolver or a domain that does not answer.
         asked = resolve_in_probe_thread if resolve is resolve_host else resolve
-        resolver, proxy = ResolverMonitor(self._lookups, asked, probe_name), ProxyMonitor(self._tunnelled, probe_name)
+        resolver, proxy = (
+            ResolverMonitor(self._lookups, asked, egress.probe_name),
+            ProxyMonitor(self._tunnelled, egress.probe_name),
+        )
         self._judge = FaultAttribution(self._lookups, resolver, self._network, proxy)
         self._ssl = ssl_context or True
         self._with_certificate = ClientContexts(self._ssl, self._targets)
@@ -96,7 +107,7 @@ class Sender:
     async def start(self) -> None:
         """Create the connection pool. Connections are opened by exchanges."""
         metrics.IN_FLIGHT.set_function(lambda: self._under_way)  # incrementing a gauge would take a lock for each request
-        proxy, limits = self.egress_proxy, self._limits
+        proxy, limits = self._proxy, self._limits
         tunnels = Tunnels(proxy, self._guard, self._lookups, limits.connect_timeout, self._tunnelled) if proxy else None
         self._tunnels = self._judge.tunnels = tunnels
         reached = self._network.reached if proxy is None else self._reached_by_proxy

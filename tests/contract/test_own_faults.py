@@ -17,7 +17,7 @@ import pytest
 from pipeline.core.exchange import Failure, NoResponse, Request
 from pipeline.core.local_faults import LocalFault
 from pipeline.sender.address_guard import AddressGuard
-from pipeline.sender.client import Sender
+from pipeline.sender.client import EgressRoute, Sender
 from tests.contract.http_endpoint import (
     EMPTY_OK,
     LOOPBACK,
@@ -140,7 +140,7 @@ async def test_a_domain_whose_own_servers_fail_is_the_endpoints_when_the_probe_i
             raise socket.gaierror(code, "Name or service not known")
         return ["127.0.0.1"]
 
-    outcome = await post("http://bad.test/", resolve=resolver(answers), probe_name="probe.test")
+    outcome = await post("http://bad.test/", resolve=resolver(answers), egress=EgressRoute(probe_name="probe.test"))
     failed(outcome, Failure.DNS, "bad.test")
 
 
@@ -152,7 +152,7 @@ async def test_the_resolver_is_asked_once_for_many_names_that_fail_together() ->
         asked.append(host)
         return try_again(host)
 
-    async with Sender(PATIENT, LOOPBACK, resolve=resolver(answers), probe_name="probe.test") as sender:
+    async with Sender(PATIENT, LOOPBACK, resolve=resolver(answers), egress=EgressRoute(probe_name="probe.test")) as sender:
         await asyncio.gather(*(sender.post(Request(f"http://{number}.test/", {}, b"{}")) for number in range(8)))
     assert asked.count("probe.test") == 1
 

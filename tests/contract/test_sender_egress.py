@@ -23,7 +23,7 @@ from pipeline.ops.dependency_probes import Probe
 from pipeline.ops.settings import Settings
 from pipeline.sender import tunnels
 from pipeline.sender.address_guard import AddressGuard
-from pipeline.sender.client import Sender
+from pipeline.sender.client import EgressRoute, Sender
 from pipeline.sender.egress_proxy_check import egress_proxy_finding
 from pipeline.sender.limits import SenderLimits
 from tests.contract.connect_proxy import ESTABLISHED, answer, proxying
@@ -59,9 +59,7 @@ async def public(host: str) -> Sequence[str]:
 @contextlib.asynccontextmanager
 async def sending(proxy: EgressProxy, limits: SenderLimits = PATIENT, **options: object) -> AsyncIterator[Sender]:
     options = {"guard": GUARD, "resolve": public} | options
-    sender = Sender(limits, **options)  # type: ignore[arg-type]
-    sender.egress_proxy = proxy
-    async with sender:
+    async with Sender(limits, egress=EgressRoute(proxy), **options) as sender:  # type: ignore[arg-type]
         yield sender
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,6 @@ class FakeProducer(Producer):
 
     def __init__(self, *, hold: bool = False) -> None:
         self.sent: list[Sent] = []
-        self.stamp: Callable[[], int | None] = lambda: None
         self.hold = hold
         self.errors: dict[str, Exception] = {}
         self.rooms: int | None = None

@@ -47,8 +47,17 @@ _TIMES: Final = "message.timestamp.type"
 class BrokerProbe:
     """Asks with one client, which is kept while it works."""
 
-    def __init__(self, settings: Settings, *, read: Collection[str] = (), written: Collection[str] = ()) -> None:
-        """``read``, ``written``: the topics that this process reads, and writes to."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        read: Collection[str] = (),
+        written: Collection[str] = (),
+        on_ids: Callable[[Mapping[str, UUID]], None] = lambda _: None,
+    ) -> None:
+        """``read``, ``written``: the topics that this process reads, and writes to. ``on_ids`` is called on another thread with the ids of
+        the topics, each time.
+        """
         self._config = client_config(settings) | {"request_timeout_ms": _ANSWER_MS}
         topics = settings.topics
         self._sources = frozenset(topics.sources)
@@ -65,8 +74,7 @@ class BrokerProbe:
         """The brokers that did not answer at the last check, and why."""
         self._leaders_at = -_LEADERS_SECONDS
         self._unreached: str | None = None
-        self.on_ids: Callable[[Mapping[str, UUID]], None] = lambda _: None
-        """Called on another thread with the ids of the topics, each time."""
+        self._on_ids = on_ids
 
     def also_reads(self, sources: Collection[str]) -> None:
         """Also check these source topics, which this process reads from now on."""
@@ -118,7 +126,7 @@ class BrokerProbe:
                 raise NoSessionError(f"A Kafka broker answers, but not as expected: {error}") from error
             self._check_configs(self._session(), [topic["name"] for topic in topics])
             self._look_at_leaders(self._session(), topics)
-        self.on_ids(ids_of(topics))
+        self._on_ids(ids_of(topics))
         in_sync = {name: int(config.get(_IN_SYNC, "1")) for name, config in self._configs.items()}
         return topic_problem(topics, read=self._read, written=self._written, in_sync=in_sync) or self._unreached
 

@@ -88,7 +88,7 @@ def test_the_clock_that_stamped_a_record_says_how_long_it_has_waited() -> None:
     cluster.create(simulation.TOPIC, 1)
     member = Process(cluster, Ledger())
     written = cluster.append(Partition(simulation.TOPIC, 0), b"key", b"value")
-    member.consumer.wall = lambda: written.timestamp / 1000 + 3.0
+    member.consumer._wall = lambda: written.timestamp / 1000 + 3.0
     for _ in range(4):
         member.join()
         member.fetch()

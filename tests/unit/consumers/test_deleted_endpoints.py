@@ -14,6 +14,8 @@ from consumers.wiring import make_deliveries
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.core.circuit import CircuitState
 from pipeline.core.filters.evaluation import FilterFault
+from pipeline.delivery.broker_clock import BrokerClock
+from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.subscriptions import FilterFailure
 from pipeline.endpoints.vault import Vault
 from pipeline.ops import metrics
@@ -53,7 +55,9 @@ def state(deliveries: Any) -> dict[str, int]:
 async def test_nothing_is_kept_of_endpoints_that_were_deleted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics.ENDPOINT_ATTEMPTS, "_counts", defaultdict(lambda: defaultdict(int)))
     metrics.ENDPOINT_ATTEMPTS.show(settings.metrics_top_endpoints)
-    deliveries = make_deliveries(settings, MemoryBroker(), FakeProducer(), None)
+    broker, topics = MemoryBroker(), settings.topics
+    health = HealthTable(broker, topics.endpoint_health)
+    deliveries = make_deliveries(settings, broker, FakeProducer(), BrokerClock(topics.clock), health, None)
     registry, admission = deliveries.registry, deliveries.delivery_service.admission
     registry.table._loop = asyncio.get_running_loop()
     topic = settings.topics.endpoints

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from consumers.wiring import make_deliveries, make_fan_out, make_retry
 from pipeline.broker.memory.broker import MemoryBroker
 from pipeline.delivery.broker_clock import BrokerClock
+from pipeline.endpoints.health import HealthTable
 from pipeline.endpoints.vault import Vault
 from pipeline.ops.settings import Settings
 from schemas.codec import from_header
@@ -20,7 +21,8 @@ async def test_a_dead_letter_has_the_time_of_the_broker(monkeypatch: pytest.Monk
     """By a wall clock that is behind, the recorder would take it for older than retention_days, and drop it."""
     monkeypatch.setattr(BrokerClock, "now", lambda _: NOW)
     settings, broker, producer = Settings(encryption_key=SecretStr(Vault.new_key())), MemoryBroker(), FakeProducer()
-    deliveries = make_deliveries(settings, broker, producer, None)
+    clock, health = BrokerClock(settings.topics.clock), HealthTable(broker, settings.topics.endpoint_health)
+    deliveries = make_deliveries(settings, broker, producer, clock, health, None)
 
     await make_fan_out(settings, broker, producer, deliveries, None).handle(record(None))
     retry = make_retry(settings, broker, producer, deliveries, (), None)

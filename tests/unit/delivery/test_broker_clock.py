@@ -112,11 +112,10 @@ async def test_a_wall_clock_that_is_wrong_from_the_start_is_put_right(ahead: flo
 
 async def test_records_are_stamped_with_this_time() -> None:
     clocks = Clocks()
-    producer = Stamping(clocks)
-    assert producer.stamp() is None
-    async with running(clocks, producer):
+    assert BrokerClock(TOPIC, wall=clocks.wall, steady=clocks.steady).stamp() is None
+    async with running(clocks, Stamping(clocks)) as clock:
         clocks.wall_is_ahead = HOUR
-        assert producer.stamp() == pytest.approx(START * 1000, abs=100)
+        assert clock.stamp() == pytest.approx(START * 1000, abs=100)
 
 
 async def test_a_brokers_clock_that_jumps_is_followed_and_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,8 +78,7 @@ async def test_other_processes_are_told_also_those_that_start_later() -> None:
     assert first.key == second.key == b"missing/webhooks.fanout/oms.orders/3/40", "compaction keeps one record of them"
 
     elsewhere = MissingRecords(FakeProducer(), TOPIC, clock)
-    health = HealthTable(MemoryBroker(), TOPIC)
-    health.on_missing = elsewhere.learn
+    health = HealthTable(MemoryBroker(), TOPIC, on_missing=elsewhere.learn)
     health.apply([record(sent.value, topic=TOPIC, key=sent.key, partition=0) for sent in (first, second)])
 
     assert elsewhere.warning() == losses.warning()
@@ -89,8 +88,7 @@ async def test_other_processes_are_told_also_those_that_start_later() -> None:
 async def test_what_comes_back_to_who_told_it_is_not_counted_twice() -> None:
     producer = FakeProducer()
     losses = MissingRecords(producer, TOPIC, Now())
-    health = HealthTable(MemoryBroker(), TOPIC)
-    health.on_missing = losses.learn
+    health = HealthTable(MemoryBroker(), TOPIC, on_missing=losses.learn)
     losses.note(MissingOffsets(GROUP, ORDERS, 40, 400, 360))
     await told()
     [sent] = producer.to(TOPIC)
@@ -105,8 +103,7 @@ async def test_a_loss_of_last_week_is_read_and_not_shown() -> None:
     await told()
     clock.at += timedelta(days=7)
     losses = MissingRecords(FakeProducer(), TOPIC, clock)
-    health = HealthTable(MemoryBroker(), TOPIC)
-    health.on_missing = losses.learn
+    health = HealthTable(MemoryBroker(), TOPIC, on_missing=losses.learn)
     health.apply([record(sent.value, topic=TOPIC, key=sent.key, partition=0) for sent in producer.sent])
 
     assert losses.warning() is None

@@ -37,7 +37,7 @@ class Pair:
             current=lambda _: TO,
             other_processes=OtherProcesses(circuit=scene.health_monitor.reported_circuit),
         )
-        scene.health.on_circuits = scene.delivery_service.admission.apply_reported_circuits
+        scene.health.follow(HealthFact.CIRCUIT, scene.delivery_service.admission.apply_reported_circuits)
         for offset, (key, value) in enumerate(self.topic):
             scene.health.apply([record(value, topic=TOPICS.endpoint_health, key=key, partition=0, offset=offset)])
         return scene
