@@ -15,6 +15,7 @@ from pipeline.web.dashboard.page import PREFIX, DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.sessions import Notice
 from pipeline.web.errors import InvalidError
+from pipeline.web.services import KeyServices
 from schemas.api_key import Access
 from schemas.http.keys import KeyInput
 
@@ -27,9 +28,9 @@ _ROLES: Final = (
 _BLANK: Final[Mapping[str, str]] = {"name": "", "owner": "", "role": Access.VIEWER}
 
 
-def key_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def key_pages(renderer: PageRenderer, api: KeyServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    handlers = _Handlers(renderer)
+    handlers = _Handlers(renderer, api)
     return [
         DashboardPage("GET", "/keys", handlers.index, Access.ADMIN),
         DashboardPage("POST", "/keys", handlers.create, Access.ADMIN, fields=("name", "owner", "role")),
@@ -39,8 +40,9 @@ def key_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 class _Handlers:
-    def __init__(self, renderer: PageRenderer) -> None:
+    def __init__(self, renderer: PageRenderer, api: KeyServices) -> None:
         self._renderer = renderer
+        self._api = api
 
     async def index(self, request: web.Request) -> web.Response:
         return self._list(request)
@@ -49,14 +51,14 @@ class _Handlers:
         form = form_of(request)
         typed = {name: form.get(name, "") for name in ("name", "owner", "role")}
         try:
-            record, key = await create_key(self._renderer.api, request, validated(typed, KeyInput))
+            record, key = await create_key(self._api, request, validated(typed, KeyInput))
         except InvalidError as error:
             return self._list(request, 422, typed, error.errors)
         text = f"The key “{record.name}” ({record.role.value}) was created. Copy it now: it is shown only once and is not stored."
         return self._renderer.redirect(request, _LIST, Notice("good", text, secret=key))
 
     async def ask_revoke(self, request: web.Request) -> web.Response:
-        record = find_key(self._renderer.api, request.match_info["id"])
+        record = find_key(self._api, request.match_info["id"])
         own = ["You are logged in with this key, so you will be logged out."] if self._is_own(request, record.id) else []
         return self._renderer.show(
             request,
@@ -74,7 +76,7 @@ class _Handlers:
         )
 
     async def revoke(self, request: web.Request) -> web.Response:
-        record = await revoke_key(self._renderer.api, request, request.match_info["id"])
+        record = await revoke_key(self._api, request, request.match_info["id"])
         return self._renderer.redirect(request, _LIST, Notice("good", f"The key “{record.name}” was revoked."))
 
     def _list(
@@ -84,13 +86,13 @@ class _Handlers:
         typed: Mapping[str, str] = _BLANK,
         errors: Mapping[str, Sequence[str]] | None = None,
     ) -> web.Response:
-        keys = self._renderer.api.ring.valid()
+        keys = self._api.ring.valid()
         return self._renderer.show(
             request,
             "keys.html",
             status,
             keys=keys,
-            used={key.id: self._renderer.api.ring.last_used(key.id) for key in keys},
+            used={key.id: self._api.ring.last_used(key.id) for key in keys},
             roles=[(one.value, text) for one, text in _ROLES],
             **typed,
             errors=errors or {},

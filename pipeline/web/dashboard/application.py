@@ -31,7 +31,7 @@ _HEADERS: Final = {
 def dashboard(api: Api, health: Health) -> web.Application:
     """The application that is mounted at ``/webhooks``."""
     renderer = PageRenderer(api, health.warnings)
-    pages = dashboard_pages(renderer)
+    pages = dashboard_pages(renderer, api)
     renderer.know(pages)
     by_key = {page.key: page for page in pages}
     app = web.Application(

@@ -21,10 +21,11 @@ from pipeline.web.dashboard.resend_runs import resend_pages
 from pipeline.web.dashboard.rotation_pages import rotation_pages
 from pipeline.web.dashboard.time_zone_page import time_zone_pages
 from pipeline.web.dashboard.timelines import timeline_pages
+from pipeline.web.services import Api
 
 
-def dashboard_pages(renderer: PageRenderer) -> list[DashboardPage]:
-    """The pages, grouped by topic."""
+def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
+    """The pages, grouped by topic. Each group gets the services that it needs."""
     return [
         *public_pages(renderer),
         *time_zone_pages(renderer),
@@ -36,7 +37,7 @@ def dashboard_pages(renderer: PageRenderer) -> list[DashboardPage]:
         *endpoint_pages(renderer),
         *rotation_pages(renderer),
         *event_type_pages(renderer),
-        *key_pages(renderer),
+        *key_pages(renderer, api),
         *attempt_search_pages(renderer),
         *attempt_live_pages(renderer),
         *attempt_detail_pages(renderer),

@@ -13,6 +13,7 @@ import pytest
 from pipeline.web.dashboard.page import DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.page_table import dashboard_pages
+from pipeline.web.services import Api
 from schemas.api_key import Access
 from tests.unit.web.api.test_resend import detail
 from tests.unit.web.dashboard.visitor import Visitor
@@ -20,7 +21,7 @@ from tests.unit.web.service import Service
 from tests.unit.web.test_republishing import letter
 from tests.unit.web.test_resend_runs import run_entry
 
-PAGES = dashboard_pages(cast("PageRenderer", None))
+PAGES = dashboard_pages(cast("PageRenderer", None), cast("Api", None))
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # The rule, once more and by hand: a new page must be thought about here too.

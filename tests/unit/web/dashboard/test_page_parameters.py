@@ -9,11 +9,12 @@ import pytest
 from pipeline.web.dashboard.page import DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.page_table import dashboard_pages
+from pipeline.web.services import Api
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import Service
 
-PAGES = [page for page in dashboard_pages(cast("PageRenderer", None)) if page.access is not None]
+PAGES = [page for page in dashboard_pages(cast("PageRenderer", None), cast("Api", None)) if page.access is not None]
 NOTE = 'id="ignored-parameters"'
 
 
