@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pipeline.web.errors import ApiError, InvalidError
-from pipeline.web.search_errors import searching
-from pipeline.web.services import Api
+from pipeline.web.search_errors import SearchLimits, searching
 
 FoundT = TypeVar("FoundT")
 
@@ -21,10 +20,10 @@ class OptionalReads(Generic[FoundT]):
     problem: str | None = None
 
 
-async def optional(api: Api, reading: Awaitable[FoundT]) -> OptionalReads[FoundT]:
+async def optional(limits: SearchLimits, reading: Awaitable[FoundT]) -> OptionalReads[FoundT]:
     """Wait for statistics, within the time limit of a search."""
     try:
-        async with searching(api):
+        async with searching(limits):
             return OptionalReads(await reading)
     except InvalidError as error:
         return OptionalReads(None, " ".join(error.sentences))
