@@ -12,7 +12,7 @@ from aiohttp import web
 
 from pipeline.web.dashboard.page import DashboardPage
 from pipeline.web.dashboard.page_renderer import PageRenderer
-from pipeline.web.services import Api
+from pipeline.web.services import EventTypeServices
 from schemas.api_key import Access
 
 ORIGINS: Final[Mapping[str, str]] = {"built_in": "built in", "file": "file", "api": "API"}
@@ -34,15 +34,15 @@ class EventTypeRow:
     changed_by: str = ""
 
 
-def event_type_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def event_type_pages(renderer: PageRenderer, api: EventTypeServices) -> Iterable[DashboardPage]:
     """The page, below ``/webhooks``."""
 
     async def index(request: web.Request) -> web.Response:
-        catalogue = renderer.api.catalogue
+        catalogue = api.catalogue
         return renderer.show(
             request,
             "event_types.html",
-            rows=event_type_rows(renderer.api),
+            rows=event_type_rows(api),
             removed=catalogue.removed(),
             unusable=catalogue.unusable(),
             origins=ORIGINS,
@@ -51,7 +51,7 @@ def event_type_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     return [DashboardPage("GET", "/event-types", index, Access.VIEWER)]
 
 
-def event_type_rows(api: Api) -> list[EventTypeRow]:
+def event_type_rows(api: EventTypeServices) -> list[EventTypeRow]:
     """The existing event types, in order."""
     types, catalogue = api.events.types, api.catalogue
     subscribed = Counter(name for endpoint in api.registry.all() for name in endpoint.events)

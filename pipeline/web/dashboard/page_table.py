@@ -36,7 +36,7 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
         *endpoint_form_pages(renderer),
         *endpoint_pages(renderer),
         *rotation_pages(renderer),
-        *event_type_pages(renderer),
+        *event_type_pages(renderer, api),
         *key_pages(renderer, api),
         *attempt_search_pages(renderer),
         *attempt_live_pages(renderer),
