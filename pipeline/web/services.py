@@ -188,9 +188,17 @@ class AccessServices(KeyServices):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PauseServices(EndpointServices):
+    """Endpoints, and how long their deliveries are held while they are paused."""
+
+    hold: timedelta = DEFAULT_HOLD
+    """How long deliveries wait for a paused or disabled endpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Api(
-    EndpointListServices,
     EventTypeServices,
+    EndpointListServices,
     LiveAttemptServices,
     StatsServices,
     SendTestServices,
@@ -200,8 +208,6 @@ class Api(
     ErasureServices,
     SqlServices,
     AccessServices,
+    PauseServices,
 ):
-    """All services, and what only the dashboard needs."""
-
-    hold: timedelta = DEFAULT_HOLD
-    """How long deliveries wait for a paused or disabled endpoint."""
+    """All services."""

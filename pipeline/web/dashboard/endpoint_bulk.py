@@ -24,6 +24,7 @@ from pipeline.web.endpoint_changes import update_endpoint
 from pipeline.web.endpoint_names import EndpointName, endpoint_names
 from pipeline.web.errors import ApiError, require_endpoints
 from pipeline.web.request_values import digits
+from pipeline.web.services import PauseServices
 from schemas.api_key import Access
 from schemas.http.endpoints import EndpointInput
 
@@ -52,18 +53,17 @@ class BulkChange:
     """The number of held deliveries of each endpoint."""
 
 
-def endpoint_bulk_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def endpoint_bulk_pages(renderer: PageRenderer, api: PauseServices) -> Iterable[DashboardPage]:
     """The page, below ``/webhooks``."""
 
     async def several(request: web.Request) -> web.Response:
-        api = renderer.api
         require_endpoints(api.registry)
         form = form_of(request)
         action = form.get("do", "")
         if action not in _NEEDED:
             raise ApiError(422, "Choose an action for the endpoints: pause, resume, disable or resend.")
         require_role(principal_of(request), _NEEDED[action])
-        chosen = _chosen(renderer, form)
+        chosen = _chosen(api, form)
         if not chosen:
             return renderer.redirect(request, LIST, _NONE)
         back = given if is_own_page(given := form.get("back", "")) else LIST
@@ -71,19 +71,19 @@ def endpoint_bulk_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             pairs = [("q[endpoint_id_in][]", str(one.id)) for one in chosen]
             since = [("q[state_eq]", "failed"), ("q[created_at_gteq]", "-24h")]
             return renderer.redirect(request, f"{PREFIX}/resends/new?{urlencode([*pairs, *since])}")
-        change = _planned(renderer, action, chosen)
+        change = _planned(api, action, chosen)
         if "confirmed" not in form or not change.changed:
             return renderer.show(request, "endpoints_confirm.html", change=change, back=back)
-        return renderer.redirect(request, back, *await _carried_out(renderer, request, change))
+        return renderer.redirect(request, back, *await _carried_out(api, request, change))
 
     return [
         DashboardPage("POST", "/endpoints/several/change", several, Access.OPERATOR, fields=("do", "ids", "confirmed", "back")),
     ]
 
 
-def _chosen(renderer: PageRenderer, form: MultiDictProxy[str]) -> list[Endpoint]:
+def _chosen(api: PauseServices, form: MultiDictProxy[str]) -> list[Endpoint]:
     wanted = {digits(one) for one in form.getall("ids", [])[:_MOST]}
-    return [endpoint for endpoint in renderer.api.registry.all() if endpoint.id in wanted]
+    return [endpoint for endpoint in api.registry.all() if endpoint.id in wanted]
 
 
 def _is_changed(action: str, endpoint: Endpoint) -> bool:
@@ -97,8 +97,8 @@ def _is_changed(action: str, endpoint: Endpoint) -> bool:
     return is_stopped is (action == "resume")
 
 
-def _planned(renderer: PageRenderer, action: str, chosen: Sequence[Endpoint]) -> BulkChange:
-    api, names = renderer.api, endpoint_names(chosen)
+def _planned(api: PauseServices, action: str, chosen: Sequence[Endpoint]) -> BulkChange:
+    names = endpoint_names(chosen)
     is_resume = action == "resume"
     affected = [one for one in chosen if _is_changed(action, one)]
     unverified = sum(one.is_unverified for one in affected) if is_resume else 0
@@ -143,13 +143,13 @@ def _effects(action: str, changed: int, left: int, held: int, unverified: int, h
     return sentences
 
 
-async def _carried_out(renderer: PageRenderer, request: web.Request, change: BulkChange) -> list[Notice]:
+async def _carried_out(api: PauseServices, request: web.Request, change: BulkChange) -> list[Notice]:
     actor = principal_of(request).actor
     values = validated(_CHANGES[change.action], EndpointInput)
     failed: list[str] = []
     for name, _ in change.changed:
         try:
-            await update_endpoint(renderer.api, name.id, values, actor)
+            await update_endpoint(api, name.id, values, actor)
         except ApiError as error:
             failed.append(f"{name.name}: {error}")
     done = len(change.changed) - len(failed)

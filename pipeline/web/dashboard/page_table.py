@@ -32,7 +32,7 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
         *overview_pages(renderer),
         *quick_search_pages(renderer),
         *endpoint_list_pages(renderer),
-        *endpoint_bulk_pages(renderer),
+        *endpoint_bulk_pages(renderer, api),
         *endpoint_form_pages(renderer),
         *endpoint_pages(renderer),
         *rotation_pages(renderer),
