@@ -26,6 +26,7 @@ from pipeline.web.request_values import path_id
 from pipeline.web.resending import Repair, is_cut
 from pipeline.web.routes import FILTERS, PAGE
 from pipeline.web.search_errors import searching
+from pipeline.web.services import DeadLetterServices
 from schemas.api_key import Access
 from schemas.delivery import DEAD_LETTER_HEADER, DeadLetterReason
 from schemas.http.dead_letters import BytesAnswer, BytesInput, RepairInput
@@ -76,9 +77,9 @@ class DeadLetterView:
     """Whether publishing it was refused because somebody else had published or dismissed it since the page was loaded."""
 
 
-def dead_letter_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def dead_letter_pages(renderer: PageRenderer, api: DeadLetterServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    handlers, one = _Handlers(renderer), "/dead-letters/{id}"
+    handlers, one = _Handlers(renderer, api), "/dead-letters/{id}"
     return [
         DashboardPage("GET", "/dead-letters", handlers.index, Access.VIEWER, (FILTERS, *PAGE)),
         DashboardPage("GET", one, handlers.show, Access.OPERATOR),
@@ -89,14 +90,14 @@ def dead_letter_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 class _Handlers:
-    def __init__(self, renderer: PageRenderer) -> None:
+    def __init__(self, renderer: PageRenderer, api: DeadLetterServices) -> None:
         self._renderer = renderer
+        self._api = api
 
     async def index(self, request: web.Request) -> web.Response:
-        api = self._renderer.api
         # Repaired dead letters have their own list.
-        page, given, ignored = await dead_letter_page(api, request, default=False)
-        topics = dict.fromkeys([*api.events.sources, *([given["topic"]] if given["topic"] else [])])
+        page, given, ignored = await dead_letter_page(self._api, request, default=False)
+        topics = dict.fromkeys([*self._api.events.sources, *([given["topic"]] if given["topic"] else [])])
         return self._renderer.show(
             request,
             "dead_letters.html",
@@ -109,7 +110,7 @@ class _Handlers:
         )
 
     async def show(self, request: web.Request) -> web.Response:
-        letter = await dead_letter_in_full(self._renderer.api, request)
+        letter = await dead_letter_in_full(self._api, request)
         return self._renderer.show(request, "dead_letter.html", view=self._view(letter, None, self._as_it_came(letter)))
 
     async def check(self, request: web.Request) -> web.Response:
@@ -121,17 +122,17 @@ class _Handlers:
         if form.get("do") == "format" and value.encoding == _TEXT:
             value = value.model_copy(update={"content": pretty(value.content)})
         if "part" in form:  # no audit record while somebody types, because opening the page was recorded
-            async with searching(self._renderer.api):
-                known = await self._renderer.api.reports.dead_letter(path_id(request))
+            async with searching(self._api):
+                known = await self._api.reports.dead_letter(path_id(request))
             if known is None:
                 raise not_found()
             return self._renderer.show(request, "dead_letter_problems.html", checked=self._checked(known, value))
-        letter = await dead_letter_in_full(self._renderer.api, request)
+        letter = await dead_letter_in_full(self._api, request)
         view = self._view(letter, given.model_copy(update={"value": value}), self._checked(letter, value))
         return self._renderer.show(request, "dead_letter.html", view=view)
 
     async def publish_again(self, request: web.Request) -> web.Response:
-        api, identifier, given = self._renderer.api, path_id(request), _given(request)
+        api, identifier, given = self._api, path_id(request), _given(request)
         here = f"{LIST}/{identifier}"
         if await self._is_overtaken(request):
             letter = await dead_letter_in_full(api, request)
@@ -154,13 +155,13 @@ class _Handlers:
         known = form_of(request).get(_REPAIRED)
         if known is None:  # the page was loaded before an upgrade
             return False
-        async with searching(self._renderer.api):
-            letter = await self._renderer.api.reports.dead_letter(path_id(request))
+        async with searching(self._api):
+            letter = await self._api.reports.dead_letter(path_id(request))
         done = letter.summary.repaired if letter is not None else None
         return done is not None and iso(done.at) != known
 
     async def _refused(self, request: web.Request, error: InvalidError, given: RepairInput | None) -> web.Response:
-        letter = await dead_letter_in_full(self._renderer.api, request)
+        letter = await dead_letter_in_full(self._api, request)
         found = self._checked(letter, given.value) if given is not None and given.value is not None else self._as_it_came(letter)
         # Do not repeat a problem that is shown at its place in the text.
         errors = {name: sentences for name, sentences in error.errors.items() if name != "value" or not found.problems}
@@ -168,13 +169,13 @@ class _Handlers:
         return self._renderer.show(request, "dead_letter.html", error.status, view=view)
 
     async def dismiss(self, request: web.Request) -> web.Response:
-        await self._renderer.api.resender.dismiss(self._renderer.api.audit.actor(request), path_id(request))
+        await self._api.resender.dismiss(self._api.audit.actor(request), path_id(request))
         return self._renderer.redirect(
             request, LIST, Notice("good", "Dismissed. The record disappears from this list within a few seconds.")
         )
 
     def _view(self, letter: DeadLetterDetail, given: RepairInput | None, checked: Checked) -> DeadLetterView:
-        is_event = letter.summary.topic in self._renderer.api.events.sources
+        is_event = letter.summary.topic in self._api.events.sources
         key, value, done = _shown(letter.key), _shown(letter.value), letter.summary.repaired
         return DeadLetterView(
             letter=letter,
@@ -188,18 +189,18 @@ class _Handlers:
             draft_value=_draft(given.value if given else None, _for_editor(value)),
             errors={},
             checked=checked,
-            repaired_by="" if done is None else done.name or self._renderer.api.ring.person(done.actor),
+            repaired_by="" if done is None else done.name or self._api.audit.person(done.actor),
         )
 
     def _as_it_came(self, letter: DeadLetterDetail) -> Checked:
-        if letter.value is None or letter.summary.topic not in self._renderer.api.events.sources or is_cut(letter):
+        if letter.value is None or letter.summary.topic not in self._api.events.sources or is_cut(letter):
             return Checked()
         shown = _for_editor(_shown(letter.value))
         found = self._checked(letter, BytesInput(content=shown.content, encoding=shown.encoding))
         return Checked(found.problems)
 
     def _checked(self, letter: DeadLetterDetail, value: BytesInput) -> Checked:
-        event_of = functools.partial(self._renderer.api.resender.event_of, letter)
+        event_of = functools.partial(self._api.resender.event_of, letter)
         try:
             content = value.decoded()
             found = event_problems(content.decode(), event_of)

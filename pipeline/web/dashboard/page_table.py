@@ -43,5 +43,5 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
         *attempt_detail_pages(renderer),
         *timeline_pages(renderer),
         *resend_pages(renderer),
-        *dead_letter_pages(renderer),
+        *dead_letter_pages(renderer, api),
     ]
