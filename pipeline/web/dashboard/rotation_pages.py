@@ -18,6 +18,7 @@ from pipeline.web.endpoint_changes import rotate_key_pair, rotate_secret
 from pipeline.web.endpoint_names import name_of
 from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.request_values import digits, path_id
+from pipeline.web.services import EndpointServices
 from schemas.api_key import Access
 from schemas.http.signatures import RotationInput
 
@@ -31,12 +32,56 @@ _OVERLAPS: Final = (
 )
 
 
-def rotation_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def rotation_pages(renderer: PageRenderer, api: EndpointServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
+    handlers, one = _Handlers(renderer, api), "/endpoints/{id}"
+    return [
+        DashboardPage("GET", f"{one}/rotate", handlers.ask_secret, Access.ADMIN),
+        DashboardPage("POST", f"{one}/rotate", handlers.make_secret, Access.ADMIN, fields=("overlap_hours",)),
+        DashboardPage("GET", f"{one}/rotate_key_pair", handlers.ask_pair, Access.ADMIN),
+        DashboardPage("POST", f"{one}/rotate_key_pair", handlers.make_pair, Access.ADMIN, fields=("overlap_hours",)),
+    ]
 
-    def ask(request: web.Request, title: str, button: str, *sentences: str) -> web.Response:
-        endpoint = find_endpoint(renderer.api, path_id(request))
-        return renderer.show(
+
+class _Handlers:
+    def __init__(self, renderer: PageRenderer, api: EndpointServices) -> None:
+        self._renderer = renderer
+        self._api = api
+
+    async def ask_secret(self, request: web.Request) -> web.Response:
+        return self._ask(
+            request,
+            "Create a new signing secret?",
+            "Create new secret",
+            "Requests will be signed with the new secret and, for the time that you choose, also with the current one. "
+            "Use that time to give the new secret to the receiver.",
+            "The new secret is shown once, on the next page.",
+        )
+
+    async def make_secret(self, request: web.Request) -> web.Response:
+        overlap, actor = _overlap(request), principal_of(request).actor
+        endpoint, secret = await rotate_secret(self._api, path_id(request), actor, None, overlap)
+        made = f"The new signing secret is in use; {_valid(overlap)}. {SECRET_SHOWN}"
+        return self._renderer.redirect(request, _page(endpoint.id), Notice("good", made, secret=secret))
+
+    async def ask_pair(self, request: web.Request) -> web.Response:
+        return self._ask(
+            request,
+            "Create a new key pair?",
+            "Create new key pair",
+            "Requests will be signed with the new key pair and, for the time that you choose, also with the current one.",
+            "The public keys are on the endpoint's page and in the JWKS. Receivers that cache the JWKS need an overlap.",
+        )
+
+    async def make_pair(self, request: web.Request) -> web.Response:
+        overlap, actor = _overlap(request), principal_of(request).actor
+        endpoint = await rotate_key_pair(self._api, path_id(request), actor, None, overlap)
+        made = f"The new key pair is in use; {_valid(overlap)}. Its public key is below."
+        return self._renderer.redirect(request, _page(endpoint.id), Notice("good", made))
+
+    def _ask(self, request: web.Request, title: str, button: str, *sentences: str) -> web.Response:
+        endpoint = find_endpoint(self._api, path_id(request))
+        return self._renderer.show(
             request,
             "confirm.html",
             title=title,
@@ -49,45 +94,6 @@ def rotation_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             action=request.path,
             back=_page(endpoint.id),
         )
-
-    async def ask_secret(request: web.Request) -> web.Response:
-        return ask(
-            request,
-            "Create a new signing secret?",
-            "Create new secret",
-            "Requests will be signed with the new secret and, for the time that you choose, also with the current one. "
-            "Use that time to give the new secret to the receiver.",
-            "The new secret is shown once, on the next page.",
-        )
-
-    async def make_secret(request: web.Request) -> web.Response:
-        overlap, actor = _overlap(request), principal_of(request).actor
-        endpoint, secret = await rotate_secret(renderer.api, path_id(request), actor, None, overlap)
-        made = f"The new signing secret is in use; {_valid(overlap)}. {SECRET_SHOWN}"
-        return renderer.redirect(request, _page(endpoint.id), Notice("good", made, secret=secret))
-
-    async def ask_pair(request: web.Request) -> web.Response:
-        return ask(
-            request,
-            "Create a new key pair?",
-            "Create new key pair",
-            "Requests will be signed with the new key pair and, for the time that you choose, also with the current one.",
-            "The public keys are on the endpoint's page and in the JWKS. Receivers that cache the JWKS need an overlap.",
-        )
-
-    async def make_pair(request: web.Request) -> web.Response:
-        overlap, actor = _overlap(request), principal_of(request).actor
-        endpoint = await rotate_key_pair(renderer.api, path_id(request), actor, None, overlap)
-        made = f"The new key pair is in use; {_valid(overlap)}. Its public key is below."
-        return renderer.redirect(request, _page(endpoint.id), Notice("good", made))
-
-    one = "/endpoints/{id}"
-    return [
-        DashboardPage("GET", f"{one}/rotate", ask_secret, Access.ADMIN),
-        DashboardPage("POST", f"{one}/rotate", make_secret, Access.ADMIN, fields=("overlap_hours",)),
-        DashboardPage("GET", f"{one}/rotate_key_pair", ask_pair, Access.ADMIN),
-        DashboardPage("POST", f"{one}/rotate_key_pair", make_pair, Access.ADMIN, fields=("overlap_hours",)),
-    ]
 
 
 def _page(endpoint_id: int) -> str:
