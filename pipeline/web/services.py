@@ -196,11 +196,14 @@ class PauseServices(EndpointServices):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EndpointStatsServices(EndpointListServices, StatsServices):
+    """Endpoints, shown with their recent attempts."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Api(
     EventTypeServices,
-    EndpointListServices,
     LiveAttemptServices,
-    StatsServices,
     SendTestServices,
     ResendServices,
     DeadLetterServices,
@@ -209,5 +212,6 @@ class Api(
     SqlServices,
     AccessServices,
     PauseServices,
+    EndpointStatsServices,
 ):
     """All services."""

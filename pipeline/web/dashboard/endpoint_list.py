@@ -26,6 +26,7 @@ from pipeline.web.endpoint_names import EndpointName, endpoint_name, named
 from pipeline.web.errors import require_endpoints
 from pipeline.web.request_values import page_and_size
 from pipeline.web.routes import FILTERS, PAGE, Parameter
+from pipeline.web.services import EndpointStatsServices
 from schemas.api_key import Access
 from schemas.event_types import EventTypes
 from schemas.http.endpoints import EndpointAnswer
@@ -86,11 +87,10 @@ class EndpointListView:
         return with_values(self.pairs, changes)
 
 
-def endpoint_list_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def endpoint_list_pages(renderer: PageRenderer, api: EndpointStatsServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def index(request: web.Request) -> web.Response:
-        api = renderer.api
         require_endpoints(api.registry)
         filters = parse_endpoint_filters(request.query.items())
         find, state, sort = (request.query.get(name, "").strip() for name in ("find", "state", "sort"))

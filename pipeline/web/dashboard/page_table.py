@@ -31,7 +31,7 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
         *time_zone_pages(renderer),
         *overview_pages(renderer),
         *quick_search_pages(renderer),
-        *endpoint_list_pages(renderer),
+        *endpoint_list_pages(renderer, api),
         *endpoint_bulk_pages(renderer, api),
         *endpoint_form_pages(renderer),
         *endpoint_pages(renderer),
