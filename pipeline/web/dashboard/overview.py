@@ -23,6 +23,7 @@ from pipeline.web.dashboard.page_renderer import PageRenderer
 from pipeline.web.dashboard.text_filters import minute
 from pipeline.web.endpoint_names import endpoint_name
 from pipeline.web.errors import require_endpoints
+from pipeline.web.services import EndpointStatsServices
 from schemas.api_key import Access
 from schemas.http.endpoints import EndpointAnswer
 
@@ -37,11 +38,10 @@ _SEARCHES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
-def overview_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def overview_pages(renderer: PageRenderer, api: EndpointStatsServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def values(template: str, request: web.Request) -> web.Response:
-        api = renderer.api
         require_endpoints(api.registry)
         now = api.clock()
         hour, days, letters = await asyncio.gather(

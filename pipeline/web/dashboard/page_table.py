@@ -29,7 +29,7 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
     return [
         *public_pages(renderer),
         *time_zone_pages(renderer),
-        *overview_pages(renderer),
+        *overview_pages(renderer, api),
         *quick_search_pages(renderer),
         *endpoint_list_pages(renderer, api),
         *endpoint_bulk_pages(renderer, api),
