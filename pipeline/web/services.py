@@ -201,17 +201,20 @@ class EndpointStatsServices(EndpointListServices, StatsServices):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EndpointPageServices(EndpointStatsServices, PauseServices, SendTestServices):
+    """An endpoint, its recent attempts, and test deliveries to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Api(
     EventTypeServices,
     LiveAttemptServices,
-    SendTestServices,
     ResendServices,
     DeadLetterServices,
     PreviewServices,
     ErasureServices,
     SqlServices,
     AccessServices,
-    PauseServices,
-    EndpointStatsServices,
+    EndpointPageServices,
 ):
     """All services."""

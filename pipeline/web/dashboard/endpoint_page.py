@@ -26,6 +26,7 @@ from pipeline.web.dashboard.text_filters import hour, milliseconds
 from pipeline.web.endpoint_names import name_of
 from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.request_values import path_id
+from pipeline.web.services import EndpointPageServices
 from schemas.api_key import Access
 from schemas.http.attempts import AttemptDetailAnswer
 from schemas.http.endpoints import EndpointAnswer
@@ -36,11 +37,10 @@ _EXPIRES_SOON: Final = timedelta(days=21)
 """The same threshold as in the alert."""
 
 
-def endpoint_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def endpoint_pages(renderer: PageRenderer, api: EndpointPageServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def show(request: web.Request) -> web.Response:
-        api = renderer.api
         endpoint = find_endpoint(api, path_id(request))
         day = await optional(api, endpoint_stats(api, endpoint.id))
         return renderer.show(
@@ -60,11 +60,9 @@ def endpoint_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
         )
 
     async def test(request: web.Request) -> web.Response:
-        endpoint = find_endpoint(renderer.api, path_id(request))
-        chosen = validated(
-            {"event_name": form_of(request).get("event_name")}, TestInput, types=renderer.api.events.types
-        ).event_name
-        attempt = await send_test_event(renderer.api, request, endpoint, chosen)
+        endpoint = find_endpoint(api, path_id(request))
+        chosen = validated({"event_name": form_of(request).get("event_name")}, TestInput, types=api.events.types).event_name
+        attempt = await send_test_event(api, request, endpoint, chosen)
         return renderer.redirect(request, page_of(endpoint), _test_notice(attempt))
 
     return [

@@ -34,7 +34,7 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
         *endpoint_list_pages(renderer, api),
         *endpoint_bulk_pages(renderer, api),
         *endpoint_form_pages(renderer),
-        *endpoint_pages(renderer),
+        *endpoint_pages(renderer, api),
         *rotation_pages(renderer, api),
         *event_type_pages(renderer, api),
         *key_pages(renderer, api),
