@@ -206,15 +206,22 @@ class EndpointPageServices(EndpointStatsServices, PauseServices, SendTestService
 
 
 @dataclass(frozen=True, kw_only=True)
+class EndpointFormServices(EndpointStatsServices, PauseServices, PreviewServices):
+    """Forms that register and change endpoints, with a preview of what they would have received."""
+
+    catalogue: EventTypeCatalogue
+
+
+@dataclass(frozen=True, kw_only=True)
 class Api(
     EventTypeServices,
     LiveAttemptServices,
     ResendServices,
     DeadLetterServices,
-    PreviewServices,
     ErasureServices,
     SqlServices,
     AccessServices,
     EndpointPageServices,
+    EndpointFormServices,
 ):
     """All services."""

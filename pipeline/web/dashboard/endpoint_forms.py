@@ -44,6 +44,7 @@ from pipeline.web.endpoint_writes import find_endpoint
 from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.filter_check import CompilableEndpointInput
 from pipeline.web.request_values import digits, path_id
+from pipeline.web.services import EndpointFormServices
 from pipeline.web.verification import verify_endpoint, verify_when_asked
 from schemas.api_key import Access
 from schemas.http.previews import PreviewAnswer
@@ -64,9 +65,9 @@ def page_of(endpoint: Endpoint) -> str:
     return f"{_LIST}/{endpoint.id}"
 
 
-def endpoint_form_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def endpoint_form_pages(renderer: PageRenderer, api: EndpointFormServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    handlers, one = _Handlers(renderer), "/endpoints/{id}"
+    handlers, one = _Handlers(renderer, api), "/endpoints/{id}"
     return [
         DashboardPage("GET", "/endpoints/new", handlers.new, Access.ADMIN),
         DashboardPage("POST", "/endpoints", handlers.create, Access.ADMIN, fields=FIELDS),
@@ -87,8 +88,9 @@ def endpoint_form_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 class _Handlers:
-    def __init__(self, renderer: PageRenderer) -> None:
+    def __init__(self, renderer: PageRenderer, api: EndpointFormServices) -> None:
         self._renderer = renderer
+        self._api = api
 
     async def new(self, request: web.Request) -> web.Response:
         return self._form(request, EndpointForm())
@@ -97,20 +99,20 @@ class _Handlers:
         form = form_of(request)
         try:
             endpoint, secret = await create_endpoint(
-                self._renderer.api, given(form, self._renderer.api.events.types, is_new=True), principal_of(request).actor
+                self._api, given(form, self._api.events.types, is_new=True), principal_of(request).actor
             )
         except InvalidError as error:
             return self._form(request, sent(form, await self._mistakes(form, error)), status=422)
         if secret is None:
             known = Notice("warning", "This URL is already registered. Nothing was changed. This is its endpoint.")
             return self._renderer.redirect(request, page_of(endpoint), known)
-        endpoint = await verify_when_asked(self._renderer.api, endpoint, principal_of(request).actor)
+        endpoint = await verify_when_asked(self._api, endpoint, principal_of(request).actor)
         made = Notice("good", f"The endpoint is registered. {SECRET_SHOWN}", secret=secret)
         return self._renderer.redirect(request, page_of(endpoint), made, *self._warnings(endpoint))
 
     async def preview(self, request: web.Request) -> web.Response:
         """Show what the endpoint would have received with these values. Nothing is saved, and the form keeps its content."""
-        api, form = self._renderer.api, form_of(request)
+        api, form = self._api, form_of(request)
         endpoint = find_endpoint(api, path_id(request)) if "id" in request.match_info else None
         stored = None if endpoint is None else endpoint.record
         try:
@@ -120,16 +122,16 @@ class _Handlers:
         return self._form(request, sent(form, {}, stored), endpoint, preview=seen)
 
     async def edit(self, request: web.Request) -> web.Response:
-        endpoint = find_endpoint(self._renderer.api, path_id(request))
+        endpoint = find_endpoint(self._api, path_id(request))
         return self._form(request, shown(endpoint.record), endpoint)
 
     async def update(self, request: web.Request) -> web.Response:
-        api, form = self._renderer.api, form_of(request)
+        api, form = self._api, form_of(request)
         endpoint = find_endpoint(api, path_id(request))
         # Changes that somebody else made in the meantime are shown before they are overwritten.
         expected = frozenset({form.get("version", "")})
         try:
-            changes = given(form, self._renderer.api.events.types, is_new=False)
+            changes = given(form, self._api.events.types, is_new=False)
             endpoint = await update_endpoint(api, endpoint.id, changes, principal_of(request).actor, expected)
         except InvalidError as error:
             mistakes = await self._mistakes(form, error)
@@ -145,7 +147,7 @@ class _Handlers:
         return self._back(request, endpoint, Notice("good", "Changes saved."), *self._warnings(endpoint))
 
     async def ask_pause(self, request: web.Request) -> web.Response:
-        api = self._renderer.api
+        api = self._api
         endpoint = find_endpoint(api, path_id(request))
         held = api.registry.held(endpoint).count
         day = (await optional(api, api.reports.endpoint_days(api.clock()))).found
@@ -173,13 +175,11 @@ class _Handlers:
 
     async def pause(self, request: web.Request) -> web.Response:
         endpoint = await self._change(request, {"active": False})
-        paused = (
-            f"The endpoint is paused. Its deliveries are held for up to {span(self._renderer.api.hold)}, until you resume it."
-        )
+        paused = f"The endpoint is paused. Its deliveries are held for up to {span(self._api.hold)}, until you resume it."
         return self._back(request, endpoint, Notice("good", paused))
 
     async def resume(self, request: web.Request) -> web.Response:
-        waiting = self._renderer.api.registry.waiting(find_endpoint(self._renderer.api, path_id(request)))
+        waiting = self._api.registry.waiting(find_endpoint(self._api, path_id(request)))
         endpoint = await self._change(request, {"active": True})
         if endpoint.is_unverified:
             text = "The endpoint is no longer paused or disabled. It receives nothing until it is verified."
@@ -192,7 +192,7 @@ class _Handlers:
         return self._back(request, endpoint, Notice("good", f"The endpoint receives webhooks again.{waited}"))
 
     async def verify(self, request: web.Request) -> web.Response:
-        endpoint = await verify_endpoint(self._renderer.api, path_id(request), principal_of(request).actor)
+        endpoint = await verify_endpoint(self._api, path_id(request), principal_of(request).actor)
         if endpoint.is_unverified:
             return self._back(
                 request, endpoint, Notice("bad", f"The endpoint is not verified. {endpoint.record.verification_problem}")
@@ -200,8 +200,8 @@ class _Handlers:
         return self._back(request, endpoint, Notice("good", "The endpoint is verified."))
 
     async def ask_drop(self, request: web.Request) -> web.Response:
-        endpoint = find_endpoint(self._renderer.api, path_id(request))
-        count = self._renderer.api.registry.held(endpoint).count
+        endpoint = find_endpoint(self._api, path_id(request))
+        count = self._api.registry.held(endpoint).count
         if not count:
             return self._back(request, endpoint, Notice("good", "Nothing is held for this endpoint."))
         what = _deliveries(count, "held delivery", "held deliveries")
@@ -217,7 +217,7 @@ class _Handlers:
         )
 
     async def drop(self, request: web.Request) -> web.Response:
-        api = self._renderer.api
+        api = self._api
         endpoint = find_endpoint(api, path_id(request))
         count = digits(form_of(request).get("count", "")) or 0
         try:
@@ -230,7 +230,7 @@ class _Handlers:
         return self._back(request, endpoint, Notice("good", dropped))
 
     async def ask_delete(self, request: web.Request) -> web.Response:
-        endpoint = find_endpoint(self._renderer.api, path_id(request))
+        endpoint = find_endpoint(self._api, path_id(request))
         return self._ask(
             request,
             endpoint,
@@ -243,8 +243,8 @@ class _Handlers:
         )
 
     async def delete(self, request: web.Request) -> web.Response:
-        endpoint = find_endpoint(self._renderer.api, path_id(request))
-        await delete_endpoint(self._renderer.api, endpoint.id, principal_of(request).actor)
+        endpoint = find_endpoint(self._api, path_id(request))
+        await delete_endpoint(self._api, endpoint.id, principal_of(request).actor)
         return self._renderer.redirect(request, _LIST, Notice("good", f"The endpoint {endpoint.target_url} is deleted."))
 
     async def headers(self, request: web.Request) -> web.Response:
@@ -254,7 +254,7 @@ class _Handlers:
         try:
             endpoint = await self._change(request, {"headers": {name: None if "remove" in form else value}})
         except InvalidError as error:
-            endpoint = find_endpoint(self._renderer.api, path_id(request))
+            endpoint = find_endpoint(self._api, path_id(request))
             return self._back(request, endpoint, *(Notice("bad", one) for one in error.sentences))
         done = f"{name} is no longer sent." if "remove" in form else f"{name} is sent with every request from now on."
         return self._back(request, endpoint, Notice("good", done))
@@ -263,14 +263,14 @@ class _Handlers:
         """All errors together. The target of the URL is checked only if everything else is correct."""
         if "target_url" not in found.errors:
             try:
-                await check_target(self._renderer.api, form.get("target_url", "").strip())
+                await check_target(self._api, form.get("target_url", "").strip())
             except InvalidError as more:
                 return {**found.errors, **more.errors}
         return found.errors
 
     async def _change(self, request: web.Request, values: dict[str, object]) -> Endpoint:
-        changes = validated(values, CompilableEndpointInput, types=self._renderer.api.events.types)
-        return await update_endpoint(self._renderer.api, path_id(request), changes, principal_of(request).actor)
+        changes = validated(values, CompilableEndpointInput, types=self._api.events.types)
+        return await update_endpoint(self._api, path_id(request), changes, principal_of(request).actor)
 
     def _back(self, request: web.Request, endpoint: Endpoint, *notices: Notice) -> web.Response:
         """Redirect to the page whose button was pressed. On another page than the endpoint's, the notices need its name."""
@@ -281,7 +281,7 @@ class _Handlers:
         return self._renderer.redirect(request, back, *(replace(one, text=f"{name}: {one.text}") for one in notices))
 
     def _warnings(self, endpoint: Endpoint) -> Sequence[Notice]:
-        return [_EVERYTHING] if subscribes_to_all(endpoint.record.events, self._renderer.api.events.types) else []
+        return [_EVERYTHING] if subscribes_to_all(endpoint.record.events, self._api.events.types) else []
 
     def _form(
         self,
@@ -292,12 +292,12 @@ class _Handlers:
         status: int = 200,
         preview: PreviewAnswer | None = None,
     ) -> web.Response:
-        api = self._renderer.api
+        api = self._api
         events = [
             (one.name, one.description, api.catalogue.origin(one.name) == "api") for one in api.events.types.by_name.values()
         ]
         conflict = status == HTTPStatus.PRECONDITION_FAILED
-        policies = self._renderer.api.policies
+        policies = self._api.policies
         return self._renderer.show(
             request,
             "endpoint_form.html",
@@ -312,7 +312,7 @@ class _Handlers:
             client_methods=CLIENT_METHODS,
             encoding_choices=ENCODING_CHOICES,
             retry_choices=retry_choices(policies),
-            versions=version_choices(self._renderer.api.events.types),
+            versions=version_choices(self._api.events.types),
             verification_choices=VERIFICATION_CHOICES,
             delays=", ".join(map(delay_label, policies.delays)),
         )

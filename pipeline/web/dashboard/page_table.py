@@ -33,7 +33,7 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
         *quick_search_pages(renderer),
         *endpoint_list_pages(renderer, api),
         *endpoint_bulk_pages(renderer, api),
-        *endpoint_form_pages(renderer),
+        *endpoint_form_pages(renderer, api),
         *endpoint_pages(renderer, api),
         *rotation_pages(renderer, api),
         *event_type_pages(renderer, api),
