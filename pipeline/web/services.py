@@ -213,6 +213,14 @@ class EndpointFormServices(EndpointStatsServices, PauseServices, PreviewServices
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttemptListServices(AttemptServices):
+    """Attempts, shown with the names of their endpoints and event types."""
+
+    registry: Registry
+    catalogue: EventTypeCatalogue
+
+
+@dataclass(frozen=True, kw_only=True)
 class Api(
     EventTypeServices,
     LiveAttemptServices,
@@ -223,5 +231,6 @@ class Api(
     AccessServices,
     EndpointPageServices,
     EndpointFormServices,
+    AttemptListServices,
 ):
     """All services."""

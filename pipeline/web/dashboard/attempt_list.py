@@ -31,7 +31,7 @@ from pipeline.web.errors import ApiError, InvalidError, explained
 from pipeline.web.quick_search import ReferenceKind, canonical_number, matching, named, recognize
 from pipeline.web.routes import AFTER, FILTERS, PAGE, Parameter
 from pipeline.web.search_errors import searching
-from pipeline.web.services import Api
+from pipeline.web.services import AttemptListServices
 from schemas.api_key import Access
 from schemas.audit import AuditAction
 
@@ -47,38 +47,38 @@ _LinkedPage = tuple[AttemptPage, str | None, str | None]
 """A page, and the query strings of the previous and the next page."""
 
 
-def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def attempt_search_pages(renderer: PageRenderer, api: AttemptListServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
 
     async def index(request: web.Request) -> web.StreamResponse:
-        filters = read_filters(await _as_meant(renderer.api, in_utc(request.query.items())))
+        filters = read_filters(await _as_meant(api, in_utc(request.query.items())))
         if has_blanks(request.query.items()) or list(filters.pairs) != list(read_filters(request.query.items()).pairs):
             # Redirect to a link without the empty fields of the form, with times in UTC, numbers as the OMS writes them, and
             # endpoints by id. Parameters without effect stay in the link, so that they are reported.
             return renderer.redirect(request, f"{ATTEMPTS}?{urlencode([*filters.pairs, *filters.unknown])}")
         link = f"{own_address(request)}{ATTEMPTS}" + (f"?{filters.query()}" if filters.pairs else "")
         try:
-            query = await asked(renderer.api, request, local(renderer.api.clock()), has_pages=True)
+            query = await asked(api, request, local(api.clock()), has_pages=True)
             if _is_one_look(request, query):
-                found, counted = await _found_and_counted(renderer.api, request, query, filters)
+                found, counted = await _found_and_counted(api, request, query, filters)
             else:
                 found, counted = await asyncio.gather(
-                    _found(renderer.api, request, query, filters),
-                    optional(renderer.api, renderer.api.search.summary(query, _BARS)),
+                    _found(api, request, query, filters),
+                    optional(api, api.search.summary(query, _BARS)),
                 )
         except (ApiError, SearchLimitError) as error:
             problems = error.sentences if isinstance(error, InvalidError) else [str(error)]
-            view = _view(renderer.api, filters, None, OptionalReads(None), problems=problems)
+            view = _view(api, filters, None, OptionalReads(None), problems=problems)
             status = explained(request, error).status
             return renderer.show(request, "attempts.html", status, view=view, times=TIMES, link=link)
-        view = _view(renderer.api, filters, found, counted, ignored=query.ignored)
+        view = _view(api, filters, found, counted, ignored=query.ignored)
         return renderer.show(request, "attempts.html", view=view, times=TIMES, link=link)
 
     async def as_csv(request: web.Request) -> web.StreamResponse:
-        return await export(renderer.api, request, "csv", local(renderer.api.clock()))
+        return await export(api, request, "csv", local(api.clock()))
 
     async def as_json(request: web.Request) -> web.StreamResponse:
-        return await export(renderer.api, request, "json", local(renderer.api.clock()))
+        return await export(api, request, "json", local(api.clock()))
 
     return [
         DashboardPage("GET", "/attempts", index, Access.VIEWER, (FILTERS, *PAGE, AFTER, _BEFORE)),
@@ -87,7 +87,7 @@ def attempt_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     ]
 
 
-async def _as_meant(api: Api, pairs: Iterable[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+async def _as_meant(api: AttemptListServices, pairs: Iterable[tuple[str, str]]) -> Sequence[tuple[str, str]]:
     """The filters, with numbers as the OMS writes them and endpoints by id: people type ``r742 992 696`` and names."""
     meant: list[tuple[str, str]] = []
     for key, value in pairs:
@@ -107,7 +107,7 @@ async def _as_meant(api: Api, pairs: Iterable[tuple[str, str]]) -> Sequence[tupl
     return meant
 
 
-async def _number(api: Api, kind: ReferenceKind, typed: str) -> str:
+async def _number(api: AttemptListServices, kind: ReferenceKind, typed: str) -> str:
     """One number, never both: as it was typed, as in the API, if it is on record. Otherwise as our OMS writes it."""
     other = canonical_number(typed)
     if other == typed:
@@ -117,7 +117,7 @@ async def _number(api: Api, kind: ReferenceKind, typed: str) -> str:
 
 
 def _view(
-    api: Api,
+    api: AttemptListServices,
     filters: FilterForm,
     found: AttemptListPage | None,
     counted: OptionalReads[SearchSummary],
@@ -146,7 +146,7 @@ def _is_one_look(request: web.Request, query: AttemptQuery) -> bool:
 
 
 async def _found_and_counted(
-    api: Api, request: web.Request, query: AttemptQuery, filters: FilterForm
+    api: AttemptListServices, request: web.Request, query: AttemptQuery, filters: FilterForm
 ) -> tuple[AttemptListPage, OptionalReads[SearchSummary]]:
     """A page with its statistics, in one query, because finding the attempts takes longer than reading them."""
     has_bodies = any(map(has_body, query.required))
@@ -163,7 +163,7 @@ async def _found_and_counted(
     return AttemptListPage(await _rows(api, request, query, page.items), None, older), counted
 
 
-async def _found(api: Api, request: web.Request, query: AttemptQuery, filters: FilterForm) -> AttemptListPage:
+async def _found(api: AttemptListServices, request: web.Request, query: AttemptQuery, filters: FilterForm) -> AttemptListPage:
     async with searching(api):
         if query.in_time is None:
             page, newer, older = await _page_by_number(api, query, filters)
@@ -176,14 +176,16 @@ async def _found(api: Api, request: web.Request, query: AttemptQuery, filters: F
     return replace(found, sorted_count=page.total_count, sorted_since=page.sorted_since) if page.sorted_since else found
 
 
-async def _page_by_number(api: Api, query: AttemptQuery, filters: FilterForm) -> _LinkedPage:
+async def _page_by_number(api: AttemptListServices, query: AttemptQuery, filters: FilterForm) -> _LinkedPage:
     page = await api.search.attempts(query)
     newer = filters.query(page=str(page.current_page - 1)) if page.current_page > 1 and page.items else None
     has_more = page.current_page < page.pages or not (page.is_exact or page.sorted_since)
     return page, newer, filters.query(page=str(page.current_page + 1)) if has_more else None
 
 
-async def _page_by_cursor(api: Api, query: AttemptQuery, filters: FilterForm, before: str, *, descending: bool) -> _LinkedPage:
+async def _page_by_cursor(
+    api: AttemptListServices, query: AttemptQuery, filters: FilterForm, before: str, *, descending: bool
+) -> _LinkedPage:
     if before and (cursor := decode_cursor(before)) is not None:
         # Backward: search in the opposite order, then reverse the rows.
         back, sorts = Cursor(cursor.created_at_ms, cursor.id, not descending), (Sort("created_at", descending=not descending),)
@@ -208,7 +210,9 @@ def _cursor(row: AttemptRow, *, descending: bool) -> str:
     return Cursor(round(row.created_at.timestamp() * 1000), row.id, descending).encode()
 
 
-async def _rows(api: Api, request: web.Request, query: AttemptQuery, attempts: Sequence[AttemptRow]) -> Sequence[AttemptListRow]:
+async def _rows(
+    api: AttemptListServices, request: web.Request, query: AttemptQuery, attempts: Sequence[AttemptRow]
+) -> Sequence[AttemptListRow]:
     """The attempts. Readers who may see bodies also get excerpts around the matches in the bodies."""
     wanted = needles(query)
     if not wanted or not attempts or not principal_of(request).role.covers(Access.OPERATOR):

@@ -38,7 +38,7 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
         *rotation_pages(renderer, api),
         *event_type_pages(renderer, api),
         *key_pages(renderer, api),
-        *attempt_search_pages(renderer),
+        *attempt_search_pages(renderer, api),
         *attempt_live_pages(renderer),
         *attempt_detail_pages(renderer),
         *timeline_pages(renderer),
