@@ -30,7 +30,7 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
         *public_pages(renderer),
         *time_zone_pages(renderer),
         *overview_pages(renderer, api),
-        *quick_search_pages(renderer),
+        *quick_search_pages(renderer, api),
         *endpoint_list_pages(renderer, api),
         *endpoint_bulk_pages(renderer, api),
         *endpoint_form_pages(renderer, api),

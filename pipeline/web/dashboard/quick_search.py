@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import urlencode
 
@@ -20,7 +21,7 @@ from pipeline.web.dashboard.text_filters import is_segment, segment
 from pipeline.web.errors import require_endpoints
 from pipeline.web.quick_search import NamedEndpoint, Pasted, Reference, ReferenceKind, matching, named, recognize
 from pipeline.web.routes import Parameter
-from pipeline.web.services import Api
+from pipeline.web.services import AttemptListServices
 from schemas.api_key import Access
 
 _TEXT: Final = Parameter("text", "Text to search for: a number, a name, a URL, or any other text.")
@@ -56,41 +57,48 @@ class Choice:
     more: str = ""
 
 
-def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
-    """The pages, below ``/webhooks``."""
+def quick_search_pages(renderer: PageRenderer, api: AttemptListServices) -> Iterable[DashboardPage]:
+    """The page, below ``/webhooks``."""
+    return [DashboardPage("GET", "/go", _Handlers(renderer, api).go, Access.VIEWER, (_TEXT,))]
 
-    async def go(request: web.Request) -> web.Response:
+
+class _Handlers:
+    def __init__(self, renderer: PageRenderer, api: AttemptListServices) -> None:
+        self._renderer = renderer
+        self._api = api
+
+    async def go(self, request: web.Request) -> web.Response:
+        api, redirect = self._api, partial(self._renderer.redirect, request)
         pasted = recognize(request.query.get("text", ""))
         if not pasted.text:
-            return renderer.redirect(request, ATTEMPTS)
+            return redirect(ATTEMPTS)
         if pasted.certain is not None:
-            as_written = (await optional(renderer.api, _existing(renderer.api, pasted.guesses))).found if pasted.guesses else None
-            return renderer.redirect(request, _reference(as_written[0] if as_written else pasted.certain).href)
-        require_endpoints(renderer.api.registry)
-        endpoints, is_exact = _matching(renderer.api, pasted)
+            as_written = (await optional(api, _existing(api, pasted.guesses))).found if pasted.guesses else None
+            return redirect(_reference(as_written[0] if as_written else pasted.certain).href)
+        require_endpoints(api.registry)
+        endpoints, is_exact = _matching(api, pasted)
         if not is_exact and (own := _own_page(request, pasted)):
-            return renderer.redirect(request, own)
-        looked = await optional(renderer.api, _existing(renderer.api, () if pasted.url and is_exact else pasted.guesses))
+            return redirect(own)
+        looked = await optional(api, _existing(api, () if pasted.url and is_exact else pasted.guesses))
         found = _choices(pasted, endpoints, looked.found or ())
-        return onward(request, pasted, found or _named(pasted), looked.problem, is_guess=bool(endpoints) and not is_exact)
+        return self._onward(request, pasted, found or _named(pasted), looked.problem, is_guess=bool(endpoints) and not is_exact)
 
-    def onward(
-        request: web.Request, pasted: Pasted, found: Sequence[Choice], problem: str | None, *, is_guess: bool
+    def _onward(
+        self, request: web.Request, pasted: Pasted, found: Sequence[Choice], problem: str | None, *, is_guess: bool
     ) -> web.Response:
         """Redirect to the only result or, without results, to the search. If there are several, show them."""
+        redirect = partial(self._renderer.redirect, request)
         may_see_bodies = principal_of(request).role.covers(Access.OPERATOR)
         if len(found) == 1:
-            return renderer.redirect(
-                request, found[0].href, *(_doubts(pasted, found[0], is_guess=is_guess) if may_see_bodies else ())
-            )
+            return redirect(found[0].href, *(_doubts(pasted, found[0], is_guess=is_guess) if may_see_bodies else ()))
         if not found and pasted.url is not None:
-            return renderer.redirect(request, f"{ATTEMPTS}?{urlencode({'q[target_url_cont]': pasted.url})}")
+            return redirect(f"{ATTEMPTS}?{urlencode({'q[target_url_cont]': pasted.url})}")
         if not found and may_see_bodies:
-            return renderer.redirect(request, _in_bodies(pasted.text))
-        return choose(request, pasted, found, problem)
+            return redirect(_in_bodies(pasted.text))
+        return self._choose(request, pasted, found, problem)
 
-    def choose(request: web.Request, pasted: Pasted, found: Sequence[Choice], problem: str | None) -> web.Response:
-        return renderer.show(
+    def _choose(self, request: web.Request, pasted: Pasted, found: Sequence[Choice], problem: str | None) -> web.Response:
+        return self._renderer.show(
             request,
             "go.html",
             text=pasted.text,
@@ -100,10 +108,8 @@ def quick_search_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
             problem=problem,
         )
 
-    return [DashboardPage("GET", "/go", go, Access.VIEWER, (_TEXT,))]
 
-
-def _matching(api: Api, pasted: Pasted) -> tuple[Sequence[NamedEndpoint], bool]:
+def _matching(api: AttemptListServices, pasted: Pasted) -> tuple[Sequence[NamedEndpoint], bool]:
     """The matching endpoints, and whether that is certain. A guess is dropped if the text names an order or a shipment.
 
     The URL of an order's page may have the same host as an endpoint.
@@ -131,7 +137,7 @@ def _doubts(pasted: Pasted, only: Choice, *, is_guess: bool) -> Iterable[Notice]
         yield _or_in_bodies(pasted.text, "matches this endpoint")
 
 
-async def _existing(api: Api, guesses: Sequence[Reference]) -> Sequence[Reference]:
+async def _existing(api: AttemptListServices, guesses: Sequence[Reference]) -> Sequence[Reference]:
     """The guesses that exist in the store, without duplicates."""
     known = await api.search.recorded_values([(one.kind.value, one.value) for one in guesses])
     return [one for one in guesses if (one.kind.value, one.value) in known]
