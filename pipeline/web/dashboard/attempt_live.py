@@ -36,34 +36,35 @@ from pipeline.web.event_stream import (
     wants_events,
 )
 from pipeline.web.routes import FILTERS, PAGE
+from pipeline.web.services import Api
 from schemas.api_key import Access
 
 _HEARTBEAT_SECONDS: Final = HEARTBEAT_SECONDS
 _SHOWN: Final = 50
 
 
-def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def attempt_live_pages(renderer: PageRenderer, api: Api) -> Iterable[DashboardPage]:
     """The page, below ``/webhooks``."""
 
     async def live(request: web.Request) -> web.StreamResponse:
-        query = await asked(renderer.api, request, local(renderer.api.clock()))
+        query = await asked(api, request, local(api.clock()))
         if wants_events(request):
             form = StreamForm(
-                rows=lambda rows: _rows(renderer, request, rows),
+                rows=lambda rows: _rows(renderer, api, request, rows),
                 problem=str,
-                may_listen=lambda: _may_listen(renderer, request),
+                may_listen=lambda: _may_listen(api, request),
                 over="You are logged out. Reload the page.",
                 heartbeat_seconds=_HEARTBEAT_SECONDS,
                 missed=lambda missed: _missed(renderer, request, missed),
             )
-            return await stream_attempts(renderer.api, request, query, form)
-        page = await search_attempts(renderer.api, replace(query, sorts=(), page=1, per_page=_SHOWN, after=beginning()))
+            return await stream_attempts(api, request, query, form)
+        page = await search_attempts(api, replace(query, sorts=(), page=1, per_page=_SHOWN, after=beginning()))
         filters = read_filters(request.query.items())
-        names = endpoint_names(renderer.api.registry.receivers())
-        view = AttemptListView(filters, None, None, None, None, names, query.ignored, (), renderer.api.events.types.names)
+        names = endpoint_names(api.registry.receivers())
+        view = AttemptListView(filters, None, None, None, None, names, query.ignored, (), api.events.types.names)
         search = filters.query()
         live = f"{ATTEMPTS}/live" + (f"?{search}" if search else "")
-        shown = id_of_time(max([renderer.api.clock(), *(one.created_at for one in page.items[:1])]))
+        shown = id_of_time(max([api.clock(), *(one.created_at for one in page.items[:1])]))
         return renderer.show(
             request,
             "attempts_live.html",
@@ -77,9 +78,9 @@ def attempt_live_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
     return [DashboardPage("GET", "/attempts/live", live, Access.VIEWER, (FILTERS, *PAGE, LAST_EVENT))]
 
 
-def _may_listen(renderer: PageRenderer, request: web.Request) -> bool:
+def _may_listen(api: Api, request: web.Request) -> bool:
     """Whether the listener is still logged in, with the same role as at the start."""
-    api, session = renderer.api, request[SESSION]
+    session = request[SESSION]
     if session.key_id is None or session.until <= api.clock():
         return False
     who = api.keys.named(session.key_id)
@@ -87,9 +88,9 @@ def _may_listen(renderer: PageRenderer, request: web.Request) -> bool:
     return not is_over and who is not None and who.role is principal_of(request).role
 
 
-def _rows(renderer: PageRenderer, request: web.Request, attempts: Iterable[AttemptRow]) -> str:
+def _rows(renderer: PageRenderer, api: Api, request: web.Request, attempts: Iterable[AttemptRow]) -> str:
     """Rows of the table, newest first."""
-    names = endpoint_names(renderer.api.registry.receivers())
+    names = endpoint_names(api.registry.receivers())
     return renderer.show(request, "attempt_rows_live.html", rows=list(attempts)[::-1], names=names).text or ""
 
 

@@ -39,7 +39,7 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
         *event_type_pages(renderer, api),
         *key_pages(renderer, api),
         *attempt_search_pages(renderer, api),
-        *attempt_live_pages(renderer),
+        *attempt_live_pages(renderer, api),
         *attempt_detail_pages(renderer),
         *timeline_pages(renderer),
         *resend_pages(renderer),
