@@ -221,10 +221,17 @@ class AttemptListServices(AttemptServices):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotificationServices(ResendServices, AttemptServices):
+    """Notifications that can be resent, shown with their endpoints and with who resent them."""
+
+    registry: Registry
+    reports: Reports
+
+
+@dataclass(frozen=True, kw_only=True)
 class Api(
     EventTypeServices,
     LiveAttemptServices,
-    ResendServices,
     DeadLetterServices,
     ErasureServices,
     SqlServices,
@@ -232,5 +239,6 @@ class Api(
     EndpointPageServices,
     EndpointFormServices,
     AttemptListServices,
+    NotificationServices,
 ):
     """All services."""

@@ -42,6 +42,6 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
         *attempt_live_pages(renderer, api),
         *attempt_detail_pages(renderer),
         *timeline_pages(renderer),
-        *resend_pages(renderer),
+        *resend_pages(renderer, api),
         *dead_letter_pages(renderer, api),
     ]

@@ -24,7 +24,7 @@ from pipeline.web.errors import ApiError, InvalidError
 from pipeline.web.request_values import IGNORED
 from pipeline.web.resend_runs import MAX_RESENT, ResendRun, resend_objections
 from pipeline.web.routes import FILTERS, PAGE
-from pipeline.web.services import Api
+from pipeline.web.services import NotificationServices
 from schemas.api_key import Access
 from schemas.operational import OPERATIONAL_ENDPOINT_ID
 
@@ -52,16 +52,16 @@ class Preview:
         return sum(count for endpoint_id, count in self.found.by_endpoint.items() if endpoint_id not in self.left_out)
 
 
-def resend_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def resend_pages(renderer: PageRenderer, api: NotificationServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    return [*_beginning(renderer), *_watching(renderer)]
+    return [*_beginning(renderer, api), *_watching(renderer, api)]
 
 
-def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def _beginning(renderer: PageRenderer, api: NotificationServices) -> Iterable[DashboardPage]:
     async def new(request: web.Request) -> web.Response:
-        now = local(renderer.api.clock())
-        query = await asked(renderer.api, request, now)
-        found = await renderer.api.runs.preview(query)
+        now = local(api.clock())
+        query = await asked(api, request, now)
+        found = await api.runs.preview(query)
         obstacles = [
             f"A filter is not valid, and without it more would be resent than you want: {one}"
             for one in (*request[IGNORED], *query.ignored)
@@ -74,17 +74,17 @@ def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
             filters=filters,
             confirmed=urlencode(at_this_time(filters.pairs, now)),
             found=found,
-            seconds=round(len(found.notifications) * renderer.api.runs.pause_seconds),
-            endpoints={one.id: one.name for one in endpoint_names(renderer.api.registry.receivers()).values()},
-            left_out=_left_out(renderer.api, found.by_endpoint),
+            seconds=round(len(found.notifications) * api.runs.pause_seconds),
+            endpoints={one.id: one.name for one in endpoint_names(api.registry.receivers()).values()},
+            left_out=_left_out(api, found.by_endpoint),
             obstacles=obstacles,
         )
         return renderer.show(request, "resend_new.html", view=view)
 
     async def start(request: web.Request) -> web.Response:
         try:
-            query = await asked(renderer.api, request, local(renderer.api.clock()))
-            run = await renderer.api.runs.start(renderer.api.audit.actor(request), query)
+            query = await asked(api, request, local(api.clock()))
+            run = await api.runs.start(api.audit.actor(request), query)
         except InvalidError as error:
             return renderer.redirect(request, ATTEMPTS, Notice("bad", " ".join(error.sentences)))
         except ApiError as error:
@@ -99,7 +99,7 @@ def _beginning(renderer: PageRenderer) -> Iterable[DashboardPage]:
     ]
 
 
-def _left_out(api: Api, ids: Iterable[int]) -> Mapping[int, str]:
+def _left_out(api: NotificationServices, ids: Iterable[int]) -> Mapping[int, str]:
     found: dict[int, str] = {}
     for one in ids:
         endpoint = api.registry.receiver(one)
@@ -112,9 +112,9 @@ def _left_out(api: Api, ids: Iterable[int]) -> Mapping[int, str]:
     return found
 
 
-def _watching(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def _watching(renderer: PageRenderer, api: NotificationServices) -> Iterable[DashboardPage]:
     async def index(request: web.Request) -> web.Response:
-        return renderer.show(request, "resends.html", runs=await renderer.api.runs.last())
+        return renderer.show(request, "resends.html", runs=await api.runs.last())
 
     async def show(request: web.Request) -> web.Response:
         return renderer.show(request, "resend.html", run=await _run(request))
@@ -125,7 +125,7 @@ def _watching(renderer: PageRenderer) -> Iterable[DashboardPage]:
     async def cancel(request: web.Request) -> web.Response:
         identifier = run_id(request)
         try:
-            await renderer.api.runs.cancel(renderer.api.audit.actor(request), identifier)
+            await api.runs.cancel(api.audit.actor(request), identifier)
         except ApiError as error:
             if error.status != 409:
                 raise
@@ -133,7 +133,7 @@ def _watching(renderer: PageRenderer) -> Iterable[DashboardPage]:
         return renderer.redirect(request, f"{RESENDS}/{identifier}")
 
     async def _run(request: web.Request) -> ResendRun:
-        return await renderer.api.runs.find(run_id(request))
+        return await api.runs.find(run_id(request))
 
     return [
         DashboardPage("GET", "/resends", index, Access.OPERATOR),
