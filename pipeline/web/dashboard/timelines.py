@@ -29,7 +29,7 @@ from pipeline.web.errors import ApiError, InvalidError, not_found, require_endpo
 from pipeline.web.quick_search import canonical_number
 from pipeline.web.request_values import digits
 from pipeline.web.search_errors import searching
-from pipeline.web.services import Api
+from pipeline.web.services import NotificationServices
 from pipeline.web.timeline_sentences import Sentence, headline, note, sentence
 from pipeline.web.timelines import EndpointDelivery, EndpointState, EndpointTimeline, Timeline, build_timeline
 from schemas.api_key import Access
@@ -110,13 +110,13 @@ class TimelineView:
     """Who last resent an event to an endpoint, and when."""
 
 
-def timeline_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def timeline_pages(renderer: PageRenderer, api: NotificationServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    return [page for kind in KINDS for page in _pages(renderer, kind)]
+    return [page for kind in KINDS for page in _pages(renderer, api, kind)]
 
 
-def _pages(renderer: PageRenderer, kind: TimelineKind) -> Iterable[DashboardPage]:
-    handlers = _Handlers(renderer, kind)
+def _pages(renderer: PageRenderer, api: NotificationServices, kind: TimelineKind) -> Iterable[DashboardPage]:
+    handlers = _Handlers(renderer, api, kind)
     path = f"/{kind.folder}/{{number}}"
     return (
         DashboardPage("GET", path, handlers.show, Access.VIEWER),
@@ -125,12 +125,13 @@ def _pages(renderer: PageRenderer, kind: TimelineKind) -> Iterable[DashboardPage
 
 
 class _Handlers:
-    def __init__(self, renderer: PageRenderer, kind: TimelineKind) -> None:
+    def __init__(self, renderer: PageRenderer, api: NotificationServices, kind: TimelineKind) -> None:
         self._renderer = renderer
+        self._api = api
         self._kind = kind
 
     async def show(self, request: web.Request) -> web.Response:
-        api, kind, number = self._renderer.api, self._kind, self._number(request)
+        api, kind, number = self._api, self._kind, self._number(request)
         require_endpoints(api.registry)
         record = _NOTHING
         if kind.may_be(number):
@@ -150,13 +151,13 @@ class _Handlers:
             link=f"{own_address(request)}{kind.path(number)}",
             is_sent_at_once=timeline.is_complete and timeline.resendable <= _MAX_AT_ONCE,
             canonical=None if timeline.events else self._canonical(number),
-            resent={place: (done.name or api.ring.person(done.actor), done.at) for place, done in resent.items()},
+            resent={place: (done.name or api.audit.person(done.actor), done.at) for place, done in resent.items()},
         )
         return self._renderer.show(request, "timeline.html", view=view)
 
     async def resend(self, request: web.Request) -> web.Response:
         """Resend the failed notifications that were not delivered since, to one endpoint, to several, or to all."""
-        api, kind, number = self._renderer.api, self._kind, self._number(request)
+        api, kind, number = self._api, self._kind, self._number(request)
         require_endpoints(api.registry)
         endpoints = [one.strip() for one in form_of(request).getall(_ENDPOINT, []) if one.strip()]
         only = digits(endpoints[0]) if len(endpoints) == 1 else None
@@ -200,12 +201,12 @@ def _resent(record: TimelineRecords) -> tuple[Sequence[str], datetime] | None:
     return (sorted(events), min(one.created_at for one in record.attempts)) if events else None
 
 
-def endpoint_states(api: Api, ids: Iterable[int]) -> Mapping[int, EndpointState]:
+def endpoint_states(api: NotificationServices, ids: Iterable[int]) -> Mapping[int, EndpointState]:
     """The current state of endpoints, by id. Endpoints that are not registered are left out."""
     return {one: _endpoint_state(api, endpoint) for one in ids if (endpoint := api.registry.get(one)) is not None}
 
 
-def _endpoint_state(api: Api, endpoint: Endpoint) -> EndpointState:
+def _endpoint_state(api: NotificationServices, endpoint: Endpoint) -> EndpointState:
     health, record = api.registry.health, endpoint.record
     return EndpointState(
         id=endpoint.id,
