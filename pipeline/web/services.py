@@ -229,6 +229,11 @@ class NotificationServices(ResendServices, AttemptServices):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AttemptPageServices(EndpointListServices, NotificationServices):
+    """An attempt, its notification and its endpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Api(
     EventTypeServices,
     LiveAttemptServices,
@@ -239,6 +244,6 @@ class Api(
     EndpointPageServices,
     EndpointFormServices,
     AttemptListServices,
-    NotificationServices,
+    AttemptPageServices,
 ):
     """All services."""

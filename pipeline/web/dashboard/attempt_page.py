@@ -28,6 +28,7 @@ from pipeline.web.errors import ApiError, not_found
 from pipeline.web.request_values import path_id, whole_number
 from pipeline.web.routes import Parameter
 from pipeline.web.search_errors import searching
+from pipeline.web.services import AttemptPageServices
 from schemas.api_key import Access
 from schemas.delivery import Trigger
 from schemas.http.attempts import AttemptAnswer, AttemptDetailAnswer
@@ -84,9 +85,9 @@ class AttemptView:
     """Who last resent it, and when."""
 
 
-def attempt_detail_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def attempt_detail_pages(renderer: PageRenderer, api: AttemptPageServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    handlers = _Handlers(renderer)
+    handlers = _Handlers(renderer, api)
     return [
         DashboardPage("GET", "/attempts/{id}", handlers.show, Access.VIEWER, (_FIND, _COMPARE)),
         DashboardPage("GET", "/attempts/{id}/resend", handlers.ask_resend, Access.OPERATOR),
@@ -95,19 +96,20 @@ def attempt_detail_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 class _Handlers:
-    def __init__(self, renderer: PageRenderer) -> None:
+    def __init__(self, renderer: PageRenderer, api: AttemptPageServices) -> None:
         self._renderer = renderer
+        self._api = api
 
     async def show(self, request: web.Request) -> web.Response:
         identifier = path_id(request)
         try:
-            attempt = await attempt_in_full(self._renderer.api, request)
+            attempt = await attempt_in_full(self._api, request)
         except ApiError as error:
             if error.status != 404:
                 raise
             raise ApiError(404, _NOT_RECORDED.format(identifier)) from None
         wanted = request.query.get("find", "").strip()[:_MAX_FIND]
-        registry = self._renderer.api.registry
+        registry = self._api.registry
         endpoint = registry.receiver(attempt.endpoint_id)
         name = endpoint_name(endpoint.record.description if endpoint else "", attempt.target_url)
         is_text = attempt.response_body_encoding == "text"
@@ -130,12 +132,12 @@ class _Handlers:
         return self._renderer.show(request, "attempt.html", view=view, ordinal=ordinal)
 
     async def _resent(self, attempt: AttemptDetailAnswer) -> tuple[str, datetime] | None:
-        api, made = self._renderer.api, timeline(attempt)
+        api, made = self._api, timeline(attempt)
         if not any(one.trigger == Trigger.RESEND for one in made):
             return None
         found = (await optional(api, api.reports.resends([attempt.event_id], made[0].created_at))).found or {}
         done = found.get((attempt.event_id, attempt.endpoint_id))
-        return None if done is None else (done.name or api.ring.person(done.actor), done.at)
+        return None if done is None else (done.name or api.audit.person(done.actor), done.at)
 
     async def ask_resend(self, request: web.Request) -> web.Response:
         found = await self._found(path_id(request))
@@ -172,7 +174,7 @@ class _Handlers:
             # It may have been delivered or resent since the page was loaded: ask first.
             return renderer.redirect(request, f"{here}/resend")
         try:
-            endpoint = (await renderer.api.resender.attempt(renderer.api.audit.actor(request), identifier)).endpoint
+            endpoint = (await self._api.resender.attempt(self._api.audit.actor(request), identifier)).endpoint
         except ApiError as error:
             if error.status != 409:
                 raise
@@ -181,14 +183,14 @@ class _Handlers:
         return renderer.redirect(request, here, Notice("good", done))
 
     async def _found(self, identifier: int) -> AttemptDetail:
-        async with searching(self._renderer.api):
-            found = await self._renderer.api.search.attempt(identifier)
+        async with searching(self._api):
+            found = await self._api.search.attempt(identifier)
         if found is None:
             raise not_found()
         return found
 
     def _status(self, attempt: AttemptDetailAnswer) -> NotificationStatus:
-        api = self._renderer.api
+        api = self._api
         endpoint = api.registry.receiver(attempt.endpoint_id)
         known = EndpointAnswer(**endpoint_values(api, endpoint)) if endpoint is not None else None
         return notification_status(timeline(attempt), known, api.clock())
@@ -198,7 +200,7 @@ class _Handlers:
         wanted = whole_number(request, _COMPARE.name, 0)
         if wanted not in {one.id for one in attempt.siblings}:
             return None
-        other = await show_bodies(self._renderer.api, request, detail_answer(await self._found(wanted)))
+        other = await show_bodies(self._api, request, detail_answer(await self._found(wanted)))
         earlier, later = sorted([attempt, other], key=_order)
         return ComparedAnswers(earlier, later, answer_diff(earlier, later))
 

@@ -40,7 +40,7 @@ def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
         *key_pages(renderer, api),
         *attempt_search_pages(renderer, api),
         *attempt_live_pages(renderer, api),
-        *attempt_detail_pages(renderer),
+        *attempt_detail_pages(renderer, api),
         *timeline_pages(renderer, api),
         *resend_pages(renderer, api),
         *dead_letter_pages(renderer, api),
