@@ -234,16 +234,23 @@ class AttemptPageServices(EndpointListServices, NotificationServices):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoginServices(AccessServices):
+    """Logins to the dashboard, and the forms that are carried through them."""
+
+    vault: Vault
+
+
+@dataclass(frozen=True, kw_only=True)
 class Api(
     EventTypeServices,
     LiveAttemptServices,
     DeadLetterServices,
     ErasureServices,
     SqlServices,
-    AccessServices,
     EndpointPageServices,
     EndpointFormServices,
     AttemptListServices,
     AttemptPageServices,
+    LoginServices,
 ):
     """All services."""

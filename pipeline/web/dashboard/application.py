@@ -39,7 +39,7 @@ def dashboard(api: Api, health: Health) -> web.Application:
             in_time_zone(),
             page_errors(renderer),
             refuse_until_started(health),
-            auth_middleware(renderer, by_key),
+            auth_middleware(renderer, api, by_key),
             check_page_parameters(by_key),
         ]
     )

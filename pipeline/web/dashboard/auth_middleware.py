@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 from aiohttp import web
@@ -15,37 +16,38 @@ from pipeline.web.dashboard.csrf import is_token
 from pipeline.web.dashboard.page import LOGOUT, DashboardPage
 from pipeline.web.dashboard.page_renderer import SESSION, PageRenderer
 from pipeline.web.errors import ApiError
+from pipeline.web.services import LoginServices
 
 FORM: Final = web.RequestKey("form", MultiDictProxy[str])
 CSRF_FIELD: Final = "csrf"
 _EXPIRED: Final = "This form has expired. Go back, reload the page and submit the form again. Log in first if you are asked to."
 
 
-def auth_middleware(renderer: PageRenderer, pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
+def auth_middleware(renderer: PageRenderer, api: LoginServices, pages: Mapping[tuple[str, str], DashboardPage]) -> Middleware:
     """A middleware that denies pages to users without the role, and redirects users without a session to the login."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         page = declared(request, pages)
         request[SESSION] = session = renderer.sessions.of(request)
-        if session.key_id is not None and renderer.api.ended_sessions.has(session.id, session.key_id, session.until):
+        if session.key_id is not None and api.ended_sessions.has(session.id, session.key_id, session.until):
             request[SESSION] = session = renderer.sessions.new()
-        who = renderer.api.keys.named(session.key_id) if session.key_id is not None else None
+        who = api.keys.named(session.key_id) if session.key_id is not None else None
         if who is not None:
             request[PRINCIPAL] = who
-            renderer.api.ring.note_use(renderer.api.producer, who.key_id, renderer.api.clock())
+            api.ring.note_use(api.producer, who.key_id, api.clock())
         if page is None:
             # Nothing matched. Only users who are logged in may learn that.
             return await handler(request) if who is not None else renderer.to_login(request)
         if page.access is not None:
             if who is None:
-                return await _after_login(renderer, request)
+                return await _after_login(renderer, api, request)
             require_role(who, page.access)
         if page.method == "POST":
             request[FORM] = form = await _form(request)
             if not is_token(str(form.get(CSRF_FIELD, "")), session.csrf):
                 # The page is older than the login: show the form again before anything is done.
-                kept = _kept(renderer, request, form) if who is not None and page.access is not None else None
+                kept = _kept(request, form, api.clock()) if who is not None and page.access is not None else None
                 if kept is None:
                     raise ApiError(403, _EXPIRED)
                 return renderer.show(request, "carried.html", carried=kept)
@@ -54,23 +56,23 @@ def auth_middleware(renderer: PageRenderer, pages: Mapping[tuple[str, str], Dash
     return middleware
 
 
-async def _after_login(renderer: PageRenderer, request: web.Request) -> web.Response:
+async def _after_login(renderer: PageRenderer, api: LoginServices, request: web.Request) -> web.Response:
     """Redirect to the login, and keep the form that was sent. Who logs out without a session is logged out already."""
     if request.method != "POST" or request.path == LOGOUT:
         return renderer.to_login(request)
     try:
-        kept = _kept(renderer, request, await _form(request))
+        kept = _kept(request, await _form(request), api.clock())
     except ApiError:
         kept = None
     if kept is None:
         return renderer.to_login(request)
-    response = renderer.show(request, "login.html", 401, next="", error=None, carried=sealed(renderer, kept))
+    response = renderer.show(request, "login.html", 401, next="", error=None, carried=sealed(api.vault, kept))
     renderer.sessions.keep(request, response, request[SESSION])
     return response
 
 
-def _kept(renderer: PageRenderer, request: web.Request, form: MultiDictProxy[str]) -> CarriedForm | None:
-    return carried(request, [(name, value) for name, value in form.items() if name != CSRF_FIELD], renderer.api.clock())
+def _kept(request: web.Request, form: MultiDictProxy[str], now: datetime) -> CarriedForm | None:
+    return carried(request, [(name, value) for name, value in form.items() if name != CSRF_FIELD], now)
 
 
 def form_of(request: web.Request) -> MultiDictProxy[str]:

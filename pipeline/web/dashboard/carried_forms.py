@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from pipeline.endpoints.vault import Vault, VaultError
-from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
+from pipeline.web.dashboard.page_renderer import is_own_page
 
 CARRIED_FIELD: Final = "carried"
 _MOST: Final = 200_000
@@ -53,24 +53,24 @@ def carried(request: web.Request, fields: Sequence[tuple[str, str]], now: dateti
     return CarriedForm(request.raw_path, tuple(fields), now + _LIFETIME)
 
 
-def sealed(renderer: PageRenderer, form: CarriedForm) -> str:
+def sealed(vault: Vault, form: CarriedForm) -> str:
     """A form, encrypted as a field of another form."""
-    return _vault(renderer).seal(msgspec.json.encode(form).decode())
+    return _derived(vault).seal(msgspec.json.encode(form).decode())
 
 
-def opened(renderer: PageRenderer, text: str) -> CarriedForm | None:
+def opened(vault: Vault, text: str, now: datetime) -> CarriedForm | None:
     """The decrypted form. None if we did not encrypt it, or if it is too old."""
     if not text:
         return None
     try:
-        form = msgspec.json.decode(_vault(renderer).open(text), type=CarriedForm)
+        form = msgspec.json.decode(_derived(vault).open(text), type=CarriedForm)
     except (VaultError, msgspec.MsgspecError):
         return None
-    return form if form.until > renderer.api.clock() and is_own_page(form.path) else None
+    return form if form.until > now and is_own_page(form.path) else None
 
 
-def _vault(renderer: PageRenderer) -> Vault:
-    return renderer.api.vault.derived("carried forms")
+def _derived(vault: Vault) -> Vault:
+    return vault.derived("carried forms")
 
 
 def _came_from_us(request: web.Request) -> bool:

@@ -22,6 +22,7 @@ from pipeline.web.dashboard.time_zone import chosen_zone
 from pipeline.web.dashboard.time_zone_page import keep_zone
 from pipeline.web.errors import ApiError, WrongKeyError, not_found
 from pipeline.web.routes import Parameter
+from pipeline.web.services import LoginServices
 from schemas.api_key import Access
 
 log = logger(__name__)
@@ -36,9 +37,9 @@ _NEXT: Final = Parameter("next", "Page to open after the login.")
 _NO_KEY: Final = "Enter your API key."
 
 
-def public_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
+def public_pages(renderer: PageRenderer, api: LoginServices) -> Iterable[DashboardPage]:
     """The pages, below ``/webhooks``."""
-    handlers = _Handlers(renderer)
+    handlers = _Handlers(renderer, api)
     return [
         DashboardPage("GET", "/login", handlers.login, None, (_NEXT,)),
         DashboardPage("POST", "/login", handlers.log_in, None, fields=("next", "key", "zone", CARRIED_FIELD)),
@@ -49,8 +50,9 @@ def public_pages(renderer: PageRenderer) -> Iterable[DashboardPage]:
 
 
 class _Handlers:
-    def __init__(self, renderer: PageRenderer) -> None:
+    def __init__(self, renderer: PageRenderer, api: LoginServices) -> None:
         self._renderer = renderer
+        self._api = api
 
     async def login(self, request: web.Request) -> web.Response:
         wanted = request.query.get("next", "")
@@ -59,14 +61,12 @@ class _Handlers:
         return self._form(request, 200, wanted)
 
     async def log_in(self, request: web.Request) -> web.Response:
-        form, renderer = form_of(request), self._renderer
+        form, renderer, api = form_of(request), self._renderer, self._api
         wanted, key = form.get("next", ""), form.get("key", "").strip()
         if not key:
             return self._form(request, 422, wanted, _NO_KEY)
         try:
-            who = renderer.api.login_throttle.checked(
-                client_address(request, renderer.api.proxies), lambda: renderer.api.keys.owner(key)
-            )
+            who = api.login_throttle.checked(client_address(request, api.proxies), lambda: api.keys.owner(key))
         except WrongKeyError:
             return self._form(request, 401, wanted, _WRONG)
         except ApiError as error:
@@ -78,7 +78,7 @@ class _Handlers:
         log.info("somebody logged in to the dashboard", key_id=who.key_id, role=who.role.value)
         # Always a new session, against session fixation.
         session = renderer.sessions.new(who.key_id)
-        if (typed := opened(renderer, form.get(CARRIED_FIELD, ""))) is not None:
+        if (typed := opened(api.vault, form.get(CARRIED_FIELD, ""), api.clock())) is not None:
             request[SESSION], request[PRINCIPAL] = session, who
             response = renderer.show(request, "carried.html", carried=typed)
         else:
@@ -98,7 +98,7 @@ class _Handlers:
 
     async def _end(self, session: Session) -> bool:
         """End a session on the server. Returns False if Kafka does not confirm it in time."""
-        api = self._renderer.api
+        api = self._api
         if session.key_id is None:
             return True
         try:

@@ -27,7 +27,7 @@ from pipeline.web.services import Api
 def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
     """The pages, grouped by topic. Each group gets the services that it needs."""
     return [
-        *public_pages(renderer),
+        *public_pages(renderer, api),
         *time_zone_pages(renderer),
         *overview_pages(renderer, api),
         *quick_search_pages(renderer, api),
