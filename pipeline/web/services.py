@@ -1,4 +1,4 @@
-"""The services of the API: one class per resource with what its handlers need, and one class with all of them.
+"""The services of the API and the dashboard: one class per resource with what its handlers need, and one class with all.
 
 consumers/store_wiring.py makes one value with all services per process. A handler declares the class of its resource, and gets no more.
 """

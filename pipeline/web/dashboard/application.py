@@ -12,6 +12,7 @@ from pipeline.web.dashboard.auth_middleware import auth_middleware
 from pipeline.web.dashboard.page_parameters import check_page_parameters
 from pipeline.web.dashboard.page_renderer import PageRenderer, is_own_page
 from pipeline.web.dashboard.page_table import dashboard_pages
+from pipeline.web.dashboard.sessions import Sessions
 from pipeline.web.dashboard.time_zone import in_time_zone
 from pipeline.web.errors import explained
 from pipeline.web.health_routes import refuse_until_started
@@ -30,8 +31,8 @@ _HEADERS: Final = {
 
 def dashboard(api: Api, health: Health) -> web.Application:
     """The application that is mounted at ``/webhooks``."""
-    renderer = PageRenderer(api, health.warnings)
-    pages = dashboard_pages(renderer, api)
+    renderer = PageRenderer(Sessions(api.vault, api.clock), api.registry, api.ring, api.clock)
+    pages = dashboard_pages(renderer, api, health.warnings)
     renderer.know(pages)
     by_key = {page.key: page for page in pages}
     app = web.Application(

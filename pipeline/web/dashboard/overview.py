@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -38,8 +38,10 @@ _SEARCHES: Final[Mapping[str, Mapping[str, str]]] = {
 }
 
 
-def overview_pages(renderer: PageRenderer, api: EndpointStatsServices) -> Iterable[DashboardPage]:
-    """The pages, below ``/webhooks``."""
+def overview_pages(
+    renderer: PageRenderer, api: EndpointStatsServices, warnings: Callable[[], Mapping[str, str]]
+) -> Iterable[DashboardPage]:
+    """The pages, below ``/webhooks``. ``warnings`` returns the problems of this process, by the name of the check."""
 
     async def values(template: str, request: web.Request) -> web.Response:
         require_endpoints(api.registry)
@@ -61,7 +63,7 @@ def overview_pages(renderer: PageRenderer, api: EndpointStatsServices) -> Iterab
             troubled=[row for row in rows if is_troubled(row.endpoint)],
             busiest=sorted(rows, key=_attempts, reverse=True)[:_SHOWN],
             count=len(rows),
-            warnings=list(renderer.warnings().values()),
+            warnings=list(warnings().values()),
             letters=letters.found or 0,
             last_hour={name: _since(hour.found, **values) for name, values in _SEARCHES.items()} if hour.found else {},
         )

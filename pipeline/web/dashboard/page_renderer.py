@@ -1,8 +1,8 @@
-"""Renders pages, with the services of the API, the browser's session and the templates."""
+"""Renders pages, with the browser's session and the templates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -11,6 +11,8 @@ from urllib.parse import urlencode
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipeline.endpoints.registry import Registry
+from pipeline.ops.clock import Clock
 from pipeline.web.auth import PRINCIPAL, Principal
 from pipeline.web.dashboard import text_filters
 from pipeline.web.dashboard.assets import Assets
@@ -21,8 +23,8 @@ from pipeline.web.dashboard.time_zone import DEFAULT, chosen_zone
 from pipeline.web.dashboard.visible_text import visible
 from pipeline.web.docs_site import has_docs
 from pipeline.web.endpoint_names import middle, without_scheme
+from pipeline.web.key_ring import KeyRing
 from pipeline.web.request_values import IGNORED
-from pipeline.web.services import Api
 from schemas.api_key import Access
 
 SESSION: Final = web.RequestKey("session", Session)
@@ -76,11 +78,12 @@ def _assets_and_templates() -> tuple[Assets, Environment]:
 class PageRenderer:
     """Renders pages. There is one per process."""
 
-    def __init__(self, api: Api, warnings: Callable[[], Mapping[str, str]]) -> None:
-        """``warnings`` returns the problems of this process, by the name of the check."""
-        self.api = api
-        self.warnings = warnings
-        self.sessions = Sessions(api.vault, api.clock)
+    def __init__(self, sessions: Sessions, registry: Registry, ring: KeyRing, clock: Clock) -> None:
+        """``registry`` knows whether the encryption key is wrong, ``ring`` the names of people."""
+        self.sessions = sessions
+        self._registry = registry
+        self._ring = ring
+        self._clock = clock
         self.assets, self._templates = _assets_and_templates()
         self._access: dict[str, Access | None] = {}
 
@@ -116,16 +119,16 @@ class PageRenderer:
             "ignored_parameters": request.get(IGNORED, ()),
             "navigation": self._navigation(who),
             "notices": self.sessions.notices(request),
-            "now": self.api.clock(),
+            "now": self._clock(),
             "who": who,
             "zone": chosen_zone(request),
             "default_zone": DEFAULT,
             "docs": _DOCS if has_docs() else "",
             # The URL to return to, with its search, if it is not too long.
             "here_in_full": request.raw_path if request.method == "GET" and is_own_page(request.raw_path) else PREFIX,
-            "wrong_key": self.api.registry.wrong_key() if who else None,
-            "who_name": self.api.ring.person(who.actor) if who else "",
-            "person": self.api.ring.person,
+            "wrong_key": self._registry.wrong_key() if who else None,
+            "who_name": self._ring.person(who.actor) if who else "",
+            "person": self._ring.person,
             "may_operate": who is not None and who.role.covers(Access.OPERATOR),
             "may_change": who is not None and who.role.covers(Access.ADMIN),
         }

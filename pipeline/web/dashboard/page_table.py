@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from pipeline.web.dashboard.api_keys import key_pages
 from pipeline.web.dashboard.attempt_list import attempt_search_pages
 from pipeline.web.dashboard.attempt_live import attempt_live_pages
@@ -24,12 +26,15 @@ from pipeline.web.dashboard.timelines import timeline_pages
 from pipeline.web.services import Api
 
 
-def dashboard_pages(renderer: PageRenderer, api: Api) -> list[DashboardPage]:
-    """The pages, grouped by topic. Each group gets the services that it needs."""
+def dashboard_pages(renderer: PageRenderer, api: Api, warnings: Callable[[], Mapping[str, str]]) -> list[DashboardPage]:
+    """The pages, grouped by topic. Each group gets the services that it needs.
+
+    ``warnings`` returns the problems of this process, by the name of the check.
+    """
     return [
         *public_pages(renderer, api),
         *time_zone_pages(renderer),
-        *overview_pages(renderer, api),
+        *overview_pages(renderer, api, warnings),
         *quick_search_pages(renderer, api),
         *endpoint_list_pages(renderer, api),
         *endpoint_bulk_pages(renderer, api),

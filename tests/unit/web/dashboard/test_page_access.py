@@ -21,7 +21,7 @@ from tests.unit.web.service import Service
 from tests.unit.web.test_republishing import letter
 from tests.unit.web.test_resend_runs import run_entry
 
-PAGES = dashboard_pages(cast("PageRenderer", None), cast("Api", None))
+PAGES = dashboard_pages(cast("PageRenderer", None), cast("Api", None), dict)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 # The rule, once more and by hand: a new page must be thought about here too.

@@ -14,7 +14,7 @@ from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import Service
 
-PAGES = [page for page in dashboard_pages(cast("PageRenderer", None), cast("Api", None)) if page.access is not None]
+PAGES = [page for page in dashboard_pages(cast("PageRenderer", None), cast("Api", None), dict) if page.access is not None]
 NOTE = 'id="ignored-parameters"'
 
 
