@@ -35,5 +35,5 @@ _ROW = AttemptRow(
 
 
 def attempt_row(**changes: Any) -> AttemptRow:
-    """A failed attempt, with other values where they are given."""
+    """A failed attempt; ``values`` override its defaults."""
     return dataclasses.replace(_ROW, **changes)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
     """The running application."""
-    # Imported here: kafka-python warns while it is imported, and that warning is not yet ignored when conftests are read.
+    # Imported here because kafka-python warns on import, and that warning is not yet ignored when conftests are loaded.
     from tests.unit.web.service import running_service  # noqa: PLC0415
 
     async with running_service() as running:
@@ -25,7 +25,7 @@ async def service() -> AsyncIterator[Service]:
 
 @pytest.fixture
 def logs(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """Everything that is logged, by us (as JSON) and by the libraries, from debug on."""
+    """Everything logged at debug level or above, by us (as JSON) and by the libraries."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -1,4 +1,4 @@
-"""Requests for endpoints, and what their answers look like."""
+"""Requests about endpoints, and the expected shape of their answers."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ SHOWN = [
 
 
 async def request(service: Service, method: str, path: str = PATH, **options: Any) -> tuple[int, Any]:
-    """Status and body: JSON, or bytes of an empty answer."""
+    """Return status and body: parsed JSON, or bytes if the answer is empty."""
     async with service.client.request(method, path, **options) as response:
         return response.status, await response.json() if response.status != 204 else await response.read()
 
 
 def wrapped(**fields: Any) -> dict[str, Any]:
-    """A body with these fields of an endpoint."""
+    """A request body that sets these fields of an endpoint."""
     return {"json": {"endpoint": fields}}
 
 
 async def change(service: Service, **fields: Any) -> tuple[int, Any]:
-    """Change the endpoint 1."""
+    """Change endpoint 1."""
     return await request(service, "PATCH", f"{PATH}/1", **wrapped(**fields))
 
 
 def authenticated(kind: str, **members: Any) -> dict[str, Any]:
-    """An authentication as answers have it: members of other types are null."""
+    """An authentication as answers show it: fields of other types are null."""
     names = ("username", "header", "token_url", "client_id", "scopes", "audience", "client_auth_method")
     return {"type": kind, **dict.fromkeys(names)} | members

@@ -1,4 +1,4 @@
-"""The real application on a loopback port, over the real registry; only Kafka and ClickHouse are in memory."""
+"""The real application on a loopback port, with the real registry. Only Kafka and ClickHouse are in memory."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ WRITE_TIMEOUT_S = 1.5
 
 
 class Kafka(Producer):
-    """Topics in memory: a record is acknowledged at once, and a table reads its own back a little later."""
+    """Topics in memory: records are acknowledged at once, and a table reads its own records back a little later."""
 
     def __init__(self, registry: Registry, ring: KeyRing, ended: EndedSessions, catalogue: EventTypeCatalogue) -> None:
         self.registry = registry
@@ -132,38 +132,38 @@ class Kafka(Producer):
         return acknowledged
 
     async def room(self, size: int) -> None:
-        """There is always some."""
+        """There is always room."""
 
     def is_stuck(self, topic: str) -> bool:
         return topic in self.stuck
 
     def to(self, topic: str) -> list[Record]:
-        """What was written to a topic."""
+        """The records written to a topic."""
         return [record for record in self.records if record.partition.topic == topic]
 
     def tell(self, entry: AuditEntry) -> None:
-        """Another process puts something on record."""
+        """Simulate an audit entry written by another process."""
         value = to_json(entry)
         self.records.append(Record(Partition(TOPICS.audit, 0), len(self.to(TOPICS.audit)), 0, b"", value, [], 0))
 
     @property
     def written(self) -> list[Record]:
-        """What was written to the topic of the endpoints."""
+        """The records written to the endpoints topic."""
         return self.to(TOPICS.endpoints)
 
     @property
     def audits(self) -> list[AuditEntry]:
-        """Who did what."""
+        """The audit entries written, in order."""
         return [from_json(record.value, AuditEntry) for record in self.to(TOPICS.audit)]
 
     @property
     def changes(self) -> list[EndpointRecord]:
-        """The endpoint records that were written."""
+        """The endpoint records written."""
         return [from_json(record.value, EndpointRecord) for record in self.written if record.key != b"id-claim"]
 
 
 class Attempts(Search):
-    """A store in memory: what the handlers asked for, and what they get."""
+    """A store in memory: records what the handlers ask for, and returns prepared rows."""
 
     def __init__(self) -> None:
         self.queries: list[AttemptQuery] = []
@@ -207,7 +207,7 @@ class Attempts(Search):
             cursor = Cursor(1_700_000_000_000, rows[-1].id).encode() if self.pages else None
             return AttemptPage(rows, len(rows), query.page, query.per_page, is_exact=False, next_cursor=cursor)
         since = None if query.in_time else self.since
-        cursor = "next" if query.per_page < MAX_PER_PAGE else None  # whoever reads more, such as a stream, gets all
+        cursor = "next" if query.per_page < MAX_PER_PAGE else None  # readers of several pages, such as a stream, get everything
         return AttemptPage(self.rows, len(self.rows), query.page, query.per_page, False, cursor, since)
 
     async def facets(self, query: AttemptQuery) -> Facets:
@@ -312,7 +312,7 @@ class Reported(Reports):
         return next((self._repaired(letter) for letter in self.letters if letter.summary.id == identifier), None)
 
     def _repaired(self, letter: DeadLetterDetail) -> DeadLetterDetail:
-        """As the recorder would have recorded the audit."""
+        """Include the repair, as the recorder would have stored it from the audit entry."""
         told = [
             one
             for one in self.kafka.audits
@@ -335,10 +335,10 @@ class Reported(Reports):
         return {place: done for place, done in found.items() if place[0] in events}
 
     async def resend_runs(self, run_id: str | None = None, limit: int = 20) -> tuple[RunRow, ...]:
-        """As the recorder would have recorded the audit."""
+        """The runs, as the recorder would have stored them from the audit entries."""
 
         def is_request(entry: AuditEntry) -> bool:
-            """Somebody asked the run to stop."""
+            """Whether the entry is a request to stop the run."""
             return '"cancelling"' in entry.detail
 
         await self.attempts._answer()
@@ -361,7 +361,9 @@ class Reported(Reports):
 
 
 class Erasing(Eraser):
-    """A store in memory that holds traces of whom it is asked for: as ``found`` says, one answer after the other; then nothing."""
+    """A store in memory that holds traces of the people asked for: ``found`` lists the answers in order; after them, nothing is
+    found.
+    """
 
     def __init__(self) -> None:
         self.asked: list[Subject] = []
@@ -385,7 +387,7 @@ class Erasing(Eraser):
 
 
 class FakeHistory(EventHistory):
-    """Events that were received, in memory."""
+    """Received events in memory."""
 
     def __init__(self) -> None:
         self.events: list[PastEvent] = []
@@ -402,7 +404,7 @@ class FakeHistory(EventHistory):
 
 
 class Past(NotificationHistory):
-    """What can be sent again, of the attempts in memory; past events are taken for what is asked for."""
+    """What can be resent, from the attempts in memory. Any past event asked for is found."""
 
     def __init__(self, attempts: Attempts) -> None:
         self.attempts = attempts
@@ -475,7 +477,7 @@ def _event_of(row: AttemptRow, received_at: datetime | None) -> EventMeta:
 
 
 class Asked(SqlConsole):
-    """An analyst's ClickHouse in memory: it knows one answer."""
+    """An analyst's ClickHouse in memory, with one canned answer."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
@@ -489,7 +491,7 @@ class Asked(SqlConsole):
 
 @dataclass(slots=True)
 class Service:
-    """A running server, and what it works with. ``client`` sends the API key."""
+    """A running server and its parts. ``client`` sends the API key."""
 
     client: aiohttp.ClientSession
     anonymous: aiohttp.ClientSession
@@ -516,18 +518,18 @@ class Service:
     events: EventReader = field(default_factory=lambda: EventReader(BUILT_IN, TOPICS, max_bytes=MAX_EVENT_BYTES_LIMIT))
 
     def learn(self, *facts: HealthRecord) -> None:
-        """A process that delivers has told something of an endpoint."""
+        """Simulate a health record written by a process that delivers."""
         self.known.apply([record(to_json(fact), key=fact.key) for fact in facts])
 
     def restart_with(self, keys: str) -> None:
-        """As after a restart with other encryption keys: everything is read again."""
+        """Read everything again, as after a restart with other encryption keys."""
         vars(self.vault).update(vars(Vault(keys)))
         registry = self.kafka.registry
         registry._versions.clear()
         registry._apply(self.kafka.written)
 
     async def key(self, role: Access) -> str:
-        """Make an API key of a role."""
+        """Create an API key with a role."""
         _, key = await self.ring.create(self.kafka, name="Ada", role=role, created_by="a test", at=NOW)
         return key
 
@@ -554,7 +556,7 @@ async def running_service(
     search: Search | None = None,
     reports: Reports | None = None,
 ) -> AsyncIterator[Service]:
-    """Start the server; stop it at the end. With ``search`` and ``reports`` it reads a real store."""
+    """Start the server, and stop it at the end. With ``search`` and ``reports``, it reads from a real store."""
     encryption_key = Vault.new_key()
     vault = Vault(encryption_key)
     known = HealthTable(MemoryBroker(), TOPICS.endpoint_health)

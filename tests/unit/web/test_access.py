@@ -1,4 +1,4 @@
-"""The authorization matrix, made of the route table: every route, every role, every method. A route without a rule fails."""
+"""The authorization matrix, built from the route table: every route, role and method. A route without a rule fails."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.web.service import API_KEY, Service
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ROLES: tuple[Access | None, ...] = (None, *Access)
 
-# The rule, once more and by hand: a new route must be thought about here too.
+# The rules again, written by hand, so that nobody adds a route without deciding who may use it.
 EXPECTED: dict[tuple[str, str], Access | None] = {
     ("GET", "/api/webhook/endpoints"): Access.VIEWER,
     ("POST", "/api/webhook/endpoints"): Access.ADMIN,
@@ -71,13 +71,13 @@ EXPECTED: dict[tuple[str, str], Access | None] = {
 }
 
 
-def test_every_route_has_the_rule_that_is_meant() -> None:
+def test_every_route_has_the_expected_rule() -> None:
     assert {route.key: route.access for route in API_ROUTES} == EXPECTED
     assert len(API_ROUTES) == len(EXPECTED)
 
 
-def test_the_application_has_no_route_besides() -> None:
-    # An application is made of Route.definitions() alone; what would be added by hand has no rule, and answers 500.
+def test_the_application_has_no_other_routes() -> None:
+    # The application is built from Route.definitions() alone. A route added in another way has no rule and answers 500.
     made = [one for route in API_ROUTES for one in route.definitions(cast("Api", None))]
     paths = [(one.method, f"/api{one.path.replace('{id:(?!preview/?$)[^/]+}', '{id}')}") for one in made]
     assert set(paths) == {(method, path + end) for method, path in EXPECTED for end in ("", "/")}
@@ -113,17 +113,17 @@ async def test_every_route_role_and_method(service: Service, role: Access | None
                 "error": f"This needs a key with the {cast('Access', rule).value} role. Your key has the {role.value} role."
             }
         else:
-            # 404 and 422: the handler was reached, and found nothing to do.
+            # 404 and 422 mean that the handler ran and found nothing to do.
             assert status in (200, 404, 406, 422), where
     assert not service.kafka.changes
 
 
-async def test_the_settings_keys_may_everything(service: Service) -> None:
+async def test_the_key_from_the_settings_may_do_everything(service: Service) -> None:
     async with service.client.get("/api/webhook/keys") as response:
         assert response.status == 200
 
 
-async def test_a_route_that_came_by_another_way_is_closed(logs: pytest.LogCaptureFixture) -> None:
+async def test_a_route_without_a_rule_answers_an_error(logs: pytest.LogCaptureFixture) -> None:
     from aiohttp import web  # noqa: PLC0415
 
     from pipeline.web.auth import ApiKeys, authorize  # noqa: PLC0415
@@ -146,28 +146,28 @@ async def test_a_route_that_came_by_another_way_is_closed(logs: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("left", "right", "covers"), [(a, b, i >= j) for i, a in enumerate(Access) for j, b in enumerate(Access)]
 )
-def test_each_role_may_what_those_before_it_may(left: Access, right: Access, covers: bool) -> None:
+def test_each_role_includes_the_roles_before_it(left: Access, right: Access, covers: bool) -> None:
     assert left.covers(right) is covers
 
 
-def test_a_rule_is_part_of_every_declaration() -> None:
+def test_a_route_cannot_be_declared_without_a_rule() -> None:
     with pytest.raises(TypeError):
         Route("GET", "/x", None, summary="", answers={})  # type: ignore[call-arg, arg-type]
 
 
-async def test_who_guesses_keys_is_made_to_wait(service: Service) -> None:
+async def test_guessing_keys_is_throttled(service: Service) -> None:
     async def guess(key: str) -> tuple[int, str | None]:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         async with service.anonymous.get("/api/webhook/endpoints", headers=headers) as response:
             return response.status, response.headers.get("Retry-After")
 
-    # Without a key nothing is guessed.
+    # Requests without a key do not count as guesses.
     assert [(await guess(""))[0] for _ in range(25)] == [401] * 25
     assert [(await guess(f"wrong-{number}"))[0] for number in range(20)] == [401] * 20
     status, wait = await guess("wrong")
     assert (status, 0 < int(wait or 0) <= 60) == (429, True)
-    # A right key is not told from a wrong one meanwhile.
+    # While throttled, a correct key gets the same answer as a wrong one.
     assert (await guess(API_KEY))[0] == 429
-    # What needs no key is served.
+    # Paths that need no key are served.
     async with service.anonymous.get("/api/webhook/openapi.json") as response:
         assert response.status == 200

@@ -1,4 +1,4 @@
-"""What there is to do, for everything that can come of an attempt and for every reason of a dead letter; curl."""
+"""The advice for every outcome of an attempt and every reason of a dead letter, and the curl command."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from schemas.delivery import DeadLetterReason
 
 
 @pytest.mark.parametrize("failure", Failure)
-def test_each_failure_has_advice_of_its_own(failure: Failure) -> None:
+def test_each_failure_has_its_own_advice(failure: Failure) -> None:
     advice = for_receiver("repeated", failure, None)
     assert advice is not None
     others = {for_receiver("repeated", other, None) for other in Failure if other is not failure}
     assert advice not in others
 
 
-def test_each_status_has_advice_but_those_that_acknowledge() -> None:
+def test_every_status_except_acknowledgements_has_advice() -> None:
     for status in range(100, 600):
         assert (for_receiver("repeated", None, status) is None) == (status in (200, 201, 202, 204)), status
 
@@ -38,24 +38,24 @@ def test_each_status_has_advice_but_those_that_acknowledge() -> None:
         (599, "for the webhook-id"),
     ],
 )
-def test_what_a_status_means(status: int, words: str) -> None:
+def test_status_descriptions(status: int, words: str) -> None:
     assert words in str(for_receiver("exhausted", None, status))
 
 
-def test_what_was_discarded_and_what_is_unknown() -> None:
+def test_advice_for_discarded_attempts_and_unknown_failures() -> None:
     assert "Nothing was sent" in str(for_receiver("discarded", None, None))
     assert "reached from outside" in str(for_receiver("repeated", "a failure of tomorrow", None))
     assert for_receiver("delivered", None, 204) is None
 
 
-def test_each_reason_of_a_dead_letter() -> None:
+def test_every_dead_letter_reason_has_advice() -> None:
     assert all(for_dead_letter(reason, is_event=True).endswith(".") for reason in DeadLetterReason)
     assert "runbook" in for_dead_letter("invalid_record", is_event=True)
     # A delivery without a body was not written by a producer.
     assert "runbook" in for_dead_letter("null_value", is_event=False)
 
 
-def test_curl_can_be_pasted() -> None:
+def test_the_curl_command_can_be_pasted() -> None:
     body = json.dumps({"note": 'it\'s "quoted" $(rm -rf ~) `x` \n ü'}, ensure_ascii=False)
     headers = {"Authorization": "[redacted]", "Host": "x", "Content-Length": "3", "X-A": "it's"}
     command = curl("https://x.example/?a='b'&c=$d", headers, body)
@@ -66,5 +66,5 @@ def test_curl_can_be_pasted() -> None:
 
 
 @pytest.mark.parametrize("body", [None, "x" * 10_000, "a\0b"])
-def test_what_cannot_stand_in_a_command_is_read_from_a_file(body: str | None) -> None:
+def test_curl_reads_missing_large_or_binary_bodies_from_a_file(body: str | None) -> None:
     assert "--data-binary @body.json" in curl("http://x", {}, body)

@@ -1,4 +1,4 @@
-"""New attempts for those who watch: each once, one look for equal searches, and bounds."""
+"""Live attempts: listeners get each attempt once, equal searches share a poll, and everything is bounded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WITH_BODY = AttemptQuery(conditions=(Condition("request_body", Predicate.CONT, (
 
 
 class Store:
-    """Answers looks, and remembers them."""
+    """Answers searches and records them."""
 
     def __init__(self) -> None:
         self.rows: list[AttemptRow] = []
@@ -36,7 +36,7 @@ class Store:
         return AttemptPage(found, len(self.rows), 1, query.per_page, next_cursor=cursor)
 
 
-async def told(listener: asyncio.Queue[StreamMessage]) -> StreamMessage:
+async def next_message(listener: asyncio.Queue[StreamMessage]) -> StreamMessage:
     async with asyncio.timeout(60):
         return await listener.get()
 
@@ -47,31 +47,31 @@ def store() -> Store:
 
 
 @in_virtual_time()
-async def test_each_attempt_is_told_once_the_oldest_first(store: Store) -> None:
+async def test_each_attempt_is_sent_once_oldest_first(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=1.0)
     store.rows = [attempt_row(id=1, created_at=NOW), attempt_row(id=2, created_at=NOW)]
     async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
-        assert [row.id for row in (await told(listener)).attempts] == [1, 2]
-        # One that was recorded late: it was made before those that were told.
+        assert [row.id for row in (await next_message(listener)).attempts] == [1, 2]
+        # Recorded late: it was made before those that were already sent.
         store.rows.insert(0, attempt_row(id=3, created_at=NOW - timedelta(seconds=5)))
-        assert [row.id for row in (await told(listener)).attempts] == [3]
+        assert [row.id for row in (await next_message(listener)).attempts] == [3]
     assert streams.listeners == 0
     count = len(store.looks)
     await asyncio.sleep(60)
-    assert len(store.looks) == count, "nobody watches: nobody looks"
+    assert len(store.looks) == count, "nobody listens, so nothing is polled"
     [state, since] = store.looks[0].conditions
     assert (state, since) == (FAILED.conditions[0], Condition("created_at", Predicate.GTEQ, (NOW - timedelta(seconds=10),)))
 
 
-async def test_a_slow_attempt_is_found_among_many_quick_ones(store: Store) -> None:
+async def test_a_slow_attempt_is_found_among_many_fast_ones(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=0.001)
     store.rows = [attempt_row(id=number, created_at=NOW) for number in range(1, 151)]
     async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
-        assert len((await told(listener)).attempts) == 150
+        assert len((await next_message(listener)).attempts) == 150
         # It timed out, and was recorded 15 s after it began.
         slow = attempt_row(id=999, created_at=NOW - timedelta(seconds=15))
         store.rows = [slow, *store.rows, *(attempt_row(id=number, created_at=NOW) for number in range(151, 301))]
-        assert [row.id for row in (await told(listener)).attempts] == [999, *range(151, 301)]
+        assert [row.id for row in (await next_message(listener)).attempts] == [999, *range(151, 301)]
 
 
 @pytest.mark.parametrize(
@@ -90,27 +90,27 @@ async def test_a_slow_attempt_is_found_among_many_quick_ones(store: Store) -> No
         (WITH_BODY, 450, "More attempts were recorded than are shown. Narrow your search to see all of them."),
     ],
 )
-async def test_what_is_left_out_is_said(store: Store, query: AttemptQuery, count: int, said: str) -> None:
+async def test_attempts_left_out_are_reported(store: Store, query: AttemptQuery, count: int, said: str) -> None:
     streams = AttemptStreams(poll_seconds=0.001)
     store.rows = [attempt_row(id=number, created_at=NOW) for number in range(1, count + 1)]
     async with streams.listen(query, store.look, lambda: NOW) as listener:
-        assert [row.id for row in (await told(listener)).attempts] == list(range(count - 199, count + 1))
-        assert (await told(listener)).problem == said
+        assert [row.id for row in (await next_message(listener)).attempts] == list(range(count - 199, count + 1))
+        assert (await next_message(listener)).problem == said
         store.rows.append(attempt_row(id=9_999, created_at=NOW))
-        assert [row.id for row in (await told(listener)).attempts] == [9_999]
-        assert listener.empty(), "a page that is full again begins with what is known"
+        assert [row.id for row in (await next_message(listener)).attempts] == [9_999]
+        assert listener.empty(), "a page that is full again starts with attempts already sent"
 
 
-async def test_as_many_as_a_message_has_are_all_shown(store: Store) -> None:
+async def test_a_full_message_leaves_nothing_out(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=0.001)
     store.rows = [attempt_row(id=number, created_at=NOW) for number in range(1, 201)]
     async with streams.listen(WITH_BODY, store.look, lambda: NOW) as listener:
-        assert len((await told(listener)).attempts) == 200
+        assert len((await next_message(listener)).attempts) == 200
         assert listener.empty()
 
 
 @in_virtual_time()
-async def test_equal_searches_share_a_look_whatever_their_order_and_page(store: Store) -> None:
+async def test_equal_searches_share_a_poll_whatever_their_order_and_page(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=3600)
     other = AttemptQuery(conditions=FAILED.conditions, sorts=(Sort("duration_ms"),), page=3, ignored=("x",))
     async with streams.listen(FAILED, store.look, lambda: NOW), streams.listen(other, store.look, lambda: NOW):
@@ -123,7 +123,7 @@ async def test_equal_searches_share_a_look_whatever_their_order_and_page(store: 
 
 @pytest.mark.parametrize("predicate", [Predicate.GT, Predicate.GTEQ])
 @in_virtual_time()
-async def test_searches_since_different_times_share_a_look_but_not_those_until_a_time(store: Store, predicate: Predicate) -> None:
+async def test_searches_that_differ_only_in_their_start_time_share_a_poll(store: Store, predicate: Predicate) -> None:
     streams = AttemptStreams(poll_seconds=3600)
 
     def since(hours: float, how: Predicate = predicate) -> AttemptQuery:
@@ -136,43 +136,43 @@ async def test_searches_since_different_times_share_a_look_but_not_those_until_a
     ):
         await asyncio.sleep(60)
         assert (len(store.looks), streams.listeners) == (1, 3)
-        for other in (since(-1), since(0), since(24, Predicate.LT)):  # these leave attempts out
+        for other in (since(-1), since(0), since(24, Predicate.LT)):  # these exclude attempts
             looks = len(store.looks)
             async with streams.listen(other, store.look, lambda: NOW):
                 await asyncio.sleep(60)
                 assert len(store.looks) == looks + 1
 
 
-async def test_who_comes_later_is_told_of_the_last_seconds(store: Store) -> None:
+async def test_a_later_listener_gets_the_last_seconds(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=3600)
     store.rows = [attempt_row(id=1, created_at=NOW - timedelta(minutes=1)), attempt_row(id=2, created_at=NOW)]
     async with streams.listen(FAILED, store.look, lambda: NOW) as first:
-        assert len((await told(first)).attempts) == 2
+        assert len((await next_message(first)).attempts) == 2
         async with streams.listen(FAILED, store.look, lambda: NOW) as second:
-            assert [row.id for row in (await told(second)).attempts] == [2]
+            assert [row.id for row in (await next_message(second)).attempts] == [2]
 
 
-async def test_who_joins_a_busy_search_is_told_from_when_on_nothing_is_left_out(store: Store) -> None:
+async def test_a_late_listener_of_a_busy_search_learns_from_when_its_attempts_are_complete(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=0.001)
     times = {number: NOW - timedelta(milliseconds=10 * (251 - number)) for number in range(1, 251)}
     store.rows = [attempt_row(id=number, created_at=at) for number, at in times.items()]
     async with streams.listen(FAILED, store.look, lambda: NOW) as first:
         assert first.since == NOW - timedelta(seconds=10)
-        assert len((await told(first)).attempts) == 200
-        assert (await told(first)).problem.startswith("50 more")
-        store.rows.insert(0, attempt_row(id=999, created_at=NOW - timedelta(seconds=9)))  # it was recorded late
-        assert [row.id for row in (await told(first)).attempts] == [999]
+        assert len((await next_message(first)).attempts) == 200
+        assert (await next_message(first)).problem.startswith("50 more")
+        store.rows.insert(0, attempt_row(id=999, created_at=NOW - timedelta(seconds=9)))  # recorded late
+        assert [row.id for row in (await next_message(first)).attempts] == [999]
         async with streams.listen(FAILED, store.look, lambda: NOW) as second:
             assert second.since == times[51] + timedelta(milliseconds=1)
-            assert [row.id for row in (await told(second)).attempts] == list(range(52, 251))
+            assert [row.id for row in (await next_message(second)).attempts] == list(range(52, 251))
 
 
-async def test_what_a_full_page_had_no_room_for_is_not_taken_for_told(store: Store) -> None:
+async def test_a_late_listener_is_not_promised_attempts_that_a_full_page_left_out(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=3600)
     times = {number: NOW - timedelta(milliseconds=10 * (251 - number)) for number in range(1, 251)}
     store.rows = [attempt_row(id=number, created_at=at) for number, at in times.items()]
     async with streams.listen(WITH_BODY, store.look, lambda: NOW) as first:
-        assert len((await told(first)).attempts) == 200
+        assert len((await next_message(first)).attempts) == 200
         async with streams.listen(WITH_BODY, store.look, lambda: NOW) as second:
             assert second.since == times[51] + timedelta(milliseconds=1)
 
@@ -190,7 +190,7 @@ async def test_listeners_and_searches_are_bounded(store: Store) -> None:
             assert raised.value.headers == {"Retry-After": "30"}
 
 
-async def test_who_does_not_read_misses_the_oldest(store: Store) -> None:
+async def test_a_listener_that_does_not_read_loses_the_oldest_messages(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=0.0001)
     async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
         async with asyncio.timeout(60):
@@ -203,56 +203,56 @@ async def test_who_does_not_read_misses_the_oldest(store: Store) -> None:
 @pytest.mark.parametrize(
     ("error", "sentence"), [(ApiError(503, "ClickHouse is away."), "ClickHouse is away."), (OSError("x"), "See the log")]
 )
-async def test_what_goes_wrong_is_told_and_it_goes_on(store: Store, error: Exception, sentence: str) -> None:
+async def test_errors_are_reported_and_polling_continues(store: Store, error: Exception, sentence: str) -> None:
     streams = AttemptStreams(poll_seconds=0.001)
     store.error = error
     async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
-        assert sentence in (await told(listener)).problem
+        assert sentence in (await next_message(listener)).problem
         store.error, store.rows = None, [attempt_row(id=1, created_at=NOW)]
-        while not (news := await told(listener)).attempts:
+        while not (news := await next_message(listener)).attempts:
             assert news.problem
 
 
 @pytest.mark.parametrize(("seconds", "missed"), [(50, None), (300, (NOW - timedelta(seconds=5), NOW + timedelta(seconds=240)))])
-async def test_what_was_made_during_a_long_outage_is_told_as_missed(
+async def test_attempts_made_during_a_long_outage_are_reported_as_missed(
     store: Store, seconds: float, missed: tuple[datetime, datetime] | None
 ) -> None:
-    """A poll reads the last minute, and nothing that was made before."""
+    """A poll reads only the last minute."""
     streams, now = AttemptStreams(poll_seconds=0.001), [NOW]
     async with streams.listen(FAILED, store.look, lambda: now[0]) as listener:
         assert listener.read_until == listener.since
         await until(lambda: listener.read_until == NOW - timedelta(seconds=5))
         store.error = ApiError(503, "ClickHouse is away.")
-        assert (await told(listener)).problem
+        assert (await next_message(listener)).problem
         now[0] = NOW + timedelta(seconds=seconds)
-        assert (await told(listener)).problem
+        assert (await next_message(listener)).problem
         assert listener.read_until == NOW - timedelta(seconds=5)
         row = attempt_row(id=1, created_at=now[0])
         store.error, store.rows = None, [row]
-        while (news := await told(listener)).problem:
+        while (news := await next_message(listener)).problem:
             pass
         assert news == StreamMessage((row,), missed=missed)
         assert listener.read_until == now[0] - timedelta(seconds=5)
 
 
-async def test_the_end_of_a_problem_is_told_even_if_there_is_nothing_new(store: Store) -> None:
+async def test_the_end_of_a_problem_is_reported_even_without_new_attempts(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=0.001)
     store.error = ApiError(503, "ClickHouse is away.")
     async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
-        assert (await told(listener)).problem
+        assert (await next_message(listener)).problem
         store.error = None
-        while (news := await told(listener)).problem:
+        while (news := await next_message(listener)).problem:
             pass
         assert news == StreamMessage()
         store.rows = [attempt_row(id=1, created_at=NOW)]
-        assert [row.id for row in (await told(listener)).attempts] == [1], "once is enough"
+        assert [row.id for row in (await next_message(listener)).attempts] == [1], "the recovery is reported once"
 
 
-async def test_the_end_is_told_at_once(store: Store) -> None:
+async def test_stopping_notifies_listeners_at_once(store: Store) -> None:
     streams = AttemptStreams(poll_seconds=3600)
     async with streams.listen(FAILED, store.look, lambda: NOW) as listener:
         await streams.stop()
-        assert (await told(listener)).is_over
+        assert (await next_message(listener)).is_over
         with pytest.raises(ApiError):
             async with streams.listen(FAILED, store.look, lambda: NOW):
                 pass

@@ -37,7 +37,7 @@ async def test_every_route_below_api_needs_a_key(service: Service, method: str, 
         "/API/webhook",
     ],
 )
-async def test_no_way_of_writing_a_path_leads_past_the_key(service: Service, path: str) -> None:
+async def test_no_spelling_of_a_path_bypasses_the_key(service: Service, path: str) -> None:
     async with service.anonymous.get(URL(service.url + path, encoded=True)) as response:
         assert response.status in (401, 404)
 
@@ -52,7 +52,7 @@ async def test_no_way_of_writing_a_path_leads_past_the_key(service: Service, pat
         f"Bearer {API_KEY.upper()}",
     ],
 )
-async def test_a_wrong_key_is_refused_and_not_repeated(service: Service, header: str) -> None:
+async def test_a_wrong_key_is_refused_and_not_echoed(service: Service, header: str) -> None:
     async with service.anonymous.get("/api/webhook/endpoints", headers={"Authorization": header}) as response:
         body = await response.json()
     assert (response.status, response.headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -61,7 +61,7 @@ async def test_a_wrong_key_is_refused_and_not_repeated(service: Service, header:
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer   ", "Basic dXNlcjpwYXNz", API_KEY, f"Token {API_KEY}"])
-async def test_no_key_says_how_to_send_one(service: Service, header: str) -> None:
+async def test_a_request_without_a_key_is_told_how_to_send_one(service: Service, header: str) -> None:
     async with service.anonymous.get("/api/webhook/endpoints", headers={"Authorization": header}) as response:
         body = await response.json()
     assert response.status == 401
@@ -69,12 +69,12 @@ async def test_no_key_says_how_to_send_one(service: Service, header: str) -> Non
 
 
 @pytest.mark.parametrize("header", [f"Bearer {API_KEY}", f"bearer {OTHER_KEY}", f"BEARER  {API_KEY} "])
-async def test_each_key_opens(service: Service, header: str) -> None:
+async def test_every_configured_key_works(service: Service, header: str) -> None:
     async with service.anonymous.get("/api/webhook/endpoints", headers={"Authorization": header}) as response:
         assert response.status == 200
 
 
-def test_the_actor_is_the_beginning_of_the_keys_digest() -> None:
+def test_the_actor_is_the_start_of_the_keys_digest() -> None:
     keys = ApiKeys([SecretStr("one"), SecretStr("two")])
     assert keys.principal("Bearer two") == Principal(f"api-key:{hashlib.sha256(b'two').hexdigest()[:8]}", Access.ADMIN)
     with pytest.raises(ApiError) as caught:
@@ -82,7 +82,7 @@ def test_the_actor_is_the_beginning_of_the_keys_digest() -> None:
     assert caught.value.status == 401
 
 
-def test_keys_are_not_kept() -> None:
+def test_keys_are_not_kept_in_memory() -> None:
     keys = ApiKeys([SecretStr("a-key")])
     assert "a-key" not in repr(vars(keys))
 

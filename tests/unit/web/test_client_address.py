@@ -33,7 +33,9 @@ PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
         (None, [], PROXIES, ""),
     ],
 )
-def test_only_our_proxies_are_believed(peer: str | None, forwarded: list[str], proxies: tuple[object, ...], address: str) -> None:
+def test_forwarded_addresses_are_trusted_only_from_our_proxies(
+    peer: str | None, forwarded: list[str], proxies: tuple[object, ...], address: str
+) -> None:
     from multidict import CIMultiDict  # noqa: PLC0415
 
     headers = CIMultiDict([("X-Forwarded-For", value) for value in forwarded])

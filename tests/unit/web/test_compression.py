@@ -1,4 +1,4 @@
-"""What goes over the wire: gzip where the client takes it, and 304 where it has the answer."""
+"""What goes over the wire: gzip if the client accepts it, and 304 if the client already has the answer."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ GZIP = {"Accept-Encoding": "gzip, deflate, br"}
         ("x-gzip-like", False),
     ],
 )
-def test_who_takes_gzip(accepted: str, expected: bool) -> None:
+def test_which_clients_accept_gzip(accepted: str, expected: bool) -> None:
     assert takes_gzip(accepted) is expected
 
 
-def test_the_length_tells_nothing_exactly() -> None:
+def test_the_compressed_length_varies() -> None:
     body = b"a page with a secret in it" * 100
     found = [gzipped(body) for _ in range(50)]
     assert {gzip.decompress(one) for one in found} == {body}
     assert len({len(one) for one in found}) > 5
 
 
-def test_the_token_of_a_form_is_another_one_each_time() -> None:
+def test_form_tokens_are_masked_differently_each_time() -> None:
     token = "4cVTB1Gt-5kAxv0pgI2PqsBWh8J_Hb"
     found = {masked(token) for _ in range(20)}
     assert len(found) == 20
     assert all(is_token(one, token) for one in found)
-    assert is_token(token, token), "of a page that was made before the update"
+    assert is_token(token, token), "tokens of pages made before the update stay valid"
     for wrong in ("", masked(token + "x"), masked("x" + token[1:]), masked(token)[:-4], "\ud800", "ä" * 50):
         assert not is_token(wrong, token), wrong
     assert not is_token(masked(""), token)
 
 
-async def test_json_is_compressed_above_a_kilobyte(service: Service) -> None:
+async def test_json_above_a_kilobyte_is_compressed(service: Service) -> None:
     service.attempts.rows = tuple(attempt_row(id=number) for number in range(50))
     async with service.client.get(ATTEMPTS, headers=GZIP, auto_decompress=False) as response:
         raw = await response.read()
@@ -72,7 +72,7 @@ async def test_json_is_compressed_above_a_kilobyte(service: Service) -> None:
 
 
 @pytest.mark.parametrize("path", [ATTEMPTS, f"/v1{ATTEMPTS}"])
-async def test_a_read_of_the_api_is_answered_with_304(service: Service, path: str) -> None:
+async def test_unchanged_reads_of_the_api_are_answered_with_304(service: Service, path: str) -> None:
     service.attempts.rows = (attempt_row(),)
     async with service.client.get(path) as response:
         tag = response.headers["ETag"]
@@ -88,7 +88,7 @@ async def test_a_read_of_the_api_is_answered_with_304(service: Service, path: st
 
 
 @pytest.mark.parametrize("base", ["/api", "/v1/api"])
-async def test_the_version_of_an_endpoint_is_for_changes_not_for_304(service: Service, base: str) -> None:
+async def test_an_endpoints_version_is_for_changes_and_not_for_304(service: Service, base: str) -> None:
     path = f"{base}/webhook/endpoints/{await service.create(description='long enough to be compressed ' * 30)}"
     async with service.client.get(path, headers=GZIP | {"If-None-Match": '"1"'}) as response:
         assert (response.status, response.headers["ETag"]) == (200, '"1"'), "its health may have changed"
@@ -98,7 +98,7 @@ async def test_the_version_of_an_endpoint_is_for_changes_not_for_304(service: Se
         assert (response.status, response.headers["ETag"]) == (200, '"2"')
 
 
-async def test_the_guide_and_static_files(service: Service) -> None:
+async def test_the_guide_and_static_files_are_compressed_and_cached(service: Service) -> None:
     async with service.anonymous.get("/webhooks/login") as response:
         name = re.search(r"/webhooks/static/components\.\w+\.css", await response.text())
     assert name is not None
@@ -111,7 +111,7 @@ async def test_the_guide_and_static_files(service: Service) -> None:
             assert response.headers["Content-Security-Policy"] == policy
 
 
-async def test_pages_are_compressed_and_never_the_same_twice(service: Service) -> None:
+async def test_pages_are_compressed_and_differ_each_time(service: Service) -> None:
     tokens = set()
     async with visiting(service) as admin:
         await admin.log_in()
@@ -133,7 +133,7 @@ async def test_the_live_part_of_the_overview_is_small(service: Service) -> None:
             assert response.headers["Content-Encoding"] == "gzip"
 
 
-async def test_what_is_left_out_is_still_told(service: Service) -> None:
+async def test_compressed_answers_still_report_ignored_filters(service: Service) -> None:
     service.attempts.rows = tuple(attempt_row(id=number) for number in range(50))
     async with service.client.get(f"{ATTEMPTS}?colour=red", headers=GZIP) as response:
         assert "colour" in json.dumps((await response.json())["ignored_filters"])

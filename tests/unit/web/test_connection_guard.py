@@ -1,4 +1,4 @@
-"""Connections to our own port: nobody keeps one open for nothing, and who asks is answered however many do."""
+"""Connections to our own port: idle ones are closed, and requests are answered however many clients connect."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ QUICK = ConnectionLimits(most=50, head_seconds=0.3, body_seconds=0.3, idle_secon
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Street:
-    """A server, and those who visit it."""
+class GuardedServer:
+    """A server and its clients."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -42,7 +42,7 @@ class Street:
         return reader, writer
 
     async def ask(self) -> bytes:
-        """The first line of the answer of ``/healthz``."""
+        """Return the first line of the answer of ``/healthz``."""
         reader, writer = await self.visit(WHOLE)
         line = await asyncio.wait_for(reader.readline(), 60)
         writer.transport.abort()
@@ -50,7 +50,7 @@ class Street:
 
 
 @asynccontextmanager
-async def street(limits: ConnectionLimits = QUICK) -> AsyncIterator[Street]:
+async def street(limits: ConnectionLimits = QUICK) -> AsyncIterator[GuardedServer]:
     app = make_app(health=Health())
 
     async def read(request: web.Request) -> web.Response:
@@ -69,7 +69,7 @@ async def street(limits: ConnectionLimits = QUICK) -> AsyncIterator[Street]:
     app.router.add_get("/slow", slow)
     app.router.add_get("/large", large)
     server = WebServer(app, "127.0.0.1", 0, limits)
-    opened = Street(int((await server.start()).rpartition(":")[2]))
+    opened = GuardedServer(int((await server.start()).rpartition(":")[2]))
     try:
         yield opened
     finally:
@@ -83,14 +83,14 @@ def closed(reason: str) -> float:
 
 
 async def until_closed(reader: asyncio.StreamReader) -> bytes:
-    """What still came. Fails when the connection is not closed in time."""
+    """Read what is left. Fails if the connection is not closed in time."""
     with contextlib.suppress(ConnectionResetError):
         return await asyncio.wait_for(reader.read(), 60)
     return b""
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", HALF_OPEN], ids=["nothing", "a letter", "half a head"])
-async def test_a_head_that_does_not_end_is_not_waited_for(sent: bytes) -> None:
+async def test_an_unfinished_request_head_times_out(sent: bytes) -> None:
     before = closed("head")
     async with street() as opened:
         reader, _ = await opened.visit(sent)
@@ -98,7 +98,7 @@ async def test_a_head_that_does_not_end_is_not_waited_for(sent: bytes) -> None:
     assert closed("head") == before + 1
 
 
-async def test_a_head_that_trickles_in_has_no_more_time_than_another() -> None:
+async def test_a_request_head_that_trickles_in_gets_no_extra_time() -> None:
     async with street() as opened:
         reader, writer = await opened.visit(HALF_OPEN)
 
@@ -114,7 +114,7 @@ async def test_a_head_that_trickles_in_has_no_more_time_than_another() -> None:
         trickling.cancel()
 
 
-async def test_a_second_head_on_the_same_connection_has_its_time_too() -> None:
+async def test_a_second_request_head_on_a_connection_has_its_own_time_limit() -> None:
     async with street(ConnectionLimits(head_seconds=0.3)) as opened:
         reader, writer = await opened.visit(WHOLE)
         assert b"200" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
@@ -122,7 +122,7 @@ async def test_a_second_head_on_the_same_connection_has_its_time_too() -> None:
         await until_closed(reader)
 
 
-async def test_a_body_that_does_not_end_is_not_waited_for() -> None:
+async def test_an_unfinished_body_times_out() -> None:
     before = closed("body")
     async with street() as opened:
         reader, _ = await opened.visit(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
@@ -130,15 +130,15 @@ async def test_a_body_that_does_not_end_is_not_waited_for() -> None:
     assert closed("body") == before + 1
 
 
-async def test_an_answer_that_is_not_read_is_not_waited_for() -> None:
+async def test_an_unread_answer_times_out() -> None:
     before = closed("reading")
     async with street() as opened:
         await opened.visit(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         await until(lambda: closed("reading") > before)
 
 
-async def test_a_request_under_way_takes_the_time_it_takes() -> None:
-    """It takes a second: the limits are times of a real server, and the longest is 0.3 s."""
+async def test_a_request_in_progress_is_not_timed_out() -> None:
+    """It takes a second: the time limits are those of a real server, and the longest is 0.3 s."""
     async with street() as opened:
         opened.busy_seconds = 1.0
         reader, _ = await opened.visit(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -151,18 +151,18 @@ async def test_an_idle_connection_is_closed() -> None:
         assert await until_closed(reader)
 
 
-async def test_health_answers_while_thousands_of_requests_stand_half_open() -> None:
-    """At their worst: none of them ever ends by itself, and they are six times as many as may be."""
+async def test_health_answers_despite_thousands_of_half_open_requests() -> None:
+    """The worst case: none of them ever ends by itself, and they are six times as many as allowed."""
     async with street(ConnectionLimits(most=500, head_seconds=300.0)) as opened:
         for _ in range(15):
             await asyncio.gather(*(opened.visit(HALF_OPEN) for _ in range(200)))
             started = time.monotonic()
             assert await opened.ask() == b"HTTP/1.1 200 OK\r\n"
-            assert time.monotonic() - started < 60, "they stand for 300 s"
+            assert time.monotonic() - started < 60, "half-open requests last 300 s"
         assert metrics.registry.get_sample_value("oms_webhooks_http_connections") == 500
 
 
-async def test_who_is_being_answered_is_not_shed_and_a_new_one_is_refused() -> None:
+async def test_busy_connections_are_kept_and_new_ones_refused() -> None:
     before = closed("refused")
     async with street(ConnectionLimits(most=3)) as opened:
         opened.may_answer.clear()

@@ -1,4 +1,4 @@
-"""A parameter that nobody knows has no effect, and must not look as if it had: on every route, by one rule."""
+"""An unknown parameter has no effect, and no route may pretend that it had one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def ask(service: Service, route: Route[Any], query: str, **options: Any) -
         return response.status, await response.json() if is_json else await response.read()
 
 
-def test_what_sends_changes_deletes_or_exports_acts_and_what_looks_does_not() -> None:
+def test_routes_that_change_or_export_count_as_acting() -> None:
     assert {name_of(route) for route in READING} == {f"GET {route.path}" for route in READING}
     assert [name_of(route) for route in ACTING if route.method == "GET"] == [
         "GET /webhook/attempts/export.csv",
@@ -53,7 +53,7 @@ def test_what_sends_changes_deletes_or_exports_acts_and_what_looks_does_not() ->
 
 
 @pytest.mark.parametrize("route", ACTING, ids=name_of)
-async def test_what_acts_refuses_a_parameter_that_it_does_not_know(service: Service, route: Route[Any]) -> None:
+async def test_acting_routes_refuse_unknown_parameters(service: Service, route: Route[Any]) -> None:
     for name in UNKNOWN:
         status, body = await ask(service, route, urlencode({name: "R100"}))
         assert (status, list(body["errors"])) == (422, [name or "''"]), name
@@ -63,35 +63,35 @@ async def test_what_acts_refuses_a_parameter_that_it_does_not_know(service: Serv
 @pytest.mark.parametrize(
     "route", [route for route in ACTING if route.method != "GET" and IF_MATCH not in route.parameters], ids=name_of
 )
-async def test_a_condition_that_would_not_be_checked_is_refused(service: Service, route: Route[Any]) -> None:
+async def test_if_match_is_refused_where_it_would_not_be_checked(service: Service, route: Route[Any]) -> None:
     status, body = await ask(service, route, "", headers={"If-Match": 'W/"0123456789abcdef01234567"'})
     assert (status, list(body["errors"])) == (422, ["If-Match"])
     assert (service.kafka.records, service.attempts.queries) == ([], [])
 
 
 @pytest.mark.parametrize("route", READING, ids=name_of)
-async def test_what_looks_reports_a_parameter_that_it_does_not_know(service: Service, route: Route[Any]) -> None:
+async def test_reading_routes_report_unknown_parameters(service: Service, route: Route[Any]) -> None:
     await service.create()
     for name in UNKNOWN:
         status, body = await ask(service, route, urlencode({name: "R100"}))
         if status == 200 and not isinstance(route.answers[200], str):
             assert [note.partition(":")[0] for note in body["ignored_filters"]] == [name or "''"], name
-        else:  # documents, and what a test without data does not find
-            assert status in (200, 404, 406, 422), body  # 406: a stream, which was not asked for as one
+        else:  # documents, and things that do not exist in this test
+            assert status in (200, 404, 406, 422), body  # 406: a stream that was not requested as one
         status, body = await ask(service, route, urlencode({name: "R100", "strict": "1"}))
         assert (status, list(body["errors"])) == (422, [name or "''"]), name
 
 
 @pytest.mark.parametrize("route", [route for route in ACTING if route.body is None], ids=name_of)
 @pytest.mark.parametrize("body", [b'{"q": {"endpoint_id_eq": 11}}', b'{"filter": {}}', b"q[endpoint_id_eq]=11", b"[]"])
-async def test_what_takes_no_body_refuses_one(service: Service, route: Route[Any], body: bytes) -> None:
+async def test_routes_without_a_body_refuse_one(service: Service, route: Route[Any], body: bytes) -> None:
     status, answer = await ask(service, route, "q[state_eq]=failed" if FILTERS in route.parameters else "", data=body)
     assert (status, list(answer["errors"])) == (422, ["body"])
     assert (service.kafka.records, service.attempts.queries) == ([], [])
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b" {} ", b"null"])
-async def test_an_empty_body_is_none(service: Service, body: bytes) -> None:
+async def test_an_empty_body_counts_as_no_body(service: Service, body: bytes) -> None:
     await service.create()
     async with service.client.delete("/api/webhook/endpoints/1", data=body) as response:
         assert response.status == 204
@@ -115,7 +115,7 @@ WRAPPED: dict[str, dict[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("path", WRAPPED)
-async def test_a_member_that_nobody_knows_is_refused(service: Service, path: str) -> None:
+async def test_unknown_members_are_refused(service: Service, path: str) -> None:
     await service.create()
     [route] = [route for route in API_ROUTES if route.path == path and route.method == "POST"]
     [(member, fields)] = WRAPPED[path].items()
@@ -131,14 +131,14 @@ async def test_a_member_that_nobody_knows_is_refused(service: Service, path: str
     assert (len(service.kafka.records), service.eraser.asked, service.past.asked) == (before, [], [])
 
 
-async def test_a_member_within_a_member_is_refused_too(service: Service) -> None:
+async def test_unknown_nested_members_are_refused(service: Service) -> None:
     [route] = [route for route in API_ROUTES if route.path.endswith("/republish")]
     status, body = await ask(service, route, "", json={"record": {"value": {"content": "e30=", "encodng": "base64"}}})
     assert (status, list(body["errors"])) == (422, ["value"])
 
 
 @pytest.mark.parametrize("orders", [[], [""], ["  "], None, "R100"])
-async def test_a_replay_of_no_orders_is_not_one_of_all_orders(service: Service, orders: object) -> None:
+async def test_a_replay_of_no_orders_is_not_a_replay_of_all_orders(service: Service, orders: object) -> None:
     await service.create()
     [route] = [route for route in API_ROUTES if route.path == "/webhook/replays/preview"]
     wanted = WRAPPED[route.path]["replay"] | {"order_numbers": orders}
@@ -165,8 +165,8 @@ async def test_a_replay_of_no_orders_is_not_one_of_all_orders(service: Service, 
         "q[endpoint_id_eq]=1&strict=maybe",
     ],
 )
-async def test_no_typing_mistake_makes_a_resend_reach_further(service: Service, query: str) -> None:
-    """It once sent 37 notifications instead of one."""
+async def test_a_typo_never_widens_a_resend(service: Service, query: str) -> None:
+    """A typo once resent 37 notifications instead of one."""
     await service.create()
     service.attempts.rows = tuple(attempt_row(id=one, event_id=f"evt_{one}", endpoint_id=1) for one in range(1, 4))
     service.attempts.sent = {f"evt_{one}": b"{}" for one in range(1, 4)}
@@ -203,24 +203,24 @@ def test_findings(pairs: list[tuple[str, str]], expected: list[str]) -> None:
     assert [one.note for one in findings((COUNT, FLAG, FILTERS, STRICT), pairs)] == expected
 
 
-def test_without_filters_a_filter_is_unknown() -> None:
+def test_a_filter_is_unknown_where_filters_are_not_accepted() -> None:
     assert [one.name for one in findings(PAGE, [("q[x_eq]", "1"), ("q", "2"), ("page", "1")])] == ["q[x_eq]", "q"]
 
 
-async def test_of_a_parameter_given_twice_the_last_one_counts_and_that_is_said(service: Service) -> None:
+async def test_the_last_value_of_a_repeated_parameter_counts_and_is_reported(service: Service) -> None:
     async with service.client.get("/api/webhook/attempts/histogram?bars=3&bars=7") as response:
         body = await response.json()
-    assert body["interval_seconds"] == 7  # the store in memory tells the number of bars
+    assert body["interval_seconds"] == 7  # the store in memory returns the number of bars
     assert body["ignored_filters"] == ["bars: it is given more than once; only the last value is used"]
 
 
-async def test_strict_is_yes_or_no(service: Service) -> None:
+async def test_strict_is_a_boolean(service: Service) -> None:
     for value, expected in (("1", 422), ("true", 422), ("0", 200), ("", 200), ("yes", 422), ("2", 422)):
         async with service.client.get(f"/api/webhook/attempts?order=R1&strict={value}") as response:
             assert response.status == expected, value
 
 
-async def test_under_strict_a_filter_without_a_value_is_an_error(service: Service) -> None:
+async def test_strict_refuses_a_filter_without_a_value(service: Service) -> None:
     async with service.client.get("/api/webhook/attempts?q[order_number_eq]=&strict=1") as response:
         assert response.status == 422
         assert "q[order_number_eq] has no value" in (await response.json())["errors"]["q"][0]

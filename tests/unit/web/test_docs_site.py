@@ -1,4 +1,4 @@
-"""The documentation's site below ``/docs``: its own files, by their exact names, and nothing else."""
+"""The documentation site below ``/docs``: its own files, by their exact names, and nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def client(site: Path) -> TestClient[web.Request, web.Application]:
     return started
 
 
-async def test_pages_are_served_under_a_policy_of_their_own(tmp_path: Path) -> None:
+async def test_pages_have_their_own_content_security_policy(tmp_path: Path) -> None:
     site = tmp_path / "site"
     (site / "assets").mkdir(parents=True)
     (site / "index.html").write_text("<h1>OMS webhooks</h1>")
@@ -36,7 +36,7 @@ async def test_pages_are_served_under_a_policy_of_their_own(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("path", ["../secret", "%2e%2e/secret", "..%2fsecret", "assets", "index.html%00", "x" * 5_000])
-async def test_what_is_no_file_of_the_site_is_not_found(tmp_path: Path, path: str) -> None:
+async def test_files_outside_the_site_are_not_found(tmp_path: Path, path: str) -> None:
     site = tmp_path / "site"
     (site / "assets").mkdir(parents=True)
     (site / "index.html").write_text("x")
@@ -48,7 +48,7 @@ async def test_what_is_no_file_of_the_site_is_not_found(tmp_path: Path, path: st
     await docs.close()
 
 
-async def test_an_installation_without_it_says_how_to_get_it(tmp_path: Path) -> None:
+async def test_an_installation_without_the_site_says_how_to_get_it(tmp_path: Path) -> None:
     docs = await client(tmp_path / "nowhere")
     answer = await docs.get("/docs/index.html")
     assert answer.status == 404

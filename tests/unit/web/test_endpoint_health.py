@@ -1,4 +1,4 @@
-"""What the API shows of an endpoint's health, how it starts a disabled one again, and the rate limit."""
+"""An endpoint's health in the API, reactivating a disabled endpoint, and the rate limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def shown(service: Service, identifier: int) -> dict[str, Any]:
     return endpoint
 
 
-async def test_a_disabled_endpoint_says_when_and_why(service: Service) -> None:
+async def test_a_disabled_endpoint_shows_when_and_why(service: Service) -> None:
     identifier = await service.create()
 
     service.learn(disabled(identifier))
@@ -32,7 +32,7 @@ async def test_a_disabled_endpoint_says_when_and_why(service: Service) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"active": True}, {"target_url": "http://127.0.0.1/moved"}], ids=["active", "target_url"])
-async def test_an_activation_starts_it_again(service: Service, fields: dict[str, Any]) -> None:
+async def test_activation_or_a_new_url_reactivates_a_disabled_endpoint(service: Service, fields: dict[str, Any]) -> None:
     identifier = await service.create()
     service.learn(disabled(identifier))
 
@@ -40,7 +40,7 @@ async def test_an_activation_starts_it_again(service: Service, fields: dict[str,
 
     assert (status, endpoint["state"], endpoint["disabled_at"], endpoint["disabled_reason"]) == (200, "active", None, None)
     assert service.kafka.changes[-1].activated_version == 2
-    # It may be disabled again, for a reason of its new life.
+    # It may be disabled again later, for a new reason.
     service.learn(disabled(identifier, endpoint_version=2))
     assert (await shown(service, identifier))["state"] == "disabled"
 
@@ -50,7 +50,7 @@ async def test_an_activation_starts_it_again(service: Service, fields: dict[str,
     [{"description": "new"}, {"active": False}, {"target_url": "http://127.0.0.1/hooks"}],
     ids=["text", "paused", "same"],
 )
-async def test_other_changes_do_not(service: Service, fields: dict[str, Any]) -> None:
+async def test_other_changes_do_not_reactivate_a_disabled_endpoint(service: Service, fields: dict[str, Any]) -> None:
     identifier = await service.create()
     service.learn(disabled(identifier))
 
@@ -60,7 +60,7 @@ async def test_other_changes_do_not(service: Service, fields: dict[str, Any]) ->
     assert service.kafka.changes[-1].activated_version == 1
 
 
-async def test_an_active_endpoint_that_is_sent_back_as_it_was_read_keeps_failing(service: Service) -> None:
+async def test_sending_back_an_active_endpoint_does_not_reset_its_failures(service: Service) -> None:
     identifier = await service.create()
     at: dict[str, Any] = {"endpoint_id": identifier, "endpoint_version": 1, "at": NOW}
     service.learn(
@@ -77,7 +77,7 @@ async def test_an_active_endpoint_that_is_sent_back_as_it_was_read_keeps_failing
     assert service.kafka.changes[-1].activated_version == 1
 
 
-async def test_a_new_target_url_does_not_start_what_its_owner_paused(service: Service) -> None:
+async def test_a_new_target_url_does_not_resume_an_endpoint_paused_by_its_owner(service: Service) -> None:
     identifier = await service.create(active=False)
 
     _, endpoint = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(target_url="http://127.0.0.1/moved"))
@@ -85,7 +85,7 @@ async def test_a_new_target_url_does_not_start_what_its_owner_paused(service: Se
     assert endpoint["state"] == "paused"
 
 
-async def test_disabled_endpoints_are_found_among_those_that_are_not_active(service: Service) -> None:
+async def test_disabled_endpoints_are_listed_as_inactive(service: Service) -> None:
     one, two = await service.create("http://127.0.0.1/1"), await service.create("http://127.0.0.1/2")
     service.learn(disabled(two))
 
@@ -111,7 +111,7 @@ async def test_failures_and_the_circuit_are_shown(service: Service) -> None:
     assert (endpoint["failing_since"], endpoint["circuit"]) == (None, "closed")
 
 
-async def test_a_rate_limit_is_set_shown_and_taken_away(service: Service) -> None:
+async def test_a_rate_limit_is_set_shown_and_removed(service: Service) -> None:
     identifier = await service.create(max_per_second=25)
     assert (await shown(service, identifier))["max_per_second"] == 25
 
@@ -122,7 +122,7 @@ async def test_a_rate_limit_is_set_shown_and_taken_away(service: Service) -> Non
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, 10_001, True, "10", [1]])
-async def test_a_rate_limit_that_is_none_is_refused(service: Service, value: object) -> None:
+async def test_an_invalid_rate_limit_is_refused(service: Service, value: object) -> None:
     status, body = await request(
         service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], max_per_second=value)
     )

@@ -1,4 +1,4 @@
-"""What endpoints are called, and how long texts are shortened."""
+"""Names of endpoints, and how long texts are shortened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_the_description_is_the_name() -> None:
     assert (long, len(long)) == ("A description of an endpoint that nobody would ever call by…", 60)
 
 
-def test_without_a_description_it_is_the_url_without_its_scheme() -> None:
+def test_without_a_description_the_name_is_the_url_without_its_scheme() -> None:
     assert endpoint_name("", "https://erp.example.com:8443/hooks") == "erp.example.com:8443/hooks"
     assert endpoint_name("", "https://[half") == "[half"
     assert endpoint_name("", "") == ""
@@ -24,14 +24,14 @@ def test_without_a_description_it_is_the_url_without_its_scheme() -> None:
 
 
 @pytest.mark.parametrize("length", range(9, 40))
-def test_the_middle_goes_first(length: int) -> None:
+def test_long_names_are_shortened_in_the_middle(length: int) -> None:
     text = "https://example.com/hooks/of/7"
     short = middle(text, length)
     assert len(short) == min(length, len(text))
     assert (short[:4], short[-3:]) == ("http", "f/7")
 
 
-def test_short_texts_stay() -> None:
+def test_short_texts_are_unchanged() -> None:
     assert (end_shortened("ERP"), middle("a"), without_scheme("no scheme")) == ("ERP", "a", "no scheme")
 
 
@@ -44,5 +44,5 @@ def test_short_texts_stay() -> None:
         ("A " + "b" * 30, 12, "A bbbbbbbbb…"),
     ],
 )
-def test_long_texts_end_with_a_whole_word(text: str, most: int, short: str) -> None:
+def test_shortened_texts_end_with_a_whole_word(text: str, most: int, short: str) -> None:
     assert end_shortened(text, most) == short

@@ -1,4 +1,4 @@
-"""ETags, secrets that are rotated, custom headers, and changes that another process makes at the same time."""
+"""ETags, secret rotation, custom headers, and concurrent changes by another process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def tagged(service: Service, method: str, path: str, **options: Any) -> tu
 # --- If-Match ---
 
 
-async def test_an_etag_names_the_version(service: Service) -> None:
+async def test_the_etag_is_the_version(service: Service) -> None:
     fields = wrapped(target_url="http://127.0.0.1/", events=["order_completed"])
     assert await tagged(service, "POST", PATH, **fields) == (201, '"1"')
     assert await tagged(service, "POST", PATH, **fields) == (200, '"1"')
@@ -44,7 +44,7 @@ async def test_a_change_for_another_version_is_refused(service: Service, method:
     body = wrapped(description="new") if method in ("PUT", "PATCH") else {}
     status, etag = await tagged(service, method, path, headers={"If-Match": tag}, **body)
 
-    if tag == "":  # as an unset variable leaves it: the change would be made on top of whatever is there
+    if tag == "":  # as with an unset variable: the change would apply to whatever version is current
         assert (status, len(service.kafka.changes)) == (422, 1)
     elif matches:
         assert status in (200, 204)
@@ -54,7 +54,7 @@ async def test_a_change_for_another_version_is_refused(service: Service, method:
 
 
 @pytest.mark.parametrize("tag", ["1", 'W/"1"', "nonsense"])
-async def test_what_names_no_version_is_told_apart_from_a_change_of_somebody_else(service: Service, tag: str) -> None:
+async def test_an_if_match_without_a_version_is_not_reported_as_a_conflict(service: Service, tag: str) -> None:
     await service.create()
     status, body = await request(service, "PATCH", f"{PATH}/1", headers={"If-Match": tag}, **wrapped(active=False))
     assert (status, body["error"]) == (
@@ -64,12 +64,12 @@ async def test_what_names_no_version_is_told_apart_from_a_change_of_somebody_els
 
 
 @pytest.mark.parametrize("tag", ['"1"', "*", '"7", "1"'])
-async def test_a_change_for_this_version_is_made(service: Service, tag: str) -> None:
+async def test_a_change_for_the_current_version_is_made(service: Service, tag: str) -> None:
     await service.create()
     assert await tagged(service, "PATCH", f"{PATH}/1", headers={"If-Match": tag}, **wrapped(active=False)) == (200, '"2"')
 
 
-async def test_of_two_changes_of_one_version_one_is_refused(service: Service) -> None:
+async def test_one_of_two_changes_to_the_same_version_is_refused(service: Service) -> None:
     await service.create()
     changes = [
         tagged(service, "PATCH", f"{PATH}/1", headers={"If-Match": '"1"'}, **wrapped(description=text)) for text in ("a", "b")
@@ -81,7 +81,7 @@ async def test_of_two_changes_of_one_version_one_is_refused(service: Service) ->
 
 
 class Other:
-    """Another API process: it writes to the topic just before this one's next record."""
+    """Another API process: it writes to the topic just before this process's next record."""
 
     def __init__(self, service: Service, *records: EndpointRecord) -> None:
         self._kafka = service.kafka
@@ -96,7 +96,7 @@ class Other:
         return self._send(topic, **more)
 
 
-async def test_a_change_that_was_overtaken_is_made_on_top(service: Service) -> None:
+async def test_a_change_is_applied_on_top_of_a_concurrent_one(service: Service) -> None:
     await service.create(description="old", headers={"X-A": "1"})
     theirs = replace(service.kafka.changes[-1], version=2, description="theirs", active=False)
     Other(service, theirs)
@@ -107,7 +107,7 @@ async def test_a_change_that_was_overtaken_is_made_on_top(service: Service) -> N
     assert (body["description"], body["active"], body["events"]) == ("theirs", False, ["order_cancelled"])
 
 
-async def test_a_change_for_a_version_that_was_overtaken_is_refused_and_leaves_the_other(service: Service) -> None:
+async def test_a_conditional_change_is_refused_after_a_concurrent_one_which_stays(service: Service) -> None:
     await service.create(description="old")
     Other(service, replace(service.kafka.changes[-1], version=2, description="theirs"))
 
@@ -115,11 +115,11 @@ async def test_a_change_for_a_version_that_was_overtaken_is_refused_and_leaves_t
 
     assert status == 412
     assert (await request(service, "GET", f"{PATH}/1"))[1]["description"] == "theirs"
-    # Compaction keeps the last record only: it is theirs again.
+    # Compaction keeps only the last record, which must be theirs again.
     assert service.kafka.changes[-1].description == "theirs"
 
 
-async def test_of_two_processes_that_give_two_endpoints_one_url_the_first_wins(service: Service) -> None:
+async def test_the_first_of_two_processes_that_set_the_same_url_wins(service: Service) -> None:
     for path in ("a", "b"):
         await service.create(f"http://127.0.0.1/{path}")
     first, second = (one.record for one in service.kafka.registry.all())
@@ -135,7 +135,7 @@ async def test_of_two_processes_that_give_two_endpoints_one_url_the_first_wins(s
     assert last.target_url == "http://127.0.0.1/b"
 
 
-async def test_a_change_does_not_bring_back_what_another_process_deleted(service: Service) -> None:
+async def test_a_change_does_not_restore_an_endpoint_deleted_by_another_process(service: Service) -> None:
     await service.create(token="t0ken")
     theirs = replace(service.kafka.changes[-1], version=2, deleted=True, secrets=(), sealed_token=None)
     Other(service, theirs)
@@ -166,7 +166,7 @@ async def test_after_a_rotation_both_secrets_sign_for_a_day(service: Service) ->
     assert "secret" not in (await request(service, "GET", f"{PATH}/1"))[1]
 
 
-async def test_every_secret_keeps_its_own_day(service: Service) -> None:
+async def test_every_rotated_secret_expires_a_day_after_its_own_rotation(service: Service) -> None:
     await service.create()
     ends = []
     for hours in range(0, 28, 4):
@@ -180,7 +180,7 @@ async def test_every_secret_keeps_its_own_day(service: Service) -> None:
 # --- custom headers ---
 
 
-async def test_headers_change_one_by_one_and_are_never_shown(service: Service) -> None:
+async def test_headers_change_individually_and_are_never_shown(service: Service) -> None:
     await service.create(headers={"X-A": "one-secret", "X-B": "two"})
     for given, names in (
         ({"x-c": "three"}, ["x-a", "x-b", "x-c"]),
@@ -198,7 +198,7 @@ async def test_headers_change_one_by_one_and_are_never_shown(service: Service) -
     assert service.kafka.changes[-1].sealed_headers == {}
 
 
-async def test_headers_are_bounded_over_several_changes(service: Service) -> None:
+async def test_the_limit_of_headers_holds_across_changes(service: Service) -> None:
     await service.create(headers={f"x-{number}": "v" for number in range(20)})
     status, body = await request(service, "PATCH", f"{PATH}/1", **wrapped(headers={"x-20": "v"}))
     assert (status, body["errors"]) == (422, {"headers": ["headers may have at most 20 headers, and 6,000 characters in all."]})

@@ -8,7 +8,7 @@ from tests.unit.web.endpoint_requests import INVALID, PATH, SHOWN, request
 from tests.unit.web.service import Service
 
 
-async def test_lists_come_in_pages(service: Service) -> None:
+async def test_lists_are_paginated(service: Service) -> None:
     for number in range(5):
         await service.create(f"http://127.0.0.1/{number}")
 
@@ -73,7 +73,7 @@ async def test_lists_are_filtered(service: Service, query: str, found: list[str]
         "q[%00]=1",
     ],
 )
-async def test_filters_that_are_not_known_are_named(service: Service, query: str) -> None:
+async def test_unknown_filters_are_named(service: Service, query: str) -> None:
     await service.create()
     status, body = await request(service, "GET", f"{PATH}?{query}")
     assert (status, body["count"], len(body["ignored_filters"])) == (200, 1, 1)
@@ -91,7 +91,7 @@ async def test_filters_that_are_not_known_are_named(service: Service, query: str
         ("q[id_in][0]=x", "q[id_in]: x is not a whole number"),
     ],
 )
-async def test_a_value_that_does_not_fit_finds_nothing_rather_than_everything(service: Service, query: str, told: str) -> None:
+async def test_an_invalid_filter_value_matches_nothing_rather_than_everything(service: Service, query: str, told: str) -> None:
     await service.create()
     status, body = await request(service, "GET", f"{PATH}?{query}")
     assert (status, body["count"], body["ignored_filters"]) == (200, 0, [told])
@@ -123,7 +123,7 @@ async def test_attempts_are_included_on_request(service: Service) -> None:
 
 
 @pytest.mark.parametrize("count", ["x", "-1", "1.5", "9" * 5000, "१"])
-async def test_a_count_that_is_none_is_explained(service: Service, count: str) -> None:
+async def test_an_invalid_count_is_explained(service: Service, count: str) -> None:
     identifier = await service.create()
     status, body = await request(
         service, "GET", f"{PATH}/{identifier}", params={"include_attempts": "true", "attempts_count": count}
@@ -141,7 +141,7 @@ async def test_too_many_attempts_at_once_are_refused(service: Service) -> None:
     assert (status, body["errors"]) == (422, {"attempts_count": [sentence]})
 
 
-async def test_endpoints_need_clickhouse_only_for_attempts(service: Service) -> None:
+async def test_listing_endpoints_needs_clickhouse_only_for_attempts(service: Service) -> None:
     identifier = await service.create()
     service.attempts.error = StoreUnavailableError("ClickHouse does not answer.")
     assert (await request(service, "GET", f"{PATH}/{identifier}"))[0] == 200

@@ -1,4 +1,4 @@
-"""GET …/attempts/export.csv and .json: page after page, harmless in a spreadsheet, bodies for operators only."""
+"""GET …/attempts/export.csv and .json: page by page, safe in a spreadsheet, and bodies for operators only."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_csv_has_all_pages_and_one_header(two_pages: Service) -> None:
     assert lines[1]["target_url"] == 'http://x/?a="b",\n'
     assert (lines[2]["order_number"], lines[2]["skus"], lines[2]["created_at"]) == ("", "SKU-1 SKU-2", "2026-03-02T15:05:00.007Z")
     first, second = two_pages.attempts.queries
-    # Behind a cursor nothing is counted, from the first page on.
+    # With a cursor, nothing is counted, not even for the first page.
     assert first.after == Cursor(9_000_000_000_000, 2**63 - 1, descending=True)
     assert (second.after, second.per_page) == (Cursor(1_700_000_000_000, 2, descending=True), 1000)
 
@@ -72,7 +72,7 @@ async def test_json_is_one_array(two_pages: Service) -> None:
     assert json.loads((await fetch(two_pages, JSON))[1]) == []
 
 
-async def test_bodies_are_for_operators_and_on_record(two_pages: Service) -> None:
+async def test_bodies_need_the_operator_role_and_are_audited(two_pages: Service) -> None:
     two_pages.attempts.sent = {"evt_1": "Grüße".encode()}
     viewer = {"Authorization": f"Bearer {await two_pages.key(Access.VIEWER)}"}
     async with two_pages.anonymous.get(f"{CSV}?bodies=1", headers=viewer) as response:
@@ -102,7 +102,7 @@ async def test_a_large_body_is_read_and_sent_alone(two_pages: Service) -> None:
     assert two_pages.attempts.bodies_read == [[5, 4, 3, 2, 1], [4], [1]]
 
 
-async def test_attempts_whose_retention_has_just_ended_are_asked_for_once(two_pages: Service) -> None:
+async def test_bodies_of_expired_attempts_are_requested_once(two_pages: Service) -> None:
     two_pages.attempts.pages = [tuple(attempt_row(id=number, event_id=f"evt_{number}") for number in (4, 3, 2, 1))]
     two_pages.attempts.sent = {"evt_3": b"body 3"}
     two_pages.attempts.expired = {4, 2, 1}
@@ -120,18 +120,18 @@ async def test_attempts_whose_retention_has_just_ended_are_asked_for_once(two_pa
         ("after=nonsense", 422, "after is not a cursor"),
     ],
 )
-async def test_what_cannot_be_exported(service: Service, query: str, status: int, words: str) -> None:
+async def test_queries_that_cannot_be_exported_are_refused(service: Service, query: str, status: int, words: str) -> None:
     answered, body = await request(service, "GET", f"{CSV}?{query}")
     assert (answered, body["errors"]["q"][0][: len(words)]) == (status, words)
 
 
-async def test_an_export_ascending_in_time(two_pages: Service) -> None:
+async def test_an_export_in_ascending_order(two_pages: Service) -> None:
     await fetch(two_pages, f"{JSON}?q[s]=created_at asc")
     first = two_pages.attempts.queries[0]
     assert first.after == Cursor(-9_000_000_000_000, -(2**63), descending=False)
 
 
-async def test_without_clickhouse_there_is_a_status_and_halfway_a_broken_answer(
+async def test_a_clickhouse_failure_gives_503_or_breaks_off_a_started_answer(
     two_pages: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = two_pages.attempts.attempts
@@ -147,7 +147,7 @@ async def test_without_clickhouse_there_is_a_status_and_halfway_a_broken_answer(
     assert (await request(two_pages, "GET", JSON))[0] == 503
 
 
-async def test_a_client_that_goes_away_is_no_failure(service: Service) -> None:
+async def test_a_client_that_disconnects_is_not_an_error(service: Service) -> None:
     service.attempts.pages = [(attempt_row(id=1, error="x" * 1_000_000),) for _ in range(100)]
     with capture_logs() as lines:
         async with service.client.get(CSV) as response:
@@ -157,7 +157,7 @@ async def test_a_client_that_goes_away_is_no_failure(service: Service) -> None:
     assert [line for line in lines if line["log_level"] != "debug"] == [
         {"event": "an export was interrupted", "error": "the client disconnected", "log_level": "info"}
     ]
-    assert service.attempts.pages, "what nobody reads is not searched for"
+    assert service.attempts.pages, "no further pages are searched"
 
 
 @pytest.mark.parametrize(

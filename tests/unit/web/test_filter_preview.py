@@ -1,4 +1,4 @@
-"""A preview counts what the fan-out then delivers, says how far it came, and shows examples."""
+"""A preview counts what the fan-out would deliver, says how much it has checked, and shows examples."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATH = "/api/webhook/endpoints/preview"
 
 @functools.cache
 def shop_events() -> tuple[tuple[Record, PastEvent], ...]:
-    """What a simulated shop publishes, and as it stands in ClickHouse later."""
+    """Events of a simulated shop, and the same events as ClickHouse later stores them."""
     found = []
     for number, one in zip(range(300), Shop(seed=17).events(1.0, NOW - timedelta(hours=1)), strict=False):
         event = decode_event(one.value, max_bytes=1_000_000)
@@ -108,7 +108,7 @@ def test_a_preview_counts_what_the_fan_out_delivers(names: tuple[str, ...], filt
     assert not {one.id for one in tally.would_not} & delivered
 
 
-async def test_the_answer_has_the_numbers_and_examples(service: Service) -> None:
+async def test_the_answer_has_counts_and_examples(service: Service) -> None:
     service.history.events = [past for _, past in shop_events()]
     wanted = {"events": ["order_completed"], "filters": ['data.channel == "spree"', "data.total > 100"], "days": 1}
     status, found = await request(service, "POST", PATH, json={"preview": wanted})
@@ -136,12 +136,12 @@ async def test_the_answer_has_the_numbers_and_examples(service: Service) -> None
         ({}, "events"),
     ],
 )
-async def test_what_is_wrong_is_named(service: Service, wanted: dict[str, object], field: str) -> None:
+async def test_invalid_input_is_named(service: Service, wanted: dict[str, object], field: str) -> None:
     status, found = await request(service, "POST", PATH, json={"preview": wanted})
     assert (status, list(found["errors"])) == (422, [field])
 
 
-async def test_a_budget_ends_it_and_it_says_how_far_it_came() -> None:
+async def test_a_preview_that_runs_out_of_budget_says_how_far_it_got() -> None:
     history = FakeHistory()
     api = cast(
         "Api",

@@ -1,4 +1,4 @@
-"""The guide for integrators: complete, made of one source, and a page that links to nothing that is not there."""
+"""The guide for integrators: complete, built from one source, and without broken links."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OBJECTS: dict[str, type[BaseModel]] = {
 
 
 class Links(HTMLParser):
-    """What a page links to, and what can be linked to."""
+    """Links and anchors of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,13 +49,13 @@ class Links(HTMLParser):
 
 
 def section(title: str) -> str:
-    """What stands below a heading, down to the next one."""
+    """The text from a heading to the next one."""
     found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#)", TEXT, re.MULTILINE | re.DOTALL)
     assert found, title
     return found.group(1)
 
 
-def test_every_link_of_the_page_leads_somewhere() -> None:
+def test_the_guide_has_no_broken_links() -> None:
     links = Links()
     links.feed(guide().text)
     assert len(links.ids) == len(set(links.ids))
@@ -66,7 +66,7 @@ def test_every_link_of_the_page_leads_somewhere() -> None:
 
 
 @pytest.mark.parametrize("event_type", EventType)
-def test_every_event_has_its_line_its_sample_and_its_schema(event_type: EventType) -> None:
+def test_every_event_has_a_description_a_sample_and_a_schema(event_type: EventType) -> None:
     assert f"[`{event_type}`](../schemas/samples/{event_type}.json)" in section("The built-in events")
     shown = guide().text.partition(f'<div id="{event_type}">')[2].partition("</div>")[0]
     assert f"&#34;event_name&#34;: &#34;{event_type}&#34;" in shown
@@ -74,15 +74,15 @@ def test_every_event_has_its_line_its_sample_and_its_schema(event_type: EventTyp
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_every_member_of_the_payload_objects_is_listed(name: str) -> None:
+def test_every_field_of_the_payload_objects_is_listed(name: str) -> None:
     listed = set(re.findall(r"`([a-z_0-9]+)`", section(name)))
-    # The amounts of an order for people are named as a whole.
+    # The formatted amounts of an order are described as a group.
     listed |= {f"display_{one}" for one in listed if name == "Order"}
     assert set(OBJECTS[name].model_fields) - listed == set()
 
 
 @pytest.mark.parametrize("language", ["Python", "Node", "Go", "Ruby", "PHP"])
-def test_every_receiver_is_on_the_page_as_its_file_is(language: str) -> None:
+def test_the_page_shows_every_example_receiver_as_its_file_is(language: str) -> None:
     shown = guide().text.partition(f'<div id="receiver-{language.lower()}">')[2].partition("</div>")[0]
     files = [
         path
@@ -97,7 +97,7 @@ def test_every_receiver_is_on_the_page_as_its_file_is(language: str) -> None:
     assert shown.count("<pre") >= 2
 
 
-async def test_anybody_may_read_it_and_it_may_load_nothing(service: Service) -> None:
+async def test_the_guide_is_public_and_loads_nothing(service: Service) -> None:
     async with service.anonymous.get("/webhooks/guide") as response:
         text = await response.text()
         assert (response.status, response.content_type) == (200, "text/html")
@@ -107,12 +107,12 @@ async def test_anybody_may_read_it_and_it_may_load_nothing(service: Service) -> 
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "script-src" not in policy
     assert "unsafe" not in policy
-    # There is nothing to post; whoever does is taken for somebody who looks for the dashboard.
+    # There is nothing to post: whoever does is sent to the login, as for the dashboard.
     async with service.anonymous.post("/webhooks/guide", allow_redirects=False) as response:
         assert (response.status, response.headers["Location"].partition("?")[0]) == (303, "/webhooks/login")
 
 
-async def test_the_guide_leads_to_the_one_of_filters(service: Service) -> None:
+async def test_the_guide_links_to_the_guide_to_filters(service: Service) -> None:
     async with service.anonymous.get("/webhooks/guide") as response:
         assert 'href="/webhooks/guide/filters"' in await response.text()
     async with service.anonymous.get("/webhooks/guide/authentication") as response:

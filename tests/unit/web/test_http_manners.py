@@ -1,4 +1,4 @@
-"""What clients may expect of the API whatever they ask for: slashes, media types, compressed answers, and answers that they have already."""
+"""What clients may expect of every route: trailing slashes, media types, compression, and 304."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.mark.parametrize("base", ["/api", "/v1/api"])
-async def test_a_slash_at_the_end_means_nothing(service: Service, base: str) -> None:
+async def test_a_trailing_slash_is_ignored(service: Service, base: str) -> None:
     path = f"{base}/webhook/endpoints/"
     async with service.client.post(path, data=BODY, allow_redirects=False) as response:
         assert response.status == 201
@@ -25,7 +25,7 @@ async def test_a_slash_at_the_end_means_nothing(service: Service, base: str) -> 
         async with service.client.get(each, allow_redirects=False) as response:
             assert response.status == 200, each
     async with service.anonymous.get(path) as response:
-        assert response.status == 401, "it opens no way past the key"
+        assert response.status == 401, "it does not bypass the key"
     async with service.client.get(f"{path}/") as response:
         assert response.status == 404
     async with service.client.delete(f"{path}1/") as response:
@@ -47,7 +47,7 @@ async def test_forms_and_compressed_bodies_are_refused_with_the_reason(service: 
             assert error.startswith("The body is compressed (")
             assert len(error) < 200
     assert service.kafka.written == []
-    # curl calls JSON a form unless it is told otherwise.
+    # curl sends JSON as a form unless told otherwise.
     async with service.client.post(path, data=BODY, headers=form) as response:
         assert response.status == 201
 
@@ -64,7 +64,7 @@ async def test_forms_and_compressed_bodies_are_refused_with_the_reason(service: 
         ("webhooks.audit", "GET", "attempts?q[request_body_cont]=ada", None),
     ],
 )
-async def test_what_kafka_refuses_is_said(service: Service, topic: str, method: str, path: str, body: object) -> None:
+async def test_a_refusal_by_kafka_is_explained(service: Service, topic: str, method: str, path: str, body: object) -> None:
     await service.create("http://127.0.0.1/another")
     service.kafka.errors[topic] = PublishError(f"Kafka does not accept a record for {topic}: no permission")
     async with service.client.request(method, f"/api/webhook/{path}", json=body) as response:
@@ -77,7 +77,7 @@ async def test_what_kafka_refuses_is_said(service: Service, topic: str, method: 
     assert service.sender.requests == []
 
 
-async def test_answers_are_compressed_and_not_sent_twice(service: Service) -> None:
+async def test_answers_are_compressed_and_not_resent_when_unchanged(service: Service) -> None:
     service.attempts.rows = tuple(attempt_row(id=number) for number in range(1, 40))
     path = "/api/webhook/attempts"
     async with service.client.get(path, headers={"Accept-Encoding": "gzip"}) as response:

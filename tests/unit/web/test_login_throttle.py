@@ -10,7 +10,7 @@ def wrong() -> str:
     raise WrongKeyError
 
 
-def test_an_address_has_its_guesses_back_after_the_window() -> None:
+def test_an_address_may_guess_again_after_the_window() -> None:
     now = [100.0]
     throttle = LoginThrottle(limit=2, seconds=60.0, clock=lambda: now[0])
     for _ in range(2):
@@ -27,7 +27,7 @@ def test_an_address_has_its_guesses_back_after_the_window() -> None:
         throttle.checked("a", wrong)
 
 
-def test_a_right_key_does_not_give_guesses_back() -> None:
+def test_a_correct_key_does_not_reset_the_guesses() -> None:
     throttle = LoginThrottle(limit=2, clock=lambda: 1.0)
     for check in (wrong, lambda: "right", wrong):
         try:

@@ -20,7 +20,7 @@ from tests.unit.web.service import NOW, Service
 LETTERS = "/api/webhook/dead_letters"
 
 
-async def test_the_last_day_of_an_endpoint(service: Service) -> None:
+async def test_an_endpoints_statistics_of_the_last_day(service: Service) -> None:
     await service.create()
     hour = timedelta(hours=1)
     service.reports.stats = EndpointStats(
@@ -57,7 +57,7 @@ async def test_the_last_day_of_an_endpoint(service: Service) -> None:
     assert await request(service, "GET", f"{PATH}/2/stats") == (404, NOT_FOUND)
 
 
-async def test_an_endpoint_without_attempts_has_no_rate(service: Service) -> None:
+async def test_an_endpoint_without_attempts_has_no_success_rate(service: Service) -> None:
     await service.create()
     _, stats = await request(service, "GET", f"{PATH}/1/stats")
     assert (stats["attempts"], stats["success_rate"], stats["duration_ms"], stats["last_failure"]) == (0, None, None, None)
@@ -66,7 +66,7 @@ async def test_an_endpoint_without_attempts_has_no_rate(service: Service) -> Non
         assert (await request(service, "GET", f"{PATH}/1/stats"))[0] == status
 
 
-async def test_the_event_types_with_samples_that_fit_their_schemas(service: Service) -> None:
+async def test_event_types_have_samples_that_match_their_schemas(service: Service) -> None:
     status, body = await request(service, "GET", "/api/webhook/event_types")
     assert status == 200
     assert [one["name"] for one in body["event_types"]] == [event.value for event in EventType]
@@ -116,14 +116,14 @@ async def test_dead_letters_are_listed_without_their_bytes(service: Service) -> 
     assert service.kafka.audits == []
 
 
-async def test_a_value_that_is_neither_true_nor_false_finds_no_dead_letter(service: Service) -> None:
+async def test_an_invalid_boolean_filter_matches_no_dead_letter(service: Service) -> None:
     service.reports.letters = [letter(5, b"R1", b"{secret")]
     status, body = await request(service, "GET", LETTERS, params={"q[repaired_eq]": "maybe"})
     assert (status, body["dead_letters"], body["total_count"]) == (200, [], 0)
     assert body["ignored_filters"] == ["q[repaired_eq]: it is true or false, not maybe"]
 
 
-async def test_the_bytes_of_a_dead_letter_and_who_saw_them(service: Service) -> None:
+async def test_reading_the_bytes_of_a_dead_letter_is_audited(service: Service) -> None:
     service.reports.letters = [letter(5, None, b"\xff"), letter(6, b"R1", None)]
     status, body = await request(service, "GET", f"{LETTERS}/5")
     assert (status, body["key"], body["value"]) == (200, None, {"content": "/w==", "encoding": "base64"})
@@ -140,7 +140,7 @@ async def test_the_bytes_of_a_dead_letter_and_who_saw_them(service: Service) -> 
     ]
 
 
-async def test_the_reference_is_public_and_needs_nothing_from_elsewhere(service: Service) -> None:
+async def test_the_reference_is_public_and_loads_nothing_from_elsewhere(service: Service) -> None:
     async with service.anonymous.get("/api/webhook/openapi.json") as response:
         document = await response.json()
     async with service.anonymous.get("/api/webhook/reference") as response:
@@ -154,7 +154,7 @@ async def test_the_reference_is_public_and_needs_nothing_from_elsewhere(service:
             assert f'id="{operation["operationId"]}"' in page
 
 
-async def test_the_document_describes_every_route_and_refers_to_nothing_unknown(service: Service) -> None:
+async def test_the_document_describes_every_route_and_has_no_dangling_references(service: Service) -> None:
     async with service.anonymous.get("/api/webhook/openapi.json") as response:
         document = await response.json()
     assert document["openapi"] == "3.1.0"
@@ -172,6 +172,6 @@ async def test_the_document_describes_every_route_and_refers_to_nothing_unknown(
 
 
 @pytest.mark.parametrize("path", [f"{LETTERS}/x", f"{LETTERS}/{'9' * 30}", f"{PATH}/x/stats", f"{PATH}/x/test"])
-async def test_ids_that_are_none_are_not_found(service: Service, path: str) -> None:
+async def test_invalid_ids_are_not_found(service: Service, path: str) -> None:
     method = "POST" if path.endswith("test") else "GET"
     assert await request(service, method, path) == (404, NOT_FOUND)

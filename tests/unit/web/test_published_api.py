@@ -1,4 +1,4 @@
-"""The documented shapes of the OMS's published API, strictly typed: what is read fits them, below both base paths."""
+"""The documented shapes of the OMS's published API, strictly typed. Answers match them below both base paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.unit.web.service import Service
 
 
 class PublishedAttempt(BaseModel):
-    """``http_status_code`` is null only where there was no answer."""
+    """``http_status_code`` is null only if there was no answer."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -36,7 +36,7 @@ class PublishedEndpoint(BaseModel):
 
 
 @pytest.mark.parametrize("base", ["", "/v1"])
-async def test_what_is_read_has_the_published_shapes(service: Service, base: str) -> None:
+async def test_answers_have_the_published_shapes(service: Service, base: str) -> None:
     path = f"{base}/api/webhook/endpoints"
     service.attempts.rows = (
         attempt_row(endpoint_id=1),
@@ -66,7 +66,7 @@ async def test_what_is_read_has_the_published_shapes(service: Service, base: str
     assert (await request(service, "GET", f"{path}/1"))[0] == 404
 
 
-async def test_the_other_base_path_asks_for_the_same_keys(service: Service) -> None:
+async def test_the_other_base_path_needs_the_same_keys(service: Service) -> None:
     path = "/v1/api/webhook/endpoints"
     async with service.anonymous.get(path) as response:
         body: dict[str, Any] = await response.json()

@@ -1,4 +1,4 @@
-"""What was pasted into the search box."""
+"""How the search box interprets pasted text."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ SHIPMENT = Reference(ReferenceKind.SHIPMENT, "H12345678901")
         ("42", None),
     ],
 )
-def test_numbers_that_can_be_nothing_else(text: str, certain: Reference | None) -> None:
+def test_unambiguous_numbers_are_recognized(text: str, certain: Reference | None) -> None:
     assert recognize(text).certain == certain
 
 
-def test_addresses_and_mails() -> None:
+def test_urls_and_email_addresses_are_recognized() -> None:
     page = recognize(" https://oms.example.com/webhooks/orders/R1?x=1 ")
     assert (page.path, page.host, page.url) == (
         "/webhooks/orders/R1?x=1",
@@ -66,7 +66,7 @@ def test_addresses_and_mails() -> None:
         ("https://R742992696.example.com/", None),
     ],
 )
-def test_the_order_of_which_a_text_speaks(text: str, mentioned: Reference | None) -> None:
+def test_an_order_or_shipment_mentioned_in_a_text_is_found(text: str, mentioned: Reference | None) -> None:
     found = recognize(text)
     assert (found.certain, found.mentioned) == (None, mentioned)
 
@@ -81,11 +81,11 @@ def test_the_order_of_which_a_text_speaks(text: str, mentioned: Reference | None
         ("https://oms.example.com/orders/new", set()),
     ],
 )
-def test_an_address_may_name_an_order_of_any_form(text: str, guesses: set[str]) -> None:
+def test_a_url_may_contain_an_order_number_of_any_form(text: str, guesses: set[str]) -> None:
     assert {one.value for one in recognize(text).guesses if one.kind is ReferenceKind.ORDER} == guesses
 
 
-def test_what_a_text_may_be() -> None:
+def test_what_an_ambiguous_text_may_refer_to() -> None:
     assert set(recognize("742992696").guesses) >= {
         Reference(ReferenceKind.ATTEMPT, "742992696"),
         Reference(ReferenceKind.STOCK_ITEM, "742992696"),
@@ -100,7 +100,7 @@ def test_what_a_text_may_be() -> None:
     assert len(recognize("7").guesses) <= 12
 
 
-def test_how_a_number_is_written() -> None:
+def test_order_numbers_are_normalized() -> None:
     assert canonical_number(" r742992696 ") == "R742992696"
     assert canonical_number("Ab") == "Ab"
 
@@ -130,6 +130,6 @@ ENDPOINTS = (
         ("a.*", [], False),
     ],
 )
-def test_endpoints_by_name_and_address(text: str, ids: list[int], is_exact: bool) -> None:
+def test_endpoints_are_found_by_name_id_and_url(text: str, ids: list[int], is_exact: bool) -> None:
     found, exact = matching(ENDPOINTS, recognize(text))
     assert (sorted(one.id for one in found), exact) == (sorted(ids), is_exact)

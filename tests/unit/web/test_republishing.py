@@ -1,4 +1,4 @@
-"""POST …/dead_letters/{id}/republish: checked as the fan-out checks, on record, to the topic that it came from."""
+"""POST …/dead_letters/{id}/republish: checked like the fan-out does, audited, and written to the topic that it came from."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def repaired(**fields: Any) -> dict[str, Any]:
     return {"json": {"record": fields}}
 
 
-async def test_mended_bytes_go_where_the_record_came_from(service: Service) -> None:
+async def test_repaired_bytes_are_published_to_the_source_topic(service: Service) -> None:
     service.reports.letters = [letter()]
     status, body = await request(service, "POST", PATH, **repaired(value={"content": EVENT.decode()}))
 
@@ -68,11 +68,11 @@ async def test_mended_bytes_go_where_the_record_came_from(service: Service) -> N
     entry, done = service.kafka.audits
     assert (entry.action, entry.subject) == (AuditAction.REPUBLISH, "dead letter 7")
     assert entry.detail == "to oms.orders, event evt-1, repaired: value"
-    assert service.kafka.records.index(record) == 1, "the audit comes first"
-    assert done.detail == "published to oms.orders, partition 0, offset 0, event evt-1", "only now it counts as repaired"
+    assert service.kafka.records.index(record) == 1, "the audit entry comes first"
+    assert done.detail == "published to oms.orders, partition 0, offset 0, event evt-1", "it counts as repaired only now"
 
 
-async def test_as_it_was_and_with_a_key(service: Service) -> None:
+async def test_an_unchanged_record_can_be_republished_with_a_new_key(service: Service) -> None:
     service.reports.letters = [letter(value=EVENT, key=None)]
     status, body = await request(service, "POST", PATH)
     assert (status, body["errors"]) == (
@@ -105,7 +105,7 @@ async def test_as_it_was_and_with_a_key(service: Service) -> None:
         (letter(), {"value": {"encoding": "text"}}, "value", "value must be bytes such as"),
     ],
 )
-async def test_what_would_be_a_dead_letter_again_is_refused(
+async def test_a_record_that_would_be_a_dead_letter_again_is_refused(
     service: Service, one: DeadLetterDetail, sent: dict[str, Any], field: str, words: str
 ) -> None:
     service.reports.letters = [one]
@@ -115,7 +115,7 @@ async def test_what_would_be_a_dead_letter_again_is_refused(
     assert service.kafka.records == []
 
 
-async def test_what_came_from_elsewhere_or_is_not_there(service: Service) -> None:
+async def test_missing_dead_letters_and_those_of_our_own_topics_are_refused(service: Service) -> None:
     assert await request(service, "POST", PATH) == (404, NOT_FOUND)
     service.reports.letters = [letter(topic="webhooks.attempts", value=EVENT)]
     status, body = await request(service, "POST", PATH)
@@ -126,7 +126,7 @@ async def test_what_came_from_elsewhere_or_is_not_there(service: Service) -> Non
     assert (await request(service, "POST", PATH, data=b"[]"))[0] == 422
 
 
-async def test_a_dead_letter_is_dismissed_with_who_and_when(service: Service) -> None:
+async def test_dismissing_a_dead_letter_records_who_and_when(service: Service) -> None:
     path = "/api/webhook/dead_letters/7/dismiss"
     assert await request(service, "POST", path) == (404, NOT_FOUND)
     service.reports.letters = [letter(topic="webhooks.delay.5s")]
@@ -148,7 +148,7 @@ async def test_a_dead_letter_is_dismissed_with_who_and_when(service: Service) ->
     assert [record.partition.topic for record in service.kafka.records] == ["webhooks.audit"], "nothing is published"
 
 
-async def test_an_event_goes_to_the_topic_that_it_belongs_in(service: Service) -> None:
+async def test_an_event_is_published_to_the_topic_of_its_type(service: Service) -> None:
     service.reports.letters = [letter(topic="oms.shipments", value=EVENT)]
     status, body = await request(service, "POST", PATH)
 
@@ -156,7 +156,7 @@ async def test_an_event_goes_to_the_topic_that_it_belongs_in(service: Service) -
     assert [record.value for record in service.kafka.to("oms.orders")] == [EVENT]
 
 
-async def test_a_dead_letter_of_another_form_is_read_with_its_headers(service: Service) -> None:
+async def test_a_dead_letter_in_another_record_form_is_read_with_its_headers(service: Service) -> None:
     headers = (("id", b"evt-1"), ("eventType", b"order_completed"))
     service.reports.letters = [dataclasses.replace(letter(value=b"{}"), headers=headers)]
     payload = json.dumps(sample_payload(EventType.ORDER_COMPLETED))
@@ -172,14 +172,14 @@ async def test_an_empty_key_is_a_missing_key(service: Service) -> None:
     assert (status, list(body["errors"])) == (422, ["key"])
 
 
-async def test_dead_letters_of_an_added_topic_can_be_published_again_when_their_type_is_back(service: Service) -> None:
+async def test_dead_letters_of_an_added_topic_can_be_republished_once_their_type_is_back(service: Service) -> None:
     entry = {"name": "refund_issued", "topic": "oms.refunds", "description": "Refunded.", "schema": {}, "sample": {}}
     event = {"id": "evt-1", "event_name": "refund_issued", "occurred_at": "2026-03-02T15:04:00Z", "data": {}}
     service.reports.letters = [letter(topic="oms.refunds", value=json.dumps(event).encode())]
-    assert (await request(service, "POST", PATH))[0] == 409, "it is no topic of events yet"
+    assert (await request(service, "POST", PATH))[0] == 409, "not a source topic yet"
     await request(service, "POST", "/api/webhook/event_types", json={"event_type": entry})
     await request(service, "DELETE", "/api/webhook/event_types/refund_issued")
-    assert (await request(service, "POST", PATH))[0] == 422, "nobody knows its type"
+    assert (await request(service, "POST", PATH))[0] == 422, "its type is unknown"
     await request(service, "POST", "/api/webhook/event_types", json={"event_type": entry})
     assert (await request(service, "POST", PATH))[0] == 202
     assert len(service.kafka.to("oms.refunds")) == 1

@@ -1,4 +1,4 @@
-"""/api/webhook/resends: every failed notification of a search again, each once; on record, cancellable, whatever dies."""
+"""/api/webhook/resends: each failed notification of a search is resent once; audited, cancellable, and safe across crashes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FILTER = "?q[endpoint_id_eq]=1"
 
 @pytest.fixture
 async def failing(service: Service) -> Service:
-    """Three events failed at endpoint 1, the first twice; the third was delivered since. A fourth went to a deleted endpoint."""
+    """Three events failed at endpoint 1, the first twice; the third was delivered later. A fourth went to a deleted endpoint."""
     await service.create()
     rows = [(1, "evt_1", 1), (2, "evt_1", 1), (3, "evt_2", 1), (4, "evt_3", 1), (6, "evt_4", 9)]
     service.attempts.rows = (
@@ -43,7 +43,7 @@ async def failing(service: Service) -> Service:
 
 
 async def over(service: Service, run: str) -> dict[str, Any]:
-    """The run when it is over."""
+    """Return the run when it has ended."""
     await ended(service)
     found = (await request(service, "GET", f"{RESENDS}/{run}"))[1]
     assert isinstance(found, dict)
@@ -51,7 +51,7 @@ async def over(service: Service, run: str) -> dict[str, Any]:
 
 
 async def ended(service: Service) -> None:
-    """Until nothing is under way."""
+    """Wait until no run is in progress."""
     task = service.runs._task
     assert task is not None
     await asyncio.wait([task])
@@ -62,7 +62,7 @@ def resent(service: Service) -> list[tuple[str, int, Trigger]]:
     return [(one.event.id, one.endpoint_id, one.trigger) for one in deliveries]
 
 
-async def test_each_failed_notification_is_sent_once(failing: Service) -> None:
+async def test_each_failed_notification_is_resent_once(failing: Service) -> None:
     status, looked = await request(failing, "GET", f"{RESENDS}/preview{FILTER}")
     assert (status, looked) == (
         200,
@@ -91,7 +91,7 @@ async def test_each_failed_notification_is_sent_once(failing: Service) -> None:
     assert [one.value for one in failing.kafka.to("webhooks.delay.0s")] == [b'{"n":1}', b'{"n":2}']
 
 
-async def test_it_is_on_record_before_during_and_after(failing: Service) -> None:
+async def test_a_run_is_audited_before_during_and_after(failing: Service) -> None:
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     await over(failing, run)
 
@@ -119,7 +119,7 @@ async def test_it_is_on_record_before_during_and_after(failing: Service) -> None
         ("?q[endpoint_id_eq]&q[order_number_eq]=R1", "q[endpoint_id_eq] has no value"),
     ],
 )
-async def test_without_a_clear_filter_nothing_is_sent(failing: Service, query: str, sentence: str) -> None:
+async def test_an_empty_or_invalid_filter_resends_nothing(failing: Service, query: str, sentence: str) -> None:
     for method, path in (("POST", f"{RESENDS}{query}"), ("GET", f"{RESENDS}/preview{query}{'&' if query else '?'}strict=1")):
         status, body = await request(failing, method, path)
 
@@ -127,7 +127,7 @@ async def test_without_a_clear_filter_nothing_is_sent(failing: Service, query: s
     assert (failing.kafka.audits, failing.attempts.queries) == ([], [])
 
 
-async def test_more_than_a_run_may_send_is_refused(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_larger_than_the_limit_is_refused(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.web.resend_runs.MAX_RESENT", 2)
     assert (await request(failing, "GET", f"{RESENDS}/preview{FILTER}"))[1]["is_complete"] is False
     status, body = await request(failing, "POST", f"{RESENDS}{FILTER}")
@@ -137,7 +137,7 @@ async def test_more_than_a_run_may_send_is_refused(failing: Service, monkeypatch
     )
 
 
-async def test_one_at_a_time_and_anybody_may_cancel(failing: Service) -> None:
+async def test_only_one_run_at_a_time_and_anybody_may_cancel_it(failing: Service) -> None:
     failing.runs.pause_seconds = 3600.0
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     status, body = await request(failing, "POST", f"{RESENDS}{FILTER}")
@@ -149,7 +149,7 @@ async def test_one_at_a_time_and_anybody_may_cancel(failing: Service) -> None:
     assert (entry.action, entry.subject) == (AuditAction.RESEND_RUN, f"resend run {run}")
 
 
-async def test_while_a_run_of_another_process_is_in_progress_none_is_started(failing: Service) -> None:
+async def test_no_run_starts_while_another_process_has_one_in_progress(failing: Service) -> None:
     failing.kafka.tell(run_entry("00000000000000aa"))
     failing.now[0] = NOW + timedelta(seconds=59)
     status, body = await request(failing, "POST", f"{RESENDS}{FILTER}")
@@ -163,15 +163,15 @@ async def test_while_a_run_of_another_process_is_in_progress_none_is_started(fai
 
 
 @pytest.mark.parametrize(("id_of_other", "state", "sent"), [("0" * 16, "stopped", 0), ("f" * 16, "done", 2)])
-async def test_of_two_runs_that_start_at_once_one_sends(failing: Service, id_of_other: str, state: str, sent: int) -> None:
-    """The other process has recorded its start in the same millisecond, after this one had looked."""
+async def test_only_one_of_two_simultaneous_runs_sends(failing: Service, id_of_other: str, state: str, sent: int) -> None:
+    """The other process recorded its start in the same millisecond, after this one had checked."""
     listening(failing, AuditAction.RESEND_RUN, lambda: failing.kafka.tell(run_entry(id_of_other)))
     shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
     assert (shown["state"], shown["resent"], len(resent(failing))) == (state, sent, sent)
     assert (id_of_other in shown["problem"]) == (state == "stopped")
 
 
-async def test_a_run_waits_until_it_is_on_record(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_waits_until_it_is_recorded(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = failing.runs.on_record
     answers = 3
 
@@ -186,8 +186,8 @@ async def test_a_run_waits_until_it_is_on_record(failing: Service, monkeypatch: 
     assert (shown["state"], resent(failing)) == ("stopped", [])
 
 
-async def test_while_the_recorder_is_behind_the_second_of_two_runs_still_sees_the_first(failing: Service) -> None:
-    """The last records are 90 s old, and the first run goes on in its process."""
+async def test_the_second_of_two_runs_sees_the_first_while_the_recorder_lags(failing: Service) -> None:
+    """The latest records are 90 s old, and the first run continues in its process."""
     first, second = "0" * 16, "f" * 16
     failing.kafka.tell(run_entry(first))
     failing.kafka.tell(replace(run_entry(second), at=NOW + timedelta(seconds=1)))
@@ -200,17 +200,17 @@ async def test_while_the_recorder_is_behind_the_second_of_two_runs_still_sees_th
     entry = failing.kafka.audits[-1]
     assert (entry.subject, from_json(entry.detail.encode(), ResendProgress).state) == (f"resend run {first}", RunState.CANCELLING)
     shown = (await request(failing, "GET", f"{RESENDS}/{first}"))[1]
-    assert (shown["state"], shown["heard_at"]) == ("stopped", "2026-03-02T15:04:00.512Z"), "that is no sign of life"
+    assert (shown["state"], shown["heard_at"]) == ("stopped", "2026-03-02T15:04:00.512Z"), "a cancellation is not a sign of life"
 
 
-async def test_a_run_that_died_long_before_another_one_started_does_not_stop_it(failing: Service) -> None:
+async def test_a_run_that_died_long_ago_does_not_stop_a_later_one(failing: Service) -> None:
     failing.kafka.tell(run_entry("0" * 16))
     failing.kafka.tell(replace(run_entry("f" * 16), at=NOW + timedelta(seconds=61)))
     failing.now[0] = NOW + timedelta(seconds=62)
     assert await failing.runs.earlier_than("f" * 16) is None
 
 
-async def test_a_run_sends_nothing_until_it_is_on_record(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_is_never_recorded_sends_nothing(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(run_id: str | None = None) -> Sequence[RunRow]:
         failing.now[0] += timedelta(seconds=10)
         return ()
@@ -221,11 +221,11 @@ async def test_a_run_sends_nothing_until_it_is_on_record(failing: Service, monke
     assert (shown["state"], resent(failing)) == ("stopped", [])
     assert shown["problem"].startswith("The recorder is more than 0.00333333 minutes behind or has stopped, so")
     times = [entry.at for entry in failing.kafka.audits]
-    assert len(times) > 2, "meanwhile, it is not taken for dead"
+    assert len(times) > 2, "meanwhile, it is not considered dead"
     assert max(later - earlier for earlier, later in pairwise(times)) < timedelta(seconds=60)
 
 
-async def test_a_run_that_waits_for_its_record_can_be_cancelled(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_waits_to_be_recorded_can_be_cancelled(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(run_id: str | None = None) -> Sequence[RunRow]:
         return ()
 
@@ -237,10 +237,10 @@ async def test_a_run_that_waits_for_its_record_can_be_cancelled(failing: Service
 
 
 @pytest.mark.parametrize(("seconds", "state", "records"), [(14, "done", 3), (16, "done", 4), (61, "failed", 2)])
-async def test_a_run_that_is_slow_says_that_it_lives_and_one_that_was_silent_ends(
+async def test_a_slow_run_sends_heartbeats_and_a_silent_one_ends(
     failing: Service, seconds: float, state: str, records: int
 ) -> None:
-    """Another process takes it for dead after a minute, and may have started another run."""
+    """After a minute of silence, another process considers the run dead and may have started another one."""
 
     def pass_time() -> None:
         failing.now[0] += timedelta(seconds=seconds)
@@ -258,7 +258,7 @@ async def test_a_cancelled_run_stops_before_its_next_batch(failing: Service, mon
         detail = replace(from_json(entry.detail.encode(), ResendProgress), state=RunState.CANCELLING)
         return replace(entry, detail=to_json(detail).decode())
 
-    # Another process has put on record that it is to stop: this one learns of it from the audit alone.
+    # Another process has recorded the request to stop, and this one learns of it only from the audit log.
     listening(failing, AuditAction.RESEND, lambda: failing.kafka.tell(cancel(failing.kafka.audits[0])))
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     shown = await over(failing, run)
@@ -269,7 +269,7 @@ async def test_a_cancelled_run_stops_before_its_next_batch(failing: Service, mon
 
 
 def listening(service: Service, action: AuditAction, then: Callable[[], None]) -> None:
-    """Do something when the first audit record of an action is written."""
+    """Call ``do`` when the first audit record of an action is written."""
     todo = [then]
 
     def heard(entry: AuditEntry) -> None:
@@ -279,12 +279,12 @@ def listening(service: Service, action: AuditAction, then: Callable[[], None]) -
     service.kafka.on_audit = heard
 
 
-async def test_a_process_that_is_stopped_says_where_it_was(failing: Service) -> None:
+async def test_a_stopped_process_records_its_progress(failing: Service) -> None:
     failing.runs.pause_seconds = 3600.0
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     work = failing.runs._known.get(run)
     assert work is not None
-    while not work.snapshot.progress.resent:  # noqa: ASYNC110 - nothing tells of it but this
+    while not work.snapshot.progress.resent:  # noqa: ASYNC110 - there is no other signal
         await asyncio.sleep(0)
     await failing.runs.stop()
 
@@ -294,7 +294,7 @@ async def test_a_process_that_is_stopped_says_where_it_was(failing: Service) -> 
 
 
 def run_entry(run: str, state: RunState = RunState.RUNNING) -> AuditEntry:
-    """What another process has put on record of a run."""
+    """A run as another process has recorded it."""
     progress = ResendProgress(state=state, total=9, resent=4, last_attempt_id=77)
     return AuditEntry(
         at=NOW,
@@ -306,7 +306,7 @@ def run_entry(run: str, state: RunState = RunState.RUNNING) -> AuditEntry:
     )
 
 
-async def test_a_run_whose_process_died_is_told_from_one_that_goes_on(failing: Service) -> None:
+async def test_a_run_whose_process_died_is_shown_as_stopped(failing: Service) -> None:
     failing.kafka.tell(run_entry("00000000000000aa"))
     path = f"{RESENDS}/00000000000000aa"
     failing.now[0] = NOW + timedelta(seconds=59)
@@ -317,13 +317,13 @@ async def test_a_run_whose_process_died_is_told_from_one_that_goes_on(failing: S
     shown = (await request(failing, "GET", path))[1]
     assert (shown["state"], shown["resent"], shown["last_attempt_id"]) == ("stopped", 4, 77)
     assert shown["problem"].startswith("The run has not reported its progress")
-    # What is left can be sent by another run, and only that is.
+    # Another run can send the rest, and nothing else.
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     assert (await over(failing, run))["state"] == "done"
 
 
 @pytest.mark.parametrize("failure", ["kafka", "clickhouse", "something else"])
-async def test_a_run_that_cannot_go_on_says_why(failing: Service, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
+async def test_a_run_that_fails_says_why(failing: Service, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
     monkeypatch.setattr("pipeline.web.resend_runs._BATCH", 1)
 
     def fail() -> None:
@@ -341,20 +341,20 @@ async def test_a_run_that_cannot_go_on_says_why(failing: Service, monkeypatch: p
     assert work.snapshot.progress.problem.startswith(sentence.get(failure, "Something went wrong on our side"))
 
 
-async def test_what_is_paused_is_left_out(failing: Service) -> None:
+async def test_notifications_for_paused_endpoints_are_skipped(failing: Service) -> None:
     await request(failing, "PATCH", f"{PATH}/1", **wrapped(active=False))
     shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
     assert (shown["resent"], shown["skipped"], resent(failing)) == (0, 3, [])
 
 
-async def test_what_is_no_run(failing: Service) -> None:
+async def test_an_unknown_run_is_not_found(failing: Service) -> None:
     for path in ("/00000000000000ff", "/nonsense", "/00000000000000ff/cancel", "/../x/cancel"):
         method = "POST" if path.endswith("cancel") else "GET"
         assert (await request(failing, method, RESENDS + path))[0] == 404
     assert (await request(failing, "GET", f"{RESENDS}/12")) == (404, NOT_FOUND)
 
 
-async def test_filters_are_taken_as_they_are_meant(failing: Service) -> None:
+async def test_filters_and_their_combinator_are_applied(failing: Service) -> None:
     await request(failing, "GET", f"{RESENDS}/preview?q[m]=or&q[endpoint_id_eq]=1&q[request_body_cont]=ada")
     [query] = failing.attempts.queries
     assert (query.combinator, query.conditions[0]) == (
@@ -364,7 +364,7 @@ async def test_filters_are_taken_as_they_are_meant(failing: Service) -> None:
     assert [entry.action for entry in failing.kafka.audits] == [AuditAction.SEARCH_BODIES]
 
 
-async def test_only_so_many_runs_are_remembered(failing: Service) -> None:
+async def test_only_a_limited_number_of_runs_is_kept(failing: Service) -> None:
     runs = failing.runs
     runs.give_up_seconds = 0.0
     work = [RunInProcess(runs, Actor("api-key:1", Access.OPERATOR, ""), ()) for _ in range(30)]
@@ -374,7 +374,7 @@ async def test_only_so_many_runs_are_remembered(failing: Service) -> None:
     assert list(runs._known) == [one.snapshot.id for one in work[10:]]
 
 
-async def test_a_run_that_another_process_has_just_started_is_waited_for(failing: Service) -> None:
+async def test_a_run_just_started_by_another_process_is_waited_for(failing: Service) -> None:
     run = new_run_id(NOW)
     asyncio.get_running_loop().call_later(0.05, failing.kafka.tell, run_entry(run))
     status, shown = await request(failing, "GET", f"{RESENDS}/{run}")
@@ -401,7 +401,7 @@ async def test_only_a_run_that_may_be_recent_is_waited_for(
 
 
 async def test_a_large_body_is_read_alone(failing: Service) -> None:
-    """Fifty large ones at once would not fit into memory."""
+    """Fifty large bodies at once would not fit into memory."""
     failing.attempts.sent["evt_1"] = b"1" * (LARGE_BODY + 1)
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     assert (await over(failing, run))["resent"] == 2
@@ -409,7 +409,7 @@ async def test_a_large_body_is_read_alone(failing: Service) -> None:
     assert [one.value for one in failing.kafka.to("webhooks.delay.0s")] == [failing.attempts.sent["evt_1"], b'{"n":2}']
 
 
-async def test_attempts_whose_retention_has_just_ended_are_asked_for_once(failing: Service) -> None:
+async def test_bodies_of_expired_attempts_are_requested_once(failing: Service) -> None:
     failing.attempts.expired = {2, 3}
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     shown = await over(failing, run)

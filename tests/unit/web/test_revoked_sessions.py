@@ -1,4 +1,4 @@
-"""Which sessions have ended, whoever writes what."""
+"""Ended sessions, whichever process ended them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOPIC = "webhooks.ended-sessions"
 
 
 class Scene:
-    """The ended sessions of a process, with a clock that stands."""
+    """The ended sessions of a process, with a frozen clock."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -36,7 +36,7 @@ def ended(session_id: str, until: datetime = UNTIL, key_id: str = "0a1b2c3d") ->
     return record(value, topic=TOPIC, key=session_id.encode())
 
 
-def test_a_session_that_ended_elsewhere_has_ended_here() -> None:
+def test_a_session_ended_by_another_process_has_ended_here() -> None:
     scene = Scene()
     scene.read(ended("one"))
     assert scene.ended.has("one", "0a1b2c3d", UNTIL)
@@ -44,14 +44,14 @@ def test_a_session_that_ended_elsewhere_has_ended_here() -> None:
     assert not scene.ended.has("one", "another-key", UNTIL)
 
 
-def test_nothing_is_known_before_the_topic_was_read() -> None:
+def test_sessions_are_unknown_until_the_topic_has_been_read() -> None:
     scene = Scene()
     scene.ended.table.is_caught_up = False
     with pytest.raises(StartingError):
         scene.ended.has("one", "0a1b2c3d", UNTIL)
 
 
-def test_a_record_that_is_none_stops_nothing() -> None:
+def test_an_unusable_record_is_ignored() -> None:
     scene = Scene()
     scene.read(
         record(b"{", topic=TOPIC, key=b"x"),
@@ -62,7 +62,7 @@ def test_a_record_that_is_none_stops_nothing() -> None:
     assert scene.ended.has("one", "0a1b2c3d", UNTIL)
 
 
-def test_what_would_be_over_is_forgotten() -> None:
+def test_sessions_that_would_have_expired_are_forgotten() -> None:
     scene = Scene()
     scene.read(ended("over", NOW), ended("one"), ended("for ever", NOW + timedelta(days=4000)))
     assert [list(of_key) for of_key in scene.ended._ended.values()] == [["one"]]
@@ -71,7 +71,7 @@ def test_what_would_be_over_is_forgotten() -> None:
     assert [list(of_key) for of_key in scene.ended._ended.values()] == [["two"]]
 
 
-def test_who_logs_in_and_out_without_a_pause_takes_up_no_more_memory_and_harms_no_other_key() -> None:
+def test_many_logouts_take_bounded_memory_and_affect_no_other_key() -> None:
     scene = Scene()
     for number in range(5 * MAX_PER_KEY):
         scene.read(ended(f"session {number}", UNTIL + timedelta(seconds=number)))

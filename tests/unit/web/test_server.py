@@ -24,7 +24,7 @@ NOT_FOUND = {"error": "The resource you were looking for could not be found."}
 
 @pytest.fixture
 async def failing() -> AsyncIterator[aiohttp.ClientSession]:
-    """An application with a route that fails in an unexpected way."""
+    """An application with a route that raises an unexpected error."""
     app = make_app(health=Health())
 
     async def fail(_: web.Request) -> web.Response:
@@ -37,7 +37,7 @@ async def failing() -> AsyncIterator[aiohttp.ClientSession]:
     await server.stop()
 
 
-async def test_the_process_lives(service: Service) -> None:
+async def test_liveness(service: Service) -> None:
     service.health.add("kafka", lambda: "down")
     async with service.anonymous.get("/healthz") as response:
         assert (response.status, await response.json()) == (200, {"status": "ok"})
@@ -67,7 +67,7 @@ async def test_readiness_names_what_is_missing(service: Service) -> None:
         ("", "text/plain; version=0.0.4; charset=utf-8", None),
         ("text/html,*/*", "text/plain; version=0.0.4; charset=utf-8", None),
         ("application/openmetrics-text; version=1.0.0,*/*;q=0.1", "application/openmetrics-text; version=1.0.0", "# EOF"),
-        # What Prometheus 3 sends
+        # as Prometheus 3 sends it
         (
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
             "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,"
@@ -77,7 +77,7 @@ async def test_readiness_names_what_is_missing(service: Service) -> None:
         ),
     ],
 )
-async def test_metrics_come_in_the_form_that_was_asked_for(
+async def test_metrics_come_in_the_requested_format(
     service: Service, accept: str, content_type: str, last_line: str | None
 ) -> None:
     async with service.anonymous.get("/metrics", headers={"Accept": accept}) as response:
@@ -86,7 +86,7 @@ async def test_metrics_come_in_the_form_that_was_asked_for(
     assert response.headers["Content-Type"].startswith(content_type)
     assert "oms_webhooks_build_info" in text
     assert (text.splitlines()[-1] == "# EOF") is (last_line is not None)
-    # The parsers that belong to the forms read all of it; exemplars are for OpenMetrics alone.
+    # The parsers of both formats read everything; exemplars occur only in OpenMetrics.
     metrics.ATTEMPT_DURATION.observe(0.2, "delivered", exemplar={"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"})
     async with service.anonymous.get("/metrics", headers={"Accept": accept}) as response:
         text = await response.text()
@@ -123,12 +123,12 @@ async def test_requests_are_counted_by_route_and_not_by_path(service: Service) -
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/api/nowhere", "/api/webhook/endpoints/1/more", "//api/webhook/attempts"])
-async def test_unknown_routes_are_json(service: Service, path: str) -> None:
+async def test_unknown_routes_answer_json(service: Service, path: str) -> None:
     async with service.client.get(service.url + path) as response:
         assert (response.status, await response.json()) == (404, NOT_FOUND)
 
 
-async def test_wrong_methods_are_told_the_right_ones(service: Service) -> None:
+async def test_a_wrong_method_is_answered_with_the_allowed_ones(service: Service) -> None:
     async with service.client.delete("/api/webhook/endpoints") as response:
         body = await response.json()
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD, POST")
@@ -144,7 +144,7 @@ async def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
             assert body == {"error": "The request body is too large: at most 1,048,576 bytes are accepted."}
 
 
-async def test_a_compressed_body_is_not_unpacked(service: Service, logs: pytest.LogCaptureFixture) -> None:
+async def test_a_compressed_body_is_not_decompressed(service: Service, logs: pytest.LogCaptureFixture) -> None:
     body = {"endpoint": {"target_url": "http://127.0.0.1/", "events": ["order_completed"]}}
     for data in (gzip.compress(json.dumps(body).encode()), b"no gzip"):
         async with service.client.post("/api/webhook/endpoints", data=data, headers={"Content-Encoding": "gzip"}) as response:
@@ -153,9 +153,7 @@ async def test_a_compressed_body_is_not_unpacked(service: Service, logs: pytest.
     assert not [record for record in logs.records if record.levelname == "ERROR"]
 
 
-async def test_what_nobody_expected_is_logged_and_not_told(
-    failing: aiohttp.ClientSession, logs: pytest.LogCaptureFixture
-) -> None:
+async def test_unexpected_errors_are_logged_and_not_shown(failing: aiohttp.ClientSession, logs: pytest.LogCaptureFixture) -> None:
     async with failing.get("/fail/a-customer?email=ada@example.com") as response:
         body = await response.json()
     assert (response.status, list(body)) == (500, ["error"])
@@ -166,7 +164,7 @@ async def test_what_nobody_expected_is_logged_and_not_told(
     assert "ada@example.com" not in logs.text
 
 
-async def test_requests_are_logged_at_debug_without_their_query(service: Service, logs: pytest.LogCaptureFixture) -> None:
+async def test_requests_are_logged_at_debug_level_without_their_query(service: Service, logs: pytest.LogCaptureFixture) -> None:
     await service.client.get("/api/webhook/attempts", params={"q[request_body_cont]": "ada@example.com"})
     (entry,) = [json.loads(record.message) for record in logs.records if record.name == "pipeline.web.server"]
     assert entry.pop("duration_ms") >= 0
@@ -177,7 +175,7 @@ async def test_requests_are_logged_at_debug_without_their_query(service: Service
 
 
 async def send_raw(service: Service, request: str, *, hang_up: bool = False) -> bytes:
-    """Send what no client library would, and return the answer."""
+    """Send bytes that no client library would send, and return the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(service.url.rpartition(":")[2]))
     writer.write(request.encode())
     if hang_up:
@@ -187,7 +185,7 @@ async def send_raw(service: Service, request: str, *, hang_up: bool = False) -> 
     return answer
 
 
-async def test_what_is_not_http_is_not_quoted_in_the_log(service: Service, logs: pytest.LogCaptureFixture) -> None:
+async def test_garbage_is_not_quoted_in_the_log(service: Service, logs: pytest.LogCaptureFixture) -> None:
     head = "GET /api/webhook/endpoints HTTP/1.1\r\nHost: x\r\n"
     for request in (f"{head}Authorization: Bearer {API_KEY}\0\r\n\r\n", f"Bearer {API_KEY}\r\n\r\n"):
         assert b" 400 Bad Request" in await send_raw(service, request)
@@ -203,7 +201,7 @@ async def test_what_is_not_http_is_not_quoted_in_the_log(service: Service, logs:
     ],
     ids=["short", "chunks"],
 )
-async def test_a_body_that_breaks_off_is_no_error_of_ours(
+async def test_an_interrupted_body_is_not_our_error(
     service: Service, logs: pytest.LogCaptureFixture, body: str, hang_up: bool
 ) -> None:
     head = f"POST /api/webhook/endpoints HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {API_KEY}\r\n"
@@ -215,7 +213,7 @@ async def test_a_body_that_breaks_off_is_no_error_of_ours(
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/nowhere", "/api/webhook/endpoints"])
-async def test_browsers_must_not_guess_types_or_keep_answers(service: Service, path: str) -> None:
+async def test_browsers_must_not_sniff_types_or_store_answers(service: Service, path: str) -> None:
     for client in (service.client, service.anonymous):
         async with client.get(path) as response:
             assert response.headers["X-Content-Type-Options"] == "nosniff"
@@ -230,7 +228,7 @@ async def test_a_role_without_the_api_serves_operations_only() -> None:
     assert statuses == [200, 200, 200, 404]
 
 
-async def test_a_port_in_use_is_an_error_and_nothing_is_left_behind() -> None:
+async def test_a_port_in_use_is_an_error_and_leaves_nothing_behind() -> None:
     first = WebServer(make_app(health=Health()), "127.0.0.1", 0)
     port = int((await first.start()).rpartition(":")[2])
     with pytest.raises(ListenError, match=f"^Port {port} is in use; set OMS_WEBHOOKS_HTTP_PORT.$"):
@@ -247,13 +245,13 @@ async def test_an_address_of_another_machine_is_an_error() -> None:
         await WebServer(make_app(health=Health()), "192.0.2.1", 0).start()
 
 
-async def test_stopping_lets_a_request_under_way_finish(service: Service) -> None:
+async def test_stopping_waits_for_a_request_in_progress(service: Service) -> None:
     app = make_app(health=Health())
     entered = asyncio.Event()
 
     async def slow(_: web.Request) -> web.Response:
         entered.set()
-        await asyncio.sleep(0.1)  # aiohttp's time limit for those under way is a real one
+        await asyncio.sleep(0.1)  # aiohttp's time limit for requests in progress uses real time
         return web.Response(text="done")
 
     app.router.add_get("/slow", slow)
@@ -266,7 +264,7 @@ async def test_stopping_lets_a_request_under_way_finish(service: Service) -> Non
 
 
 @pytest.mark.parametrize(("method", "ends"), [("GET", "cancelled"), ("POST", "finished")])
-async def test_a_read_ends_with_its_client_and_a_change_is_finished(method: str, ends: str) -> None:
+async def test_a_disconnect_cancels_a_read_but_not_a_change(method: str, ends: str) -> None:
     app = make_app(health=Health())
     begun, gone, ended = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop().create_future()
 

@@ -25,27 +25,27 @@ ERP = EndpointState(7, "ERP", "https://erp.example.com/hooks")
 
 
 def event(number: int = 1, *endpoints: int, minutes: float = 10) -> EventRow:
-    """An event of some minutes ago."""
+    """An event received a few minutes ago."""
     at = NOW - timedelta(minutes=minutes) + timedelta(seconds=number)
     return EventRow(f"evt_{number}", "order_completed", at, at, "R1", ("H1",), "S1", endpoints)
 
 
 def attempts(*changes: dict[str, Any], event_id: str = "evt_1") -> tuple[AttemptRow, ...]:
-    """The attempts of one delivery, the newest first."""
+    """The attempts of one delivery, newest first."""
     return tuple(
         attempt_row(**({"id": 100 - at, "event_id": event_id, "endpoint_id": 7} | one)) for at, one in enumerate(changes)
     )
 
 
 def plain(said: Sentence) -> str:
-    """A sentence as UTC reads it."""
+    """A sentence with its times in UTC."""
     return "".join(
         one if isinstance(one, str) else ago(one.time, NOW) if one.is_relative else clock(one.time, NOW) for one in said
     )
 
 
 def timeline(*rows: dict[str, Any], endpoint: EndpointState | None = ERP, minutes: float = 10) -> Timeline:
-    """One event at one endpoint."""
+    """A timeline of one event at one endpoint."""
     record = TimelineRecords((event(1, 7, minutes=minutes),), attempts(*rows), is_complete=True)
     return build_timeline(record, {7: endpoint} if endpoint else {}, NOW)
 
@@ -61,10 +61,10 @@ DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes
     ("made", "endpoint", "status", "said"),
     [
         ((DELIVERED, RETRIED), ERP, DeliveryStatus.DELIVERED, "returned 204"),
-        # What was delivered stays so, whatever a resend met later, and whatever became of the endpoint.
+        # A delivered notification stays delivered, whatever happened later to a resend or to the endpoint.
         ((EXHAUSTED | {"trigger": "resend"}, DELIVERED), None, DeliveryStatus.DELIVERED, "returned 204"),
         ((RETRIED,), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
-        # What is due now, not what was planned then.
+        # What is due now, not what was scheduled then.
         ((LATE,), DOWN, DeliveryStatus.ON_HOLD, "returned 503; due since 14:40"),
         ((LATE,), ERP, DeliveryStatus.LATE, "returned 503; it was due 24 min ago"),
         ((LATE,), PAUSED, DeliveryStatus.PAUSED, "returned 503; due since 14:40"),
@@ -78,7 +78,7 @@ DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes
         ((), ERP, DeliveryStatus.LATE, "no attempt recorded; it arrived 9 min ago"),
         ((EXHAUSTED, RETRIED), PAUSED, DeliveryStatus.GAVE_UP, "returned 503"),
         ((DISCARDED, RETRIED), ERP, DeliveryStatus.DROPPED, "The endpoint was paused"),
-        # A resend failed for good, and the event's own retries go on.
+        # A resend failed for good while the event's own retries continue.
         ((EXHAUSTED | {"trigger": "resend"}, RETRIED), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
         ((RETRIED | {"trigger": "resend"}, EXHAUSTED), ERP, DeliveryStatus.WILL_RETRY, "returned 503; next retry in 4 min"),
         ((EXHAUSTED | {"trigger": "resend"}, EXHAUSTED, RETRIED), ERP, DeliveryStatus.GAVE_UP, "returned 503"),
@@ -90,17 +90,17 @@ DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes
         ),
     ],
 )
-def test_where_a_notification_is_now(
+def test_notification_status(
     made: tuple[dict[str, Any], ...], endpoint: EndpointState | None, status: DeliveryStatus, said: str
 ) -> None:
     [part] = timeline(*made, endpoint=endpoint).endpoints
     [delivery] = part.deliveries
     assert (delivery.status, plain(note(delivery)), len(delivery.attempts)) == (status, said, len(made))
-    assert part.status is status, "every status has a place among the others"
+    assert part.status is status, "every status has a rank"
     assert (delivery.last is None) == (not made)
 
 
-def test_what_has_just_come_is_on_its_way() -> None:
+def test_a_new_event_is_on_its_way() -> None:
     told = timeline(minutes=0.5)
     assert told.endpoints[0].status is DeliveryStatus.ON_ITS_WAY
     assert (told.missing, plain(headline(told))) == ((), "1 notification is on its way.")
@@ -155,7 +155,7 @@ def test_what_has_just_come_is_on_its_way() -> None:
         ((DELIVERED,), ERP, "All 3 delivered, the last at 15:04."),
     ],
 )
-def test_an_endpoint_in_a_sentence(made: tuple[dict[str, Any], ...], endpoint: EndpointState | None, said: str) -> None:
+def test_the_sentence_about_an_endpoint(made: tuple[dict[str, Any], ...], endpoint: EndpointState | None, said: str) -> None:
     others = [attempts(DELIVERED | {"created_at": NOW}, event_id=f"evt_{one}") for one in (2, 3)]
     made = tuple({"created_at": NOW} | one if one.get("state") else one for one in made)
     record = TimelineRecords(
@@ -166,7 +166,7 @@ def test_an_endpoint_in_a_sentence(made: tuple[dict[str, Any], ...], endpoint: E
 
 
 @pytest.mark.parametrize("endpoint", [PAUSED, DISABLED, UNVERIFIED, replace(ERP, problem="No key.")])
-def test_what_gave_up_is_not_held_for_an_endpoint_that_was_stopped_since(endpoint: EndpointState) -> None:
+def test_an_exhausted_notification_is_not_held_for_an_endpoint_stopped_later(endpoint: EndpointState) -> None:
     [part] = timeline(EXHAUSTED, endpoint=endpoint).endpoints
     assert plain(sentence(part)) == "1 of 1 not delivered because the endpoint returned 503 at 15:05; no retries left."
     assert (part.waiting, part.resendable) == ((), 0), "a resend would be refused"
@@ -175,7 +175,7 @@ def test_what_gave_up_is_not_held_for_an_endpoint_that_was_stopped_since(endpoin
 @pytest.mark.parametrize(
     ("made", "also"), [(DISCARDED, "1 not sent"), ({"outcome": "expired", "error": "No."}, "1 waited too long")]
 )
-def test_what_was_dropped_is_not_why_the_rest_was_not_delivered(made: dict[str, Any], also: str) -> None:
+def test_a_dropped_notification_is_not_given_as_the_reason_for_the_others(made: dict[str, Any], also: str) -> None:
     rows = (*attempts(made | {"created_at": NOW}), *attempts(RETRIED, event_id="evt_2"))
     record = TimelineRecords((event(1, 7), event(2, 7)), rows, is_complete=True)
     [part] = build_timeline(record, {7: ERP}, NOW).endpoints
@@ -183,7 +183,7 @@ def test_what_was_dropped_is_not_why_the_rest_was_not_delivered(made: dict[str, 
     assert plain(sentence(part)) == expected
 
 
-def test_what_was_never_sent_to_an_endpoint_that_is_down_has_a_reason() -> None:
+def test_an_unsent_notification_for_an_endpoint_that_is_down_has_a_reason() -> None:
     record = TimelineRecords((event(1, 7),), (), is_complete=True)
     [part] = build_timeline(record, {7: DOWN}, NOW + timedelta(minutes=30)).endpoints
     assert (
@@ -192,7 +192,7 @@ def test_what_was_never_sent_to_an_endpoint_that_is_down_has_a_reason() -> None:
     )
 
 
-def test_a_failure_before_the_last_recovery_is_not_how_it_fails_now() -> None:
+def test_a_failure_before_the_last_recovery_is_not_the_current_one() -> None:
     yesterday = EXHAUSTED | {"http_status_code": 404, "created_at": NOW - timedelta(days=1)}
     [part] = timeline(yesterday, endpoint=DOWN).endpoints
     assert plain(sentence(part)) == "1 of 1 not delivered because the endpoint returned 404 at 1 Mar, 15:04; no retries left."
@@ -203,7 +203,7 @@ def test_a_failure_before_the_last_recovery_is_not_how_it_fails_now() -> None:
     )
 
 
-def test_what_waits_for_its_turn_is_not_overdue() -> None:
+def test_a_notification_that_waits_for_its_turn_is_not_overdue() -> None:
     keyed = [
         replace(event(one, 7, minutes=30), event_key=f"oms.orders/0/{key}") for one, key in ((1, "R1"), (2, "R1"), (3, "H1"))
     ]
@@ -237,13 +237,13 @@ def test_several_reasons_are_counted() -> None:
     assert (part.status, part.resendable) == (DeliveryStatus.GAVE_UP, 3)
 
 
-def test_what_waits_for_a_paused_endpoint_is_not_resent() -> None:
+def test_notifications_held_for_a_paused_endpoint_are_not_resent() -> None:
     assert timeline(LATE, endpoint=PAUSED).resendable == 0
     assert timeline(LATE, endpoint=DOWN).resendable == 1
-    assert timeline(endpoint=DOWN).resendable == 0, "there is no attempt that a resend could find"
+    assert timeline(endpoint=DOWN).resendable == 0, "there is no attempt to resend"
 
 
-def test_endpoints_that_miss_something_come_first_and_events_in_their_order() -> None:
+def test_endpoints_that_miss_events_come_first_and_events_keep_their_order() -> None:
     record = TimelineRecords(
         (event(3), event(1, 7, 8)),
         (
@@ -266,7 +266,7 @@ def test_endpoints_that_miss_something_come_first_and_events_in_their_order() ->
     assert told.skus == ("SKU-1", "SKU-2")
 
 
-def test_endpoints_that_something_can_be_sent_to_come_before_those_that_are_kept_back() -> None:
+def test_endpoints_that_can_be_resent_to_come_before_blocked_ones() -> None:
     rows = tuple(attempt_row(id=one, event_id="evt_1", endpoint_id=one, **LATE) for one in (7, 6, 5, 4))
     states = {4: "paused", 5: "disabled", 7: "active"}
     known = {one: EndpointState(one, f"Endpoint {one}", "", state) for one, state in states.items()}
@@ -274,8 +274,8 @@ def test_endpoints_that_something_can_be_sent_to_come_before_those_that_are_kept
     assert [one.endpoint.id for one in told.endpoints] == [7, 5, 4, 6]
 
 
-def _told(*missing: int, names: tuple[str, ...] = ("ERP", "BI", "CRM", "WMS", "Mailer")) -> Timeline:
-    """Some endpoints, each of two notifications; ``missing`` of each were given up."""
+def _timeline_missing(*missing: int, names: tuple[str, ...] = ("ERP", "BI", "CRM", "WMS", "Mailer")) -> Timeline:
+    """Some endpoints with two notifications each; ``missing`` of each were given up."""
     ids = range(1, len(missing) + 1)
     rows = [
         replace(
@@ -299,16 +299,16 @@ def _told(*missing: int, names: tuple[str, ...] = ("ERP", "BI", "CRM", "WMS", "M
         ((1, 1, 1, 1, 1), "5 of 5 endpoints did not get everything: BI, CRM, ERP and 2 more."),
     ],
 )
-def test_the_first_sentence(missing: tuple[int, ...], said: str) -> None:
-    assert plain(headline(_told(*missing))) == said
+def test_the_headline(missing: tuple[int, ...], said: str) -> None:
+    assert plain(headline(_timeline_missing(*missing))) == said
 
 
-def test_the_first_sentence_about_a_part_of_the_events() -> None:
+def test_the_headline_about_some_of_the_events() -> None:
     told = replace(timeline(DELIVERED), is_complete=False)
     assert plain(headline(told)) == "Everything shown here was delivered: 1 notification to ERP."
 
 
-def test_the_first_sentence_where_nobody_listens_and_where_there_was_one() -> None:
+def test_the_headline_names_the_endpoints_or_says_that_nobody_subscribed() -> None:
     nobody = build_timeline(TimelineRecords((event(1), event(2)), (), is_complete=True), {}, NOW)
     assert plain(headline(nobody)) == "2 events arrived, but no endpoint was subscribed to any of them."
     assert plain(headline(timeline(EXHAUSTED))) == "ERP did not get its notification."
@@ -319,15 +319,15 @@ def test_the_first_sentence_where_nobody_listens_and_where_there_was_one() -> No
     assert plain(headline(timeline(DELIVERED))) == "Everything was delivered: 1 notification to ERP."
 
 
-def test_nothing_is_no_timeline() -> None:
+def test_a_timeline_without_events_is_empty() -> None:
     told = build_timeline(TimelineRecords((), (), is_complete=True), {}, NOW)
     assert (told.events, told.endpoints, told.order_numbers, told.resendable) == ((), (), (), 0)
 
 
-def test_an_endpoint_that_is_gone_is_named_by_where_it_was() -> None:
+def test_a_deleted_endpoint_is_named_by_its_url() -> None:
     [part] = timeline(LATE, endpoint=None).endpoints
     assert (part.endpoint.name, part.endpoint.state) == ("127.0.0.1/hooks", "deleted")
     [part] = timeline(DISCARDED | {"target_url": ""}, RETRIED, endpoint=None).endpoints
-    assert part.endpoint.name == "127.0.0.1/hooks", "what was discarded after the deletion has no URL"
+    assert part.endpoint.name == "127.0.0.1/hooks", "a delivery discarded after the deletion has no URL"
     [part] = timeline(endpoint=None).endpoints
     assert part.endpoint.name == "Endpoint 7"

@@ -1,4 +1,4 @@
-"""An API process with another encryption key than the others shows everything and seals nothing."""
+"""An API process whose encryption key differs from that of the others shows everything and encrypts nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHY = "Nothing was changed: The only endpoint is encrypted with a different encr
 
 @pytest.fixture
 async def endpoint(service: Service) -> int:
-    """An endpoint that the other processes can open, and this one not."""
+    """An endpoint that other processes can decrypt, and this one cannot."""
     identifier = await service.create(token="t0ken", headers={"X-A": "b"})
     service.restart_with(Vault.new_key())
     return identifier
@@ -34,7 +34,7 @@ async def endpoint(service: Service) -> int:
         ("POST", "/1/rotate_secret", {}),
     ],
 )
-async def test_nothing_is_sealed_with_a_wrong_key(service: Service, endpoint: int, method: str, path: str, body: Any) -> None:
+async def test_nothing_is_encrypted_with_a_wrong_key(service: Service, endpoint: int, method: str, path: str, body: Any) -> None:
     written = len(service.kafka.written)
 
     status, answer = await request(service, method, PATH + path, **body)
@@ -51,7 +51,7 @@ async def test_a_backup_is_not_restored_with_a_wrong_key(service: Service, endpo
     assert (await request(service, "POST", path, json={"restore": {"endpoints": [line], "dry_run": True}}))[0] == 200
 
 
-async def test_everything_can_be_seen_and_pages_say_what_is_wrong(service: Service, endpoint: int) -> None:
+async def test_everything_is_shown_and_pages_explain_the_problem(service: Service, endpoint: int) -> None:
     status, shown = await request(service, "GET", f"{PATH}/{endpoint}")
     assert (status, shown["problem"].partition(";")[0]) == (200, "Its secrets were encrypted with another encryption_key")
     assert (await request(service, "GET"))[1]["endpoints"] == [shown]
@@ -67,12 +67,12 @@ async def test_everything_can_be_seen_and_pages_say_what_is_wrong(service: Servi
         assert "Nothing can be sent to this endpoint, so its deliveries are on hold. Its secrets were encrypted" in seen.text
 
 
-async def test_whoever_has_lost_the_key_starts_over(service: Service, endpoint: int) -> None:
+async def test_after_losing_the_key_one_can_delete_and_register_again(service: Service, endpoint: int) -> None:
     assert (await request(service, "DELETE", f"{PATH}/{endpoint}"))[0] == 204
     assert await service.create() != endpoint
 
 
-async def test_one_endpoint_sealed_otherwise_keeps_nobody_from_changing_the_others(service: Service, endpoint: int) -> None:
+async def test_one_undecryptable_endpoint_does_not_prevent_changes_to_the_others(service: Service, endpoint: int) -> None:
     service.restart_with(service.encryption_key)
     other = await service.create("http://127.0.0.1/other")
     foreign = replace(service.kafka.changes[0], sealed_token=Vault(Vault.new_key()).seal("x"), version=5)
