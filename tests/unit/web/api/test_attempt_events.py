@@ -1,4 +1,4 @@
-"""``GET /api/webhook/attempts/live``: a stream for programs, of the attempts that the dashboard shows live."""
+"""``GET /api/webhook/attempts/live``: a stream for programs, with the same attempts as the dashboard's live view."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def events(response: aiohttp.ClientResponse, count: int) -> list[str]:
     return text.decode().split("\n\n")[:count]
 
 
-async def test_attempts_come_as_events_for_who_has_a_key(service: Service) -> None:
+async def test_attempts_are_streamed_to_clients_with_a_key(service: Service) -> None:
     _, made = await request(service, "POST", "/api/webhook/keys", json={"key": {"name": "tail", "role": "viewer"}})
     headers = EVENTS | {"Authorization": f"Bearer {made['key']}"}
     service.attempts.rows = (attempt_row(id=12, created_at=NOW),)
@@ -41,14 +41,14 @@ async def test_attempts_come_as_events_for_who_has_a_key(service: Service) -> No
         [attempt] = json.loads(data.removeprefix("data: "))["attempts"]
         assert (attempt["id"], attempt["outcome"], attempt["token"]) == (12, "repeated", None)
 
-        # It ends with the key, not some day.
+        # The stream ends when the key is revoked, not some time later.
         assert (await request(service, "DELETE", f"/api/webhook/keys/{made['id']}"))[0] == 204
         service.attempts.rows = (attempt_row(id=13, created_at=NOW),)
         rest = (await response.content.read()).decode()
         assert (rest.count("event: attempts"), rest.count("event: over")) == (0, 1)
 
 
-async def test_who_does_not_ask_for_events_is_told_how(service: Service) -> None:
+async def test_stream_requests_without_media_type_key_or_role_are_refused(service: Service) -> None:
     status, answer = await request(service, "GET", PATH)
     assert (status, answer["error"]) == (406, "This is an event stream. Request it with Accept: text/event-stream.")
     async with service.anonymous.get(PATH, headers=EVENTS) as response:
@@ -60,13 +60,13 @@ async def test_who_does_not_ask_for_events_is_told_how(service: Service) -> None
         assert response.status == 422
 
 
-async def test_who_comes_back_to_a_busy_search_is_told_what_it_missed(service: Service) -> None:
-    """Only the last 200 attempts are kept for who comes back: here, those of two seconds."""
+async def test_a_client_that_returns_to_a_busy_search_is_told_what_it_missed(service: Service) -> None:
+    """Only the last 200 attempts are kept for a returning client: here, those of two seconds."""
     times = {number: NOW - timedelta(milliseconds=10 * (251 - number)) for number in range(250, 0, -1)}
     service.attempts.rows = tuple(attempt_row(id=number, created_at=at) for number, at in times.items())
     back = f"{PATH}?last_event_id={id_of_time(NOW - timedelta(seconds=9))}"
     async with asyncio.timeout(30), service.client.get(PATH, headers=EVENTS) as first:
-        await events(first, 4)  # what opens it, the attempts, and how many are left out
+        await events(first, 4)  # the opening, the attempts, and how many are left out
         async with service.client.get(back, headers=EVENTS) as second:
             *_, earlier, latest = await events(second, 4)
     missed, shown = (json.loads(one.partition("data: ")[2].partition("\n")[0]) for one in (earlier, latest))
@@ -75,13 +75,15 @@ async def test_who_comes_back_to_a_busy_search_is_told_what_it_missed(service: S
     assert [one["id"] for one in shown["attempts"]] == list(range(51, 251))
 
 
-async def test_what_was_made_while_clickhouse_was_away_is_named(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_attempts_made_during_a_clickhouse_outage_are_reported_as_missed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.web.attempt_streams._SLOWER", 0.01)
     service.attempts.error = StoreUnavailableError("gone")
     async with asyncio.timeout(30), service.client.get(PATH, headers=EVENTS) as response:
         await response.content.readuntil(b"event: problem\n")
         service.now[0] = NOW + timedelta(minutes=5)
-        for _ in range(2):  # the first may be of a look that had begun before
+        for _ in range(2):  # the first may come from a poll that had already begun
             await response.content.readuntil(b"event: problem\n")
         service.attempts.rows, service.attempts.error = (attempt_row(id=12, created_at=service.now[0]),), None
         await response.content.readuntil(b"event: attempts\n")

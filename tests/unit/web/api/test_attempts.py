@@ -48,7 +48,7 @@ async def get(service: Service, path: str = PATH, **options: Any) -> tuple[int, 
         return response.status, await response.json()
 
 
-async def test_a_list_is_a_page_of_what_was_found(service: Service) -> None:
+async def test_a_list_is_a_page_of_attempts(service: Service) -> None:
     service.attempts.rows = (attempt_row(),)
     assert await get(service) == (
         200,
@@ -67,7 +67,7 @@ async def test_a_list_is_a_page_of_what_was_found(service: Service) -> None:
     )
 
 
-async def test_the_query_reaches_the_store_as_it_was_meant(service: Service) -> None:
+async def test_the_query_reaches_the_store_unchanged(service: Service) -> None:
     query = [
         ("q[shipment_number_in][]", "H1"),
         ("q[shipment_number_in][]", "H2"),
@@ -87,7 +87,7 @@ async def test_the_query_reaches_the_store_as_it_was_meant(service: Service) -> 
     assert asked.sorts == (Sort("duration_ms", descending=True),)
 
 
-async def test_a_filter_that_is_ignored_is_reported_or_refused(service: Service) -> None:
+async def test_an_ignored_filter_is_reported_or_refused(service: Service) -> None:
     status, body = await get(service, params={"q[order_numbr_eq]": "R1", "strict": "0"})
     (note,) = body["ignored_filters"]
     assert (status, "order_numbr" in note) == (200, True)
@@ -99,7 +99,7 @@ async def test_a_filter_that_is_ignored_is_reported_or_refused(service: Service)
 
 
 @pytest.mark.parametrize("name", ["token", "secret", "request_headers", "kafka_offset"])
-async def test_what_is_secret_or_internal_cannot_be_searched(service: Service, name: str) -> None:
+async def test_secret_and_internal_fields_cannot_be_searched(service: Service, name: str) -> None:
     _, body = await get(service, params={f"q[{name}_cont]": "x"})
     assert len(body["ignored_filters"]) == 1
     assert service.attempts.queries[0].conditions == ()
@@ -128,13 +128,13 @@ async def test_what_is_secret_or_internal_cannot_be_searched(service: Service, n
         "&".join(f"q[order_number_eq]={n}" for n in range(300)),
     ],
 )
-async def test_no_query_string_breaks_it(service: Service, query: str) -> None:
+async def test_no_query_string_causes_a_server_error(service: Service, query: str) -> None:
     status, body = await get(service, f"{PATH}?{query}")
     assert status == 200
     assert body["attempts"] == []
 
 
-async def test_one_attempt_has_everything(service: Service) -> None:
+async def test_a_single_attempt_has_all_fields(service: Service) -> None:
     service.attempts.details[11] = AttemptDetail(
         attempt=attempt_row(),
         request_headers={"webhook-id": "evt_1"},
@@ -166,7 +166,7 @@ async def test_an_attempt_that_does_not_exist_is_not_found(service: Service, ide
     assert await get(service, f"{PATH}/{identifier}") == (404, NOT_FOUND)
 
 
-async def test_figures_of_what_a_search_finds(service: Service) -> None:
+async def test_facets_and_histogram(service: Service) -> None:
     query = {"q[state_eq]": "failed", "q[typo_eq]": "1"}
     ignored = ["typo_eq: attempts have no attribute typo"]
     assert await get(service, f"{PATH}/facets", params=query) == (
@@ -211,7 +211,7 @@ async def test_figures_of_what_a_search_finds(service: Service) -> None:
     ],
     ids=["long", "many", "deep"],
 )
-async def test_what_is_beyond_a_bound_is_refused_in_words(service: Service, path: str, query: str, reason: str) -> None:
+async def test_queries_beyond_a_limit_are_refused_with_the_reason(service: Service, path: str, query: str, reason: str) -> None:
     async with service.client.get(URL(f"{path}?{query}", encoded=True)) as response:
         body = await response.json()
     assert (response.status, reason in body["errors"]["q"][0]) == (422, True)
@@ -226,16 +226,16 @@ async def test_after_is_for_pages_only(service: Service) -> None:
         for text in (cursor, "x"):
             status, body = await get(service, f"{PATH}/{path}", params={"after": text})
             assert (status, [note.partition(":")[0] for note in body["ignored_filters"]]) == (200, ["after"])
-            assert service.attempts.queries[-1].after is None, "what is reported as ignored has no effect"
+            assert service.attempts.queries[-1].after is None, "a parameter that is reported as ignored has no effect"
 
 
-async def test_a_url_that_is_longer_than_any_search_is_no_server_error(service: Service) -> None:
+async def test_an_overlong_url_is_not_a_server_error(service: Service) -> None:
     async with service.client.get(URL(f"{PATH}?q[sku_eq]=" + "x" * 1_200_000, encoded=True)) as response:
         assert response.status == 400
 
 
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/1", f"{PATH}/facets", f"{PATH}/histogram"])
-async def test_what_goes_wrong_in_clickhouse_is_explained(service: Service, path: str) -> None:
+async def test_clickhouse_errors_are_explained(service: Service, path: str) -> None:
     service.attempts.error = StoreUnavailableError("ClickHouse at ch:8123 cannot be reached.")
     message = "Attempts cannot be searched right now: ClickHouse at ch:8123 cannot be reached."
     assert await get(service, path) == (503, {"error": message})
@@ -248,7 +248,7 @@ async def test_what_goes_wrong_in_clickhouse_is_explained(service: Service, path
     assert (status, "Table" in body["error"]) == (500, False)
 
 
-async def test_a_search_that_waits_too_long_is_given_up() -> None:
+async def test_a_search_that_waits_too_long_is_cancelled() -> None:
     message = (
         "The search did not finish within 0.1 seconds, including the wait for other searches. Try again later, or narrow it to "
         "a shorter time range."
@@ -259,7 +259,7 @@ async def test_a_search_that_waits_too_long_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/1", f"{PATH}/facets", f"{PATH}/histogram"])
-async def test_too_many_searches_are_told_with_when_to_come_back(service: Service, path: str) -> None:
+async def test_too_many_searches_are_answered_with_retry_after(service: Service, path: str) -> None:
     service.attempts.error = StoreBusyError(3, 10.0)
     async with service.client.get(path) as response:
         body = await response.json()
@@ -267,7 +267,7 @@ async def test_too_many_searches_are_told_with_when_to_come_back(service: Servic
     assert body["error"].startswith("Too many searches at once: 3 other searches are ahead of this one")
 
 
-async def test_what_was_counted_and_sorted_is_said(service: Service) -> None:
+async def test_what_was_counted_and_sorted_is_reported(service: Service) -> None:
     service.attempts.since = NOW
     service.attempts.rows = (attempt_row(),)
     told = "2026-03-02T15:04:00.512Z"
@@ -277,8 +277,8 @@ async def test_what_was_counted_and_sorted_is_said(service: Service) -> None:
     assert (await get(service, params={"q[s]": "duration_ms desc"}))[1]["sorted_since"] == told
 
 
-async def test_a_search_ends_when_its_client_goes_away(service: Service) -> None:
-    """Whoever closes a page does not keep others waiting."""
+async def test_a_search_is_cancelled_when_its_client_disconnects(service: Service) -> None:
+    """Somebody who closes a page does not keep others waiting."""
     service.attempts.seconds = 60.0
     asking = asyncio.create_task(get(service))
     async with asyncio.timeout(60):

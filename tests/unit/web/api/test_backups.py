@@ -1,4 +1,4 @@
-"""…/backups/endpoints: what a backup holds, and what putting it back does to what is there."""
+"""…/backups/endpoints: what a backup contains, and how restoring it affects existing endpoints."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def done(step: str, restored_as: int | None, *differences: str, reason: str = ""
     }
 
 
-async def test_a_backup_holds_all_endpoints_and_no_secret_in_clear(service: Service) -> None:
+async def test_a_backup_has_all_endpoints_and_no_secret_in_clear(service: Service) -> None:
     await service.create(token="t0ken-in-clear", headers={"X-Tenant": "acme-in-clear"})
     await service.create("http://127.0.0.1/gone")
     secret = service.vault.open(service.kafka.changes[0].secrets[0].sealed)
@@ -67,7 +67,7 @@ async def test_a_backup_holds_all_endpoints_and_no_secret_in_clear(service: Serv
     assert (entry.action, entry.detail) == (AuditAction.EXPORT_ENDPOINTS, "1 endpoint")
 
 
-async def test_what_is_there_as_it_was_is_left_alone(service: Service) -> None:
+async def test_unchanged_endpoints_are_left_alone(service: Service) -> None:
     await service.create()
     _, [line] = await exported(service)
     assert await restore(service, line) == [done("none", 1)]
@@ -76,7 +76,7 @@ async def test_what_is_there_as_it_was_is_left_alone(service: Service) -> None:
     assert [entry.detail for entry in service.kafka.audits[1:]] == ["1 endpoint", "1 endpoint, overwriting"]
 
 
-async def test_a_deleted_endpoint_comes_back_with_its_id_and_its_secrets(service: Service) -> None:
+async def test_a_deleted_endpoint_is_restored_with_its_id_and_secrets(service: Service) -> None:
     await service.create(token="t0ken", headers={"X-Tenant": "acme"}, description="Ada's", filters={"channel": ["spree"]})
     _, [line] = await exported(service)
     await request(service, "DELETE", f"{PATH}/1")
@@ -90,11 +90,11 @@ async def test_a_deleted_endpoint_comes_back_with_its_id_and_its_secrets(service
     assert (back.description, back.filters) == ("Ada's", {"channel": ("spree",)})
     assert service.vault.open(back.sealed_token or "") == "t0ken"
     assert service.vault.open(back.secrets[0].sealed) == service.vault.open(line["secrets"][0]["sealed"])
-    assert await restore(service, line) == [done("none", 1)], "the second time there is nothing to do"
+    assert await restore(service, line) == [done("none", 1)], "a second restore has nothing to do"
     assert (await request(service, "GET", f"{PATH}/1"))[1]["state"] == "active"
 
 
-async def test_what_differs_is_changed_back_only_when_told(service: Service) -> None:
+async def test_differences_are_overwritten_only_on_request(service: Service) -> None:
     await service.create()
     _, [line] = await exported(service)
     await request(service, "POST", f"{PATH}/1/rotate_secret")
@@ -112,7 +112,7 @@ async def test_what_differs_is_changed_back_only_when_told(service: Service) -> 
     assert await restore(service, line, overwrite=True) == [done("none", 1)]
 
 
-async def test_a_restore_says_who_disabled_an_endpoint_as_the_backup_does(service: Service) -> None:
+async def test_a_restore_takes_disabled_by_from_the_backup(service: Service) -> None:
     await service.create()
     _, [active] = await exported(service)
     await request(service, "PATCH", f"{PATH}/1", **wrapped(disabled=True))
@@ -127,7 +127,7 @@ async def test_a_restore_says_who_disabled_an_endpoint_as_the_backup_does(servic
     assert (shown["state"], shown["disabled_at"]) == ("disabled", "2026-03-02T15:04:00.512Z")
 
 
-async def test_the_consent_of_a_receiver_is_not_restored(service: Service) -> None:
+async def test_a_receivers_consent_is_not_restored(service: Service) -> None:
     service.sender.exchange = answer(204)
     await service.create(verification="signed_event")
     _, [verified] = await exported(service)
@@ -141,7 +141,7 @@ async def test_the_consent_of_a_receiver_is_not_restored(service: Service) -> No
     assert await restore(service, verified) == [done("none", 1)]
 
 
-async def test_another_kind_of_verification_is_restored_without_the_consent_to_the_first(service: Service) -> None:
+async def test_restoring_another_kind_of_verification_makes_the_endpoint_unverified(service: Service) -> None:
     service.sender.exchange = answer(204)
     await service.create(verification="signed_event")
     _, [line] = await exported(service)
@@ -152,7 +152,7 @@ async def test_another_kind_of_verification_is_restored_without_the_consent_to_t
     assert (await request(service, "GET", f"{PATH}/1"))[1]["state"] == "unverified"
 
 
-async def test_a_new_deployment_keeps_the_ids_and_gives_none_of_them_again(service: Service) -> None:
+async def test_a_new_deployment_keeps_the_ids_and_does_not_reuse_them(service: Service) -> None:
     for number in range(3):
         await service.create(f"http://127.0.0.1/{number}")
     _, lines = await exported(service)
@@ -161,7 +161,7 @@ async def test_a_new_deployment_keeps_the_ids_and_gives_none_of_them_again(servi
         other.restart_with(f"{other.encryption_key},{service.encryption_key}")
         made = await restore(other, *lines)
         assert [(one["step"], one["restored_as"]) for one in made] == [("create", 1), ("create", 3), ("create", 5)]
-        # With its own key: the old one is not needed any more.
+        # Encrypted with its own key: the old one is no longer needed.
         own = Vault(other.encryption_key)
         assert [own.open(one.secrets[0].sealed) for one in other.kafka.changes] == [
             service.vault.open(line["secrets"][0]["sealed"]) for line in lines
@@ -169,7 +169,7 @@ async def test_a_new_deployment_keeps_the_ids_and_gives_none_of_them_again(servi
         assert await other.create("http://127.0.0.1/new") not in (1, 3, 5)
 
 
-async def test_what_was_known_of_its_health_does_not_apply_to_a_restored_endpoint(service: Service) -> None:
+async def test_known_health_does_not_apply_to_a_restored_endpoint(service: Service) -> None:
     await service.create()
     _, [line] = await exported(service)
     async with running_service() as other:
@@ -181,7 +181,7 @@ async def test_what_was_known_of_its_health_does_not_apply_to_a_restored_endpoin
         assert (await request(other, "GET", f"{PATH}/1"))[1]["state"] == "disabled"
 
 
-async def test_an_id_that_another_endpoint_has_or_had_is_not_taken(service: Service) -> None:
+async def test_the_id_of_another_endpoint_is_not_reused_even_after_its_deletion(service: Service) -> None:
     await service.create()
     _, [line] = await exported(service)
     async with running_service() as other:
@@ -195,10 +195,10 @@ async def test_an_id_that_another_endpoint_has_or_had_is_not_taken(service: Serv
         assert other.kafka.changes[0].target_url == "http://127.0.0.1/another"
         await request(other, "DELETE", f"{PATH}/{made['restored_as']}")
         await request(other, "DELETE", f"{PATH}/1")
-        assert (await restore(other, line))[0]["restored_as"] != 1, "its attempts are on record under that id"
+        assert (await restore(other, line))[0]["restored_as"] != 1, "attempts are recorded under that id"
 
 
-async def test_an_id_far_off_is_not_reserved(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_much_larger_id_is_not_reserved(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.endpoints.registry._MAX_CLAIMS", 10)
     await service.create()
     _, [line] = await exported(service)
@@ -207,7 +207,7 @@ async def test_an_id_far_off_is_not_reserved(service: Service, monkeypatch: pyte
     assert (made["id"], made["step"], made["restored_as"] < 100) == (1000, "create", True)
 
 
-async def test_a_target_url_that_was_registered_again_is_another_endpoint(service: Service) -> None:
+async def test_a_target_url_registered_again_belongs_to_another_endpoint(service: Service) -> None:
     await service.create()
     _, [line] = await exported(service)
     await request(service, "DELETE", f"{PATH}/1")
@@ -231,7 +231,9 @@ async def test_a_target_url_that_was_registered_again_is_another_endpoint(servic
         ({"filters": {"a..b": ["x"]}}, "filters must be expressions, or an object of paths"),
     ],
 )
-async def test_what_could_not_be_registered_is_not_restored(service: Service, change: dict[str, Any], reason: str) -> None:
+async def test_an_endpoint_that_could_not_be_registered_is_not_restored(
+    service: Service, change: dict[str, Any], reason: str
+) -> None:
     await service.create()
     _, [line] = await exported(service)
     written = len(service.kafka.changes)
@@ -241,7 +243,7 @@ async def test_what_could_not_be_registered_is_not_restored(service: Service, ch
     assert len(service.kafka.changes) == written
 
 
-async def test_a_client_secret_is_not_restored_for_a_token_endpoint_inside_the_network(service: Service) -> None:
+async def test_a_client_secret_is_not_restored_for_a_private_token_url(service: Service) -> None:
     await service.create()
     _, [line] = await exported(service)
     stored = {
@@ -263,7 +265,7 @@ async def test_headers_that_the_sender_sets_itself_are_refused(service: Service)
     assert "evil-value" not in refused["reason"]
 
 
-async def test_what_a_newer_release_added_to_a_line_is_restored(service: Service) -> None:
+async def test_fields_of_a_newer_release_are_restored(service: Service) -> None:
     await service.create()
     _, [line] = await exported(service)
     await request(service, "DELETE", f"{PATH}/1")
@@ -275,7 +277,7 @@ async def test_what_a_newer_release_added_to_a_line_is_restored(service: Service
     assert (again["color"], again["secrets"][0]["made_by"]) == (line["color"], line["color"])
 
 
-async def test_two_restores_at_once_write_once(service: Service) -> None:
+async def test_two_simultaneous_restores_write_once(service: Service) -> None:
     await service.create()
     _, [line] = await exported(service)
     await request(service, "DELETE", f"{PATH}/1")
@@ -297,13 +299,13 @@ async def test_two_restores_at_once_write_once(service: Service) -> None:
         ({"restore": {"endpoints": [], "dry_run": "yes"}}, "dry_run", "true or false"),
     ],
 )
-async def test_what_is_no_backup_is_refused(service: Service, body: object, field: str, sentence: str) -> None:
+async def test_an_invalid_backup_is_refused(service: Service, body: object, field: str, sentence: str) -> None:
     status, answer = await request(service, "POST", BACKUP, json=body)
     assert status == 422
     assert sentence in " ".join(answer["errors"][field])
 
 
-async def test_without_kafka_nothing_is_promised(service: Service) -> None:
+async def test_without_kafka_it_answers_503(service: Service) -> None:
     await service.create()
     _, [line] = await exported(service)
     service.kafka.is_down = True
@@ -312,7 +314,7 @@ async def test_without_kafka_nothing_is_promised(service: Service) -> None:
     assert status == 503
 
 
-async def test_headers_that_an_older_release_accepted_are_restored_and_not_sent(service: Service) -> None:
+async def test_headers_accepted_by_an_older_release_are_restored_but_not_sent(service: Service) -> None:
     identifier = await service.create(headers={"X-Tenant": "acme"})
     _, [line] = await exported(service)
     line["sealed_headers"]["webhook_id"] = service.vault.seal("mine")

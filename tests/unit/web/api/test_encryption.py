@@ -1,4 +1,4 @@
-"""Sealing endpoints with a new encryption key: how many remain, in pieces, and by two at once."""
+"""Encrypting endpoints with a new key: how many remain, in batches, and by two clients at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENCRYPTION = "/api/webhook/encryption"
 
 
 def rotate(service: Service) -> str:
-    """The process is started again with a new key before the old one; returns the new one."""
+    """Restart the process with a new key before the old one, and return the new key."""
     new = Vault.new_key()
     service.restart_with(f"{new},{service.encryption_key}")
     return new
@@ -32,7 +32,7 @@ def state(endpoints: int, remaining: int, reencrypted: int = 0, unusable: int = 
     }
 
 
-async def test_endpoints_are_sealed_again_and_stay_what_they_are(service: Service) -> None:
+async def test_endpoints_are_reencrypted_and_otherwise_unchanged(service: Service) -> None:
     await service.create("http://127.0.0.1/1", token="t0ken", headers={"X-Tenant": "acme"})
     await service.create("http://127.0.0.1/2")
     assert await request(service, "GET", ENCRYPTION) == (200, state(2, 0, keys=1))
@@ -59,7 +59,9 @@ async def test_endpoints_are_sealed_again_and_stay_what_they_are(service: Servic
     assert len(service.kafka.changes) == written, "there was nothing to do"
 
 
-async def test_it_goes_on_where_it_broke_off_and_two_do_no_harm(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_resumes_after_an_interruption_and_two_clients_do_no_harm(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.web.api.encryption._AT_ONCE", 2)
     for number in range(5):
         await service.create(f"http://127.0.0.1/{number}")
@@ -69,12 +71,12 @@ async def test_it_goes_on_where_it_broke_off_and_two_do_no_harm(service: Service
     answers = await asyncio.gather(*(request(service, "POST", ENCRYPTION) for _ in range(2)))
 
     sealed = sum(body["reencrypted"] for _, body in answers)
-    assert sealed in {2, 3}, "the second takes what the first has not begun"
+    assert sealed in {2, 3}, "the second takes those that the first has not begun"
     assert (await request(service, "POST", ENCRYPTION))[1] == state(5, 0, reencrypted=3 - sealed)
-    assert [one.version for one in service.kafka.changes[5:]] == [2] * 5, "each endpoint is sealed once"
+    assert [one.version for one in service.kafka.changes[5:]] == [2] * 5, "each endpoint is encrypted once"
 
 
-async def test_what_no_key_opens_is_said_and_left_alone(service: Service) -> None:
+async def test_endpoints_that_no_key_decrypts_are_reported_and_left_alone(service: Service) -> None:
     await service.create()
     service.restart_with(f"{Vault.new_key()},{Vault.new_key()}")
 
@@ -82,7 +84,7 @@ async def test_what_no_key_opens_is_said_and_left_alone(service: Service) -> Non
     assert len(service.kafka.changes) == 1
 
 
-async def test_an_endpoint_that_is_deleted_meanwhile_is_passed_over(service: Service) -> None:
+async def test_an_endpoint_deleted_meanwhile_is_skipped(service: Service) -> None:
     await service.create()
     rotate(service)
     deleted: Any = request(service, "DELETE", f"{PATH}/1")
@@ -92,7 +94,7 @@ async def test_an_endpoint_that_is_deleted_meanwhile_is_passed_over(service: Ser
     assert service.kafka.changes[-1].deleted
 
 
-async def test_a_change_meanwhile_is_kept(service: Service) -> None:
+async def test_a_concurrent_change_is_kept(service: Service) -> None:
     await service.create()
     rotate(service)
     await asyncio.gather(

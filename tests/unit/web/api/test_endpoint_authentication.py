@@ -1,4 +1,4 @@
-"""Setting how an endpoint authenticates: what is taken, stored, shown and refused."""
+"""Setting an endpoint's authentication: what is accepted, stored, shown and refused."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def secret_of(service: Service, record: EndpointRecord) -> str:
 
 
 @pytest.mark.parametrize("given", EACH, ids=lambda given: given["type"])
-async def test_each_is_stored_sealed_and_shown_without_its_secret(service: Service, given: dict[str, Any]) -> None:
+async def test_each_type_is_stored_encrypted_and_shown_without_its_secret(service: Service, given: dict[str, Any]) -> None:
     answer = await created(service, given)
     plain = without_secret(given)
     if "header" in plain:
@@ -65,12 +65,12 @@ async def test_each_is_stored_sealed_and_shown_without_its_secret(service: Servi
     assert b"hunter2" not in b"".join(one.value or b"" for one in service.kafka.records)
     assert "hunter2" not in str(answer)
 
-    # What was read may be sent back, and changes nothing.
+    # Sending back the answer changes nothing.
     status, again = await change(service, authentication=answer["authentication"], description="sent back")
     assert (status, again["authentication"]) == (200, answer["authentication"])
     assert secret_of(service, service.kafka.changes[-1]).startswith("hunter2")
 
-    # Sealed with a new key, and opened with that alone.
+    # Encrypted with a new key, and decrypted with that key alone.
     new = Vault.new_key()
     both = Vault(f"{new},{service.encryption_key}")
     assert not open_endpoint(record, both).is_current
@@ -121,7 +121,7 @@ async def test_each_is_stored_sealed_and_shown_without_its_secret(service: Servi
         (without_secret(OAUTH), "needs client_secret"),
     ],
 )
-async def test_what_cannot_be_is_refused_without_the_secret(service: Service, given: Any, sentence: str) -> None:
+async def test_invalid_authentication_is_refused_without_echoing_the_secret(service: Service, given: Any, sentence: str) -> None:
     await service.create()
     status, answer = await change(service, authentication=given)
     assert (status, list(answer["errors"])) == (422, ["authentication"]), answer
@@ -130,7 +130,7 @@ async def test_what_cannot_be_is_refused_without_the_secret(service: Service, gi
     assert len(service.kafka.changes) == 1
 
 
-async def test_one_type_takes_the_place_of_another(service: Service) -> None:
+async def test_one_type_replaces_another(service: Service) -> None:
     await created(service, BASIC)
     for given in (API_KEY, OAUTH, {"type": "bearer", "token": "t0ken"}, BASIC):
         status, answer = await change(service, authentication=given)
@@ -143,24 +143,24 @@ async def test_one_type_takes_the_place_of_another(service: Service) -> None:
         assert service.kafka.changes[-1].authentication is None
 
 
-async def test_token_works_as_it_did(service: Service) -> None:
+async def test_token_still_works(service: Service) -> None:
     await created(service, BASIC)
     assert shown((await change(service, token=None))[1])["type"] == "basic"  # there was no token to remove
     status, answer = await change(service, token="hunter2-token")
     assert (status, shown(answer), answer["has_token"]) == (200, {"type": "bearer"}, True)
-    # A client that sends back what it read, and another token.
+    # A client that sends back the answer with another token.
     status, answer = await change(service, token="hunter3-token", authentication=answer["authentication"])
     assert (status, secret_of(service, service.kafka.changes[-1])) == (200, "hunter3-token")
-    # One that removes the token.
+    # A client that removes the token.
     status, answer = await change(service, token=None, authentication=answer["authentication"])
     assert (status, shown(answer)) == (200, {"type": "none"})
-    # One that sets a token where there was nothing.
+    # A client that sets a token where there was none.
     status, answer = await change(service, token="hunter4-token", authentication=answer["authentication"])
     assert (status, shown(answer)) == (200, {"type": "bearer"})
     assert (await change(service, token="t", authentication=BASIC))[0] == 422
 
 
-async def test_a_client_secret_goes_to_no_other_token_endpoint(service: Service) -> None:
+async def test_a_client_secret_is_not_sent_to_another_token_endpoint(service: Service) -> None:
     await created(service, OAUTH)
     kept = without_secret(OAUTH)
     assert (await change(service, authentication=kept | {"scopes": ["other"]}))[0] == 200
@@ -183,7 +183,7 @@ async def test_a_header_is_not_sent_twice(service: Service) -> None:
 
 
 @pytest.mark.parametrize("given", EACH, ids=lambda given: given["type"])
-async def test_a_backup_brings_it_back(service: Service, given: dict[str, Any]) -> None:
+async def test_a_backup_restores_it(service: Service, given: dict[str, Any]) -> None:
     await created(service, given)
     _, line = (await (await service.client.get("/api/webhook/backups/endpoints")).text()).splitlines()
     assert "hunter2" not in line
@@ -197,7 +197,7 @@ async def test_a_backup_brings_it_back(service: Service, given: dict[str, Any]) 
     assert open_endpoint(service.kafka.changes[-1], service.vault).credential == before
 
 
-async def test_a_type_of_a_newer_release_is_a_problem_and_not_a_request_without_it(service: Service) -> None:
+async def test_an_authentication_type_of_a_newer_release_makes_the_endpoint_unusable(service: Service) -> None:
     await created(service, BASIC)
     record = service.kafka.changes[-1]
     assert record.authentication is not None

@@ -1,4 +1,4 @@
-"""An endpoint's client certificate: what is taken, stored, shown, watched and refused."""
+"""An endpoint's client certificate: what is accepted, stored, shown, monitored and refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def expiry() -> float | None:
     )
 
 
-async def test_it_is_stored_sealed_shown_without_its_key_and_watched(service: Service) -> None:
+async def test_it_is_stored_encrypted_shown_without_its_key_and_monitored(service: Service) -> None:
     await service.create(HTTPS)
     status, answer = await change(service, client_certificate=GIVEN)
     assert status == 200, answer
@@ -53,7 +53,7 @@ async def test_it_is_stored_sealed_shown_without_its_key_and_watched(service: Se
     assert identity.private_key == GIVEN["private_key"]
     assert "PRIVATE" not in repr(open_endpoint(record, service.vault))
 
-    # Sent back as it was read, it stays; another takes its place; the first to expire is watched.
+    # Sending back the answer keeps it, another certificate replaces it, and the first expiry is monitored.
     assert (await change(service, client_certificate=shown, description="x"))[1]["client_certificate"] == shown
     await change(service, client_certificate=pem(not_after=EARLIER))
     assert expiry() == pytest.approx(EARLIER.timestamp(), abs=1)
@@ -68,7 +68,7 @@ async def test_it_is_stored_sealed_shown_without_its_key_and_watched(service: Se
     assert (status, answer["client_certificate"], expiry()) == (200, None, None)
 
 
-async def test_a_backup_brings_it_back_and_a_deletion_takes_it_away(service: Service) -> None:
+async def test_a_backup_restores_it_and_a_deletion_removes_it(service: Service) -> None:
     await service.create(HTTPS)
     await change(service, client_certificate=GIVEN)
     _, line = (await (await service.client.get("/api/webhook/backups/endpoints")).text()).splitlines()
@@ -104,7 +104,7 @@ def encrypted(key: str) -> str:
         (pem(not_after=NOW - dt.timedelta(days=1)), "expired on 2026-03-01"),
     ],
 )
-async def test_what_cannot_be_is_refused(service: Service, given: Any, sentence: str) -> None:
+async def test_invalid_certificates_are_refused(service: Service, given: Any, sentence: str) -> None:
     await service.create(HTTPS)
     status, answer = await change(service, client_certificate=given)
     assert (status, list(answer["errors"])) == (422, ["client_certificate"]), answer

@@ -57,7 +57,7 @@ def test_every_field_is_read() -> None:
     assert "t0ken" not in repr(endpoint)
 
 
-def test_what_is_not_given_is_not_set() -> None:
+def test_missing_fields_are_unset() -> None:
     assert parse().model_fields_set == set()
     assert parse(token=None, description=None, filters=None).model_fields_set == {"token", "description", "filters"}
     assert parse(description=None).description == ""
@@ -72,17 +72,17 @@ def test_unknown_members_are_ignored_and_named() -> None:
     assert len(ignored({"endpoint": {f"f{n}": n for n in range(1000)}})) == 20
 
 
-def test_what_stands_beside_the_endpoint_is_ignored_and_named() -> None:
+def test_members_beside_the_endpoint_are_ignored_and_named() -> None:
     assert ignored({"endpoint": {"colour": "y"}, "active": False, "format": "json"}) == ["active", "colour", "format"]
 
 
-def test_two_members_with_one_name_are_refused() -> None:
+def test_duplicate_members_are_refused() -> None:
     twice = "It occurs twice in the request body. Remove one of them."
     assert errors(b'{"endpoint": {"target_url": 5}, "endpoint": {}}') == {"endpoint": [twice]}
     assert errors(b'{"endpoint": {"active": true, "active": false}}') == {"active": [twice]}
 
 
-def test_required_fields_are_named_together_with_the_wrong_ones() -> None:
+def test_missing_fields_are_named_together_with_invalid_ones() -> None:
     found = errors(b'{"endpoint": {"active": "yes"}}', required=("target_url", "events"))
     assert found == {
         "target_url": ["target_url is required."],
@@ -109,7 +109,7 @@ def test_required_fields_are_named_together_with_the_wrong_ones() -> None:
         b"\0",
     ],
 )
-def test_what_is_not_json_is_said_to_be_not(body: bytes) -> None:
+def test_invalid_json_is_reported(body: bytes) -> None:
     (sentence,) = errors(body)["body"]
     assert sentence.startswith("The request body is not JSON: ")
     assert '{"endpoint":' in sentence
@@ -128,13 +128,13 @@ def test_what_is_not_json_is_said_to_be_not(body: bytes) -> None:
         (b'{"\\ud800": 1}', "a number in it is too large, is NaN or Infinity, or a text has half of a surrogate pair"),
     ],
 )
-def test_what_is_not_json_is_told_in_our_words(body: bytes, why: str) -> None:
+def test_invalid_json_is_explained_in_our_words(body: bytes, why: str) -> None:
     (sentence,) = errors(body)["body"]
     assert sentence.startswith(f"The request body is not JSON: {why}. The fields")
 
 
-def test_names_that_stand_twice_are_found_in_one_look() -> None:
-    """The time goes with the length and not with its square: a megabyte of names would stop the process for minutes."""
+def test_duplicate_names_are_found_in_a_single_pass() -> None:
+    """The time is linear in the length, not quadratic: a megabyte of names would block the process for minutes."""
     names = b",".join(b'"%d":0' % number for number in range(90_000))
     assert errors(b'{"endpoint": {' + names + b',"1":0}}') == {"1": ["It occurs twice in the request body. Remove one of them."]}
 
@@ -149,15 +149,15 @@ def test_names_that_stand_twice_are_found_in_one_look() -> None:
         ("order", "ordered"),
     ],
 )
-def test_a_field_that_is_misspelt_is_refused(name: str, meant: str) -> None:
+def test_a_misspelt_field_is_refused(name: str, meant: str) -> None:
     body = json.dumps({"endpoint": {"description": "x", name: False}}).encode()
     assert errors(body) == {name: [f"There is no field {name}; did you mean {meant}?"]}
     both = errors(body, required=("events",))
-    assert sorted(both) == sorted([name, "events"]), "told together with what else is wrong"
+    assert sorted(both) == sorted([name, "events"]), "reported together with other errors"
 
 
 @pytest.mark.parametrize("name", ["id", "version", "retry_delays", "events_v2", "secret", "attempts", "colour"])
-def test_what_an_answer_or_a_later_release_has_is_ignored_and_named(name: str) -> None:
+def test_fields_of_answers_and_of_later_releases_are_ignored_and_named(name: str) -> None:
     body = json.dumps({"endpoint": {name: 1}, "beside": 2}).encode()
     assert parse_endpoint(body).ignored == sorted([name, "beside"])
     with pytest.raises(InvalidError) as refused:
@@ -166,12 +166,12 @@ def test_what_an_answer_or_a_later_release_has_is_ignored_and_named(name: str) -
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"endpoint":', b'{"endpoint":{"filters":{"a":'])
-def test_deep_documents_are_refused(opening: bytes) -> None:
+def test_deeply_nested_documents_are_refused(opening: bytes) -> None:
     depth = 500_000 // len(opening)
     assert errors(opening * depth)["body"] == ["The request body is nested too deeply."]
 
 
-def test_deep_values_that_can_be_read_are_wrong_values() -> None:
+def test_deeply_nested_values_are_invalid() -> None:
     deep: Any = 1
     for _ in range(300):
         deep = [deep]
@@ -180,7 +180,7 @@ def test_deep_values_that_can_be_read_are_wrong_values() -> None:
 
 
 @pytest.mark.parametrize("body", [b"1", b"null", b'"endpoint"', b"[]", b"{}", b'{"endpoint": null}', b'{"endpoint": [{}]}'])
-def test_the_wrapper_is_asked_for(body: bytes) -> None:
+def test_the_wrapper_is_required(body: bytes) -> None:
     (sentence,) = errors(body)["endpoint"]
     assert sentence == 'The fields of an endpoint must be wrapped: {"endpoint": {"target_url": "…", "events": ["…"]}}.'
 
@@ -204,13 +204,13 @@ def test_unknown_events_are_named_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("value", ["", " ", "a b", "a\n", "a\0", "naïve", "x" * 1025, 1, True, [], {}])
-def test_a_token_is_visible_text_and_never_repeated(value: Any) -> None:
+def test_a_token_is_printable_text_and_never_echoed(value: Any) -> None:
     sentence = "token must be 1 to 1024 visible ASCII characters without spaces, or null to remove it."
     assert errors_of(token=value) == {"token": [sentence]}
 
 
 @pytest.mark.parametrize("value", ["x", "!~" * 512])
-def test_tokens_within_the_rule_are_taken(value: str) -> None:
+def test_valid_tokens_are_accepted(value: str) -> None:
     token = parse(token=value).token
     assert token is not None
     assert token.get_secret_value() == value
@@ -240,7 +240,7 @@ def test_filters_are_expressions_or_paths_with_scalars(value: Any, part: str) ->
 
 
 @pytest.mark.parametrize("value", [None, 0, 1, "true", [], {}])
-def test_active_is_true_or_false(value: Any) -> None:
+def test_active_is_a_boolean(value: Any) -> None:
     assert errors_of(active=value) == {"active": ["active must be true or false."]}
 
 
@@ -251,7 +251,7 @@ def test_a_description_is_short_text(value: Any) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([*FIELDS, "other"]), DOCUMENTS))
-def test_whatever_is_given_is_taken_or_explained(fields: dict[str, Any]) -> None:
+def test_any_input_is_accepted_or_explained(fields: dict[str, Any]) -> None:
     try:
         endpoint = parse(**fields)
     except InvalidError as error:
@@ -263,11 +263,11 @@ def test_whatever_is_given_is_taken_or_explained(fields: dict[str, Any]) -> None
     assert all(sentence.endswith(".") and len(sentence) < 1000 for sentences in found.values() for sentence in sentences)
 
 
-def test_events_that_this_release_does_not_know_come_last() -> None:
+def test_events_unknown_to_this_release_come_last() -> None:
     assert in_order(["zzz", "shipment_updated", "order_cancelled", "zzz"]) == ("order_cancelled", "shipment_updated", "zzz")
 
 
-def test_the_event_types_of_the_deployment_are_known() -> None:
+def test_event_types_of_the_deployment_are_known() -> None:
     types = EventTypes([ConfiguredEventType("refund_issued", "oms.refunds", "", {}, {})])
     body = b'{"endpoint": {"target_url": "https://a.example", "events": ["refund_issued", "order_cancelled"]}}'
     assert parse_endpoint(body, types=types).given.events == ("order_cancelled", "refund_issued")

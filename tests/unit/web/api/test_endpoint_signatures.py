@@ -53,7 +53,7 @@ async def public_jwks(service: Service, query: str = "") -> list[dict[str, str]]
 
 
 def check(sent_request: Request, key: dict[str, str]) -> None:
-    """Check one of the signatures of version v1a as a receiver does; raises when none fits."""
+    """Verify one of the signatures of version v1a as a receiver does. Raises if none is valid."""
     public = Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key["x"] + "="))
     headers = sent_request.headers
     message = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + sent_request.body
@@ -64,10 +64,10 @@ def check(sent_request: Request, key: dict[str, str]) -> None:
             public.verify(base64.b64decode(signature), message)
         except InvalidSignature:
             failed += 1
-    assert failed < len(given), "no signature fits"
+    assert failed < len(given), "no signature is valid"
 
 
-async def test_a_key_pair_is_made_shown_by_its_public_key_and_taken_away_again(service: Service) -> None:
+async def test_a_key_pair_is_created_shown_by_its_public_key_and_removed(service: Service) -> None:
     await service.create()
     assert versions(sent(service)) == ["v1"]
     assert await public_jwks(service, "?endpoint_id=1") == []
@@ -79,7 +79,7 @@ async def test_a_key_pair_is_made_shown_by_its_public_key_and_taken_away_again(s
     [key] = await public_jwks(service, "?endpoint_id=1")
     assert key["kid"] == shown["kid"]
     check(sent(service), key)
-    # It stays though the endpoint is changed, and sent back as it was read.
+    # It is kept when the endpoint is changed, and when the answer is sent back.
     status, again = await change(service, signature_versions=BOTH, description="x")
     assert again["public_keys"] == answer["public_keys"]
     assert (await change(service, signature_versions=["v1"]))[1]["public_keys"] == []
@@ -87,7 +87,7 @@ async def test_a_key_pair_is_made_shown_by_its_public_key_and_taken_away_again(s
     assert versions(sent(service)) == ["v1"]
 
 
-async def test_the_jwks_of_all_and_of_others(service: Service) -> None:
+async def test_the_jwks_has_all_public_keys_and_none_for_unknown_endpoints(service: Service) -> None:
     for number in (1, 2):
         await service.create(f"http://127.0.0.1/{number}")
     await change(service, signature_versions=BOTH)
@@ -133,7 +133,7 @@ async def test_a_secret_is_rotated_with_an_overlap(service: Service, hours: int 
     assert len(versions(sent(service, end))) == after
 
 
-async def test_an_empty_object_says_no_more_than_no_body(service: Service) -> None:
+async def test_an_empty_object_means_the_same_as_no_body(service: Service) -> None:
     await service.create()
     assert (await request(service, "POST", f"{PATH}/1/rotate_secret", json={}))[0] == 200
     assert len(versions(sent(service, 24 - 0.01))) == 2
@@ -141,7 +141,7 @@ async def test_an_empty_object_says_no_more_than_no_body(service: Service) -> No
 
 
 @pytest.mark.parametrize("hours", [-1, 169, 1.5, True, "24", None, [1]])
-async def test_an_overlap_that_is_none_is_refused(service: Service, hours: object) -> None:
+async def test_an_invalid_overlap_is_refused(service: Service, hours: object) -> None:
     await service.create()
     for what in ("rotate_secret", "rotate_key_pair"):
         status, answer = await request(service, "POST", f"{PATH}/1/{what}", json={"rotation": {"overlap_hours": hours}})
@@ -149,7 +149,7 @@ async def test_an_overlap_that_is_none_is_refused(service: Service, hours: objec
     assert len(service.kafka.changes) == 1
 
 
-async def test_no_overlap_ends_what_an_earlier_rotation_kept(service: Service) -> None:
+async def test_a_rotation_without_overlap_ends_earlier_overlaps(service: Service) -> None:
     await service.create()
     await rotate(service, "rotate_secret", 168)
     await rotate(service, "rotate_secret", 24)
@@ -160,7 +160,7 @@ async def test_no_overlap_ends_what_an_earlier_rotation_kept(service: Service) -
 
 @pytest.mark.parametrize(("encoding", "prefix"), [("hex", "sha256="), ("base64", "")])
 @pytest.mark.parametrize("secret", [None, "a secret of theirs"])
-async def test_the_second_header(service: Service, encoding: str, prefix: str, secret: str | None) -> None:
+async def test_the_second_signature_header(service: Service, encoding: str, prefix: str, secret: str | None) -> None:
     await service.create()
     header = {"name": "X-Hub-Signature-256", "encoding": encoding, "prefix": prefix, "secret": secret}
     status, answer = await change(service, signature_header=header)
@@ -171,7 +171,7 @@ async def test_the_second_header(service: Service, encoding: str, prefix: str, s
     digest = hmac.digest(key.encode(), BODY, hashlib.sha256)
     expected = prefix + (digest.hex() if encoding == "hex" else base64.b64encode(digest).decode())
     assert sent(service).headers["x-hub-signature-256"] == expected
-    # Sent back as it was read, it stays.
+    # Sending back the answer keeps it.
     await change(service, signature_header=answer["signature_header"], description="x")
     assert sent(service).headers["x-hub-signature-256"] == expected
     assert (await change(service, signature_header=None))[1]["signature_header"] is None
@@ -196,7 +196,7 @@ async def test_the_second_header(service: Service, encoding: str, prefix: str, s
         ({"signature_header": {"name": "X-Y"}, "headers": {"x_y": "1"}}, "is set twice"),
     ],
 )
-async def test_what_cannot_be_is_refused(service: Service, fields: dict[str, Any], sentence: str) -> None:
+async def test_invalid_signature_settings_are_refused(service: Service, fields: dict[str, Any], sentence: str) -> None:
     await service.create()
     status, answer = await change(service, **fields)
     assert status == 422
@@ -204,7 +204,7 @@ async def test_what_cannot_be_is_refused(service: Service, fields: dict[str, Any
     assert "hunter2" not in str(answer)
 
 
-async def test_all_of_it_is_renewed_backed_up_and_erased(service: Service) -> None:
+async def test_signature_keys_are_reencrypted_backed_up_and_deleted(service: Service) -> None:
     await service.create()
     await change(service, signature_versions=BOTH, signature_header={"name": "X-Y", "secret": "a secret of theirs"})
     record = service.kafka.changes[-1]

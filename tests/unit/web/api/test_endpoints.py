@@ -23,7 +23,7 @@ async def test_the_location_of_a_new_endpoint_exists(service: Service, path: str
     assert (location, (await request(service, "GET", location))[0]) == (f"{path.rstrip('/')}/1", 200)
 
 
-async def test_a_new_endpoint_is_answered_with_its_secret_once(service: Service) -> None:
+async def test_a_new_endpoints_secret_is_returned_once(service: Service) -> None:
     fields = wrapped(
         target_url="http://127.0.0.1/hooks",
         events=["shipment_shipped", "order_completed"],
@@ -36,7 +36,7 @@ async def test_a_new_endpoint_is_answered_with_its_secret_once(service: Service)
         created = await response.json()
 
     assert (response.status, response.headers["Location"]) == (201, f"{PATH}/{created['id']}")
-    SigningKey(created.pop("secret"))  # raises when it is none
+    SigningKey(created.pop("secret"))  # raises if it is invalid
     assert created.pop("ignored_fields") == ["favourite_colour"]
     assert created == {
         "id": 1,
@@ -83,7 +83,7 @@ async def test_a_new_endpoint_is_answered_with_its_secret_once(service: Service)
     assert (await request(service, "GET"))[1]["endpoints"] == [created]
 
 
-async def test_the_record_holds_sealed_secrets_and_who_wrote_it(service: Service) -> None:
+async def test_the_record_has_encrypted_secrets_and_its_author(service: Service) -> None:
     _, created = await request(
         service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], token="t0ken")
     )
@@ -96,7 +96,7 @@ async def test_the_record_holds_sealed_secrets_and_who_wrote_it(service: Service
     assert b"t0ken" not in written.replace(b"sealed_token", b"")
 
 
-async def test_a_url_that_is_registered_returns_its_endpoint(service: Service) -> None:
+async def test_registering_a_known_url_returns_its_endpoint(service: Service) -> None:
     first = await service.create("http://127.0.0.1/one", description="first")
     status, again = await request(
         service, "POST", **wrapped(target_url="http://127.0.0.1/one", events=["order_cancelled"], description="second")
@@ -106,7 +106,7 @@ async def test_a_url_that_is_registered_returns_its_endpoint(service: Service) -
     assert len(service.kafka.changes) == 1
 
 
-async def test_of_two_creates_at_once_one_wins_and_both_get_its_endpoint(service: Service) -> None:
+async def test_simultaneous_creates_of_one_url_create_one_endpoint(service: Service) -> None:
     fields = wrapped(target_url="http://127.0.0.1/race", events=["order_completed"])
     answers = await asyncio.gather(*(request(service, "POST", **fields) for _ in range(5)))
     assert sorted(status for status, _ in answers) == [200, 200, 200, 200, 201]
@@ -116,7 +116,7 @@ async def test_of_two_creates_at_once_one_wins_and_both_get_its_endpoint(service
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_only_what_is_given_changes(service: Service, method: str) -> None:
+async def test_only_given_fields_change(service: Service, method: str) -> None:
     identifier = await service.create(token="t0ken", description="old", filters={"channel": "spree"})
     before = service.kafka.changes[-1]
     service.now[0] = LATER
@@ -181,14 +181,14 @@ async def test_a_token_is_changed_and_removed(service: Service) -> None:
     assert (status, updated["has_token"], service.kafka.changes[-1].sealed_token) == (200, False, None)
 
 
-async def test_nothing_given_changes_nothing(service: Service) -> None:
+async def test_an_update_without_known_fields_changes_nothing(service: Service) -> None:
     identifier = await service.create()
     status, same = await request(service, "PUT", f"{PATH}/{identifier}", **wrapped(unknown=1))
     assert (status, same["version"], same["ignored_fields"]) == (200, 1, ["unknown"])
     assert len(service.kafka.changes) == 1
 
 
-async def test_updates_at_once_are_all_kept(service: Service) -> None:
+async def test_simultaneous_updates_are_all_kept(service: Service) -> None:
     identifier = await service.create()
     changes: list[dict[str, Any]] = [{"description": "d"}, {"active": False}, {"token": "t"}, {"filters": {"channel": "x"}}]
     answers = await asyncio.gather(*(request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(**one)) for one in changes))
@@ -198,7 +198,7 @@ async def test_updates_at_once_are_all_kept(service: Service) -> None:
     assert kept == ["d", False, True, ['data.channel == "x"'], 5]
 
 
-async def test_a_url_of_another_endpoint_cannot_be_taken(service: Service) -> None:
+async def test_the_url_of_another_endpoint_cannot_be_used(service: Service) -> None:
     first, second = await service.create("http://127.0.0.1/1"), await service.create("http://127.0.0.1/2")
     status, body = await request(service, "PATCH", f"{PATH}/{second}", **wrapped(target_url="http://127.0.0.1/1"))
     sentence = f"target_url is already registered as endpoint {first}. Change or delete that endpoint."
@@ -208,7 +208,7 @@ async def test_a_url_of_another_endpoint_cannot_be_taken(service: Service) -> No
     assert (status, body["active"]) == (200, False)
 
 
-async def test_a_deleted_endpoint_is_gone_and_its_secrets_too(service: Service) -> None:
+async def test_deleting_an_endpoint_also_removes_its_secrets(service: Service) -> None:
     identifier = await service.create(token="t0ken", filters={"channel": "spree"})
     assert await request(service, "DELETE", f"{PATH}/{identifier}") == (204, b"")
 
@@ -236,7 +236,7 @@ async def test_a_deleted_endpoint_is_gone_and_its_secrets_too(service: Service) 
         ("http://127.0.0.1/" + "x" * 2048, "longer than 2048"),
     ],
 )
-async def test_what_cannot_be_a_target_is_refused(service: Service, url: str, part: str) -> None:
+async def test_an_invalid_target_url_is_refused(service: Service, url: str, part: str) -> None:
     identifier = await service.create()
     for method, path in (("POST", PATH), ("PATCH", f"{PATH}/{identifier}")):
         status, body = await request(service, method, path, **wrapped(target_url=url, events=["order_completed"]))
@@ -247,7 +247,7 @@ async def test_what_cannot_be_a_target_is_refused(service: Service, url: str, pa
 
 
 @pytest.mark.parametrize("data", [b"", b"not json", b"{}", b'{"endpoint": 1}', b"[" * 100_000, b"\0"])
-async def test_a_body_that_is_no_endpoint_is_explained(service: Service, data: bytes) -> None:
+async def test_a_body_without_an_endpoint_is_explained(service: Service, data: bytes) -> None:
     identifier = await service.create()
     for method, path in (("POST", PATH), ("PUT", f"{PATH}/{identifier}")):
         status, body = await request(service, method, path, data=data)
@@ -255,7 +255,7 @@ async def test_a_body_that_is_no_endpoint_is_explained(service: Service, data: b
         assert list(body["errors"]) in (["body"], ["endpoint"])
 
 
-async def test_every_wrong_field_is_named(service: Service) -> None:
+async def test_every_invalid_field_is_named(service: Service) -> None:
     status, body = await request(
         service, "POST", **wrapped(target_url=1, events=["x"], token="a b", filters="x", active="yes", description={})
     )
@@ -268,7 +268,7 @@ async def test_every_wrong_field_is_named(service: Service) -> None:
 
 
 @pytest.mark.parametrize("identifier", ["0", "2", "x", "-1", "1.0", "1e3", "%31%00", "9" * 18, "9" * 5000, "१", "1%20", "null"])
-async def test_ids_that_are_none_are_not_found(service: Service, identifier: str) -> None:
+async def test_invalid_ids_are_not_found(service: Service, identifier: str) -> None:
     assert await service.create() == 1
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         body = wrapped(active=False) if method in ("PUT", "PATCH") else {}
@@ -276,8 +276,8 @@ async def test_ids_that_are_none_are_not_found(service: Service, identifier: str
     assert len(service.kafka.changes) == 1
 
 
-async def test_while_kafka_takes_no_changes_none_is_begun(service: Service) -> None:
-    """In an outage that lasts each would wait for ten seconds, and take effect when nobody expects it any more."""
+async def test_no_change_is_begun_while_kafka_accepts_none(service: Service) -> None:
+    """In a long outage, each change would wait for ten seconds, and take effect when nobody expects it any more."""
     identifier = await service.create()
     written = len(service.kafka.records)
     service.kafka.stuck = {TOPICS.endpoints}
@@ -290,7 +290,7 @@ async def test_while_kafka_takes_no_changes_none_is_begun(service: Service) -> N
     assert (await request(service, "DELETE", f"{PATH}/{identifier}"))[0] == 204
 
 
-async def test_without_kafka_a_change_is_not_confirmed(service: Service) -> None:
+async def test_a_change_is_not_confirmed_without_kafka(service: Service) -> None:
     identifier = await service.create()
     service.kafka.is_down = True
     sentence = "Kafka did not confirm the change in time. It may still take effect. Check the endpoint before you try again."
@@ -301,14 +301,14 @@ async def test_without_kafka_a_change_is_not_confirmed(service: Service) -> None
         request(service, "DELETE", f"{PATH}/{identifier}"),
     ]
     assert await asyncio.gather(*changes) == [(503, {"error": sentence})] * 3
-    # Reading goes on, and so does writing as soon as Kafka is back.
+    # Reading continues, and writing resumes as soon as Kafka is back.
     assert (await request(service, "GET", f"{PATH}/{identifier}"))[1]["active"] is True
     service.kafka.is_down = False
     assert (await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(active=False)))[0] == 200
     assert (await request(service, "POST", **fields))[0] == 201
 
 
-async def test_before_the_endpoints_have_been_read_nothing_is_said_of_them(service: Service) -> None:
+async def test_endpoints_are_unavailable_until_they_have_been_read(service: Service) -> None:
     service.kafka.registry.table.is_caught_up = False
     sentence = {"error": "The endpoints are still being loaded. Try again in a moment."}
     fields = wrapped(target_url="http://127.0.0.1/", events=["order_completed"])
@@ -317,7 +317,7 @@ async def test_before_the_endpoints_have_been_read_nothing_is_said_of_them(servi
         assert await request(service, method, path, **body) == (503, sentence)
 
 
-async def test_secrets_stand_in_no_answer_and_no_log(service: Service, logs: pytest.LogCaptureFixture) -> None:
+async def test_secrets_appear_in_no_answer_and_no_log(service: Service, logs: pytest.LogCaptureFixture) -> None:
     token = "t0ken-of-theirs"
     _, created = await request(
         service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], token=token, extra=token)
@@ -344,7 +344,7 @@ async def test_secrets_stand_in_no_answer_and_no_log(service: Service, logs: pyt
         assert hidden not in logs.text
 
 
-async def test_a_filter_that_fails_is_shown_until_it_is_changed(service: Service) -> None:
+async def test_a_failing_filter_is_shown_until_it_is_changed(service: Service) -> None:
     identifier = await service.create(filters=["data.total > 100"])
     service.learn(
         HealthRecord(
@@ -377,7 +377,7 @@ async def test_a_filter_that_fails_is_shown_until_it_is_changed(service: Service
     assert (service.kafka.changes[-1].schema_version, shown["filters"]) == (1, ["data.state == 'complete'"])
 
 
-async def test_what_kafka_refuses_is_told_with_the_reason(service: Service) -> None:
+async def test_a_refusal_by_kafka_is_reported_with_the_reason(service: Service) -> None:
     await service.create()
     service.kafka.errors[TOPICS.endpoints] = PublishError("no permission to write webhooks.endpoints")
     status, body = await request(service, "PATCH", f"{PATH}/1", **wrapped(description="x"))

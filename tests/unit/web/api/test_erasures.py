@@ -1,4 +1,4 @@
-"""POST …/erasures: first a preview, then the record of it without whom it concerns, then ClickHouse until nothing is found."""
+"""POST …/erasures: a preview, then an audit entry that does not name the person, then ClickHouse until nothing is found."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_a_preview_counts_and_changes_nothing(service: Service) -> None:
     assert (status, body) == (200, COUNTS)
     assert (kept["oms.orders"], kept["webhooks.dispatches"], kept["webhooks.dead-letters"]) == (7, 7, 30)
     assert kept["webhooks.delay.0s"] == 8
-    assert (kept["webhooks.held"], kept["webhooks.ordered"]) == (22, 22), "they hold bodies for longer than most"
+    assert (kept["webhooks.held"], kept["webhooks.ordered"]) == (22, 22), "they keep bodies longer than most"
     assert "webhooks.endpoints" not in kept
     assert service.eraser.asked == [Subject(email="Ada@example.com")]
     assert service.eraser.started == []
@@ -39,7 +39,7 @@ async def test_a_preview_counts_and_changes_nothing(service: Service) -> None:
     assert (entry.action, entry.subject, entry.detail) == (AuditAction.SEARCH_BODIES, "erasure", "preview by email address")
 
 
-async def test_an_erasure_is_on_record_without_whom_it_concerns(service: Service, logs: pytest.LogCaptureFixture) -> None:
+async def test_an_erasure_is_audited_without_naming_the_person(service: Service, logs: pytest.LogCaptureFixture) -> None:
     service.eraser.found, service.eraser.looks = [TRACES], 3
     status, body = await request(service, "POST", ERASURES, **of(email="ada@example.com"))
 
@@ -47,7 +47,7 @@ async def test_an_erasure_is_on_record_without_whom_it_concerns(service: Service
     del body["kept_elsewhere"]
     assert (status, body) == (200, COUNTS | {"left": NOTHING})
     assert (service.eraser.started, service.eraser.looks) == ([TRACES], 0)
-    assert service.eraser.asked[1] == Subject(email="ada@example.com", orders=("R1", "R2")), "it is looked for once more"
+    assert service.eraser.asked[1] == Subject(email="ada@example.com", orders=("R1", "R2")), "it searches once more"
     [entry] = service.kafka.audits
     assert (entry.action, entry.subject) == (AuditAction.ERASE, f"erasure {identifier}")
     assert entry.detail == "by email address: 2 events, 3 attempts, 1 dead letter"
@@ -56,7 +56,7 @@ async def test_an_erasure_is_on_record_without_whom_it_concerns(service: Service
     assert "ada@" not in logs.text
 
 
-async def test_what_came_meanwhile_is_said(service: Service) -> None:
+async def test_data_that_arrived_meanwhile_is_reported(service: Service) -> None:
     late = PersonData(attempts=(256,), orders=("R1",))
     service.eraser.found = [TRACES, late]
     _, body = await request(service, "POST", ERASURES, **of(order_number="R1"))
@@ -64,14 +64,14 @@ async def test_what_came_meanwhile_is_said(service: Service) -> None:
     assert service.kafka.audits[0].detail.startswith("by order number: ")
 
 
-async def test_what_cannot_be_put_on_record_is_not_erased(service: Service) -> None:
+async def test_nothing_is_erased_if_the_audit_entry_cannot_be_written(service: Service) -> None:
     service.eraser.found = [TRACES]
     service.kafka.is_down = True
     assert (await request(service, "POST", ERASURES, **of(order_number="R1")))[0] == 503
     assert service.eraser.started == []
 
 
-async def test_clickhouse_that_takes_long_goes_on_by_itself(service: Service) -> None:
+async def test_a_slow_erasure_continues_in_clickhouse(service: Service) -> None:
     service.eraser.found, service.eraser.looks = [TRACES], 1000
     status, body = await request(service, "POST", ERASURES, **of(order_number="R1"))
     assert (status, body["error"][:54]) == (503, "ClickHouse has not finished overwriting yet, and will ")
@@ -82,7 +82,7 @@ async def test_clickhouse_that_takes_long_goes_on_by_itself(service: Service) ->
     ("error", "status"),
     [(StoreUnavailableError("It is down."), 503), (StoreRejectedError("Too many."), 422), (StoreBudgetError("Too long."), 422)],
 )
-async def test_clickhouse_says_no(service: Service, error: Exception, status: int) -> None:
+async def test_errors_of_clickhouse_are_reported(service: Service, error: Exception, status: int) -> None:
     service.eraser.error = error
     for path in (PREVIEW, ERASURES):
         answered, body = await request(service, "POST", path, **of(order_number="R1"))
@@ -103,7 +103,7 @@ async def test_clickhouse_says_no(service: Service, error: Exception, status: in
         ({"order_number": "R\n1"}, {"order_number": ["order_number must be text of 1 to 100 characters."]}),
     ],
 )
-async def test_what_is_no_person_is_refused(service: Service, fields: dict[str, object], errors: dict[str, list[str]]) -> None:
+async def test_invalid_input_is_refused(service: Service, fields: dict[str, object], errors: dict[str, list[str]]) -> None:
     for path in (PREVIEW, ERASURES):
         assert await request(service, "POST", path, **of(**fields)) == (422, {"error": INVALID, "errors": errors})
     assert service.eraser.asked == []

@@ -1,4 +1,4 @@
-"""Event types are made, changed and removed by the API, and everything knows them at once."""
+"""Event types are created, changed and removed through the API, and take effect at once."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_new_type_is_decoded_subscribed_tested_and_shown_without_a_resta
 
 @pytest.fixture
 def checked_on(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
-    """The threads on which entries are checked, which takes seconds for a large schema."""
+    """The threads on which entries are checked. A large schema takes seconds."""
     threads: list[threading.Thread] = []
 
     def note(*arguments: Any) -> list[tuple[str, str]]:
@@ -73,17 +73,17 @@ def checked_on(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
     return threads
 
 
-async def test_while_a_schema_is_checked_others_are_answered(service: Service, checked_on: list[threading.Thread]) -> None:
+async def test_schemas_are_checked_outside_the_event_loop(service: Service, checked_on: list[threading.Thread]) -> None:
     assert (await request(service, "POST", PATH, **given()))[0] == 201
     assert (await request(service, "PUT", f"{PATH}/refund_issued", **given(description="Other.")))[0] == 200
     assert len(checked_on) == 2, "once for each change"
     assert threading.current_thread() not in checked_on
 
 
-async def test_a_change_that_is_overtaken_while_its_schema_is_checked_is_not_saved(
+async def test_a_change_is_not_saved_if_another_is_made_while_its_schema_is_checked(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A change of an event type that somebody removed meanwhile would bring it back."""
+    """Saving it would restore an event type that somebody has removed meanwhile."""
     await request(service, "POST", PATH, **given())
     is_checking, may_end = threading.Event(), threading.Event()
 
@@ -101,7 +101,7 @@ async def test_a_change_that_is_overtaken_while_its_schema_is_checked_is_not_sav
     assert "refund_issued" not in service.events.types.names
 
 
-async def test_a_type_that_is_subscribed_to_is_not_removed(service: Service) -> None:
+async def test_a_type_with_subscribers_is_not_removed(service: Service) -> None:
     await request(service, "POST", PATH, **given())
     identifier = await service.create(events=["refund_issued", "order_completed"])
     status, refused = await request(service, "DELETE", f"{PATH}/refund_issued")
@@ -113,10 +113,10 @@ async def test_a_type_that_is_subscribed_to_is_not_removed(service: Service) -> 
     assert (await request(service, "DELETE", f"{PATH}/refund_issued"))[0] == 204
     assert (await request(service, "DELETE", f"{PATH}/refund_issued"))[0] == 404
     assert len((await request(service, "GET", PATH))[1]["event_types"]) == len(EventType)
-    assert (await request(service, "POST", PATH, **given()))[0] == 201, "and may come back"
+    assert (await request(service, "POST", PATH, **given()))[0] == 201, "it can be added again"
 
 
-async def test_a_change_that_breaks_somebody_has_to_be_asked_for(service: Service) -> None:
+async def test_a_breaking_change_must_be_explicitly_allowed(service: Service) -> None:
     await request(service, "POST", PATH, **given())
     tighter = ENTRY["schema"] | {"required": ["id", "order"]}
     status, refused = await request(service, "PUT", f"{PATH}/refund_issued", **given(schema=tighter))
@@ -149,15 +149,15 @@ async def test_a_change_that_breaks_somebody_has_to_be_asked_for(service: Servic
         ({"description": "x" * 300_000}, "schema"),
     ],
 )
-async def test_what_cannot_be_used_is_refused_with_its_place(service: Service, fields: dict[str, Any], field: str) -> None:
+async def test_an_invalid_field_is_refused_and_named(service: Service, fields: dict[str, Any], field: str) -> None:
     status, refused = await request(service, "POST", PATH, **given(**fields))
     assert (status, refused["error"]) == (422, INVALID)
     assert field in refused["errors"]
     assert service.kafka.to("webhooks.event-types") == []
-    assert service.kafka.audits == [], "what is refused is not on record as made"
+    assert service.kafka.audits == [], "a refused change is not audited as made"
 
 
-async def test_names_that_are_taken_and_those_that_are_not_ours(service: Service) -> None:
+async def test_existing_built_in_and_unknown_names(service: Service) -> None:
     await request(service, "POST", PATH, **given())
     assert (await request(service, "POST", PATH, **given()))[0] == 409
     assert (await request(service, "DELETE", f"{PATH}/order_completed"))[0] == 409
@@ -173,12 +173,12 @@ async def test_a_type_may_have_the_name_of_another_path(service: Service) -> Non
     assert (await request(service, "DELETE", f"{PATH}/preview/"))[0] == 204
 
 
-async def test_while_kafka_is_away_it_is_said(service: Service) -> None:
+async def test_without_kafka_it_answers_503(service: Service) -> None:
     service.kafka.is_down = True
     assert (await request(service, "POST", PATH, **given()))[0] == 503
 
 
-async def test_one_type_is_shown_with_its_entry_which_can_be_sent_again(service: Service) -> None:
+async def test_a_single_type_is_shown_with_an_entry_that_can_be_sent_back(service: Service) -> None:
     versioned = ENTRY | {
         "version": 2,
         "version_at": "/v",
@@ -198,7 +198,7 @@ async def test_one_type_is_shown_with_its_entry_which_can_be_sent_again(service:
     assert (await request(service, "GET", f"{PATH}/nobody"))[0] == 404
 
 
-async def test_what_was_removed_and_what_cannot_be_used_is_told(service: Service) -> None:
+async def test_removed_and_unusable_types_are_listed(service: Service) -> None:
     await request(service, "POST", PATH, **given())
     await request(service, "DELETE", f"{PATH}/refund_issued")
     unusable = ENTRY | {"name": "parcel_lost", "topic": "webhooks.parcels"}
@@ -218,17 +218,17 @@ async def test_what_was_removed_and_what_cannot_be_used_is_told(service: Service
 REFUNDS = "oms.refunds"
 
 
-async def test_a_topic_that_is_missing_is_made_before_the_type_is_written_down(service: Service) -> None:
+async def test_a_missing_topic_is_created_before_the_type_is_written(service: Service) -> None:
     status, made = await request(service, "POST", PATH, **given(topic=REFUNDS))
     assert (status, made["changes"]) == (201, ["refund_issued: It is new.", "The topic oms.refunds was created."])
     assert list(service.topics.cluster.topics) == [REFUNDS]
     assert service.events.sources[-1] == REFUNDS
     status, changed = await request(service, "PUT", f"{PATH}/refund_issued", **given(topic=REFUNDS, description="Other."))
-    assert (status, changed["changes"]) == (200, []), "it is there, and fan-outs read it"
+    assert (status, changed["changes"]) == (200, []), "it exists, and fan-outs read it"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-async def test_a_change_while_a_topic_is_created_is_not_overwritten(
+async def test_a_change_made_while_a_topic_is_created_is_not_overwritten(
     service: Service, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     path = PATH if method == "POST" else f"{PATH}/refund_issued"
@@ -250,14 +250,16 @@ async def test_a_change_while_a_topic_is_created_is_not_overwritten(
     assert (entry["description"], entry["topic"]) == ("Theirs.", "oms.orders")
 
 
-async def test_of_a_topic_that_was_there_already_it_is_said_what_follows(service: Service) -> None:
+async def test_the_consequences_of_an_existing_topic_are_reported(service: Service) -> None:
     service.topics.cluster.create(REFUNDS)
     status, made = await request(service, "POST", PATH, **given(topic=REFUNDS))
     assert status == 201
     assert "existed already. It is read from its beginning" in made["changes"][1]
 
 
-async def test_a_topic_that_cannot_be_made_is_refused_with_what_to_do(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_topic_that_cannot_be_created_is_refused_with_instructions(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*_: object) -> list[str]:
         raise TopicError("Topic oms.refunds could not be made: TopicAuthorizationFailedError")
 
@@ -266,13 +268,13 @@ async def test_a_topic_that_cannot_be_made_is_refused_with_what_to_do(service: S
     assert status == 409
     for told in ("topics --create --event-topic oms.refunds", "grants --event-topic oms.refunds", "TopicAuthorizationFailed"):
         assert told in answer["error"]
-    assert (await request(service, "POST", PATH, **given()))[0] == 201, "a topic that is read anyway needs nobody"
+    assert (await request(service, "POST", PATH, **given()))[0] == 201, "a topic that is already read needs no rights"
     status, answer = await request(service, "PUT", f"{PATH}/refund_issued", **given(topic=REFUNDS, allow_breaking=True))
     assert status == 409
     assert (await request(service, "GET", f"{PATH}/refund_issued"))[1]["entry"]["topic"] == "oms.orders"
 
 
-async def test_while_kafka_says_nothing_of_topics_no_type_is_added(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_type_is_added_while_kafka_does_not_list_topics(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def silent(*_: object) -> list[str]:
         raise UnavailableError("no answer")
 
@@ -281,7 +283,7 @@ async def test_while_kafka_says_nothing_of_topics_no_type_is_added(service: Serv
     assert service.kafka.to("webhooks.event-types") == []
 
 
-async def test_former_topics_go_on_being_read(service: Service) -> None:
+async def test_former_topics_are_still_read(service: Service) -> None:
     await request(service, "POST", PATH, **given(topic=REFUNDS))
     moved = given(topic="oms.returns", allow_breaking=True)
     assert (await request(service, "PUT", f"{PATH}/refund_issued", **moved))[0] == 200
@@ -290,11 +292,11 @@ async def test_former_topics_go_on_being_read(service: Service) -> None:
     assert service.events.sources[-2:] == (REFUNDS, "oms.returns")
     last = from_json(service.kafka.to("webhooks.event-types")[-1].value, EventTypeRecord)
     assert last.former_topics == (REFUNDS, "oms.returns")
-    assert (await request(service, "POST", PATH, **given(topic=REFUNDS)))[0] == 201, "and may come back"
+    assert (await request(service, "POST", PATH, **given(topic=REFUNDS)))[0] == 201, "it can be added again"
     assert service.events.sources[-2:] == (REFUNDS, "oms.returns")
 
 
-async def test_there_is_a_most_of_topics(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_topics_is_limited(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.web.event_type_changes.MAX_TOPICS", 1)
     assert (await request(service, "POST", PATH, **given(topic=REFUNDS)))[0] == 201
     status, answer = await request(service, "POST", PATH, **given(name="b_b", topic="oms.returns"))

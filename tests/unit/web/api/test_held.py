@@ -1,4 +1,4 @@
-"""POST …/endpoints/{id}/held/drop: a choice that names the number, durable, exact and on record."""
+"""POST …/endpoints/{id}/held/drop: the request states the number; the drop is durable, exact and audited."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_a_drop_is_in_the_endpoints_record_when_it_is_answered(paused: Ser
     assert (shown["held_count"], shown["held_since"]) == (0, None)
 
 
-async def test_another_number_drops_nothing_and_says_how_many_there_are(paused: Service) -> None:
+async def test_a_wrong_number_drops_nothing_and_returns_the_right_one(paused: Service) -> None:
     changes = len(paused.kafka.changes)
 
     status, body = await drop(paused, {"count": 296})
@@ -62,7 +62,7 @@ async def test_another_number_drops_nothing_and_says_how_many_there_are(paused: 
     assert paused.kafka.audits == []
 
 
-async def test_what_is_held_after_a_drop_is_a_number_of_its_own(paused: Service) -> None:
+async def test_deliveries_held_after_a_drop_are_counted_separately(paused: Service) -> None:
     await drop(paused, {"count": 297})
     paused.learn(held_fact(1, 3, partition=2, counted=5_100), held_fact(1, 0, partition=4))
 
@@ -71,7 +71,7 @@ async def test_what_is_held_after_a_drop_is_a_number_of_its_own(paused: Service)
     assert [(one.partition, one.below) for one in paused.kafka.changes[-1].drops] == [(4, 5_000), (2, 5_100)]
 
 
-async def test_nothing_is_dropped_of_an_active_endpoint(paused: Service) -> None:
+async def test_nothing_is_dropped_for_an_active_endpoint(paused: Service) -> None:
     await request(paused, "PATCH", f"{PATH}/1", **wrapped(active=True))
 
     status, body = await drop(paused, {"count": 297})
@@ -82,7 +82,7 @@ async def test_nothing_is_dropped_of_an_active_endpoint(paused: Service) -> None
     )
 
 
-async def test_what_cannot_be_put_on_record_is_not_dropped(paused: Service) -> None:
+async def test_nothing_is_dropped_if_the_audit_entry_cannot_be_written(paused: Service) -> None:
     paused.kafka.is_down = True
 
     assert (await drop(paused, {"count": 297}))[0] == 503
@@ -92,14 +92,14 @@ async def test_what_cannot_be_put_on_record_is_not_dropped(paused: Service) -> N
 @pytest.mark.parametrize(
     "body", [{}, {"count": "297"}, {"count": 0}, {"count": -1}, {"count": True}, {"count": 1.5}, [], 7, {"count": None}]
 )
-async def test_the_number_must_be_one(paused: Service, body: Any) -> None:
+async def test_an_invalid_number_is_refused(paused: Service, body: Any) -> None:
     status, answer = await drop(paused, body)
 
     assert status == 422
     assert "count" in answer["errors"] or "count" in str(answer["errors"]["body"])
 
 
-async def test_an_operator_may_not(paused: Service) -> None:
+async def test_operators_may_not_drop(paused: Service) -> None:
     headers = {"Authorization": f"Bearer {await paused.key(Access.OPERATOR)}"}
     async with paused.anonymous.post(f"{PATH}/1/held/drop", json={"count": 297}, headers=headers) as response:
         assert response.status == 403

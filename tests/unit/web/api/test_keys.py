@@ -1,4 +1,4 @@
-"""API keys: made, listed, revoked; the first one, and two processes that start at once."""
+"""API keys: created, listed, revoked; the first key, and two processes that start at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def body(**fields: object) -> dict[str, object]:
     return {"json": {"key": fields}}
 
 
-async def test_a_key_is_shown_once_and_kept_as_a_digest(service: Service, logs: pytest.LogCaptureFixture) -> None:
+async def test_a_key_is_shown_once_and_stored_as_a_digest(service: Service, logs: pytest.LogCaptureFixture) -> None:
     status, made = await request(service, "POST", PATH, **body(name=" Ada ", role="operator"))
     key = made.pop("key")
     assert (status, len(key), key[:5]) == (201, 48, "omsw_")
@@ -79,22 +79,22 @@ async def test_a_revoked_key_opens_nothing(service: Service) -> None:
         ({"name": "Ada", "role": None}, ["role"]),
     ],
 )
-async def test_what_is_no_key_is_explained(service: Service, fields: dict[str, object], wrong: list[str]) -> None:
+async def test_invalid_input_is_explained(service: Service, fields: dict[str, object], wrong: list[str]) -> None:
     status, answer = await request(service, "POST", PATH, **body(**fields))
     assert (status, sorted(answer["errors"])) == (422, wrong)
     assert service.kafka.records == []
 
 
-async def test_without_kafka_no_key_is_made(service: Service) -> None:
+async def test_no_key_is_created_without_kafka(service: Service) -> None:
     service.kafka.is_down = True
     assert (await request(service, "POST", PATH, **body(name="Ada", role="viewer")))[0] == 503
 
 
-async def test_while_kafka_takes_no_audit_entries_nobody_waits_for_one(service: Service) -> None:
+async def test_nobody_waits_while_kafka_accepts_no_audit_entries(service: Service) -> None:
     service.kafka.stuck = {TOPICS.audit}
     status, answer = await request(service, "POST", PATH, **body(name="Ada", role="viewer"))
     assert (status, "was not carried out" in answer["error"]) == (503, True)
-    assert service.kafka.records == [], "an entry of what is not done is not written later either"
+    assert service.kafka.records == [], "no entry about an action that was not done is written later"
 
 
 async def test_a_key_has_an_owner_and_a_last_use(service: Service) -> None:
@@ -117,26 +117,26 @@ async def test_a_key_has_an_owner_and_a_last_use(service: Service) -> None:
     later_process = ring()
     later_process.table._apply(service.kafka.to(TOPICS.api_keys), 9, caught_up=False)
     assert later_process.last_used(made["id"]) == NOW + timedelta(minutes=90)
-    assert [one.id for one in later_process.valid()] == [made["id"]], "a use is no key"
-    # A release that knows nothing of uses reads a key that was revoked.
+    assert [one.id for one in later_process.valid()] == [made["id"]], "a use is not a key"
+    # A release that does not know uses reads a revoked key.
     old = from_json(told[0].value or b"", ApiKeyRecord)
     assert (old.revoked_at is not None, old.sha256) == (True, "0" * 64)
 
 
-async def test_a_use_never_brings_a_revoked_key_back(service: Service) -> None:
+async def test_a_use_never_restores_a_revoked_key(service: Service) -> None:
     _, made = await request(service, "POST", PATH, **body(name="Ada", role="viewer"))
     assert (await request(service, "DELETE", f"{PATH}/{made['id']}"))[0] == 204
     service.ring.note_use(service.kafka, made["id"], NOW)
     await settle()
     assert service.ring.valid() == []
-    assert service.ring.person(f"api-key:{made['id']}") == "Ada", "who did it stays known"
+    assert service.ring.person(f"api-key:{made['id']}") == "Ada", "its owner remains known"
 
 
 # --- the first key ---
 
 
 class Topic(FakeProducer):
-    """The compacted topic; rings read it when the test says so."""
+    """The compacted topic. Key rings read it when the test says so."""
 
     def read(self, ring: KeyRing) -> None:
         table = ring.table
@@ -167,7 +167,7 @@ def opens(one: KeyRing, key: str) -> bool:
         return False
 
 
-async def test_the_first_start_makes_an_admin_key_and_the_second_none() -> None:
+async def test_the_first_start_creates_an_admin_key_and_the_second_none() -> None:
     topic, first = Topic(), ring()
     [key] = await first_keys(topic, [first])
     assert key is not None
@@ -180,7 +180,7 @@ async def test_the_first_start_makes_an_admin_key_and_the_second_none() -> None:
     assert opens(later, key)
 
 
-async def test_of_processes_that_start_at_once_one_makes_the_key() -> None:
+async def test_one_of_several_simultaneous_starts_creates_the_key() -> None:
     topic, rings = Topic(), [ring() for _ in range(3)]
     keys = await first_keys(topic, rings)
     fresh = ring()
@@ -188,12 +188,12 @@ async def test_of_processes_that_start_at_once_one_makes_the_key() -> None:
         topic.read(one)
         assert [opens(one, key) for key in keys if key] == [True]
         assert len(one.valid()) == 1
-    # Compaction leaves the last record of each key: the others were taken back.
+    # Compaction keeps the last record of each key: the other keys were revoked.
     last = {sent.key: sent.value for sent in topic.sent}
     assert [value is None for value in last.values()] == [False, True, True]
 
 
-async def test_when_no_admin_is_left_the_next_start_makes_one() -> None:
+async def test_the_next_start_creates_an_admin_key_if_none_is_left() -> None:
     topic, first = Topic(), ring()
     [key] = await first_keys(topic, [first])
     revoking = asyncio.create_task(first.revoke(topic, first.valid()[0], revoked_by="x", at=NOW))
@@ -208,7 +208,7 @@ async def test_when_no_admin_is_left_the_next_start_makes_one() -> None:
     assert not opens(first, key or "")
 
 
-async def test_an_unusable_record_is_passed_over() -> None:
+async def test_an_unusable_record_is_skipped() -> None:
     topic, one = Topic(), ring()
     topic.send("k", key=b"x", value=b"{")
     topic.send("k", key=b"x", value=json.dumps({"schema_version": 2}).encode())
@@ -217,8 +217,8 @@ async def test_an_unusable_record_is_passed_over() -> None:
     assert one.table._next == 2
 
 
-async def test_before_the_keys_are_read_none_is_called_wrong(service: Service) -> None:
-    """A process that starts cannot know the keys yet: whoever has one must not be turned away, nor be taken for a guesser."""
+async def test_no_key_is_called_wrong_before_the_keys_have_been_read(service: Service) -> None:
+    """A starting process cannot know the keys yet. It must not reject a valid key, nor count it as a guess."""
     service.ring.table.is_caught_up = False
     headers = {"Authorization": "Bearer omsw_one-that-was-made-earlier"}
     for _ in range(30):
@@ -231,7 +231,7 @@ async def test_before_the_keys_are_read_none_is_called_wrong(service: Service) -
         assert response.status == 401
 
 
-async def test_while_the_parts_are_started_no_key_opens_the_api(service: Service) -> None:
+async def test_no_key_opens_the_api_during_the_start(service: Service) -> None:
     service.health.starting = True
     async with service.client.get("/api/webhook/endpoints") as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "5")

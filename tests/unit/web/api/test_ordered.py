@@ -1,4 +1,4 @@
-"""The fields ``ordered`` and ``in_order`` of an endpoint, and what is sent again to one that gets events in order."""
+"""The fields ``ordered`` and ``in_order`` of an endpoint, and replays to an endpoint that gets events in order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.web.service import NOW, Service
 RANGE = {"since": "2026-03-01T00:00:00Z", "until": "2026-03-03T00:00:00Z"}
 
 
-async def test_order_is_asked_for_and_given_up(service: Service) -> None:
+async def test_ordered_is_switched_on_and_off(service: Service) -> None:
     identifier = await service.create(ordered=True)
     _, shown = await request(service, "GET", f"{PATH}/{identifier}")
     assert (shown["ordered"], shown["in_order"]) == (True, None)
@@ -28,7 +28,7 @@ async def test_order_is_asked_for_and_given_up(service: Service) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1, "true", []])
-async def test_it_is_true_or_false(service: Service, value: object) -> None:
+async def test_ordered_is_a_boolean(service: Service, value: object) -> None:
     status, answer = await request(
         service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], ordered=value)
     )
@@ -36,7 +36,7 @@ async def test_it_is_true_or_false(service: Service, value: object) -> None:
     assert answer == {"error": INVALID, "errors": {"ordered": ["ordered must be true or false."]}}
 
 
-async def test_what_is_held_back_is_told(service: Service) -> None:
+async def test_deliveries_held_back_are_shown(service: Service) -> None:
     identifier = await service.create(ordered=True)
     for partition, since in ((0, 1), (1, 30)):
         fact = HealthRecord(
@@ -61,7 +61,7 @@ async def test_what_is_held_back_is_told(service: Service) -> None:
     assert (held["reason"], held["next_attempt_at"] is not None) == ("retry", True)
 
 
-async def test_a_replay_joins_the_end_of_the_lanes(service: Service) -> None:
+async def test_a_replay_is_appended_to_the_lanes(service: Service) -> None:
     await service.create("http://127.0.0.1/1", ordered=True)
     await service.create("http://127.0.0.1/3")
     event = EventMeta(

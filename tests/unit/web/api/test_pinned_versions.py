@@ -1,4 +1,4 @@
-"""An endpoint pins the version of an event type: by the API."""
+"""Pinning the version of an event type for an endpoint, through the API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.unit.web.service import Service
 EVENTS = ["refund_issued", "order_completed"]
 
 
-async def test_a_pin_is_set_shown_kept_and_taken_away_with_its_event(service: Service) -> None:
+async def test_a_pin_is_set_shown_kept_and_removed_with_its_event(service: Service) -> None:
     service.events.use(VERSIONED)
     status, refused = await request(
         service,
@@ -27,7 +27,7 @@ async def test_a_pin_is_set_shown_kept_and_taken_away_with_its_event(service: Se
     assert (status, "has versions 1, 2" in refused["errors"]["event_type_versions"][0]) == (422, True)
 
     test = await request(service, "POST", f"{own}/test", json={"test": {"event_name": "refund_issued"}})
-    assert '"total": "4.99"' in test[1]["attempt"]["request_body"], "the sample of the version that it pins"
+    assert '"total": "4.99"' in test[1]["attempt"]["request_body"], "the sample of the pinned version"
 
     _, changed = await request(service, "PATCH", own, **wrapped(events=["order_completed"]))
     assert changed["event_type_versions"] == {}

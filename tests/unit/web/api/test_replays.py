@@ -1,4 +1,4 @@
-"""…/replays: events of the past, step by step, each once for each endpoint."""
+"""…/replays: past events, step by step, each once per endpoint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def past(number: int, *endpoint_ids: int, body: bytes | None = b"{}") -> tuple[E
 
 
 def place(number: int) -> str:
-    """Where the event stands that was received so many seconds later."""
+    """The cursor of the event received so many seconds later."""
     return f"{milliseconds(NOW + timedelta(seconds=number))}.evt.{number}"
 
 
@@ -38,7 +38,7 @@ def of(**fields: object) -> dict[str, Any]:
 
 @pytest.fixture
 async def filled(service: Service) -> Service:
-    """A service with the endpoints 1 and 3, and five events."""
+    """A service with endpoints 1 and 3, and five events."""
     await service.create("http://127.0.0.1/1")
     await service.create("http://127.0.0.1/3")
     service.past.events = [past(1, 1, 3), past(2, 1), past(3, 1, body=None), past(4, 3), past(5, 1, 3)]
@@ -58,7 +58,7 @@ async def test_a_preview_counts_and_sends_nothing(filled: Service) -> None:
     assert filled.kafka.to("webhooks.delay.0s") == []
 
 
-async def test_step_after_step_to_the_end(filled: Service) -> None:
+async def test_a_replay_step_by_step(filled: Service) -> None:
     after: str | None = None
     answers: list[dict[str, Any]] = []
     while not answers or after is not None:
@@ -82,17 +82,17 @@ async def test_step_after_step_to_the_end(filled: Service) -> None:
     assert filled.kafka.audits[1].detail == f"2 events to endpoints 1, 3, after {place(2)}"
     first_audit = next(index for index, one in enumerate(filled.kafka.records) if one.partition.topic == "webhooks.audit")
     first_sent = next(index for index, one in enumerate(filled.kafka.records) if one.partition.topic == "webhooks.delay.0s")
-    assert first_audit < first_sent, "it is on record before"
+    assert first_audit < first_sent, "the audit entry comes first"
 
 
-async def test_a_step_that_is_skipped_says_where_it_ends(filled: Service) -> None:
+async def test_a_skipped_step_says_where_it_ends(filled: Service) -> None:
     status, body = await request(filled, "POST", REPLAYS, **of(run=RUN, limit=2, skip=True))
     assert (status, body) == (200, {"events": 2, "sent": 0, "skipped": 0, "next": place(2)})
     assert deliveries(filled) == []
     assert filled.kafka.audits == []
 
 
-async def test_to_an_endpoint_that_is_paused_or_gone_nothing_is_sent(filled: Service) -> None:
+async def test_nothing_is_sent_to_a_paused_or_deleted_endpoint(filled: Service) -> None:
     await request(filled, "PATCH", f"{PATH}/3", **wrapped(active=False))
     for path, more in ((f"{REPLAYS}/preview", {}), (REPLAYS, {"run": RUN})):
         status, body = await request(filled, "POST", path, **of(endpoint_ids=[1, 3], **more))
@@ -102,7 +102,7 @@ async def test_to_an_endpoint_that_is_paused_or_gone_nothing_is_sent(filled: Ser
     assert deliveries(filled) == []
 
 
-async def test_without_kafka_nothing_is_promised(filled: Service) -> None:
+async def test_without_kafka_it_answers_503(filled: Service) -> None:
     filled.kafka.is_down = True
     assert (await request(filled, "POST", REPLAYS, **of(run=RUN)))[0] == 503
 
@@ -124,14 +124,14 @@ async def test_without_kafka_nothing_is_promised(filled: Service) -> None:
         ({"after": "12"}, "after", "value of next from the previous step"),
     ],
 )
-async def test_what_cannot_be_meant_is_refused(filled: Service, fields: dict[str, Any], field: str, sentence: str) -> None:
+async def test_invalid_input_is_refused(filled: Service, fields: dict[str, Any], field: str, sentence: str) -> None:
     status, body = await request(filled, "POST", REPLAYS, **of(**({"run": RUN} | fields)))
     assert status == 422
     assert sentence in " ".join(body["errors"][field])
     assert deliveries(filled) == []
 
 
-async def test_what_is_required(service: Service) -> None:
+async def test_required_fields_and_role(service: Service) -> None:
     status, body = await request(service, "POST", REPLAYS, json={"replay": {}})
     assert (status, sorted(body["errors"])) == (422, ["endpoint_ids", "run", "since", "until"])
     async with service.anonymous.post(

@@ -1,4 +1,4 @@
-"""POST …/attempts/{id}/resend: the same body and webhook-id, through the topic of what is due at once."""
+"""POST …/attempts/{id}/resend: the same body and webhook-id, through the delay topic for immediate deliveries."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def detail(**changes: object) -> AttemptDetail:
 
 @pytest.fixture
 async def recorded(service: Service) -> Service:
-    """A service with an endpoint, and an attempt at it whose event is in the store."""
+    """A service with an endpoint, and an attempt whose event is in the store."""
     await service.create()
     service.attempts.details[11] = detail()
     service.attempts.sent["evt_1"] = BODY
@@ -78,10 +78,10 @@ async def test_a_resend_is_in_kafka_when_it_is_answered(recorded: Service) -> No
     }
     [entry] = recorded.kafka.audits
     assert (entry.action, entry.subject, entry.detail) == (AuditAction.RESEND, "attempt 11", "event evt_1, endpoint 1")
-    assert recorded.kafka.records.index(record) > 0, "the audit comes first"
+    assert recorded.kafka.records.index(record) > 0, "the audit entry comes first"
 
 
-async def test_what_cannot_be_sent_again(recorded: Service) -> None:
+async def test_attempts_that_cannot_be_resent(recorded: Service) -> None:
     recorded.attempts.details[12] = detail(endpoint_id=9)
     assert await request(recorded, "POST", "/api/webhook/attempts/13/resend") == (404, NOT_FOUND)
     status, body = await request(recorded, "POST", "/api/webhook/attempts/12/resend")
@@ -102,7 +102,7 @@ async def test_what_cannot_be_sent_again(recorded: Service) -> None:
     assert recorded.kafka.audits == []
 
 
-async def test_without_kafka_or_clickhouse_nothing_is_promised(recorded: Service) -> None:
+async def test_without_kafka_or_clickhouse_it_answers_503(recorded: Service) -> None:
     recorded.kafka.is_down = True
     status, body = await request(recorded, "POST", RESEND)
     assert (status, body["error"][:23]) == (503, "Kafka is not responding")
@@ -110,7 +110,7 @@ async def test_without_kafka_or_clickhouse_nothing_is_promised(recorded: Service
     assert (await request(recorded, "POST", RESEND))[0] == 503
 
 
-async def test_who_sees_bodies_is_on_record_and_viewers_do_not(recorded: Service) -> None:
+async def test_reading_bodies_is_audited_and_not_for_viewers(recorded: Service) -> None:
     path = "/api/webhook/attempts/11"
     for role, sees in ((Access.VIEWER, False), (Access.OPERATOR, True), (Access.ADMIN, True)):
         headers = {"Authorization": f"Bearer {await recorded.key(role)}"}

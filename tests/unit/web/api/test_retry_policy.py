@@ -21,7 +21,7 @@ async def test_a_policy_is_chosen_by_name_or_as_delays(service: Service) -> None
     assert [change.retry_policy for change in service.kafka.changes] == ["impatient", "5s,10m", "standard"]
 
 
-async def test_what_was_read_can_be_sent_back(service: Service) -> None:
+async def test_an_answer_can_be_sent_back(service: Service) -> None:
     identifier = await service.create(retry_policy="1m,1h")
     _, shown = await request(service, "GET", f"{PATH}/{identifier}")
 
@@ -40,7 +40,7 @@ async def test_what_was_read_can_be_sent_back(service: Service) -> None:
         (["5s"], "retry_policy must be standard, patient, impatient, or one to 5 delays"),
     ],
 )
-async def test_what_cannot_be_chosen_is_refused_in_words(service: Service, value: object, sentence: str) -> None:
+async def test_an_invalid_policy_is_refused_with_the_reason(service: Service, value: object, sentence: str) -> None:
     identifier = await service.create()
 
     status, body = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(retry_policy=value))

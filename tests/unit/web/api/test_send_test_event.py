@@ -1,4 +1,4 @@
-"""POST …/{id}/test: a sample goes out now, and its outcome is the answer and on record."""
+"""POST …/{id}/test: a sample is sent at once, and its outcome is returned and recorded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.unit.web.endpoint_requests import NOT_FOUND, PATH, request, wrapped
 from tests.unit.web.service import NOW, TOPICS, Service, running_service
 
 
-async def test_a_sample_is_sent_now_and_its_outcome_answered_and_recorded(service: Service) -> None:
+async def test_a_sample_is_sent_at_once_and_its_outcome_returned_and_recorded(service: Service) -> None:
     _, created = await request(service, "POST", **wrapped(target_url="http://127.0.0.1/x", events=["order_completed"]))
     service.sender.exchange = answer(503, (("Server", "x"),), b"busy")
 
@@ -52,7 +52,7 @@ async def test_a_sample_is_sent_now_and_its_outcome_answered_and_recorded(servic
     assert dispatch.event.received_at == dispatch.received_at == recorded.event.received_at == NOW
     [entry] = service.kafka.audits
     assert (entry.action, entry.subject, entry.detail) == (AuditAction.TEST, "endpoint 1", "shipment_shipped")
-    assert not [one for one in service.kafka.records if "delay" in one.partition.topic], "a test is not repeated"
+    assert not [one for one in service.kafka.records if "delay" in one.partition.topic], "a test is not retried"
 
 
 @pytest.mark.parametrize("event_type", EventType)
@@ -69,7 +69,7 @@ async def test_the_first_subscribed_event_is_the_default(service: Service, optio
     assert (status, body["attempt"]["event_name"]) == (200, "order_cancelled")
 
 
-async def test_no_answer_is_an_outcome_too(service: Service) -> None:
+async def test_a_missing_answer_is_an_outcome_too(service: Service) -> None:
     await service.create()
     service.sender.exchange = NO_ANSWER
     status, body = await request(service, "POST", f"{PATH}/1/test")
@@ -85,7 +85,7 @@ async def test_no_answer_is_an_outcome_too(service: Service) -> None:
         *((b'{"test": {"event_name": %s}}' % one, "event_name") for one in (b'"x"', b"[]", b"1", b"{}")),
     ],
 )
-async def test_what_is_no_test_is_explained(service: Service, data: bytes, field: str) -> None:
+async def test_invalid_input_is_explained(service: Service, data: bytes, field: str) -> None:
     await service.create()
     status, body = await request(service, "POST", f"{PATH}/1/test", data=data)
     assert (status, list(body["errors"])) == (422, [field])
@@ -112,7 +112,7 @@ async def test_custom_headers_are_sent_and_recorded_by_name_only(service: Servic
     assert b"s3cret-tenant" not in everything
 
 
-async def test_an_endpoint_whose_secrets_cannot_be_opened_is_not_tested(service: Service) -> None:
+async def test_an_endpoint_whose_secrets_cannot_be_decrypted_is_not_tested(service: Service) -> None:
     await service.create()
     record = service.kafka.changes[-1]
     broken = replace(record, version=2, sealed_token="sealed-with-another-key")
@@ -121,7 +121,7 @@ async def test_an_endpoint_whose_secrets_cannot_be_opened_is_not_tested(service:
     assert (status, body["error"].startswith("Nothing can be sent to endpoint 1: ")) == (409, True)
 
 
-async def test_a_test_that_does_not_end_in_time_says_so() -> None:
+async def test_a_test_that_times_out_says_so() -> None:
     async with running_service(test_timeout_seconds=0.1) as service:
         await service.create()
         service.sender.before = asyncio.Event().wait
@@ -139,7 +139,7 @@ async def test_a_test_whose_record_is_refused_says_that_it_was_sent(service: Ser
     assert body["error"].endswith(f" no permission to write {topic}")
 
 
-async def test_what_cannot_be_put_on_record_is_not_sent(service: Service) -> None:
+async def test_nothing_is_sent_if_the_audit_entry_cannot_be_written(service: Service) -> None:
     await service.create()
     service.kafka.is_down = True
     assert (await request(service, "POST", f"{PATH}/1/test"))[0] == 503

@@ -30,7 +30,7 @@ def allowing(origin: str = "hooks.example.com", **more: str) -> Response:
     return replace(answer(200), headers=tuple(headers.items()))
 
 
-async def test_nothing_is_asked_unless_it_is_asked_for(service: Service) -> None:
+async def test_an_endpoint_is_verified_only_on_request(service: Service) -> None:
     identifier = await service.create()
     _, shown = await request(service, "GET", f"{PATH}/{identifier}")
     assert (shown["verification"], shown["state"], shown["verified_at"]) == ("none", "active", None)
@@ -40,7 +40,7 @@ async def test_nothing_is_asked_unless_it_is_asked_for(service: Service) -> None
     assert "Set verification to" in refused["error"]
 
 
-async def test_a_handshake_at_the_registration(service: Service) -> None:
+async def test_a_handshake_at_registration(service: Service) -> None:
     service.sender.exchange = allowing()
     identifier = await service.create(verification=HANDSHAKE, token="t0ken", headers={"X-Key": "hunter2"})
     [asked] = service.sender.requests
@@ -53,7 +53,7 @@ async def test_a_handshake_at_the_registration(service: Service) -> None:
     endpoint = service.kafka.registry.get(identifier)
     assert endpoint is not None
     sent = signed_request(Delivery(META, b"{}", endpoint), None, NOW)
-    assert sent.request.headers["origin"] == "hooks.example.com"  # the receiver has allowed it, and may look for it
+    assert sent.request.headers["origin"] == "hooks.example.com"  # the receiver has allowed this origin, and may check it
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ async def test_a_handshake_at_the_registration(service: Service) -> None:
 async def test_a_header_that_a_handshake_would_overwrite_is_refused(
     service: Service, field: str, setting: dict[str, str]
 ) -> None:
-    """Once the endpoint was verified, its own header Origin was replaced without a word."""
+    """A verified endpoint's own Origin header used to be replaced silently."""
     service.sender.exchange = allowing()
     given: dict[str, Any] = {field: setting}
     fields = {"target_url": "http://127.0.0.1/", "events": ["order_completed"], "verification": HANDSHAKE} | given
@@ -87,7 +87,7 @@ async def test_a_header_that_a_handshake_would_overwrite_is_refused(
     assert (status, changed["state"]) == (200, "active")
 
 
-async def test_what_does_not_allow_us_is_unverified_and_asked_again(service: Service) -> None:
+async def test_an_endpoint_that_refuses_is_unverified_and_can_be_verified_later(service: Service) -> None:
     status, made = await request(
         service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], verification=HANDSHAKE)
     )
@@ -99,12 +99,12 @@ async def test_what_does_not_allow_us_is_unverified_and_asked_again(service: Ser
     status, found = await request(service, "POST", f"{PATH}/{made['id']}/verify")
     assert (status, found["state"], found["verification_problem"]) == (200, "active", None)
 
-    service.sender.exchange = answer(405)  # who asks again, and is refused, takes it out of use
+    service.sender.exchange = answer(405)  # a refusal of a later verification makes the endpoint unverified
     status, found = await request(service, "POST", f"{PATH}/{made['id']}/verify")
     assert (status, found["state"], found["verified_at"]) == (200, "unverified", None)
 
 
-async def test_the_rate_that_is_allowed_becomes_the_limit(service: Service) -> None:
+async def test_the_allowed_rate_becomes_the_limit(service: Service) -> None:
     service.sender.exchange = allowing(**{"WebHook-Allowed-Rate": "120"})
     identifier = await service.create(verification=HANDSHAKE, max_per_second=10)
     assert service.kafka.changes[-1].max_per_second == 2
@@ -113,15 +113,15 @@ async def test_the_rate_that_is_allowed_becomes_the_limit(service: Service) -> N
     assert service.kafka.changes[-1].max_per_second == 1
 
 
-async def test_a_rate_beyond_our_own_bound_becomes_that_bound(service: Service) -> None:
+async def test_a_rate_above_our_maximum_becomes_that_maximum(service: Service) -> None:
     service.sender.exchange = allowing(**{"WebHook-Allowed-Rate": "999999999999"})
     identifier = await service.create(verification=HANDSHAKE)
     limit = service.kafka.changes[-1].max_per_second
     status, _ = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(max_per_second=limit))
-    assert (status, limit) == (200, 10_000), "what a form sends back unchanged is accepted"
+    assert (status, limit) == (200, 10_000), "a form that is sent back unchanged is accepted"
 
 
-async def test_a_signed_event_is_acknowledged(service: Service) -> None:
+async def test_a_signed_event_must_be_acknowledged(service: Service) -> None:
     identifier = await service.create(verification=EVENT_ASKED, token="t0ken")
     [asked] = service.sender.requests
     body = json.loads(asked.body)
@@ -131,12 +131,12 @@ async def test_a_signed_event_is_acknowledged(service: Service) -> None:
     assert "Bearer t0ken" in asked.headers.values()
     assert [change.change for change in service.kafka.changes] == ["create", "verify"]
     [attempt] = read_attempts(service.kafka.to(TOPICS.attempts)[0].value or b"")
-    assert (attempt.event.event_name, attempt.trigger) == ("webhook.verify", Trigger.TEST)  # it counts nowhere as a delivery
+    assert (attempt.event.event_name, attempt.trigger) == ("webhook.verify", Trigger.TEST)  # it does not count as a delivery
     assert service.kafka.to(TOPICS.dispatches)[0].value == asked.body
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 203, 301, 400, 401, 404, 500])
-async def test_what_acknowledges_a_signed_event(service: Service, status: int) -> None:
+async def test_which_statuses_acknowledge_a_signed_event(service: Service, status: int) -> None:
     service.sender.exchange = answer(status)
     identifier = await service.create(verification=EVENT_ASKED)
     _, shown = await request(service, "GET", f"{PATH}/{identifier}")
@@ -146,7 +146,7 @@ async def test_what_acknowledges_a_signed_event(service: Service, status: int) -
 
 
 @pytest.mark.parametrize("topic", [TOPICS.attempts, TOPICS.dispatches])
-async def test_a_verification_that_cannot_be_recorded_fails_alone(service: Service, topic: str) -> None:
+async def test_a_verification_that_cannot_be_recorded_does_not_fail_the_registration(service: Service, topic: str) -> None:
     service.kafka.errors[topic] = PublishError(f"no permission to write {topic}")
     status, made = await request(
         service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], verification=EVENT_ASKED)
@@ -163,7 +163,7 @@ async def test_a_verification_that_cannot_be_recorded_fails_alone(service: Servi
     assert (status, found["state"]) == (200, "active")
 
 
-async def test_no_answer_and_faults_of_ours_do_not_verify(service: Service) -> None:
+async def test_a_timeout_or_own_fault_does_not_verify(service: Service) -> None:
     service.sender.exchange = NoResponse(Failure.TIMEOUT, "no answer within 15 s", 15_000.0)
     identifier = await service.create(verification=HANDSHAKE)
     assert "no answer within 15 s" in service.kafka.changes[-1].verification_problem
@@ -173,7 +173,7 @@ async def test_no_answer_and_faults_of_ours_do_not_verify(service: Service) -> N
     assert "file descriptors" in found["verification_problem"]
 
 
-async def test_a_fault_of_ours_does_not_unverify_an_endpoint(service: Service) -> None:
+async def test_an_own_fault_does_not_unverify_an_endpoint(service: Service) -> None:
     service.sender.exchange = answer(204)
     identifier = await service.create(verification=EVENT_ASKED)
     service.sender.exchange = NotSent(LocalFault.DESCRIPTORS, "There are no file descriptors left.")
@@ -183,7 +183,7 @@ async def test_a_fault_of_ours_does_not_unverify_an_endpoint(service: Service) -
     assert shown["state"] == "active"
 
 
-async def test_a_new_url_is_verified_again_and_nothing_else_is(service: Service) -> None:
+async def test_only_a_new_url_is_verified_again(service: Service) -> None:
     identifier = await service.create(verification=EVENT_ASKED)
     await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(description="x", token="n3w"))
     await request(
@@ -197,13 +197,13 @@ async def test_a_new_url_is_verified_again_and_nothing_else_is(service: Service)
     assert service.sender.requests[-1].url == "http://127.0.0.1/other"
 
     _, back = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(target_url="http://127.0.0.1/hooks"))
-    assert back["state"] == "unverified", "what was once verified is asked again, too"
+    assert back["state"] == "unverified", "a URL that was verified before is verified again, too"
 
     _, unasked = await request(service, "PATCH", f"{PATH}/{identifier}", **wrapped(verification=None))
     assert (unasked["verification"], unasked["state"], unasked["verification_problem"]) == ("none", "active", None)
 
 
-async def test_a_url_that_an_older_process_changed_is_unverified(service: Service) -> None:
+async def test_a_url_changed_by_an_older_process_is_unverified(service: Service) -> None:
     identifier = await service.create(verification=EVENT_ASKED)
     endpoint = service.kafka.registry.get(identifier)
     assert endpoint is not None
@@ -213,7 +213,7 @@ async def test_a_url_that_an_older_process_changed_is_unverified(service: Servic
     assert not replace(endpoint, record=moved).active
 
 
-async def test_what_changes_while_it_is_asked_is_not_taken_for_verified(service: Service) -> None:
+async def test_a_url_changed_during_verification_is_not_verified(service: Service) -> None:
     service.sender.exchange = answer(500)
     identifier = await service.create(verification=EVENT_ASKED)
     service.sender.exchange = answer(200)
@@ -235,7 +235,7 @@ async def test_a_paused_endpoint_stays_paused(service: Service) -> None:
     assert (shown["state"], shown["verified_at"] is not None) == ("paused", True)
 
 
-async def test_the_secret_is_shown_though_the_verdict_cannot_be_written(service: Service) -> None:
+async def test_the_secret_is_shown_even_if_the_verdict_cannot_be_written(service: Service) -> None:
     async def kafka_ends() -> None:
         service.kafka.is_down = True
 
@@ -247,7 +247,7 @@ async def test_the_secret_is_shown_though_the_verdict_cannot_be_written(service:
     assert made["secret"].startswith("whsec_")
 
 
-async def test_a_version_that_is_not_expected_is_not_asked(service: Service) -> None:
+async def test_no_request_is_made_if_the_version_does_not_match(service: Service) -> None:
     identifier = await service.create(verification=EVENT_ASKED)
     status, _ = await request(service, "POST", f"{PATH}/{identifier}/verify", headers={"If-Match": '"1"'})
     assert status == 412
@@ -255,7 +255,7 @@ async def test_a_version_that_is_not_expected_is_not_asked(service: Service) -> 
 
 
 @pytest.mark.parametrize("value", ["always", "", 1, ["none"], True])
-async def test_other_ways_are_refused(service: Service, value: object) -> None:
+async def test_invalid_verification_is_refused(service: Service, value: object) -> None:
     status, refused = await request(
         service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], verification=value)
     )

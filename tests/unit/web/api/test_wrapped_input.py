@@ -1,4 +1,4 @@
-"""What a resource refuses is told in our words, whatever it was given: no sentence is that of a library."""
+"""Errors about input are in our own words, whatever the input: no sentence comes from a library."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def inputs() -> Iterator[type[BaseModel]]:
 
 
 @pytest.mark.parametrize("model", sorted(set(inputs()), key=str))
-def test_no_sentence_is_of_pydantic(model: type[BaseModel]) -> None:
+def test_no_sentence_comes_from_pydantic(model: type[BaseModel]) -> None:
     refused = 0
     for value in WRONG:
         try:
@@ -42,7 +42,7 @@ def test_no_sentence_is_of_pydantic(model: type[BaseModel]) -> None:
     assert refused
 
 
-def test_a_sentence_names_what_it_is_about() -> None:
+def test_a_sentence_names_its_subject() -> None:
     with pytest.raises(InvalidError) as refused:
         parse_wrapped(b'{"replay": {"endpoint_ids": 5, "event_names": ["x", 5]}}', "replay", ReplayInput, hint="")
     assert refused.value.errors["endpoint_ids"] == ["endpoint_ids must be a list."]
@@ -72,9 +72,7 @@ REPLAY = {"endpoint_ids": [7], "since": "2026-03-01T00:00:00Z", "until": "2026-0
         (ErasureInput, {"email": "a@b.example\0"}, "email must be an email address, and nothing else."),
     ],
 )
-def test_what_sends_or_breaks_is_not_begun_by_a_value_of_another_type(
-    model: type[BaseModel], given: dict[str, object], told: str
-) -> None:
+def test_a_value_of_a_wrong_type_sends_and_changes_nothing(model: type[BaseModel], given: dict[str, object], told: str) -> None:
     wrapped = {"w": (REPLAY if model is ReplayStep else {}) | given}
     with pytest.raises(InvalidError) as refused:
         parse_wrapped(json.dumps(wrapped).encode(), "w", model, hint="")
