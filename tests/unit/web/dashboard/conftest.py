@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def visitor(service: Service) -> AsyncIterator[Visitor]:
-    """Somebody who is not logged in."""
+    """A visitor who is not logged in."""
     from tests.unit.web.dashboard.visitor import visiting  # noqa: PLC0415 - it imports kafka-python, see the conftest above
 
     async with visiting(service) as one:
@@ -23,6 +23,6 @@ async def visitor(service: Service) -> AsyncIterator[Visitor]:
 
 @pytest.fixture
 async def admin(visitor: Visitor) -> Visitor:
-    """Somebody who may everything."""
+    """A visitor who is logged in as an admin."""
     assert (await visitor.log_in()).status == 200
     return visitor

@@ -1,4 +1,4 @@
-"""The page of the API keys."""
+"""The page of API keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.unit.web.service import Service
 KEYS = "/webhooks/keys"
 
 
-async def test_a_key_is_made_and_shown_once(service: Service, admin: Visitor) -> None:
+async def test_a_key_is_created_and_shown_once(service: Service, admin: Visitor) -> None:
     await admin.go(KEYS)
     seen = await admin.send(KEYS, {"name": "Ada", "role": "operator"})
     (record,) = service.ring.valid()
@@ -25,7 +25,7 @@ async def test_a_key_is_made_and_shown_once(service: Service, admin: Visitor) ->
         assert (seen.status, "Ada" in seen.text) == (200, True)
 
 
-async def test_what_is_wrong_is_said(service: Service, admin: Visitor) -> None:
+async def test_invalid_input_is_explained(service: Service, admin: Visitor) -> None:
     await admin.go(KEYS)
     seen = await admin.send(KEYS, {"name": " ", "role": "emperor"})
     assert seen.status == 422
@@ -34,7 +34,7 @@ async def test_what_is_wrong_is_said(service: Service, admin: Visitor) -> None:
     assert service.ring.valid() == []
 
 
-async def test_a_key_is_revoked_after_a_question(service: Service, admin: Visitor) -> None:
+async def test_a_key_is_revoked_after_a_confirmation(service: Service, admin: Visitor) -> None:
     await service.key(Access.VIEWER)
     (record,) = service.ring.valid()
     seen = await admin.go(f"{KEYS}/{record.id}/revoke")
@@ -46,7 +46,7 @@ async def test_a_key_is_revoked_after_a_question(service: Service, admin: Visito
     assert (await admin.go(f"{KEYS}/{record.id}/revoke")).status == 404
 
 
-async def test_who_revokes_his_own_key_is_out(service: Service, visitor: Visitor) -> None:
+async def test_revoking_ones_own_key_logs_out(service: Service, visitor: Visitor) -> None:
     await visitor.log_in(await service.key(Access.ADMIN))
     (record,) = service.ring.valid()
     seen = await visitor.go(KEYS)

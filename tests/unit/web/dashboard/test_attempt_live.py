@@ -1,4 +1,4 @@
-"""Attempts as they are made: the page, the stream, and what ends it."""
+"""The live view of attempts: its page, its stream, and what ends it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ async def stream(visitor: Visitor, query: str = "", **more: str) -> AsyncIterato
 
 
 async def event(response: aiohttp.ClientResponse) -> str:
-    """The next event; comments are passed over."""
+    """The next event. Comments are skipped."""
     while True:
         found = (await response.content.readuntil(b"\n\n")).decode()
         if found.startswith("event:"):
             return found
 
 
-async def test_the_page_works_without_a_script(service: Service, admin: Visitor) -> None:
+async def test_the_page_works_without_scripts(service: Service, admin: Visitor) -> None:
     await service.create(description="The ERP")
     service.attempts.rows = (attempt_row(id=12, endpoint_id=1, created_at=NOW),)
     seen = await admin.go(f"{LIVE}?q[state_eq]=failed&q[endpoint_id_eq]=1")
@@ -52,7 +52,7 @@ async def test_the_page_works_without_a_script(service: Service, admin: Visitor)
     assert f'data-shown="{id_of_time(NOW)}"' in seen.html
 
 
-async def test_new_attempts_come_as_rows(service: Service, admin: Visitor) -> None:
+async def test_new_attempts_are_sent_as_rows(service: Service, admin: Visitor) -> None:
     service.attempts.rows = (attempt_row(id=12, created_at=NOW, order_number="R<1>\nx"),)
     async with stream(admin, "?q[state_eq]=failed") as response:
         assert (response.status, response.content_type) == (200, "text/event-stream")
@@ -62,13 +62,13 @@ async def test_new_attempts_come_as_rows(service: Service, admin: Visitor) -> No
     assert told.startswith('event: attempts\ndata: <tr data-attempt="12">\n')
     *lines, last = told.strip().splitlines()[1:]
     assert all(line.startswith("data: ") for line in lines)
-    assert last == f"id: {id_of_time(NOW)}", "so that a browser that comes back says what it has got"
+    assert last == f"id: {id_of_time(NOW)}", "so that a returning browser says what it has already got"
     assert "R&lt;1&gt;" in told
     assert "R<1>" not in told
 
 
 async def test_a_browser_that_was_offline_is_told_what_it_missed(service: Service, admin: Visitor) -> None:
-    """Only attempts of the last ten seconds are sent when it is back."""
+    """When it is back, only attempts of the last ten seconds are sent."""
     service.attempts.rows = tuple(attempt_row(id=one, created_at=NOW - timedelta(minutes=1)) for one in (11, 12))
     seen = id_of_time(NOW - timedelta(minutes=2))
     for query, headers in (("?q[state_eq]=failed", {"Last-Event-ID": seen}), (f"?q[state_eq]=failed&last_event_id={seen}", {})):
@@ -90,26 +90,26 @@ async def test_a_browser_that_was_offline_is_told_what_it_missed(service: Servic
 
 
 @pytest.mark.parametrize("seen", [id_of_time(NOW - timedelta(seconds=9)), "", "-1", "9" * 15, "\N{SUPERSCRIPT TWO}"])
-async def test_who_missed_nothing_is_told_nothing(service: Service, admin: Visitor, seen: str) -> None:
+async def test_no_gap_is_reported_without_a_gap_or_a_valid_id(service: Service, admin: Visitor, seen: str) -> None:
     async with stream(admin, f"?last_event_id={seen}") as response:
         service.attempts.rows = (attempt_row(id=12, created_at=NOW),)
         assert 'data-attempt="12"' in await event(response)
     assert [one for one in service.attempts.queries if one.per_page == 1] == []
 
 
-async def test_nothing_was_made_while_it_was_offline(service: Service, admin: Visitor) -> None:
+async def test_no_gap_is_reported_if_nothing_was_made_meanwhile(service: Service, admin: Visitor) -> None:
     async with stream(admin, f"?last_event_id={id_of_time(NOW - timedelta(hours=1))}") as response:
         service.attempts.rows = (attempt_row(id=12, created_at=NOW),)
         assert 'data-attempt="12"' in await event(response)
 
 
-async def test_what_cannot_be_counted_may_be_missing(service: Service, admin: Visitor) -> None:
+async def test_a_gap_that_cannot_be_counted_is_reported_as_possible(service: Service, admin: Visitor) -> None:
     service.attempts.error = StoreUnavailableError("gone")
     async with stream(admin, f"?last_event_id={id_of_time(NOW - timedelta(hours=1))}") as response:
         assert "attempts may be missing here." in await event(response)
 
 
-async def test_a_quiet_stream_says_up_to_when_nothing_is_missing(
+async def test_heartbeats_say_up_to_when_nothing_is_missing(
     service: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempt_live, "_HEARTBEAT_SECONDS", 0.01)
@@ -118,7 +118,7 @@ async def test_a_quiet_stream_says_up_to_when_nothing_is_missing(
     assert time_of_id(beat.partition("\n")[0]) == NOW - timedelta(seconds=5)
 
 
-async def test_while_clickhouse_hangs_a_stream_does_not_say_that_nothing_is_missing(
+async def test_heartbeats_do_not_advance_while_clickhouse_hangs(
     service: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempt_live, "_HEARTBEAT_SECONDS", 0.01)
@@ -143,13 +143,13 @@ async def test_a_browser_that_does_not_read_is_told_what_it_missed(
     async with stream(admin) as response:
         await response.content.readuntil(b": here\n\n")
         [listener] = made
-        for number in range(22):  # two more than wait for it
+        for number in range(22):  # two more than the queue holds
             listener.send(StreamMessage((attempt_row(id=100 + number, created_at=NOW),)))
         assert "2 attempts are missing here." in (await event(response)).replace("\ndata: ", " ")
         assert 'data-attempt="102"' in await event(response)
 
 
-async def test_it_ends_with_the_session(service: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_stream_ends_with_the_session(service: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempt_live, "_HEARTBEAT_SECONDS", 0.01)
     await admin.go("/webhooks/endpoints")
     async with stream(admin) as response:
@@ -160,20 +160,20 @@ async def test_it_ends_with_the_session(service: Service, admin: Visitor, monkey
         assert response.status == 303
 
 
-async def test_a_look_at_its_head_ends(service: Service, admin: Visitor) -> None:
+async def test_a_head_request_does_not_stay_open(service: Service, admin: Visitor) -> None:
     seen = await admin.go(LIVE, "HEAD", headers={"Accept": "text/event-stream"})
     assert (seen.status, seen.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
 
 
-async def test_a_viewer_does_not_watch_bodies(service: Service, visitor: Visitor) -> None:
+async def test_a_viewer_cannot_search_bodies_live(service: Service, visitor: Visitor) -> None:
     await visitor.log_in(await service.key(Access.VIEWER))
     async with stream(visitor, "?q[request_body_cont]=ada") as response:
         assert response.status == 403
 
 
-async def test_the_process_stops_at_once(service: Service, admin: Visitor) -> None:
+async def test_open_streams_do_not_delay_a_stop(service: Service, admin: Visitor) -> None:
     async with stream(admin) as response:
         await response.content.readuntil(b"\n\n")
-        async with asyncio.timeout(9):  # a server waits 10 s for what is being answered
+        async with asyncio.timeout(9):  # a server waits 10 s for requests in progress
             await service.stop()
         assert b"event: over" not in await response.content.read()

@@ -1,4 +1,4 @@
-"""The search and an attempt, as pages."""
+"""The pages of the search and of an attempt."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SEARCH = "/webhooks/attempts"
 
 @pytest.fixture
 async def searched(service: Service) -> Service:
-    """Two attempts, counted."""
+    """Two attempts that are counted."""
     await service.create("http://127.0.0.1/hooks")
     service.attempts.rows = (
         attempt_row(id=12, endpoint_id=1, state="succeeded", outcome="delivered", http_status_code=204, error=None),
@@ -55,7 +55,7 @@ async def viewer(service: Service, visitor: Visitor) -> Visitor:
     return visitor
 
 
-async def test_a_very_long_number_of_an_endpoint_is_shown_shortened(searched: Service, admin: Visitor) -> None:
+async def test_a_very_long_endpoint_number_is_shortened(searched: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{SEARCH}?q[endpoint_id_eq]={'7' * 5000}")
     assert seen.status == 200
     assert "777\N{HORIZONTAL ELLIPSIS}" in seen.text
@@ -72,7 +72,7 @@ async def test_a_very_long_number_of_an_endpoint_is_shown_shortened(searched: Se
         ("q[endpoint_id_eq]=nobody", "q[endpoint_id_eq]=nobody"),
     ],
 )
-async def test_filters_are_read_as_people_type_them(searched: Service, admin: Visitor, typed: str, meant: str) -> None:
+async def test_filters_accept_what_people_type(searched: Service, admin: Visitor, typed: str, meant: str) -> None:
     erp = await searched.create("http://127.0.0.2/erp", description="Shop ERP")
     ledger = await searched.create("http://127.0.0.3/ledger", description="Ledger of the shop")
     seen = await admin.go(f"{SEARCH}?{typed}")
@@ -80,8 +80,8 @@ async def test_filters_are_read_as_people_type_them(searched: Service, admin: Vi
     assert ("is not a whole number" in seen.text) is ("nobody" in typed)
 
 
-async def test_a_number_that_is_on_record_as_it_was_typed_is_meant(searched: Service, admin: Visitor) -> None:
-    """Otherwise the list finds nothing for an order that the API and the timeline know. The other spelling is not searched as well."""
+async def test_a_recorded_number_is_searched_as_typed(searched: Service, admin: Visitor) -> None:
+    """Otherwise the list is empty for an order that the API and the timeline know. The other spelling is not searched as well."""
     searched.attempts.known = {("order_number", "R-123456"), ("order_number", "R123456")}
     for typed, meant in (("R-123456", "R-123456"), ("r-123456", "R123456"), ("R-123457", "R123457")):
         seen = await admin.go(f"{SEARCH}?{urlencode({'q[order_number_eq]': typed})}")
@@ -89,7 +89,7 @@ async def test_a_number_that_is_on_record_as_it_was_typed_is_meant(searched: Ser
         assert searched.attempts.queries[-1].conditions[0] == Condition("order_number", Predicate.EQ, (meant,))
 
 
-async def test_what_was_found_with_its_facets_and_its_histogram(searched: Service, admin: Visitor) -> None:
+async def test_results_are_shown_with_facets_and_a_histogram(searched: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{SEARCH}?q[state_eq]=failed")
 
     for part in ("2 attempts", "Shipment shipped", "R758805215", "attempt 2", "503", "204", "12 ms", "1 failed"):
@@ -97,7 +97,7 @@ async def test_what_was_found_with_its_facets_and_its_histogram(searched: Servic
     assert 'href="/webhooks/attempts/11"' in seen.html
     assert 'href="/webhooks/orders/R758805215"' in seen.html
     [query] = searched.attempts.queries
-    assert query.after == Cursor(9_000_000_000_000, 2**63 - 1), "nothing is counted beside"
+    assert query.after == Cursor(9_000_000_000_000, 2**63 - 1), "nothing is counted separately"
     bar = seen.html.partition('aria-label="Attempts over time')[2].partition('<a href="?')[2].partition('"')[0]
     assert parse_qsl(bar.replace("&amp;", "&")) == [
         ("q[state_eq]", "failed"),
@@ -107,11 +107,11 @@ async def test_what_was_found_with_its_facets_and_its_histogram(searched: Servic
     assert "q%5Bendpoint_id_eq%5D=1" in seen.html
     head, _, rows = seen.html.partition("<tbody>")
     assert "<title>Attempts, failed · OMS webhooks</title>" in head
-    assert head.count("<summary") == 8 + 1, "eight chips that open, and the overview, folded"
-    assert rows.partition("</tbody>")[0].count("<a ") == 4, "two links a row: the attempt, and what it is about"
+    assert head.count("<summary") == 8 + 1, "eight chips that open, and the folded overview"
+    assert rows.partition("</tbody>")[0].count("<a ") == 4, "two links per row: the attempt and its subject"
 
 
-async def test_an_endpoint_is_called_by_its_name(service: Service, admin: Visitor) -> None:
+async def test_endpoints_are_shown_by_name(service: Service, admin: Visitor) -> None:
     identifier = await service.create(
         "http://127.0.0.1/a/long/path/of/a/receiver/that/nobody/reads", description="The ERP\nAsk Ada"
     )
@@ -125,7 +125,7 @@ async def test_an_endpoint_is_called_by_its_name(service: Service, admin: Visito
         assert part in seen.text.partition("Duration")[2], part
 
 
-async def test_the_receiver_of_operational_events_was_not_deleted(service: Service, admin: Visitor) -> None:
+async def test_the_receiver_of_operational_events_is_not_shown_as_deleted(service: Service, admin: Visitor) -> None:
     secret = SecretStr(new_secret())
     settings = Settings(_env_file=None, operational_url="https://ops.example.com/", operational_secret=secret)
     service.kafka.registry.operational = operational_endpoint(settings)
@@ -148,8 +148,8 @@ async def test_the_receiver_of_operational_events_was_not_deleted(service: Servi
         assert (response.status, "Operational events cannot be resent." in await response.text()) == (409, True)
 
 
-async def test_what_was_to_be_retried_by_now_is_not_said_to_be_retried_later(service: Service, admin: Visitor) -> None:
-    """Whether the retry was made, and what came of it, the page of the attempt says."""
+async def test_an_overdue_retry_is_not_shown_as_still_to_come(service: Service, admin: Visitor) -> None:
+    """The page of the attempt says whether the retry was made, and how it ended."""
     soon, before = NOW + timedelta(seconds=1), NOW - timedelta(seconds=1)
     for due, words, others in ((soon, "will retry", "failed"), (before, "failed", "will retry")):
         service.attempts.rows = (attempt_row(next_attempt_at=due),)
@@ -157,7 +157,7 @@ async def test_what_was_to_be_retried_by_now_is_not_said_to_be_retried_later(ser
         assert (words in row, others in row) == (True, False), row
 
 
-async def test_the_form_holds_what_is_searched_for_and_chips_the_rest(searched: Service, admin: Visitor) -> None:
+async def test_the_form_shows_the_filters_that_it_can_and_chips_show_the_rest(searched: Service, admin: Visitor) -> None:
     query = (
         "q[order_number_eq]=R1&q[created_at_gteq]=2026-03-01&q[attempt_gt]=2&q[sku_in][]=A&q[sku_in][]=B&q[colour_eq]=red"
         "&q[g][0][m]=or&q[g][0][state_eq]=failed&q[g][0][attempt_gt]=3&per_page=5&utm_source=x"
@@ -180,14 +180,14 @@ async def test_the_form_holds_what_is_searched_for_and_chips_the_rest(searched: 
     assert "q[order_number_eq]=R1" in unquote(href)
 
 
-async def test_times_that_are_typed_are_the_same_for_everybody(searched: Service, admin: Visitor) -> None:
+async def test_typed_times_become_utc_in_the_link(searched: Service, admin: Visitor) -> None:
     admin.browser.cookie_jar.update_cookies({"oms_webhooks_time_zone": "Europe/Berlin"}, URL(f"{searched.url}/webhooks/"))
     seen = await admin.go(f"{SEARCH}?q[created_at_gteq]=2026-03-02 14:00&q[created_at_lteq]=2026-03-02T15:59:59.999")
     assert dict(parse_qsl(seen.path.partition("?")[2])) == {
         "q[created_at_gteq]": "2026-03-02T13:00:00.000Z",
         "q[created_at_lteq]": "2026-03-02T14:59:59.999Z",
     }
-    # The form sends what the link says, to the millisecond.
+    # The form shows the times of the link, to the millisecond.
     assert dict(seen.form(SEARCH).fields)["q[created_at_gteq]"] == "2026-03-02T14:00"
     assert dict(seen.form(SEARCH).fields)["q[created_at_lteq]"] == "2026-03-02T15:59:59.999"
 
@@ -197,7 +197,7 @@ async def test_empty_fields_are_left_out_of_the_link(searched: Service, admin: V
     assert (seen.status, unquote(seen.headers["Location"])) == (303, f"{SEARCH}?q[state_eq]=failed")
 
 
-async def test_what_was_searched_for_is_marked_and_that_is_on_record(searched: Service, admin: Visitor) -> None:
+async def test_matches_in_bodies_are_highlighted_and_audited(searched: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ada@example")
 
     assert "<mark>Ada@Example</mark>.com &lt;b&gt;" in seen.html
@@ -208,8 +208,10 @@ async def test_what_was_searched_for_is_marked_and_that_is_on_record(searched: S
     ]
 
 
-async def test_excerpts_are_made_beside_the_loop(searched: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page of bodies takes long, and other requests would wait."""
+async def test_excerpts_are_made_outside_the_event_loop(
+    searched: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of bodies takes long, and other requests would have to wait."""
     threads: list[threading.Thread] = []
 
     def made(text: str, wanted: Sequence[str]) -> tuple[HighlightedText, ...]:
@@ -222,7 +224,9 @@ async def test_excerpts_are_made_beside_the_loop(searched: Service, admin: Visit
     assert threading.main_thread() not in threads
 
 
-async def test_an_order_and_its_figures_come_of_one_look_unless_it_has_very_many(searched: Service, admin: Visitor) -> None:
+async def test_an_order_and_its_figures_need_one_query_unless_there_are_too_many_attempts(
+    searched: Service, admin: Visitor
+) -> None:
     rows = tuple(attempt_row(id=100 - number, endpoint_id=1, event_id="evt_1") for number in range(30))
     searched.attempts.pages = [rows]
     seen = await admin.go(f"{SEARCH}?q[order_number_eq]=R1")
@@ -235,7 +239,7 @@ async def test_an_order_and_its_figures_come_of_one_look_unless_it_has_very_many
     assert "The figures are asked for." in (await admin.go(f"{SEARCH}?q[order_number_eq]=R1")).text, "there are more"
 
 
-async def test_a_page_of_a_search_for_bodies_and_its_figures_come_of_one_look(searched: Service, admin: Visitor) -> None:
+async def test_a_body_search_and_its_figures_need_one_query(searched: Service, admin: Visitor) -> None:
     rows = tuple(attempt_row(id=100 - number, endpoint_id=1, event_id="evt_1") for number in range(25))
     searched.attempts.pages = [rows, rows]
     seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ada")
@@ -252,22 +256,22 @@ async def test_a_page_of_a_search_for_bodies_and_its_figures_come_of_one_look(se
     assert dict(parse_qsl(older[1:])) == {"q[request_body_cont]": "ada", "after": cursor}
 
 
-async def test_another_order_says_what_was_sorted(searched: Service, admin: Visitor) -> None:
+async def test_a_sorted_search_says_what_was_sorted(searched: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ada&q[s]=duration_ms desc")
     assert "results are sorted" not in seen.text
     searched.attempts.since = NOW
     seen = await admin.go(f"{SEARCH}?q[request_body_cont]=ada&q[s]=duration_ms desc")
     assert "Only the newest 2 results are sorted, since " in seen.text
-    assert 'rel="next"' not in seen.html, "there is no page behind what was sorted"
+    assert 'rel="next"' not in seen.html, "no page follows what was sorted"
 
 
-async def test_viewers_search_but_not_in_bodies(searched: Service, viewer: Visitor) -> None:
+async def test_viewers_may_search_but_not_in_bodies(searched: Service, viewer: Visitor) -> None:
     seen = await viewer.go(SEARCH)
     assert "Body contains" not in seen.text
     assert "Resends" not in seen.text
     seen = await viewer.go(f"{SEARCH}?q[request_body_cont]=ada")
     assert (seen.status, "Searching in bodies needs a key with the operator role." in seen.text) == (403, True)
-    assert len(searched.attempts.queries) == 1, "the one before"
+    assert len(searched.attempts.queries) == 1, "only the previous one"
 
 
 @pytest.mark.parametrize(
@@ -282,7 +286,7 @@ async def test_viewers_search_but_not_in_bodies(searched: Service, viewer: Visit
         (StoreUnavailableError("gone"), 503, "Attempts cannot be searched right now: gone"),
     ],
 )
-async def test_a_search_that_cannot_be_made_says_so_beside_its_form(
+async def test_a_failed_search_is_explained_beside_its_form(
     searched: Service, admin: Visitor, error: Exception, status: int, words: str
 ) -> None:
     searched.attempts.error = error
@@ -294,7 +298,7 @@ async def test_a_search_that_cannot_be_made_says_so_beside_its_form(
     assert (seen.status, "after is not a cursor of this search" in seen.text) == (422, True)
 
 
-async def test_figures_that_take_too_long_do_not_hold_up_the_page(searched: Service, admin: Visitor) -> None:
+async def test_slow_figures_do_not_hold_up_the_page(searched: Service, admin: Visitor) -> None:
     searched.attempts.counted = StoreBudgetError("The search needs more time.")
     seen = await admin.go(SEARCH)
     assert seen.status == 200
@@ -320,23 +324,25 @@ async def test_older_and_newer_pages(searched: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{SEARCH}{newer}")
     query = searched.attempts.queries[-1]
     assert (query.after, query.sorts) == (replace(first, descending=False), (Sort("created_at"),))
-    assert seen.html.index("/attempts/12") < seen.html.index("/attempts/11"), "turned round again"
+    assert seen.html.index("/attempts/12") < seen.html.index("/attempts/11"), "in the normal order again"
     assert ("Previous" in seen.text, "Next" in seen.text) == (True, True)
-    # At the beginning there is nothing newer: the first page, whole.
+    # There is nothing newer than the first page, which is shown in full.
     searched.attempts.pages = []
     searched.attempts.rows = ()
     searched.attempts.pages = [(), rows]
     assert "Back" not in (await admin.go(f"{SEARCH}{newer}")).text
 
 
-async def test_another_order_has_pages_by_number(searched: Service, admin: Visitor) -> None:
+async def test_a_sorted_search_has_numbered_pages(searched: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{SEARCH}?q[s]=duration_ms desc&page=2")
     assert searched.attempts.queries[-1].after is None
     assert "page=1" in seen.html
     assert "page=3" in seen.html
 
 
-async def test_a_page_past_the_last_one_leads_to_it(searched: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_past_the_last_one_links_to_the_last(
+    searched: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It used to say that no attempts match the filters."""
 
     async def none(query: AttemptQuery) -> AttemptPage:
@@ -348,7 +354,7 @@ async def test_a_page_past_the_last_one_leads_to_it(searched: Service, admin: Vi
     assert ("No attempts" in seen.text, "Previous" in seen.text, "page=999999" in seen.html) == (False, False, False)
 
 
-async def test_nothing_was_found(service: Service, admin: Visitor) -> None:
+async def test_empty_results_are_explained(service: Service, admin: Visitor) -> None:
     assert "Nothing has been sent yet." in (await admin.go(SEARCH)).text
     assert "No attempts match these filters." in (await admin.go(f"{SEARCH}?q[order_number_eq]=R9")).text
 
@@ -362,7 +368,7 @@ async def test_an_export_from_the_page(searched: Service, viewer: Visitor) -> No
     assert (await viewer.go(f"{SEARCH}/export.json?bodies=1")).status == 403
 
 
-async def test_an_attempt_in_full(service: Service, admin: Visitor) -> None:
+async def test_the_page_of_an_attempt(service: Service, admin: Visitor) -> None:
     await service.create()
     found = detail(first_byte_ms=10.0, endpoint_id=1)
     service.attempts.details[11] = replace(found, siblings=(attempt_row(id=10, endpoint_id=1, attempt=1),))
@@ -391,7 +397,7 @@ async def test_an_attempt_in_full(service: Service, admin: Visitor) -> None:
     assert (seen.status, "it is not recorded yet. Reload the page" in seen.text) == (404, True)
 
 
-async def test_an_attempt_knows_what_became_of_the_notification(service: Service, admin: Visitor) -> None:
+async def test_an_attempt_shows_what_became_of_its_notification(service: Service, admin: Visitor) -> None:
     await service.create(description="The ERP")
     delivered = attempt_row(
         id=12,
@@ -417,7 +423,7 @@ async def test_an_attempt_knows_what_became_of_the_notification(service: Service
     assert "Resend a delivered notification?" in asked.text
     assert "the endpoint returned 204, on the third attempt." in asked.text
     token = dict(asked.form(f"{SEARCH}/11/resend").fields)["csrf"]
-    # A page that was opened before it was delivered has a button that sends: that asks, too.
+    # The resend button of a page opened before the delivery asks for a confirmation, too.
     seen = await admin.post(f"{SEARCH}/11/resend", [("csrf", token)])
     assert (seen.path, len(service.kafka.to("webhooks.delay.0s"))) == (f"{SEARCH}/11/resend", 0)
     seen = await admin.send(f"{SEARCH}/11/resend")
@@ -448,11 +454,11 @@ async def test_the_answers_to_two_attempts_are_compared(service: Service, admin:
         assert 'class="added"><span class="unseen">later: </span>  &#34;error&#34;: &#34;\\u202eslow&#34;,' in diff
         assert 'class="same">server: nginx/1' in diff
         assert "date" not in diff
-    assert [entry.subject for entry in service.kafka.audits][-2:] == ["attempt 10", "attempt 11"], "both were seen"
-    assert "compared-title" not in (await admin.go(f"{SEARCH}/11?compare=99")).html, "of another notification"
+    assert [entry.subject for entry in service.kafka.audits][-2:] == ["attempt 10", "attempt 11"], "both were viewed"
+    assert "compared-title" not in (await admin.go(f"{SEARCH}/11?compare=99")).html, "it belongs to another notification"
 
 
-async def test_what_turns_text_round_is_seen(service: Service, admin: Visitor) -> None:
+async def test_bidirectional_control_characters_are_made_visible(service: Service, admin: Visitor) -> None:
     await service.create()
     found = detail(endpoint_id=1, error="It said \u202egnp.exe")
     service.attempts.details[11] = replace(

@@ -1,4 +1,4 @@
-"""An endpoint's authentication in the form: one type counts, secrets are never shown, and one that is left empty stays."""
+"""Authentication fields of the form: one type applies, secrets are never shown, and an empty secret stays unchanged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OAUTH = {
         (OAUTH, "client oms at http://127.0.0.1/token"),
     ],
 )
-async def test_each_is_set_and_kept_and_its_secret_never_shown(
+async def test_each_type_is_set_and_kept_and_its_secret_never_shown(
     service: Service, admin: Visitor, fields: dict[str, str], words: str
 ) -> None:
     page = await register(admin, **fields)
@@ -46,7 +46,7 @@ async def test_each_is_set_and_kept_and_its_secret_never_shown(
     assert open_endpoint(service.kafka.changes[-1], service.vault).credential is None
 
 
-async def test_what_is_wrong_is_said_there_and_no_secret_comes_back(service: Service, admin: Visitor) -> None:
+async def test_errors_are_shown_at_the_field_without_the_secret(service: Service, admin: Visitor) -> None:
     await admin.go(NEW)
     seen = await admin.send(LIST, FIELDS | BASIC | {"auth_username": "a:b"})
     assert seen.status == 422

@@ -1,4 +1,4 @@
-"""What was typed is not lost when the session has ended, or is another one."""
+"""Form input is not lost if the session has ended or changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OURS = {"Sec-Fetch-Site": "same-origin"}
 
 
 async def typed_and_expired(service: Service, visitor: Visitor, **headers: str) -> Seen:
-    """Somebody fills in a long form, and sends it when the session is over."""
+    """Somebody fills in a long form, and sends it after the session has expired."""
     await visitor.log_in()
     await visitor.go("/webhooks/endpoints/new")
     assert visitor.seen is not None
@@ -39,10 +39,10 @@ async def typed_and_expired(service: Service, visitor: Visitor, **headers: str) 
     )
 
 
-async def test_what_was_typed_survives_the_end_of_the_session(service: Service, visitor: Visitor) -> None:
+async def test_form_input_survives_the_end_of_the_session(service: Service, visitor: Visitor) -> None:
     seen = await typed_and_expired(service, visitor, **OURS)
     assert (seen.status, "Your session has ended." in seen.text) == (401, True)
-    assert "Typed" not in seen.html, "sealed: it may be somebody else who sees the login"
+    assert "Typed" not in seen.html, "encrypted, because somebody else may see the login page"
     assert "a-typed-token" not in seen.html
     seen = await visitor.send("/webhooks/login", {"key": "wrong"})
     assert (seen.status, "Your session has ended." in seen.text) == (401, True)
@@ -69,12 +69,12 @@ def test_no_secret_of_an_endpoint_is_shown(field: str) -> None:
 @pytest.mark.parametrize(
     "headers", [{}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}]
 )
-async def test_what_another_site_sends_is_not_carried(service: Service, visitor: Visitor, headers: dict[str, str]) -> None:
+async def test_input_from_another_site_is_not_carried(service: Service, visitor: Visitor, headers: dict[str, str]) -> None:
     seen = await typed_and_expired(service, visitor, **headers)
     assert (seen.status, "Your session has ended." in seen.text, "Log in" in seen.text) == (200, False, True)
 
 
-async def test_a_carried_form_is_sealed_and_grows_old(service: Service, visitor: Visitor) -> None:
+async def test_a_carried_form_is_encrypted_and_expires(service: Service, visitor: Visitor) -> None:
     seen = await typed_and_expired(service, visitor, **OURS)
     sealed = dict(seen.form("/webhooks/login").fields)["carried"]
     seen = await visitor.send("/webhooks/login", {"key": API_KEY, "carried": sealed[:-8] + "AAAAAAAA"})
@@ -86,13 +86,13 @@ async def test_a_carried_form_is_sealed_and_grows_old(service: Service, visitor:
     assert "has not been processed yet" not in seen.text
 
 
-async def test_what_is_too_long_is_not_carried(service: Service, visitor: Visitor) -> None:
+async def test_input_that_is_too_long_is_not_carried(service: Service, visitor: Visitor) -> None:
     form = OURS | {"Content-Type": "application/x-www-form-urlencoded"}
     seen = await visitor.go("/webhooks/endpoints", "POST", data=urlencode({"description": "x" * 300_000}), headers=form)
     assert (seen.status, "Your session has ended." in seen.text) == (200, False)
 
 
-async def test_a_page_that_is_older_than_the_login_asks_before_it_sends(service: Service, admin: Visitor) -> None:
+async def test_a_page_older_than_the_login_asks_before_it_sends(service: Service, admin: Visitor) -> None:
     form = OURS | {"Content-Type": "application/x-www-form-urlencoded"}
     pairs = [
         ("csrf", "of-the-session-before"),
@@ -106,7 +106,7 @@ async def test_a_page_that_is_older_than_the_login_asks_before_it_sends(service:
     assert service.kafka.changes[-1].target_url == "http://127.0.0.1/typed"
 
 
-async def test_who_logs_out_after_the_end_of_the_session_is_logged_out(service: Service, visitor: Visitor) -> None:
+async def test_a_logout_after_the_session_has_expired_carries_no_form(service: Service, visitor: Visitor) -> None:
     seen = await visitor.log_in()
     service.now[0] += timedelta(hours=13)
     form = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -1,4 +1,4 @@
-"""Where the bars of a chart go."""
+"""The positions of a chart's bars."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.web.dashboard.charts import columns
 COUNTS = st.integers(min_value=0, max_value=10**9)
 
 
-def test_successes_stand_below_failures() -> None:
+def test_successes_are_below_failures() -> None:
     chart = columns([("one", 3, 1), ("two", 0, 0)], width=100, height=40)
     one, two = chart.bars
     assert (one.x, one.width, two.x) == (0, 49, 50)
@@ -19,18 +19,18 @@ def test_successes_stand_below_failures() -> None:
     assert chart.summary == "3 delivered, 1 failed"
 
 
-def test_one_failure_of_a_million_is_seen() -> None:
+def test_one_failure_in_a_million_is_visible() -> None:
     (bar,) = columns([("", 1_000_000, 1)], height=28, least=1.5).bars
     assert (bar.bad_height, bar.good_height) == (1.5, 26.5)
 
 
-def test_nothing_is_a_chart_too() -> None:
+def test_a_chart_may_be_empty() -> None:
     assert columns([]).bars == ()
     assert columns([("", 0, 0)]).summary == "no attempts"
 
 
 @given(st.lists(st.tuples(st.just(""), COUNTS, COUNTS), max_size=70))
-def test_no_bar_leaves_the_box(counts: list[tuple[str, int, int]]) -> None:
+def test_no_bar_exceeds_the_chart(counts: list[tuple[str, int, int]]) -> None:
     chart = columns(counts, width=120, height=28)
     for bar in chart.bars:
         assert bar.x >= 0

@@ -1,4 +1,4 @@
-"""Dead letters as pages: the list, one with its bytes, and publishing it again."""
+"""The pages of dead letters: the list, one dead letter with its bytes, and republishing."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ async def test_the_list(service: Service, visitor: Visitor) -> None:
     assert f'href="{LIST}/7"' not in seen.html, "viewers do not see bytes"
 
 
-async def test_a_page_past_the_last_one_leads_to_it(service: Service, admin: Visitor) -> None:
-    """It used to say that there is nothing to repair."""
+async def test_a_page_past_the_last_one_links_to_the_last(service: Service, admin: Visitor) -> None:
+    """It used to say that there was nothing to repair."""
     service.reports.letters = [letter()]
     seen = await admin.go(f"{LIST}?q[topic_eq]=oms.orders&page=1000000")
     assert "There is no page 1,000,000 Go to the last page, 1" in seen.text
@@ -34,7 +34,7 @@ async def test_a_page_past_the_last_one_leads_to_it(service: Service, admin: Vis
     assert ("nothing to repair" in seen.text, "None match" in seen.text, "Previous" in seen.text) == (False, False, False)
 
 
-async def test_one_with_its_bytes_is_on_record(service: Service, admin: Visitor) -> None:
+async def test_viewing_the_bytes_is_audited(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter(value=b"\xff{")]
     seen = await admin.go(f"{LIST}/7")
     for part in ("Fix the JSON (UTF-8)", "R1", "in base64", base64.b64encode(b"\xff{").decode(), "trace"):
@@ -44,7 +44,7 @@ async def test_one_with_its_bytes_is_on_record(service: Service, admin: Visitor)
     assert (await admin.go(f"{LIST}/8")).status == 404
 
 
-async def test_what_turns_text_round_is_an_escape_in_the_editor(service: Service, admin: Visitor) -> None:
+async def test_the_editor_escapes_bidirectional_control_characters(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter(value='{"note":"a\u202eb\x07",,}'.encode())]
     seen = await admin.go(f"{LIST}/7")
     [text] = [value for form in seen.forms for name, value in form.fields if name == "value"]
@@ -63,7 +63,7 @@ async def test_a_draft_that_would_fail_again_is_kept(service: Service, admin: Vi
     assert service.kafka.to("oms.orders") == []
 
 
-async def test_mended_or_as_it_was(service: Service, admin: Visitor) -> None:
+async def test_republishing_repaired_or_unchanged(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter()]
     await admin.go(f"{LIST}/7")
     text = EVENT.decode().replace("{", "{\r\n", 1)
@@ -89,7 +89,7 @@ async def test_mended_or_as_it_was(service: Service, admin: Visitor) -> None:
     ]
 
 
-async def test_who_repaired_it_is_told_and_it_leaves_the_list(service: Service, visitor: Visitor) -> None:
+async def test_a_repaired_dead_letter_names_its_repairer_and_leaves_the_list(service: Service, visitor: Visitor) -> None:
     _, key = await service.ring.create(
         service.kafka, name="support desk", role=Access.OPERATOR, created_by="a test", at=NOW, owner="Ada Lovelace"
     )
@@ -105,7 +105,7 @@ async def test_who_repaired_it_is_told_and_it_leaves_the_list(service: Service, 
     assert {entry.actor_name for entry in service.kafka.audits if entry.action is AuditAction.REPUBLISH} == {"Ada Lovelace"}
 
 
-async def test_two_who_repair_it_do_not_both_publish_it(service: Service, admin: Visitor) -> None:
+async def test_two_people_who_repair_it_do_not_both_publish_it(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter()]
     mine = await admin.go(f"{LIST}/7")
     fields = [("key", "R1"), ("value", EVENT.decode()), ("repaired", "")]
@@ -113,15 +113,15 @@ async def test_two_who_repair_it_do_not_both_publish_it(service: Service, admin:
     admin.seen = mine
     seen = await admin.post(AGAIN, [("csrf", token(admin)), *fields, ("key_encoding", "text")])
     assert (seen.status, "published it again while you had this page open" in seen.text) == (409, True)
-    assert "evt-1" in dict(seen.forms[2].fields)["value"], "what was typed is kept"
+    assert "evt-1" in dict(seen.forms[2].fields)["value"], "the input is kept"
     assert len(service.kafka.to("oms.orders")) == 1
-    # Who knows of it may publish it once more.
+    # Somebody who has seen that may publish it once more.
     known = dict(seen.forms[2].fields)["repaired"]
     seen = await admin.post(AGAIN, [("csrf", token(admin)), *fields[:2], ("repaired", known)])
     assert (seen.status, len(service.kafka.to("oms.orders"))) == (200, 2)
 
 
-async def test_what_kafka_did_not_take_stays_in_the_list(service: Service, admin: Visitor) -> None:
+async def test_an_unconfirmed_republish_stays_in_the_list(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter()]
     await admin.go(f"{LIST}/7")
 
@@ -135,10 +135,10 @@ async def test_what_kafka_did_not_take_stays_in_the_list(service: Service, admin
     assert "1 dead letter" in (await admin.go(LIST)).text
 
 
-async def test_a_text_is_checked_and_laid_out_without_being_published(service: Service, admin: Visitor) -> None:
+async def test_a_text_is_checked_and_formatted_without_being_published(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter()]
     seen = await admin.go(f"{LIST}/7")
-    assert "Line 1, column 2" in seen.text, "what is wrong with what came"
+    assert "Line 1, column 2" in seen.text, "the problem of the original record"
     check = f"{LIST}/7/check"
     fields = [("csrf", token(admin)), ("key", "R1")]
     seen = await admin.post(check, [*fields, ("value", '{"id":\r\n 1.50,}'), ("part", "1")])
@@ -151,7 +151,7 @@ async def test_a_text_is_checked_and_laid_out_without_being_published(service: S
     assert service.kafka.to("oms.orders") == []
 
 
-async def test_what_is_no_event_stays(service: Service, admin: Visitor) -> None:
+async def test_a_record_that_is_not_an_event_is_not_published(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter(topic="webhooks.attempts")]
     seen = await admin.go(f"{LIST}/7")
     assert ("Check and publish" in seen.text, "This record is not an event from a producer" in seen.text) == (False, True)
@@ -159,8 +159,8 @@ async def test_what_is_no_event_stays(service: Service, admin: Visitor) -> None:
     assert "This record came from webhooks.attempts" in seen.text
 
 
-async def test_what_came_from_our_own_topics_can_be_dismissed(service: Service, admin: Visitor) -> None:
-    """Nothing can be published there, so it would stay in the list."""
+async def test_dead_letters_of_our_own_topics_can_be_dismissed(service: Service, admin: Visitor) -> None:
+    """Nothing can be published to those topics, so the dead letter would stay in the list."""
     service.reports.letters = [letter(topic="webhooks.delay.5s")]
     await admin.go(f"{LIST}/7")
     seen = await admin.send(f"{LIST}/7/dismiss")
@@ -177,7 +177,7 @@ async def test_what_came_from_our_own_topics_can_be_dismissed(service: Service, 
     assert ("Dismissed:" in seen.text, done in seen.text, f"{LIST}/7/dismiss" in seen.html) == (True, True, False)
 
 
-async def test_what_was_dismissed_meanwhile_is_not_published_before_that_was_seen(service: Service, admin: Visitor) -> None:
+async def test_a_dead_letter_dismissed_meanwhile_is_not_published_unseen(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter()]
     mine = await admin.go(f"{LIST}/7")
     await admin.send(f"{LIST}/7/dismiss")
@@ -188,6 +188,6 @@ async def test_what_was_dismissed_meanwhile_is_not_published_before_that_was_see
 
 
 def token(visitor: Visitor) -> str:
-    """The token of the page that is seen."""
+    """The token of the current page."""
     assert visitor.seen is not None
     return dict(visitor.seen.form("/webhooks/logout").fields)["csrf"]

@@ -18,7 +18,7 @@ FIELDS = {"target_url": "http://127.0.0.1/hooks", "events": ["order_completed", 
 
 
 async def register(admin: Visitor, **fields: str | list[str]) -> str:
-    """Register an endpoint with the form; returns its page."""
+    """Register an endpoint with the form, and return its page."""
     await admin.go(NEW)
     seen = await admin.send(LIST, FIELDS | fields)
     assert seen.status == 200, seen.text
@@ -43,7 +43,7 @@ async def test_register(service: Service, admin: Visitor) -> None:
     assert "hunter2-token" not in seen.html
 
 
-async def test_versions_are_pinned_where_there_are_several(service: Service, admin: Visitor) -> None:
+async def test_versions_can_be_pinned_if_there_are_several(service: Service, admin: Visitor) -> None:
     assert "Pinned versions" not in (await admin.go(NEW)).text
     service.events.use(VERSIONED)
     page = await register(admin, events=["refund_issued"], event_type_versions="refund_issued=1")
@@ -72,7 +72,7 @@ async def test_retries_are_chosen_by_name_or_as_delays(service: Service, admin: 
     assert "Choose from 5s, 1m, 10m, 1h, 6h." in wrong.text
 
 
-async def test_an_endpoint_is_verified_before_it_gets_anything(service: Service, admin: Visitor) -> None:
+async def test_an_endpoint_is_verified_before_it_receives_anything(service: Service, admin: Visitor) -> None:
     service.sender.exchange = answer(404)
     page = await register(admin, verification="signed_event")
     assert "Unverified" in (await admin.go(LIST)).text
@@ -132,7 +132,7 @@ async def test_register_paused(service: Service, admin: Visitor) -> None:
         ("description", "a" * 1001, "Must be text of at most 1000"),
     ],
 )
-async def test_what_is_wrong_is_said_where_it_is(
+async def test_errors_are_shown_at_their_fields(
     service: Service, admin: Visitor, field: str, value: str | list[str], sentence: str
 ) -> None:
     await admin.go(NEW)
@@ -145,18 +145,18 @@ async def test_what_is_wrong_is_said_where_it_is(
         fields = seen.form(LIST).fields
         assert ("description", "kept <as> it was") in fields
         assert ("events", "shipment_shipped") in fields
-        # Nobody reads a token off the screen.
+        # A token is never shown again.
         assert ("token", "") in fields
 
 
-async def test_all_that_is_wrong_is_said_at_once(admin: Visitor) -> None:
+async def test_all_errors_are_shown_at_once(admin: Visitor) -> None:
     await admin.go(NEW)
     seen = await admin.send(LIST, {"target_url": "ftp://127.0.0.1", "filters": "{", "max_per_second": "x"})
     for field in ("target_url", "events", "filters", "max_per_second"):
         assert f'id="{field}-errors"' in seen.html
 
 
-async def test_a_url_that_is_registered_leads_to_its_endpoint(service: Service, admin: Visitor) -> None:
+async def test_registering_a_known_url_leads_to_its_endpoint(service: Service, admin: Visitor) -> None:
     identifier = await service.create()
     page = await register(admin)
     assert page == f"/webhooks/endpoints/{identifier}"
@@ -165,7 +165,7 @@ async def test_a_url_that_is_registered_leads_to_its_endpoint(service: Service, 
     assert len(service.kafka.changes) == 1
 
 
-async def test_an_endpoint_of_all_events_gets_a_warning(admin: Visitor) -> None:
+async def test_subscribing_to_all_events_shows_a_warning(admin: Visitor) -> None:
     page = await register(admin, events=[event.value for event in EventType])
     assert admin.seen is not None
     assert "This endpoint subscribes to all events." in admin.seen.text
@@ -191,7 +191,7 @@ async def test_edit(service: Service, admin: Visitor) -> None:
     assert service.vault.open(record.sealed_token or "") == "secret-token"
 
 
-async def test_an_edit_keeps_the_lines_of_a_description(service: Service, admin: Visitor) -> None:
+async def test_an_edit_keeps_the_line_breaks_of_a_description(service: Service, admin: Visitor) -> None:
     page = await register(admin, description="ERP\r\nOwned by Ada")
     await admin.go(f"{page}/edit")
     seen = await admin.send(f"{page}/edit", {"max_per_second": "5"})
@@ -209,7 +209,7 @@ async def test_a_token_can_be_removed(service: Service, admin: Visitor) -> None:
     assert service.kafka.changes[-1].sealed_token is None
 
 
-async def test_an_edit_does_not_undo_what_somebody_else_did(service: Service, admin: Visitor) -> None:
+async def test_an_edit_does_not_undo_somebody_elses_change(service: Service, admin: Visitor) -> None:
     page = await register(admin)
     await admin.go(f"{page}/edit")
     body = {"endpoint": {"description": "by somebody else"}}
@@ -220,9 +220,9 @@ async def test_an_edit_does_not_undo_what_somebody_else_did(service: Service, ad
 
     assert (seen.status, "Someone else changed this endpoint" in seen.text) == (412, True)
     assert "Description is now by somebody else" in seen.text
-    assert "Target url is now" not in seen.text, "only what differs"
+    assert "Target url is now" not in seen.text, "only the differences"
     assert service.kafka.changes[-1].description == "by somebody else"
-    # What was typed is still there, and is saved by who has seen both.
+    # The input is still there, and can be saved by somebody who has seen both.
     fields = dict(seen.form(f"{page}/edit").fields)
     assert (fields["description"], fields["version"]) == ("mine", "2")
     seen = await admin.send(f"{page}/edit")
@@ -254,9 +254,9 @@ async def test_an_edit_names_signatures_and_authentication_that_it_would_undo(
 
     assert seen.status == 412
     assert shown in seen.text
-    assert seen.text.count("is now") == 1, "only what differs"
+    assert seen.text.count("is now") == 1, "only the differences"
     assert "hunter2" not in seen.html
-    # Who starts over has what the other one wrote.
+    # Somebody who starts over gets the other person's values.
     await admin.go(f"{page}/edit")
     record = service.kafka.changes[-1]
     await admin.send(f"{page}/edit", {"description": "mine"})
@@ -264,7 +264,7 @@ async def test_an_edit_names_signatures_and_authentication_that_it_would_undo(
     assert (kept.key_pairs, kept.signature_header) == (record.key_pairs, record.signature_header)
 
 
-async def test_an_edit_with_a_mistake_is_not_saved(service: Service, admin: Visitor) -> None:
+async def test_an_invalid_edit_is_not_saved(service: Service, admin: Visitor) -> None:
     page = await register(admin)
     await admin.go(f"{page}/edit")
     seen = await admin.send(f"{page}/edit", {"target_url": "nonsense"})
@@ -272,7 +272,7 @@ async def test_an_edit_with_a_mistake_is_not_saved(service: Service, admin: Visi
     assert len(service.kafka.changes) == 1
 
 
-async def test_what_is_asked_names_the_endpoint_and_its_url_below(service: Service, admin: Visitor) -> None:
+async def test_confirmations_name_the_endpoint_and_its_url(service: Service, admin: Visitor) -> None:
     named = await service.create("http://127.0.0.1/erp", description="The ERP\nof the shop")
     nameless = await service.create("http://127.0.0.1/other")
     for what in ("pause", "delete", "rotate"):
@@ -295,7 +295,7 @@ async def test_pause_and_resume(service: Service, admin: Visitor) -> None:
     assert service.kafka.changes[-1].active
 
 
-async def test_what_is_held_is_shown_and_dropped_by_its_number(service: Service, admin: Visitor) -> None:
+async def test_held_deliveries_are_shown_and_dropped_by_their_number(service: Service, admin: Visitor) -> None:
     page = await register(admin)
     await admin.go(f"{page}/pause")
     await admin.send(f"{page}/pause")
@@ -323,7 +323,7 @@ async def test_what_is_held_is_shown_and_dropped_by_its_number(service: Service,
     assert "Nothing is held for this endpoint" in again.text
 
 
-async def test_resuming_says_how_many_go_out(service: Service, admin: Visitor) -> None:
+async def test_resuming_says_how_many_deliveries_are_sent(service: Service, admin: Visitor) -> None:
     page = await register(admin)
     await admin.go(f"{page}/pause")
     await admin.send(f"{page}/pause")
@@ -372,14 +372,14 @@ async def test_custom_headers(service: Service, admin: Visitor) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("Host", "evil"), ("", "x"), ("X-Tenant", ""), ("X-Tenant", "a\nb")])
-async def test_a_header_that_cannot_be_sent_is_refused(service: Service, admin: Visitor, name: str, value: str) -> None:
+async def test_an_invalid_header_is_refused(service: Service, admin: Visitor, name: str, value: str) -> None:
     page = await register(admin)
     seen = await admin.send(f"{page}/headers", {"name": name, "value": value})
     assert (seen.path, seen.status, "headers " in seen.text) == (page, 200, True)
     assert len(service.kafka.changes) == 1
 
 
-async def test_when_kafka_is_away_nothing_is_lost_unseen(service: Service, admin: Visitor) -> None:
+async def test_a_change_that_kafka_does_not_confirm_is_reported(service: Service, admin: Visitor) -> None:
     await admin.go(NEW)
     service.kafka.is_down = True
     seen = await admin.send(LIST, FIELDS)
@@ -404,7 +404,7 @@ async def test_the_form_has_a_preview_that_saves_nothing(service: Service, admin
     assert (seen.status, "column 13: the expression ends too early." in seen.text) == (422, True)
 
 
-async def test_a_secret_that_was_typed_before_a_preview_is_asked_for_again(service: Service, admin: Visitor) -> None:
+async def test_secrets_must_be_typed_again_after_a_preview(service: Service, admin: Visitor) -> None:
     await admin.go(NEW)
     secrets = {"token": "hunter2-token", "signature_name": "X-Signature", "signature_secret": "hunter2-secret"}
     fields = dict(admin.seen.form(LIST).fields if admin.seen else ()) | FIELDS | secrets
@@ -413,4 +413,4 @@ async def test_a_secret_that_was_typed_before_a_preview_is_asked_for_again(servi
     assert "Enter them again before you save: Token, Key of the second signature." in seen.text
     assert "hunter2" not in seen.html
     seen = await admin.send(LIST, {"target_url": "nonsense"})
-    assert "Enter them again" not in seen.text, "nothing was typed this time"
+    assert "Enter them again" not in seen.text, "no secret was typed this time"

@@ -19,7 +19,7 @@ from tests.unit.web.service import NOW, Service
 LIST = "/webhooks/endpoints"
 
 
-async def test_each_endpoint_with_its_last_day(service: Service, admin: Visitor) -> None:
+async def test_each_endpoint_is_shown_with_its_last_day(service: Service, admin: Visitor) -> None:
     identifier = await service.create("http://127.0.0.1/busy", events=list(EventType), description="The ERP")
     await service.create("http://127.0.0.1/idle", active=False)
     failure = LastFailure(7, NOW - timedelta(minutes=3), 503, None, "The endpoint returned 503.")
@@ -38,7 +38,7 @@ async def test_each_endpoint_with_its_last_day(service: Service, admin: Visitor)
     assert f'href="/webhooks/endpoints/{identifier}"' in seen.html
 
 
-async def test_without_clickhouse_the_endpoints_are_shown(service: Service, admin: Visitor) -> None:
+async def test_endpoints_are_shown_without_clickhouse(service: Service, admin: Visitor) -> None:
     await service.create()
     service.attempts.error = StoreUnavailableError("ClickHouse at ch:8123 does not answer.")
     seen = await admin.go(LIST)
@@ -48,7 +48,7 @@ async def test_without_clickhouse_the_endpoints_are_shown(service: Service, admi
     assert "127.0.0.1/hooks" in seen.text
 
 
-async def test_without_endpoints_it_says_what_to_do(service: Service, visitor: Visitor) -> None:
+async def test_an_empty_list_says_what_to_do(service: Service, visitor: Visitor) -> None:
     await visitor.log_in(await service.key(Access.VIEWER))
     seen = await visitor.go(LIST)
     assert "No endpoints yet" in seen.text
@@ -64,7 +64,7 @@ async def test_the_list_can_be_filtered(service: Service, admin: Visitor) -> Non
     assert "No endpoints match." in (await admin.go(f"{LIST}?q[target_url_cont]=three")).text
 
 
-async def test_the_list_has_pages(service: Service, admin: Visitor) -> None:
+async def test_the_list_is_paginated(service: Service, admin: Visitor) -> None:
     for number in range(3):
         await service.create(f"http://127.0.0.1/{number}")
     seen = await admin.go(f"{LIST}?per_page=2&page=2")
@@ -77,12 +77,12 @@ async def test_the_list_has_pages(service: Service, admin: Visitor) -> None:
         assert part not in beyond.text, part
 
 
-async def test_without_endpoints_every_page_says_so(admin: Visitor) -> None:
+async def test_every_page_of_an_empty_list_says_so(admin: Visitor) -> None:
     assert "No endpoints yet" in (await admin.go(f"{LIST}?page=3")).text
 
 
 async def several(service: Service) -> list[int]:
-    """Three endpoints, the last one paused; their ids."""
+    """Three endpoints, the last one paused. Returns their ids."""
     return [
         await service.create(f"http://127.0.0.1/{name}", description=description, active=name != "off")
         for name, description in (("zeta", "Zeta mails"), ("alpha/hooks/orders", "Alpha"), ("off", "Mails, switched off"))
@@ -101,7 +101,7 @@ async def test_names_and_urls_are_searched(service: Service, admin: Visitor) -> 
     assert "No endpoints match." in seen.text
 
 
-async def test_states_are_counted_and_chosen(service: Service, admin: Visitor) -> None:
+async def test_states_are_counted_and_filter_the_list(service: Service, admin: Visitor) -> None:
     await several(service)
     seen = await admin.go(f"{LIST}?find=mails")
     assert "All 2 Paused 1 Active 1" in seen.text
@@ -110,7 +110,7 @@ async def test_states_are_counted_and_chosen(service: Service, admin: Visitor) -
     assert (">Mails, switched off</a>" in seen.html, ">Alpha</a>" in seen.html) == (True, False)
 
 
-async def test_the_order(service: Service, admin: Visitor) -> None:
+async def test_sorting(service: Service, admin: Visitor) -> None:
     zeta, *_ = await several(service)
     service.reports.days = {zeta: EndpointDay([(0, 0)] * 23 + [(5, 0)])}
     for sort, names in (
@@ -123,7 +123,7 @@ async def test_the_order(service: Service, admin: Visitor) -> None:
         assert sorted(names, key=lambda name: seen.html.index(f">{name}</a>")) == names, sort
 
 
-async def test_a_page_has_fifty(service: Service, admin: Visitor) -> None:
+async def test_a_page_has_fifty_endpoints(service: Service, admin: Visitor) -> None:
     for number in range(52):
         await service.create(f"http://127.0.0.1/{number}")
     seen = await admin.go(LIST)
@@ -167,7 +167,7 @@ async def test_several_are_paused_and_resumed(service: Service, admin: Visitor) 
     )
 
 
-async def test_what_is_not_verified_can_be_paused_and_is_not_said_to_receive(service: Service, admin: Visitor) -> None:
+async def test_an_unverified_endpoint_can_be_paused_and_is_not_said_to_receive(service: Service, admin: Visitor) -> None:
     service.sender.exchange = answer(404)
     asked = await service.create("http://127.0.0.1/asked", verification="signed_event")
     service.learn(held_fact(asked, 3))
@@ -190,7 +190,7 @@ async def test_what_is_not_verified_can_be_paused_and_is_not_said_to_receive(ser
     assert "receives webhooks again" not in seen.text
 
 
-async def test_what_waits_in_order_goes_out_on_resume(service: Service, admin: Visitor) -> None:
+async def test_ordered_deliveries_are_sent_on_resume(service: Service, admin: Visitor) -> None:
     ordered = await service.create("http://127.0.0.1/ordered", ordered=True)
     await admin.go(LIST)
     await admin.send(f"{LIST}/several/change", {"ids": [str(ordered)], "do": "pause"})
@@ -244,17 +244,17 @@ async def test_several_are_disabled(service: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{LIST}/{zeta}")
     assert "a key in the settings" in seen.text
     assert "disabled this endpoint" in seen.text
-    assert "last 24 hours Nothing" in (await admin.go("/webhooks")).text, "what somebody wanted needs nobody"
+    assert "last 24 hours Nothing" in (await admin.go("/webhooks")).text, "something done on purpose needs no attention"
     await admin.go(f"{LIST}/{zeta}")
     await admin.send(f"{LIST}/{zeta}/resume")
     assert (service.kafka.changes[-1].active, service.kafka.changes[-1].disabled_at) == (True, None)
 
     asked = await admin.send(f"{LIST}/several/change", {"do": "disable"})
     assert "Disable 1 endpoint?" in asked.text
-    assert (await admin.send(f"{LIST}/several/change")).path == f"{LIST}/{zeta}", "back where it was pressed"
+    assert (await admin.send(f"{LIST}/several/change")).path == f"{LIST}/{zeta}", "back on the page where it was pressed"
 
 
-async def test_what_failed_at_several_is_resent_after_a_look(service: Service, admin: Visitor) -> None:
+async def test_failed_deliveries_of_several_endpoints_are_resent_after_a_preview(service: Service, admin: Visitor) -> None:
     zeta, alpha, _ = await several(service)
     await admin.go(LIST)
     seen = await admin.send(f"{LIST}/several/change", {"ids": [str(zeta), str(alpha)], "do": "resend"})
@@ -267,7 +267,7 @@ async def test_what_failed_at_several_is_resent_after_a_look(service: Service, a
     assert "Nothing to resend" in seen.text
 
 
-async def test_an_operator_pauses_nothing(service: Service, visitor: Visitor) -> None:
+async def test_an_operator_cannot_pause(service: Service, visitor: Visitor) -> None:
     await service.create()
     await visitor.log_in(await service.key(Access.OPERATOR))
     seen = await visitor.go(LIST)

@@ -1,4 +1,4 @@
-"""One endpoint's page, and test events from it."""
+"""The page of an endpoint, and test events sent from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.web.service import NOW, Service
 HOUR = timedelta(hours=1)
 
 
-async def test_health_and_settings(service: Service, admin: Visitor) -> None:
+async def test_health_and_settings_are_shown(service: Service, admin: Visitor) -> None:
     identifier = await service.create(
         description="The ERP",
         filters={"channel": "spree"},
@@ -41,7 +41,7 @@ async def test_health_and_settings(service: Service, admin: Visitor) -> None:
         assert hidden not in seen.html
 
 
-async def test_an_endpoint_that_goes_on_failing_says_when_it_will_be_disabled(service: Service, admin: Visitor) -> None:
+async def test_a_failing_endpoint_shows_when_it_will_be_disabled(service: Service, admin: Visitor) -> None:
     identifier = await service.create()
     since, told = NOW - 2 * HOUR, ("failing", "50")
     service.learn(
@@ -57,7 +57,7 @@ async def test_an_endpoint_that_goes_on_failing_says_when_it_will_be_disabled(se
     assert "Its owner was notified: endpoint.failing, endpoint.will_be_disabled (50%)." in seen.text
 
 
-async def test_without_clickhouse_the_settings_are_shown(service: Service, admin: Visitor) -> None:
+async def test_settings_are_shown_without_clickhouse(service: Service, admin: Visitor) -> None:
     identifier = await service.create()
     service.attempts.error = StoreUnavailableError("ClickHouse does not answer.")
     seen = await admin.go(f"/webhooks/endpoints/{identifier}")
@@ -65,7 +65,7 @@ async def test_without_clickhouse_the_settings_are_shown(service: Service, admin
     assert "Signing secret" in seen.text
 
 
-async def test_an_endpoint_that_was_disabled_says_why(service: Service, admin: Visitor) -> None:
+async def test_a_disabled_endpoint_shows_why(service: Service, admin: Visitor) -> None:
     identifier = await service.create()
     service.learn(
         HealthRecord(
@@ -81,7 +81,7 @@ async def test_an_endpoint_that_was_disabled_says_why(service: Service, admin: V
     assert "disabled" in (await admin.go("/webhooks/endpoints")).text
 
 
-async def test_an_endpoint_that_is_not_there(admin: Visitor) -> None:
+async def test_an_unknown_endpoint_is_not_found(admin: Visitor) -> None:
     for path in ("/webhooks/endpoints/99", "/webhooks/endpoints/abc", "/webhooks/endpoints/99/edit"):
         seen = await admin.go(path)
         assert (seen.status, "could not be found" in seen.text) == (404, True)
@@ -102,14 +102,14 @@ async def test_a_test_event(service: Service, visitor: Visitor) -> None:
     assert "Test acknowledged" not in (await visitor.go(page)).text
 
 
-async def test_a_test_event_of_a_type_that_there_is_not(service: Service, admin: Visitor) -> None:
+async def test_a_test_event_of_an_unknown_type(service: Service, admin: Visitor) -> None:
     page = f"/webhooks/endpoints/{await service.create()}"
     await admin.go(page)
     seen = await admin.send(f"{page}/test", {"event_name": "nonsense"})
     assert (seen.status, "event_name must be one of" in seen.text) == (422, True)
 
 
-async def test_a_name_that_turns_text_round_is_seen_and_is_kept_by_the_form(service: Service, admin: Visitor) -> None:
+async def test_bidirectional_characters_in_a_name_are_visible_and_kept_by_the_form(service: Service, admin: Visitor) -> None:
     name = "Evil \u202egnp.exe \u200d"
     endpoint = await service.create(description=name)
     for page in ("", f"/endpoints/{endpoint}", "/endpoints", "/endpoints?find=evil", f"/endpoints/{endpoint}/pause"):
@@ -119,7 +119,7 @@ async def test_a_name_that_turns_text_round_is_seen_and_is_kept_by_the_form(serv
     assert ("description", name.strip()) in [(key, value.strip()) for one in form.forms for key, value in one.fields]
 
 
-async def test_a_slash_at_the_end_of_an_address_leads_to_the_page(service: Service, admin: Visitor) -> None:
+async def test_a_trailing_slash_redirects_to_the_page(service: Service, admin: Visitor) -> None:
     endpoint = await service.create()
     for path in ("/webhooks/endpoints", f"/webhooks/endpoints/{endpoint}", "/webhooks/endpoints?find=x"):
         bare, sign, query = path.partition("?")

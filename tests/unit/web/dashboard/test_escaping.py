@@ -1,4 +1,4 @@
-"""What others wrote is text on every page: never markup, never script."""
+"""Text from others is text on every page: never markup, never script."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARKUP = ("<script>alert", "<img src=x")
 
 
 def check(seen_html: str, where: str) -> None:
-    assert "alert(1)" in seen_html, where  # it is there, and harmless
+    assert "alert(1)" in seen_html, where  # it is there, and escaped
     for bit in MARKUP:
         assert bit not in seen_html, (where, bit)
     assert "{{7*7}}" in seen_html, where
@@ -58,7 +58,7 @@ async def test_every_page(service: Service, visitor: Visitor) -> None:
         check(seen.html, path)
 
 
-async def test_what_was_sent_comes_back_as_text(service: Service, admin: Visitor) -> None:
+async def test_submitted_input_is_shown_as_text(service: Service, admin: Visitor) -> None:
     await admin.go("/webhooks/endpoints/new")
     seen = await admin.send(
         "/webhooks/endpoints",
@@ -76,6 +76,6 @@ async def test_what_was_sent_comes_back_as_text(service: Service, admin: Visitor
     check((await admin.go("/webhooks/endpoints")).html, "problem")
 
 
-async def test_the_login_shows_what_a_link_says_as_text(visitor: Visitor) -> None:
+async def test_the_login_shows_the_text_of_a_link_as_text(visitor: Visitor) -> None:
     seen = await visitor.go("/webhooks/login", params={"next": EVIL})
     check(seen.html, "login")

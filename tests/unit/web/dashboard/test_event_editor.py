@@ -1,4 +1,4 @@
-"""What is wrong with an event as text, and where."""
+"""The problems of an event's text, and where they are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def problems(text: str) -> list[tuple[str, int | None, int | None, str]]:
     return [(one.sentence, one.line, one.column, one.at) for one in found]
 
 
-def test_an_event_has_none() -> None:
+def test_a_valid_event_has_no_problems() -> None:
     assert problems(EVENT.decode()) == []
 
 
@@ -32,19 +32,19 @@ def test_an_event_has_none() -> None:
         ("", "Expected a value", 1, 1),
     ],
 )
-def test_what_is_no_json_is_told_at_its_place(text: str, begins: str, line: int, column: int) -> None:
+def test_invalid_json_is_reported_with_its_position(text: str, begins: str, line: int, column: int) -> None:
     [(sentence, *place, _)] = problems(text)
     assert sentence.startswith(begins)
     assert place == [line, column]
 
 
-def test_a_comma_too_many_is_told_where_it_is() -> None:
+def test_a_trailing_comma_is_reported_with_its_position() -> None:
     [(sentence, line, column, _)] = problems('{"id": "evt_1",}')
     assert "comma" in sentence
-    assert (line, column) in ((1, 15), (1, 16)), "releases of Python differ"
+    assert (line, column) in ((1, 15), (1, 16)), "Python releases differ"
 
 
-def test_places_are_counted_as_in_browsers() -> None:
+def test_positions_are_counted_as_in_browsers() -> None:
     text = '{"note": "\N{PARTY POPPER}", "id" 1}'
     [one] = event_problems(text, lambda value: decode_event(value, max_bytes=MAX_EVENT_BYTES_LIMIT))
     in_utf_16 = text.encode("utf-16-le")
@@ -52,7 +52,7 @@ def test_places_are_counted_as_in_browsers() -> None:
     assert (one.line, one.column) == (1, 20), "people count characters"
 
 
-def test_members_are_told_at_their_places() -> None:
+def test_invalid_members_are_reported_with_their_positions() -> None:
     event = json.loads(EVENT)
     event["occurred_at"] = "yesterday"
     event["data"]["number"] = 7
@@ -65,15 +65,15 @@ def test_members_are_told_at_their_places() -> None:
     assert found
     del event["event_name"]
     [(sentence, line, _, _)] = problems(json.dumps(event, indent=2))
-    assert (sentence, line) == ("event_name: Field required.", 1), "what is missing is missing in the whole"
+    assert (sentence, line) == ("event_name: Field required.", 1), "a missing member is reported for the whole event"
 
 
-def test_places_of_members() -> None:
+def test_positions_of_members() -> None:
     text = '{"a": [1, {"b,": "x:"}], "c": {}, "": 2}'
     found = {path: text[start:end] for path, (start, end) in member_places(text).items()}
     assert found == {"": "{", "a": '"a"', "a.0": "1", "a.1": "{", "a.1.b,": '"b,"', "c": '"c"'} | {"": found[""]}
 
 
 @pytest.mark.parametrize("text", ["[" * 5000, '{"a":' * 3000, "]]]]", '"', "\ud800", "{}" * 10])
-def test_hostile_texts_are_told_and_not_raised(text: str) -> None:
+def test_hostile_texts_are_reported_and_raise_nothing(text: str) -> None:
     assert problems(text)

@@ -1,4 +1,4 @@
-"""The page of the event types, and what else the dashboard shows of those that were added with the API."""
+"""The page of event types, and event types of the API on other pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.web.service import NOW, Service
 PAGE = "/webhooks/event-types"
 
 
-async def test_an_added_type_is_marked_counted_and_chosen_from(service: Service, admin: Visitor) -> None:
+async def test_an_added_type_is_marked_counted_and_selectable(service: Service, admin: Visitor) -> None:
     assert "API" not in _row((await admin.go(PAGE)).html, "order_completed")
     await request(service, "POST", PATH, **given(description="<b>Money\u202e"))
     await service.create(events=["refund_issued"])
@@ -33,7 +33,7 @@ async def test_an_added_type_is_marked_counted_and_chosen_from(service: Service,
     assert '<option value="refund_issued"' in (await admin.go("/webhooks/attempts")).html
 
 
-async def test_removed_and_unusable_types_are_told(service: Service, admin: Visitor) -> None:
+async def test_removed_and_unusable_types_are_shown(service: Service, admin: Visitor) -> None:
     await request(service, "POST", PATH, **given())
     await request(service, "DELETE", f"{PATH}/refund_issued")
     await _write(service, "<i>parcel", ENTRY | {"name": "<i>parcel"})
@@ -43,7 +43,7 @@ async def test_removed_and_unusable_types_are_told(service: Service, admin: Visi
     assert "Refund issued (removed)" in (await admin.go("/webhooks/attempts")).text
 
 
-async def test_all_of_them_includes_what_was_added(service: Service, admin: Visitor) -> None:
+async def test_all_events_include_added_types(service: Service, admin: Visitor) -> None:
     await service.create(events=list(EventType))
     assert "All types" in (await admin.go("/webhooks/endpoints")).text
     await request(service, "POST", PATH, **given())

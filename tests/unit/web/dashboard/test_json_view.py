@@ -1,4 +1,4 @@
-"""JSON in pieces: its colours, its folds, and what was searched for."""
+"""JSON in pieces: colours, folds and highlighted matches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ORDER = '{"number":"R1","items":[1,2,{"sku":"a: {[","price":-1.5e3,"gift":true}]
 
 
 def written(pieces: tuple[JsonPiece, ...]) -> str:
-    """The pieces in one text, with signs for what they are."""
+    """The pieces as one text, with symbols for their kinds."""
     folds = {"open": "«", "inside": "|", "close": "»"}
     return "".join(folds.get(one.fold) or (f"*{one.text}*" if one.is_match else one.text) for one in pieces)
 
@@ -31,17 +31,17 @@ def test_colours() -> None:
     } <= kinds
 
 
-def test_what_is_long_folds_with_its_closing_bracket_left() -> None:
+def test_long_values_fold_and_keep_their_closing_bracket() -> None:
     assert (
         written(json_pieces('{"a":[1,2,3],"b":[1]}')) == '«{|\n  «"a": [|\n    1,\n    2,\n    3\n  »],\n  "b": [\n    1\n  ]\n»}'
     )
 
 
-def test_what_was_searched_for_is_marked_across_pieces() -> None:
+def test_matches_are_highlighted_across_pieces() -> None:
     assert '"*sku"**: **"a*: {["' in written(json_pieces(ORDER, ['sku": "a']))
 
 
-def test_what_is_no_json_stays_as_it_is() -> None:
+def test_text_that_is_not_json_is_unchanged() -> None:
     assert json_pieces("<html>no</html>", ["no"]) == (JsonPiece("<html>"), JsonPiece("no", is_match=True), JsonPiece("</html>"))
     assert json_pieces("") == ()
 
@@ -66,7 +66,7 @@ values = st.recursive(
 
 
 @given(values, st.lists(st.text(min_size=1, max_size=3), max_size=2))
-def test_the_pieces_are_the_text(value: object, wanted: list[str]) -> None:
+def test_the_pieces_add_up_to_the_text(value: object, wanted: list[str]) -> None:
     text = json.dumps(value, ensure_ascii=False)
     pieces = json_pieces(text, wanted)
     assert "".join(one.text for one in pieces) == pretty(text)

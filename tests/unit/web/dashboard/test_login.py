@@ -1,4 +1,4 @@
-"""Logging in and out, sessions, CSRF, headers."""
+"""Logging in and out, sessions, CSRF and headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.web.service import API_KEY, NOW, OTHER_KEY, TOPICS, Service
 HOME = "/webhooks/endpoints"
 
 
-async def test_who_is_not_logged_in_is_sent_to_the_login_and_back(visitor: Visitor) -> None:
+async def test_an_anonymous_visitor_is_sent_to_the_login_and_back(visitor: Visitor) -> None:
     seen = await visitor.go("/webhooks/endpoints?q[target_url_cont]=a%20b")
     assert (seen.status, seen.path.partition("?")[0]) == (200, "/webhooks/login")
 
@@ -25,7 +25,7 @@ async def test_who_is_not_logged_in_is_sent_to_the_login_and_back(visitor: Visit
     assert (seen.status, unquote(seen.path)) == (200, "/webhooks/endpoints?q[target_url_cont]=a b")
 
 
-async def test_the_root_leads_to_the_dashboard(visitor: Visitor) -> None:
+async def test_the_root_redirects_to_the_dashboard(visitor: Visitor) -> None:
     seen = await visitor.go("/", follow=False)
     assert (seen.status, seen.headers["Location"]) == (303, "/webhooks")
 
@@ -54,22 +54,22 @@ async def test_a_wrong_key_opens_nothing(visitor: Visitor) -> None:
         "",
     ],
 )
-def test_a_login_leads_to_no_other_place(wanted: str) -> None:
+def test_a_login_never_redirects_to_another_site(wanted: str) -> None:
     assert not is_own_page(wanted)
 
 
 @pytest.mark.parametrize("wanted", ["/webhooks", "/webhooks?a=b", "/webhooks/attempts?q[order_number_eq]=R1"])
-def test_a_login_leads_to_a_page_of_ours(wanted: str) -> None:
+def test_a_login_redirects_to_one_of_our_pages(wanted: str) -> None:
     assert is_own_page(wanted)
 
 
-async def test_the_login_does_not_follow_what_a_link_says(visitor: Visitor) -> None:
+async def test_the_login_does_not_follow_the_text_of_a_link(visitor: Visitor) -> None:
     await visitor.go("/webhooks/login?next=//evil.example/")
     seen = await visitor.send("/webhooks/login", {"key": API_KEY}, follow=False)
     assert (seen.status, seen.headers["Location"]) == (303, "/webhooks")
 
 
-async def test_the_cookie_is_for_us_alone(visitor: Visitor) -> None:
+async def test_cookie_attributes(visitor: Visitor) -> None:
     await visitor.go("/webhooks/login")
     seen = await visitor.send("/webhooks/login", {"key": API_KEY}, follow=False)
     cookie = seen.headers["Set-Cookie"]
@@ -80,18 +80,18 @@ async def test_the_cookie_is_for_us_alone(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("header", [{"X-Forwarded-Proto": "https, http"}, {"Origin": "https://webhooks.example.com"}])
-async def test_behind_tls_the_cookie_goes_no_other_way(visitor: Visitor, header: dict[str, str]) -> None:
+async def test_the_cookie_is_secure_behind_tls(visitor: Visitor, header: dict[str, str]) -> None:
     seen = await visitor.go("/webhooks/login", headers=header)
     assert "Secure" in seen.headers["Set-Cookie"].split("; ")
 
 
-async def test_a_login_makes_a_new_session(visitor: Visitor) -> None:
+async def test_a_login_starts_a_new_session(visitor: Visitor) -> None:
     before = (await visitor.go("/webhooks/login")).form("/webhooks/login").fields
     after = (await visitor.log_in()).form("/webhooks/logout").fields
     assert dict(before)["csrf"] != dict(after)["csrf"]
 
 
-async def test_who_logs_out_is_out(admin: Visitor) -> None:
+async def test_logout(admin: Visitor) -> None:
     seen = await admin.send("/webhooks/logout")
     assert (seen.path, "You are logged out." in seen.text) == ("/webhooks/login", True)
     assert (await admin.go(HOME)).path.startswith("/webhooks/login")
@@ -99,18 +99,18 @@ async def test_who_logs_out_is_out(admin: Visitor) -> None:
 
 
 def cookie_of(visitor: Visitor) -> dict[str, str]:
-    """The cookie, as somebody who has copied it sends it."""
+    """The cookie as somebody who copied it would send it."""
     (session,) = [cookie for cookie in visitor.browser.cookie_jar if cookie.key == "oms_webhooks_session"]
     return {"Cookie": f"{session.key}={session.value}"}
 
 
 async def opens(service: Service, cookie: dict[str, str]) -> bool:
-    """Whether a copied cookie opens a page, in a browser that has no other."""
+    """Whether a copied cookie opens a page in another browser."""
     async with visiting(service) as thief:
         return (await thief.go(HOME, headers=cookie)).path == HOME
 
 
-async def test_a_copied_cookie_is_of_no_use_after_the_logout(service: Service, admin: Visitor) -> None:
+async def test_a_copied_cookie_is_useless_after_the_logout(service: Service, admin: Visitor) -> None:
     copied = cookie_of(admin)
     async with visiting(service) as other:
         await other.log_in()
@@ -119,12 +119,12 @@ async def test_a_copied_cookie_is_of_no_use_after_the_logout(service: Service, a
         await admin.send("/webhooks/logout")
 
         assert not await opens(service, copied)
-        assert (await other.go(HOME)).path == HOME  # another session of the same key goes on
+        assert (await other.go(HOME)).path == HOME  # another session of the same key continues
     (written,) = service.kafka.to(TOPICS.ended_sessions)
     assert dict((await admin.log_in()).form("/webhooks/logout").fields)["csrf"].encode() not in (written.key or b"")
 
 
-async def test_a_login_over_another_session_ends_that_one(service: Service, admin: Visitor) -> None:
+async def test_a_login_during_a_session_ends_that_session(service: Service, admin: Visitor) -> None:
     copied, form = cookie_of(admin), admin.seen
     assert form is not None
     csrf = dict(form.form("/webhooks/logout").fields)["csrf"]
@@ -135,7 +135,7 @@ async def test_a_login_over_another_session_ends_that_one(service: Service, admi
     assert not await opens(service, copied)
 
 
-async def test_a_logout_that_kafka_does_not_confirm_is_told_so(service: Service, admin: Visitor) -> None:
+async def test_a_logout_that_kafka_does_not_confirm_is_reported(service: Service, admin: Visitor) -> None:
     copied = cookie_of(admin)
     service.kafka.is_down = True
 
@@ -143,16 +143,16 @@ async def test_a_logout_that_kafka_does_not_confirm_is_told_so(service: Service,
 
     assert "This browser is logged out. Kafka did not confirm the logout" in seen.text
     assert (await admin.go(HOME)).path.startswith("/webhooks/login")
-    assert not await opens(service, copied)  # here; other processes do not know
+    assert not await opens(service, copied)  # it has ended here, but other processes do not know
 
 
-async def test_nobody_is_let_in_before_the_ended_sessions_are_read(service: Service, admin: Visitor) -> None:
+async def test_nobody_is_let_in_before_ended_sessions_have_been_read(service: Service, admin: Visitor) -> None:
     service.ended.table.is_caught_up = False
     seen = await admin.go(HOME)
     assert (seen.status, "The service is starting" in seen.text) == (503, True)
 
 
-async def test_a_cookie_of_the_release_before_is_good_until_its_logout(service: Service, visitor: Visitor) -> None:
+async def test_a_cookie_of_the_previous_release_is_valid_until_its_logout(service: Service, visitor: Visitor) -> None:
     until = (NOW + timedelta(hours=1)).isoformat()
     content = json.dumps({"csrf": "0123456789abcdef", "until": until, "key_id": key_id(digest(API_KEY))})
     old = {"Cookie": f"oms_webhooks_session={service.vault.derived('dashboard cookies').seal(content)}"}
@@ -164,7 +164,7 @@ async def test_a_cookie_of_the_release_before_is_good_until_its_logout(service: 
     assert not await opens(service, old)
 
 
-async def test_a_session_ends_with_its_key(service: Service, visitor: Visitor) -> None:
+async def test_a_session_ends_when_its_key_is_revoked(service: Service, visitor: Visitor) -> None:
     key = await service.key(Access.VIEWER)
     assert (await visitor.log_in(key)).status == 200
     (record,) = service.ring.valid()
@@ -174,7 +174,7 @@ async def test_a_session_ends_with_its_key(service: Service, visitor: Visitor) -
     assert (await visitor.go(HOME)).path.startswith("/webhooks/login")
 
 
-async def test_a_session_ends_with_the_day(service: Service, admin: Visitor) -> None:
+async def test_a_session_expires(service: Service, admin: Visitor) -> None:
     service.now[0] = NOW + timedelta(hours=11, minutes=59)
     assert (await admin.go(HOME)).path == HOME
     service.now[0] = NOW + timedelta(hours=12, seconds=1)
@@ -182,27 +182,27 @@ async def test_a_session_ends_with_the_day(service: Service, admin: Visitor) -> 
 
 
 @pytest.mark.parametrize("cookie", ["", "nonsense", "gAAAAABh", "\N{LATIN SMALL LETTER U WITH DIAERESIS}"])
-async def test_a_forged_cookie_is_none(visitor: Visitor, cookie: str) -> None:
+async def test_a_forged_cookie_is_ignored(visitor: Visitor, cookie: str) -> None:
     headers = {"Cookie": f"oms_webhooks_session={cookie}; oms_webhooks_notices={cookie}"}
     seen = await visitor.go(HOME, headers=headers)
     assert seen.path.startswith("/webhooks/login")
 
 
-async def test_an_endpoints_sealed_secret_is_no_session(service: Service, visitor: Visitor) -> None:
+async def test_an_endpoints_encrypted_secret_is_not_a_session(service: Service, visitor: Visitor) -> None:
     sealed = service.vault.seal('{"csrf":"a","until":"2999-01-01T00:00:00Z","key_id":"a"}')
     seen = await visitor.go(HOME, headers={"Cookie": f"oms_webhooks_session={sealed}"})
     assert seen.path.startswith("/webhooks/login")
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong"])
-async def test_a_form_of_another_site_does_nothing(service: Service, admin: Visitor, token: str | None) -> None:
+async def test_a_form_from_another_site_does_nothing(service: Service, admin: Visitor, token: str | None) -> None:
     pairs = [] if token is None else [("csrf", token)]
     seen = await admin.post("/webhooks/logout", pairs)
     assert (seen.status, "This form has expired" in seen.text) == (403, True)
     assert (await admin.go(HOME)).path == HOME
 
 
-async def test_nobody_is_logged_in_by_another_site(service: Service, visitor: Visitor) -> None:
+async def test_another_site_cannot_log_anybody_in(service: Service, visitor: Visitor) -> None:
     seen = await visitor.post("/webhooks/login", [("key", API_KEY)])
     assert seen.status == 403
     async with visiting(service) as other:
@@ -212,7 +212,7 @@ async def test_nobody_is_logged_in_by_another_site(service: Service, visitor: Vi
     assert (await visitor.post("/webhooks/login", [*pairs, ("key", API_KEY)])).status == 403
 
 
-async def test_a_form_is_urlencoded_text(admin: Visitor) -> None:
+async def test_forms_must_be_urlencoded(admin: Visitor) -> None:
     for content_type, status in (("text/plain", 415), ("multipart/form-data; boundary=a", 415), ("application/json", 415)):
         seen = await admin.go("/webhooks/logout", "POST", data=b"csrf=a", headers={"Content-Type": content_type})
         assert seen.status == status
@@ -222,7 +222,7 @@ async def test_a_form_is_urlencoded_text(admin: Visitor) -> None:
     assert (await admin.go("/webhooks/logout", "POST", data=b"csrf=\xff", headers=bad)).status == 400
 
 
-async def test_who_guesses_keys_is_made_to_wait(visitor: Visitor) -> None:
+async def test_guessing_keys_is_throttled(visitor: Visitor) -> None:
     statuses = [(await visitor.log_in(f"wrong-{number}")).status for number in range(20)]
     assert statuses == [401] * 20
     seen = await visitor.log_in()
@@ -231,7 +231,7 @@ async def test_who_guesses_keys_is_made_to_wait(visitor: Visitor) -> None:
     assert (await visitor.go(HOME)).path.startswith("/webhooks/login")
 
 
-async def test_every_answer_is_hardened(admin: Visitor) -> None:
+async def test_every_answer_has_security_headers(admin: Visitor) -> None:
     pages = [await admin.go(path) for path in (HOME, "/webhooks/nowhere", "/webhooks/endpoints?q[x]=1")]
     pages.append(await admin.go("/webhooks/", follow=False))
     for seen in pages:
@@ -244,7 +244,7 @@ async def test_every_answer_is_hardened(admin: Visitor) -> None:
         assert seen.headers["Referrer-Policy"] == "same-origin"
 
 
-async def test_files_are_kept_by_browsers(visitor: Visitor) -> None:
+async def test_static_files_are_cached(visitor: Visitor) -> None:
     html = (await visitor.go("/webhooks/login")).html
     path = html.partition('<link rel="stylesheet" href="')[2].partition('"')[0]
     seen = await visitor.go(path)
@@ -255,7 +255,7 @@ async def test_files_are_kept_by_browsers(visitor: Visitor) -> None:
     assert (await visitor.go("/webhooks/static/app.css")).status == 404
 
 
-async def test_pages_wait_until_the_service_has_started(service: Service, visitor: Visitor) -> None:
+async def test_pages_are_unavailable_until_the_service_has_started(service: Service, visitor: Visitor) -> None:
     service.health.starting = True
     seen = await visitor.go("/webhooks/login")
     assert (seen.status, "The service is starting" in seen.text) == (503, True)

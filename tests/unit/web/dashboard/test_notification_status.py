@@ -1,4 +1,4 @@
-"""What became of a notification, as things are now."""
+"""The current status of a notification."""
 
 from __future__ import annotations
 

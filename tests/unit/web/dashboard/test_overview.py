@@ -62,8 +62,8 @@ async def test_one_attempt_and_one_event_are_counted_in_the_singular(service: Se
     assert "1 event, 0 delivered, 1 failed" in seen.html
 
 
-async def test_its_figures_lead_to_the_attempts_that_they_count(service: Service, admin: Visitor) -> None:
-    """Neither tests nor deliveries that were due but not made."""
+async def test_figures_link_to_the_attempts_that_they_count(service: Service, admin: Visitor) -> None:
+    """Neither tests nor deliveries that were due but not attempted."""
     minutes = tuple(OverviewMinute(NOW - (MINUTES - number) * MINUTE, 30, 20, 1) for number in range(MINUTES))
     service.reports.hour = PipelineOverview(minutes, None, None, 0, None)
 
@@ -78,7 +78,7 @@ async def test_its_figures_lead_to_the_attempts_that_they_count(service: Service
     assert all(one[-3:] == left_out for one in within)
 
 
-async def test_a_part_of_it_is_fetched_again_and_again(service: Service, admin: Visitor) -> None:
+async def test_a_part_of_the_page_is_polled(service: Service, admin: Visitor) -> None:
     await service.create()
     page, part = await admin.go(HOME), await admin.go("/webhooks/live")
     assert 'data-live="/webhooks/live"' in page.html
@@ -105,7 +105,7 @@ async def test_when_all_is_well_it_says_so(admin: Visitor) -> None:
     assert "No endpoints yet." in seen.text
 
 
-async def test_an_endpoint_that_is_not_verified_needs_attention(service: Service, admin: Visitor) -> None:
+async def test_an_unverified_endpoint_needs_attention(service: Service, admin: Visitor) -> None:
     service.sender.exchange = answer(404)
     asked = await service.create("http://127.0.0.1/asked", verification="signed_event")
     service.learn(held_fact(asked, 3))
@@ -116,7 +116,7 @@ async def test_an_endpoint_that_is_not_verified_needs_attention(service: Service
     assert "Nothing. All active endpoints" not in seen.text
 
 
-async def test_dead_letters_that_cannot_be_counted_are_not_said_to_be_none(
+async def test_dead_letters_that_cannot_be_counted_are_not_shown_as_none(
     service: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def count() -> int:
@@ -127,7 +127,7 @@ async def test_dead_letters_that_cannot_be_counted_are_not_said_to_be_none(
     assert ("all events could be used" in seen.text, "The count needs too much." in seen.text) == (False, True)
 
 
-async def test_faults_of_the_process_are_shown_while_they_last(service: Service, admin: Visitor) -> None:
+async def test_own_faults_are_shown_while_they_last(service: Service, admin: Visitor) -> None:
     warning: list[str | None] = ["485 deliveries were parked: too many open files <1024>"]
     service.health.warn("own faults", lambda: warning[0])
     for page in (HOME, "/webhooks/live"):

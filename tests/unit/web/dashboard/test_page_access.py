@@ -1,6 +1,6 @@
-"""The authorization matrix of the dashboard, made of the page table: every page, every role, every method.
+"""The authorization matrix of the dashboard, built from the page table: every page, role and method.
 
-A role takes a second: it makes hundreds of requests.
+Each role takes a second, because it makes hundreds of requests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.unit.web.test_resend_runs import run_entry
 PAGES = dashboard_pages(cast("PageRenderer", None), cast("Api", None), dict)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-# The rule, once more and by hand: a new page must be thought about here too.
+# The rules again, written by hand, so that nobody adds a page without deciding who may open it.
 EXPECTED: dict[tuple[str, str], Access | None] = {
     ("GET", "/webhooks/login"): None,
     ("POST", "/webhooks/login"): None,
@@ -92,16 +92,16 @@ EXPECTED: dict[tuple[str, str], Access | None] = {
     ("POST", "/webhooks/keys/{id}/revoke"): Access.ADMIN,
 }
 LOGOUT = ("/webhooks/logout", "POST")
-# Who logs out is nobody afterwards: last.
+# Last, because a visitor who logs out has no role afterwards.
 REQUESTS = sorted(itertools.product({path for _, path in EXPECTED}, METHODS), key=lambda one: (one == LOGOUT, one))
 
 
-def test_every_page_has_the_rule_that_is_meant() -> None:
+def test_every_page_has_the_expected_rule() -> None:
     assert {page.key: page.access for page in PAGES} == EXPECTED
     assert len(PAGES) == len(EXPECTED)
 
 
-def test_a_rule_is_part_of_every_declaration() -> None:
+def test_a_page_cannot_be_declared_without_a_rule() -> None:
     with pytest.raises(TypeError):
         DashboardPage("GET", "/x", None)  # type: ignore[call-arg, arg-type]
 
@@ -134,7 +134,7 @@ async def test_every_page_role_and_method(service: Service, visitor: Visitor, ro
             needed = f"This needs a key with the {cast('Access', rule).value} role. Your key has the {role.value} role."
             assert method == "HEAD" or needed in seen.text, where
         else:
-            # 404 and 422: the handler was reached, and found nothing to do.
+            # 404 and 422 mean that the handler ran and found nothing to do.
             assert seen.status in (200, 303, 404, 422), where
     assert not service.kafka.changes
 
@@ -147,7 +147,7 @@ async def test_every_page_role_and_method(service: Service, visitor: Visitor, ro
         (Access.ADMIN, ["API keys", "New endpoint", "Send test event", "Pause", "Rotate", "Set header"], []),
     ],
 )
-async def test_nobody_is_offered_what_he_may_not_do(
+async def test_pages_offer_only_what_the_role_may_do(
     service: Service, visitor: Visitor, role: Access, shown: list[str], hidden: list[str]
 ) -> None:
     identifier = await service.create()
@@ -157,7 +157,7 @@ async def test_nobody_is_offered_what_he_may_not_do(
     assert [name for name in hidden if name in text] == []
 
 
-async def test_every_form_that_is_sent_has_a_token(service: Service, admin: Visitor) -> None:
+async def test_every_form_that_posts_has_a_token(service: Service, admin: Visitor) -> None:
     identifier = await service.create(headers={"X-Tenant": "acme"})
     key = service.ring.valid()[0].id if service.ring.valid() else None
     if key is None:

@@ -1,4 +1,4 @@
-"""What a page does not know is said on it; what a form or an export does not know is refused."""
+"""Pages report unknown parameters; forms and exports refuse them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def path_of(page: DashboardPage) -> str:
     return "/webhooks" + page.path.replace("{id}", identifier).replace("{number}", "R1")
 
 
-async def test_every_page_says_what_has_no_effect(service: Service, admin: Visitor) -> None:
+async def test_every_page_reports_parameters_without_effect(service: Service, admin: Visitor) -> None:
     await service.create()
     for page in PAGES:
-        if not page.acts and page.path not in ("/", "/endpoints/{id}/drop"):  # these lead on: here, nothing is held
+        if not page.acts and page.path not in ("/", "/endpoints/{id}/drop"):  # these redirect: here, nothing is held
             seen = await admin.go(f"{path_of(page)}?order_number_eq=R100")
             is_part = page.path in ("/live", "/resends/{id}/progress") or seen.redirects > 0
             assert seen.status == 404 or is_part or (NOTE in seen.html and "order_number_eq: unknown parameter" in seen.text), (
@@ -34,7 +34,7 @@ async def test_every_page_says_what_has_no_effect(service: Service, admin: Visit
             )
 
 
-async def test_every_form_and_export_refuses_what_it_does_not_know(service: Service, admin: Visitor) -> None:
+async def test_every_form_and_export_refuses_unknown_parameters(service: Service, admin: Visitor) -> None:
     await service.create()
     token = [pair for pair in (await admin.go("/webhooks/keys")).form("/webhooks/logout").fields if pair[0] == "csrf"]
     before = len(service.kafka.records)
@@ -50,7 +50,7 @@ async def test_every_form_and_export_refuses_what_it_does_not_know(service: Serv
     assert (len(service.kafka.records), service.attempts.queries) == (before, [])
 
 
-async def test_a_search_that_left_something_out_is_neither_exported_nor_resent(service: Service, admin: Visitor) -> None:
+async def test_a_search_with_ignored_filters_is_neither_exported_nor_resent(service: Service, admin: Visitor) -> None:
     service.attempts.rows = (attempt_row(id=1, endpoint_id=1),)
     for query in ("q[endpoint_id_eq]=1&order_number_eq=R100", "q[endpoint_id_eq]=1&q[order_nummer_eq]=R100"):
         seen = await admin.go(f"/webhooks/attempts?{query}")
@@ -60,13 +60,13 @@ async def test_a_search_that_left_something_out_is_neither_exported_nor_resent(s
     assert all(part in seen.html for part in ("export.csv", "resends/new"))
 
 
-async def test_what_has_no_effect_is_told_of_when_empty_fields_are_left_out_too(service: Service, admin: Visitor) -> None:
+async def test_parameters_without_effect_are_reported_after_a_redirect_too(service: Service, admin: Visitor) -> None:
     seen = await admin.go("/webhooks/attempts?q[endpoint_id_eq]=1&q[state_eq]=&Q[order_number_eq]=R100")
     assert (seen.redirects, NOTE in seen.html) == (1, True)
 
 
 @pytest.mark.parametrize("query", ["q[endpoint_id_eq]=1&order_number_eq=R100", "q[endpoint_id_eq]=1&q[order_number_eq]="])
-async def test_a_typing_mistake_stands_in_the_way_of_resending(service: Service, admin: Visitor, query: str) -> None:
+async def test_a_typo_prevents_resending(service: Service, admin: Visitor, query: str) -> None:
     await service.create()
     service.attempts.rows = (attempt_row(id=1, endpoint_id=1),)
     seen = await admin.go(f"/webhooks/resends/new?{query}")

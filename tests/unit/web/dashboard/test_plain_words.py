@@ -1,4 +1,4 @@
-"""Pages speak as people do: the words of the machine stand under "Technical details" only."""
+"""Pages use everyday words. Technical terms appear only under "Technical details"."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MACHINE = re.compile(
 )
 
 
-async def test_on_the_pages_that_staff_reads(service: Service, admin: Visitor) -> None:
+async def test_pages_for_staff_use_everyday_words(service: Service, admin: Visitor) -> None:
     await service.create(description="ERP")
     facts: dict[str, Any] = {"endpoint_id": 1, "endpoint_version": 1, "at": NOW}
     service.learn(
@@ -50,7 +50,7 @@ async def test_on_the_pages_that_staff_reads(service: Service, admin: Visitor) -
 
 
 def machine_words(html: str) -> list[str]:
-    """What of the machine stands in the text of a page, outside of technical details and of what others wrote."""
+    """The technical terms in the text of a page, outside of technical details and of text from others."""
     main = html.partition("<main")[2].partition("</main>")[0]
     folded = re.sub(r"<details[^>]*><summary>Technical details</summary>.*?</details>", "", main, flags=re.DOTALL)
     text = re.sub(r"<(pre|option)[^>]*>.*?</\1>|<[^>]*>", " ", folded, flags=re.DOTALL)

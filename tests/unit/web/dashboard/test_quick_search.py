@@ -1,4 +1,4 @@
-"""The search box: where it goes."""
+"""Where the search box leads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BODIES = "/webhooks/attempts?q[request_body_cont]="
 
 @pytest.fixture
 async def shop(service: Service) -> Service:
-    """Two endpoints, and some numbers on record."""
+    """Two endpoints and some recorded numbers."""
     await service.create("http://127.0.0.1/erp?key=1", description="ERP")
     await service.create("http://127.0.0.1/mails", description="Mails to customers")
     service.attempts.known = {
@@ -68,12 +68,14 @@ async def goes_to(visitor: Visitor, text: str) -> str:
         ("/webhooks/go?text=x", f"{BODIES}/webhooks/go?text=x"),
     ],
 )  # fmt: skip
-async def test_where_it_goes(shop: Service, admin: Visitor, text: str, to: str) -> None:
+async def test_where_a_text_leads(shop: Service, admin: Visitor, text: str, to: str) -> None:
     assert await goes_to(admin, text) == to
 
 
 async def test_a_number_with_an_invisible_character_is_found(shop: Service, admin: Visitor) -> None:
-    """It is kept if there is such a number, and left out otherwise, because it usually comes from a program that it was copied from."""
+    """The character is kept if there is such a number, and dropped otherwise, because it usually comes from copying out of a
+    program.
+    """
     shop.attempts.known |= {("order_number", "A-1\u202eB"), ("order_number", "R742\u202e992697"), ("sku", "A\tB")}
     assert await goes_to(admin, "A-1\u202eB ") == "/webhooks/orders/A-1\u202eB"
     assert await goes_to(admin, "R742\u202e992697") == "/webhooks/orders/R742\u202e992697"
@@ -81,14 +83,14 @@ async def test_a_number_with_an_invisible_character_is_found(shop: Service, admi
     assert await goes_to(admin, "A\tB") == "/webhooks/attempts?q[sku_eq]=A\tB"
 
 
-async def test_a_number_that_no_address_can_end_with_is_searched_for(shop: Service, admin: Visitor) -> None:
-    """A browser makes ``/webhooks`` out of ``/webhooks/orders/..``."""
+async def test_a_number_that_cannot_end_a_url_is_searched_for(shop: Service, admin: Visitor) -> None:
+    """Browsers turn ``/webhooks/orders/..`` into ``/webhooks``."""
     shop.attempts.known = {("order_number", "."), ("subscription_id", "..")}
     assert await goes_to(admin, ".") == "/webhooks/attempts?q[order_number_eq]=."
     assert await goes_to(admin, "..") == "/webhooks/attempts?q[subscription_id_eq]=.."
 
 
-async def test_a_number_that_is_on_record_as_it_was_written_is_meant(shop: Service, admin: Visitor) -> None:
+async def test_a_recorded_number_is_found_as_typed(shop: Service, admin: Visitor) -> None:
     shop.attempts.known |= {("order_number", "R-123456"), ("order_number", "R123456")}
     assert await goes_to(admin, '"R-123456"') == "/webhooks/orders/R-123456"
     assert await goes_to(admin, "r-123456") == "/webhooks/orders/R123456"
@@ -96,7 +98,7 @@ async def test_a_number_that_is_on_record_as_it_was_written_is_meant(shop: Servi
     assert await goes_to(admin, "R-123456") == "/webhooks/orders/R123456"
 
 
-async def test_what_may_be_several_things_is_asked(shop: Service, admin: Visitor) -> None:
+async def test_an_ambiguous_text_leads_to_a_choice(shop: Service, admin: Visitor) -> None:
     shop.attempts.known |= {("id", "1"), ("stock_item_id", "1")}
     seen = await admin.go("/webhooks/go?text=1")
     for part in ("Which one?", "ERP", "Attempt 1", "Stock item 1", "Search in bodies"):
@@ -105,19 +107,19 @@ async def test_what_may_be_several_things_is_asked(shop: Service, admin: Visitor
         assert f'href="{href}"' in seen.html
 
 
-async def test_the_beginning_of_a_name_may_have_been_meant_otherwise(shop: Service, admin: Visitor) -> None:
+async def test_an_endpoint_found_by_part_of_its_name_offers_a_search_instead(shop: Service, admin: Visitor) -> None:
     seen = await admin.go("/webhooks/go?text=custom")
     assert seen.path == "/webhooks/endpoints/3"
     assert "“custom” matches this endpoint. Search in bodies instead" in seen.text
 
 
-async def test_an_order_in_a_text_may_not_have_been_meant(shop: Service, admin: Visitor) -> None:
+async def test_an_order_found_in_a_text_offers_a_search_instead(shop: Service, admin: Visitor) -> None:
     seen = await admin.go("/webhooks/go?" + urlencode({"text": "order R742992696?"}))
     assert seen.path == "/webhooks/orders/R742992696"
     assert "“order R742992696?” mentions order R742992696. Search in bodies instead" in seen.text
 
 
-async def test_an_order_in_a_long_text_is_opened_by_an_answer_with_short_headers(shop: Service, admin: Visitor) -> None:
+async def test_an_order_in_a_long_text_is_opened_with_short_response_headers(shop: Service, admin: Visitor) -> None:
     text = "Заказ R742992696 не пришёл. " * 70
     answered = await admin.go("/webhooks/go?" + urlencode({"text": text}), follow=False)
     assert answered.headers["Location"] == "/webhooks/orders/R742992696"
@@ -133,7 +135,7 @@ async def test_a_viewer_is_led_to_the_order_in_a_text(shop: Service, visitor: Vi
     assert "Search the bodies" not in seen.text
 
 
-async def test_a_viewer_is_not_sent_to_the_bodies(shop: Service, visitor: Visitor) -> None:
+async def test_a_viewer_is_not_led_to_a_body_search(shop: Service, visitor: Visitor) -> None:
     await visitor.log_in(await shop.key(Access.VIEWER))
     assert await goes_to(visitor, "r742992696") == "/webhooks/orders/R742992696"
     for text in ("grace.hopper@example.com", "Grace Hopper"):
@@ -150,7 +152,7 @@ async def test_without_the_store_it_says_what_was_not_looked_up(shop: Service, a
     assert await goes_to(admin, "R742992696") == "/webhooks/orders/R742992696"
 
 
-async def test_what_was_typed_is_text(shop: Service, admin: Visitor) -> None:
+async def test_the_typed_text_is_escaped(shop: Service, admin: Visitor) -> None:
     shop.attempts.known |= {("sku", "a<b>1</b>c"), ("subscription_id", "a<b>1</b>c")}
     seen = await admin.go("/webhooks/go?" + urlencode({"text": "a<b>1</b>c"}))
     assert "SKU a<b>1</b>c" in seen.text

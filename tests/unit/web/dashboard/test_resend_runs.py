@@ -1,4 +1,4 @@
-"""Resending all failed ones of a search, as pages: how many, a yes, how far, and a way to stop."""
+"""The pages of resend runs: preview, confirmation, progress and cancelling."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def failing(service: Service) -> Service:
     return service
 
 
-async def test_from_the_preview_to_the_end(failing: Service, admin: Visitor) -> None:
+async def test_a_run_from_the_preview_to_the_end(failing: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
     for part in ("Resend 2 notifications?", "2 failed attempts", "1 · 127.0.0.1/hooks", "It takes 1 s"):
         assert part in seen.text, part
@@ -43,19 +43,19 @@ async def test_from_the_preview_to_the_end(failing: Service, admin: Visitor) -> 
     assert f'href="{RESENDS}/{run}"' in (await admin.go(RESENDS)).html
 
 
-async def test_what_somebody_dropped_is_named(failing: Service, admin: Visitor) -> None:
+async def test_dropped_notifications_are_named(failing: Service, admin: Visitor) -> None:
     failing.attempts.rows += (attempt_row(id=13, event_id="evt_3", endpoint_id=1, outcome="discarded"),)
     seen = await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
     assert "1 of them was not sent: someone dropped it, or it waited too long." in seen.text
 
 
-async def test_what_was_confirmed_before_midnight_is_sent_after_it(failing: Service, admin: Visitor) -> None:
+async def test_relative_times_stay_fixed_from_the_preview_to_the_run(failing: Service, admin: Visitor) -> None:
     query = {"q[created_at_gteq]": "yesterday", "q[created_at_lteq]": "yesterday", "q[request_body_cont]": "today"}
     seen = await admin.go(f"{RESENDS}/new?{urlencode(query)}")
     [form] = [form for form in seen.forms if form.action.startswith(f"{RESENDS}?")]
     sent = dict(parse_qsl(form.action.partition("?")[2]))
     assert sent == query | {"q[created_at_gteq]": "2026-03-01", "q[created_at_lteq]": "2026-03-01"}
-    assert urlencode({"q[created_at_gteq]": "yesterday"}) in seen.html, "the way back leads to the same search"
+    assert urlencode({"q[created_at_gteq]": "yesterday"}) in seen.html, "the back link leads to the same search"
     failing.now[0] += timedelta(hours=9)
     assert (await admin.send(form.action)).path.startswith(f"{RESENDS}/")
     shown, started = failing.attempts.queries
@@ -63,7 +63,7 @@ async def test_what_was_confirmed_before_midnight_is_sent_after_it(failing: Serv
     await ended(failing)
 
 
-async def test_what_is_left_out_is_not_counted(failing: Service, admin: Visitor) -> None:
+async def test_skipped_notifications_are_not_counted(failing: Service, admin: Visitor) -> None:
     paused = await failing.create("http://127.0.0.1/paused", active=False)
     failing.attempts.rows += tuple(attempt_row(id=10 + one, event_id="evt_1", endpoint_id=one) for one in (paused, 99))
     seen = await admin.go(f"{RESENDS}/new?q[event_name_eq]=order_completed")
@@ -83,7 +83,7 @@ async def test_what_is_left_out_is_not_counted(failing: Service, admin: Visitor)
         ("q[endpoint_id_eq]=1&q[colour_eq]=red", "A filter is not valid"),
     ],
 )
-async def test_what_stands_in_the_way(failing: Service, admin: Visitor, query: str, words: str) -> None:
+async def test_reasons_against_a_run_are_shown(failing: Service, admin: Visitor, query: str, words: str) -> None:
     seen = await admin.go(f"{RESENDS}/new?{query}")
     assert (words in seen.text, '<button class="button primary">' in seen.html) == (True, False)
     form = [pair for pair in seen.form("/webhooks/logout").fields if pair[0] == "csrf"]
@@ -92,13 +92,15 @@ async def test_what_stands_in_the_way(failing: Service, admin: Visitor, query: s
     assert failing.kafka.to("webhooks.delay.0s") == []
 
 
-async def test_too_many_are_not_sent(failing: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_larger_than_the_limit_is_not_started(
+    failing: Service, admin: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.web.resend_runs.MAX_RESENT", 1)
     seen = await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
     assert ("Resend 1 or more" in seen.text, "Narrow the filters" in seen.text) == (True, True)
 
 
-async def test_it_can_be_stopped(failing: Service, admin: Visitor) -> None:
+async def test_a_run_can_be_cancelled(failing: Service, admin: Visitor) -> None:
     failing.runs.pause_seconds = 3600.0
     await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")
     seen = await admin.send(f"{RESENDS}?{FILTER}")
@@ -115,7 +117,7 @@ async def test_it_can_be_stopped(failing: Service, admin: Visitor) -> None:
     assert (seen.path, f"(id {run}), and it has processed" in seen.text) == (RESENDS, True)
 
 
-async def test_a_run_of_a_process_that_died(failing: Service, admin: Visitor) -> None:
+async def test_a_run_whose_process_died_is_shown_as_stopped(failing: Service, admin: Visitor) -> None:
     failing.kafka.tell(run_entry("00000000000000aa"))
     failing.kafka.tell(run_entry("00000000000000bb", RunState.DONE))
     failing.now[0] = NOW + timedelta(minutes=5)
@@ -134,7 +136,7 @@ async def test_a_run_of_a_process_that_died(failing: Service, admin: Visitor) ->
     assert (await admin.go(f"{RESENDS}/00000000000000cc")).status == 404
 
 
-async def test_there_is_none_yet(service: Service, admin: Visitor) -> None:
+async def test_an_empty_list_of_runs(service: Service, admin: Visitor) -> None:
     assert "No runs yet" in (await admin.go(RESENDS)).text
     assert "Nothing to resend" in (await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")).text
     service.attempts.error = StoreUnavailableError("gone")

@@ -1,4 +1,4 @@
-"""Chips, links, marks and indents: what the search's pages make of texts."""
+"""Chips, links, highlights and indentation on the pages of the search."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def pairs(query: str) -> Pairs:
         ),
     ],
 )
-def test_chips_are_what_the_form_cannot_say(query: str, labels: list[str]) -> None:
+def test_chips_show_what_the_form_cannot(query: str, labels: list[str]) -> None:
     filters = read_filters(pairs(query))
     assert [chip.label for chip in filters.chips] == labels
 
@@ -67,11 +67,11 @@ KEYS = st.sampled_from(
 
 
 @given(st.lists(st.tuples(KEYS, st.text(max_size=5)), max_size=12))
-def test_a_search_is_neither_more_nor_less_than_its_link(given_pairs: Pairs) -> None:
+def test_a_search_and_its_link_are_equivalent(given_pairs: Pairs) -> None:
     filters = read_filters(given_pairs)
     again = read_filters(parse_qsl(filters.query()))
     assert again.pairs == filters.pairs
-    # What the form sends (its fields, and what it carries along) is the same search.
+    # What the form sends (its visible and its hidden fields) is the same search.
     assert (
         parse_query(filters.pairs).conditions == parse_query([pair for pair in given_pairs if pair[0].startswith("q")]).conditions
     )
@@ -81,7 +81,7 @@ def test_a_search_is_neither_more_nor_less_than_its_link(given_pairs: Pairs) -> 
         assert len(left) == len(filters.pairs) - len([pair for pair in filters.pairs if pair in chip.pairs])
 
 
-def test_a_link_changes_one_filter_and_begins_again() -> None:
+def test_a_link_changes_one_filter_and_returns_to_the_first_page() -> None:
     filters = read_filters(pairs("q[order_number_eq]=R1&q[attempt_gt]=2&after=x&per_page=5&utm=1"))
     assert parse_qsl(filters.link(order="", state="failed")) == [
         ("q[attempt_gt]", "2"),
@@ -96,7 +96,7 @@ def test_a_link_changes_one_filter_and_begins_again() -> None:
     assert not has_blanks(pairs("q[state_eq]=failed&page="))
 
 
-def test_what_a_search_looks_for() -> None:
+def test_the_texts_that_a_search_looks_for() -> None:
     query = parse_query(
         pairs("q[request_body_cont_any][]=a&q[request_body_cont_any][]=b&q[request_body_not_cont]=c&q[error_cont]=d")
     )
@@ -105,14 +105,14 @@ def test_what_a_search_looks_for() -> None:
 
 
 @given(st.text(max_size=80), st.lists(st.text(max_size=4), max_size=3))
-def test_a_marked_text_is_the_text(text: str, wanted: list[str]) -> None:
+def test_highlighting_does_not_change_the_text(text: str, wanted: list[str]) -> None:
     pieces = marked(text, wanted)
     assert "".join(piece.text for piece in pieces) == text
     for piece in pieces:
         assert not piece.is_match or piece.text.casefold() in {one.casefold() for one in wanted} or len(piece.text) > 0
 
 
-def test_marks_and_excerpts() -> None:
+def test_highlights_and_excerpts() -> None:
     assert marked("Ada ADA ada", ["ada"]) == (
         HighlightedText("Ada", True),
         HighlightedText(" "),
@@ -139,11 +139,11 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")]))
-def test_an_indent_changes_space_only(value: object, separators: tuple[str, str]) -> None:
+def test_indentation_changes_only_whitespace(value: object, separators: tuple[str, str]) -> None:
     assert pretty(json.dumps(value, separators=separators)) == json.dumps(value, indent=2)
 
 
-def test_numbers_stay_as_they_were_sent() -> None:
+def test_numbers_are_shown_as_they_were_sent() -> None:
     assert pretty('{"a":20.10,"b":1e400,"a":[],"c":{} }') == '{\n  "a": 20.10,\n  "b": 1e400,\n  "a": [],\n  "c": {}\n}'
     assert pretty("no JSON {") == "no JSON {"
     assert pretty("[" * 100_000) == "[" * 100_000
@@ -160,14 +160,14 @@ def test_numbers_stay_as_they_were_sent() -> None:
         ("Straße", "STRASSE", ["Straße"]),
     ],
 )
-def test_what_a_search_found_is_marked_as_it_is_written(text: str, wanted: str, marks: list[str]) -> None:
+def test_matches_are_highlighted_however_they_are_escaped(text: str, wanted: str, marks: list[str]) -> None:
     pieces = marked(text, [wanted])
     assert [piece.text for piece in pieces if piece.is_match] == marks
     assert "".join(piece.text for piece in pieces) == text
     assert [piece.text for piece in excerpt(text, [wanted]) if piece.is_match] == marks[:1]
 
 
-def test_relative_times_are_fixed_and_nothing_else() -> None:
+def test_only_relative_times_are_made_absolute() -> None:
     now = datetime(2026, 3, 2, 0, 30, tzinfo=ZoneInfo("Europe/Berlin"))
     fixed = at_this_time(
         pairs(

@@ -1,4 +1,4 @@
-"""An endpoint's signatures in the form, and rotations with an overlap."""
+"""Signature fields of the form, and rotations with an overlap."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_secret_is_rotated_with_an_overlap(
     assert len(service.kafka.changes[-1].secrets) == secrets
 
 
-async def test_what_is_wrong_is_said_there(service: Service, admin: Visitor) -> None:
+async def test_errors_are_shown_at_the_field(service: Service, admin: Visitor) -> None:
     await admin.go("/webhooks/endpoints/new")
     fields = {"target_url": "http://127.0.0.1/hooks", "events": ["order_completed"], "signature_name": "webhook-id"}
     seen = await admin.send("/webhooks/endpoints", fields)

@@ -1,4 +1,4 @@
-"""How values are written for people."""
+"""How values are formatted for people."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOW = datetime(2026, 3, 2, 15, 4, 0, 512_000, UTC)
         (-90, "in 1 min"),
     ],
 )
-def test_how_long_ago(seconds: float, text: str) -> None:
+def test_elapsed_times(seconds: float, text: str) -> None:
     assert ago(NOW - timedelta(seconds=seconds), NOW) == text
 
 
@@ -48,10 +48,10 @@ def test_times_and_numbers() -> None:
     ("share", "text"),
     [(None, "\N{EN DASH}"), (0.0, "0%"), (1.0, "100%"), (0.9999, "99.9%"), (0.00001, "0.1%"), (0.5, "50.0%"), (0.9512, "95.1%")],
 )
-def test_a_share_is_whole_only_when_it_is(share: float | None, text: str) -> None:
+def test_a_share_is_rounded_to_0_or_100_percent_only_if_exact(share: float | None, text: str) -> None:
     assert percent(share) == text
 
 
-def test_a_sentence_below_its_field_does_not_name_it() -> None:
+def test_an_error_below_its_field_does_not_repeat_the_name() -> None:
     assert about("target_url must be a URL.", "target_url") == "Must be a URL."
     assert about("Choose one.", "events") == "Choose one."

@@ -1,4 +1,4 @@
-"""The timelines of orders, shipments, subscriptions and stock items, as pages."""
+"""The pages of the timelines of orders, shipments, subscriptions and stock items."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ async def test_the_timeline_of_an_order(troubled: Service, viewer: Visitor) -> N
     ):
         assert part in seen.text, part
     order = [seen.text.index(part) for part in ("did not get", "Order cancelled", "Order completed", "Archive")]
-    assert order == sorted(order), "the ERP first, and what happened first"
-    assert seen.html.count('<details class="fold" open>') == 1, "folded where all is well"
+    assert order == sorted(order), "the ERP first, and the earliest event first"
+    assert seen.html.count('<details class="fold" open>') == 1, "folded if all is well"
     html = unquote(seen.html.replace("&amp;", "&"))
     assert 'href="/webhooks/attempts?q[order_number_eq]=R/1">Webhooks for this order' in html
     assert "q[shipment_number_in][]=H1&q[shipment_number_in][]=H12345678901&q[shipment_number_in][]=H2" in html
@@ -87,7 +87,7 @@ async def test_the_timeline_of_an_order(troubled: Service, viewer: Visitor) -> N
     assert not troubled.kafka.audits, "no body was read"
 
 
-async def test_what_failed_is_sent_again_with_one_press(troubled: Service, admin: Visitor) -> None:
+async def test_failed_notifications_are_resent_with_one_click(troubled: Service, admin: Visitor) -> None:
     seen = await admin.go("/webhooks/orders/R%2F1")
     assert "Resend it" in seen.text
     assert "Resend all" not in seen.text, "only one endpoint misses something"
@@ -112,14 +112,14 @@ async def test_what_failed_is_sent_again_with_one_press(troubled: Service, admin
         assert (seen.path, 'class="notice bad"' in seen.html) == (f"/webhooks/{path}", True)
 
 
-async def test_all_that_failed_at_several_endpoints(troubled: Service, admin: Visitor) -> None:
+async def test_failed_notifications_of_several_endpoints_are_resent(troubled: Service, admin: Visitor) -> None:
     rows = (*troubled.attempts.record.attempts[:3], attempt_row(id=9, event_id="evt_1", endpoint_id=3, outcome="exhausted"))
     troubled.attempts.record = TimelineRecords(troubled.attempts.record.events, rows, is_complete=True)
     seen = await admin.go("/webhooks/orders/R%2F1")
     assert "Archive did not get its notification. ERP did not get 1 of 2 notifications." in seen.text
     assert "Resend all 2 that failed" in seen.text
 
-    # One of them is paused: what it misses goes out when it is resumed, so that there is one to resend to.
+    # One of them is paused: its missing notifications are sent when it is resumed, so only one can be resent to.
     async with troubled.client.patch("/api/webhook/endpoints/3", json={"endpoint": {"active": False}}) as response:
         assert response.status == 200
     troubled.attempts.record = TimelineRecords(troubled.attempts.record.events, (*rows[:3],), is_complete=True)
@@ -129,7 +129,7 @@ async def test_all_that_failed_at_several_endpoints(troubled: Service, admin: Vi
     async with troubled.client.patch("/api/webhook/endpoints/3", json={"endpoint": {"active": True}}) as response:
         assert response.status == 200
 
-    # What is not all shown is counted first.
+    # If the timeline is incomplete, notifications are counted first.
     troubled.attempts.record = TimelineRecords(troubled.attempts.record.events, rows, is_complete=False)
     seen = await admin.go("/webhooks/orders/R%2F1")
     assert "Only the newest events are shown" in seen.text
@@ -154,14 +154,14 @@ async def test_all_are_resent_except_to_an_endpoint_that_accepts_nothing(trouble
     [query] = troubled.attempts.queries
     assert Condition("endpoint_id", Predicate.IN, (3, 1)) in query.conditions
 
-    # A page that is older than the pause.
+    # A page older than the pause.
     form = [("csrf", dict(seen.form("/webhooks/logout").fields)["csrf"]), ("endpoint", str(paused))]
     seen = await admin.post("/webhooks/orders/R%2F1/resend", form)
     assert f"Endpoint {paused} is paused. Resume it first." in seen.text
     assert "being resent" not in seen.text
 
 
-async def test_what_is_true_now_and_not_what_was_planned(troubled: Service, admin: Visitor) -> None:
+async def test_the_current_state_is_shown_and_not_the_planned_one(troubled: Service, admin: Visitor) -> None:
     late = attempt_row(id=11, event_id="evt_1", endpoint_id=1, next_attempt_at=NOW - timedelta(minutes=24))
     troubled.attempts.record = TimelineRecords(troubled.attempts.record.events[:1], (late,), is_complete=True)
     facts: dict[str, Any] = {"endpoint_id": 1, "endpoint_version": 1, "at": NOW}
@@ -209,7 +209,7 @@ async def test_an_endpoint_is_resumed_from_the_page_and_the_reader_stays_there(t
 
 
 async def test_many_events_are_folded(troubled: Service, viewer: Visitor) -> None:
-    """Otherwise, the next endpoint that did not get something would be many screens below."""
+    """Otherwise, the next endpoint that missed something would be many screens below."""
     for count, opened in ((20, 1), (21, 0)):
         events = tuple(EventRow(f"evt_{n}", "order_completed", NOW, NOW, "R/1", (), None, (1,)) for n in range(count))
         row = attempt_row(id=11, event_id="evt_1", endpoint_id=1)
@@ -237,7 +237,7 @@ async def test_an_endpoint_is_verified_from_the_page(troubled: Service, admin: V
     assert "Asked: The endpoint is verified." in seen.text
 
 
-async def test_a_number_that_does_not_exist_says_so(viewer: Visitor) -> None:
+async def test_an_unknown_number_is_reported(viewer: Visitor) -> None:
     seen = await viewer.go("/webhooks/orders/r742992696")
     for part in (
         "No webhooks recorded for order “r742992696”",
@@ -257,7 +257,9 @@ async def test_a_number_that_does_not_exist_says_so(viewer: Visitor) -> None:
         ("stock-items/42", TimelineSubject.STOCK_ITEM, "Stock item 42"),
     ],
 )
-async def test_the_others_likewise(service: Service, viewer: Visitor, path: str, about: TimelineSubject, title: str) -> None:
+async def test_timelines_of_other_objects(
+    service: Service, viewer: Visitor, path: str, about: TimelineSubject, title: str
+) -> None:
     seen = await viewer.go(f"/webhooks/{path}")
     assert service.attempts.told == [(about, path.rpartition("/")[2])]
     for part in (title, "No webhooks recorded for"):
@@ -290,6 +292,6 @@ async def test_the_links_of_an_attempt_lead_to_pages(service: Service, viewer: V
             assert linked == ([] if number == "." else [number])
 
 
-async def test_a_stock_item_has_a_whole_number(service: Service, viewer: Visitor) -> None:
+async def test_a_stock_item_id_is_a_whole_number(service: Service, viewer: Visitor) -> None:
     assert "No webhooks recorded for stock item “x”" in (await viewer.go("/webhooks/stock-items/x")).text
     assert service.attempts.told == []

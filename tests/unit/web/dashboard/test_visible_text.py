@@ -1,4 +1,4 @@
-"""Characters that are not seen are written so that they are."""
+"""Invisible characters are written as visible escapes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNSEEN = [
 
 
 @pytest.mark.parametrize("code", UNSEEN, ids=hex)
-def test_what_is_not_seen_is_written_as_an_escape_that_means_the_same(code: int) -> None:
+def test_invisible_characters_are_written_as_equivalent_escapes(code: int) -> None:
     shown = visible(f"a{chr(code)}b")
     assert shown == f"a\\u{code:04x}b"
     assert json.loads(f'"{shown}"') == f"a{chr(code)}b"
@@ -36,7 +36,7 @@ def test_what_is_not_seen_is_written_as_an_escape_that_means_the_same(code: int)
 @pytest.mark.parametrize(
     "text", ["", "Grüße, שלום, 你好 👋 “x”", "می\u200cرود 👩\u200d💻", "two\nlines\tand a tab", "C:\\new\\u202e"]
 )
-def test_what_is_seen_stays(text: str) -> None:
+def test_visible_characters_are_unchanged(text: str) -> None:
     assert visible(text) == text
 
 

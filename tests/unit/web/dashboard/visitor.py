@@ -1,4 +1,4 @@
-"""A browser without a screen: it keeps cookies, reads forms and sends them as they stand in the page."""
+"""A browser without a screen: it keeps cookies, reads forms, and sends them as they are on the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.web.service import API_KEY, Service
 
 @dataclass(slots=True)
 class Form:
-    """A form of a page: where it goes, and what its fields hold."""
+    """A form of a page: its target and its field values."""
 
     method: str
     action: str
@@ -23,7 +23,7 @@ class Form:
 
 
 class _Reader(HTMLParser):
-    """Finds forms, and the text that people see."""
+    """Finds forms and visible text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _Reader(HTMLParser):
 
 @dataclass(slots=True)
 class Seen:
-    """A page as it came, after all redirects."""
+    """A page as it was received, after all redirects."""
 
     status: int
     path: str
@@ -81,16 +81,16 @@ class Seen:
 
     @property
     def text(self) -> str:
-        """What people read, with single spaces."""
+        """The visible text, with single spaces."""
         return " ".join(self._read().words)
 
     @property
     def forms(self) -> list[Form]:
-        """Every form."""
+        """All forms."""
         return self._read().forms
 
     def form(self, action: str) -> Form:
-        """The form that goes to a path."""
+        """The form with this target path."""
         (found,) = [form for form in self.forms if form.action == action]
         return found
 
@@ -105,20 +105,20 @@ Fields = Mapping[str, str | Sequence[str]]
 
 @dataclass(slots=True)
 class Visitor:
-    """Somebody with a browser."""
+    """A person with a browser."""
 
     browser: aiohttp.ClientSession
     seen: Seen | None = None
 
     async def go(self, path: str, method: str = "GET", *, follow: bool = True, **options: object) -> Seen:
-        """Ask for a page."""
+        """Request a page."""
         async with self.browser.request(method, path, allow_redirects=follow, **options) as response:  # type: ignore[arg-type]
             path = response.url.raw_path_qs
             self.seen = Seen(response.status, path, await response.text(), response.headers, len(response.history))
             return self.seen
 
     async def send(self, action: str, fields: Fields | None = None, *, follow: bool = True) -> Seen:
-        """Fill the form of the page that is seen, and send it."""
+        """Fill in a form of the current page, and send it."""
         assert self.seen is not None
         form = self.seen.form(action)
         given = {name: [value] if isinstance(value, str) else list(value) for name, value in (fields or {}).items()}
@@ -132,14 +132,14 @@ class Visitor:
         return await self.go(path, "POST", follow=follow, data=urlencode(pairs), headers=headers)
 
     async def log_in(self, key: str = API_KEY, wanted: str = "/webhooks/endpoints") -> Seen:
-        """Log in by key."""
+        """Log in with a key."""
         await self.go("/webhooks/login?" + urlencode({"next": wanted}))
         return await self.send("/webhooks/login", {"key": key})
 
 
 @asynccontextmanager
 async def visiting(service: Service) -> AsyncIterator[Visitor]:
-    """A browser without cookies yet."""
-    # Cookies of addresses without a name are kept by those only who ask for it.
+    """A browser without cookies."""
+    # By default, aiohttp does not keep cookies of hosts that are IP addresses.
     async with aiohttp.ClientSession(service.url, cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
         yield Visitor(browser)
