@@ -83,7 +83,7 @@ TOPICS = Topics(DELAYS)
 NOW = datetime(2026, 3, 2, 15, 4, 0, 512_000, UTC)
 LATER = datetime(2026, 3, 2, 16, 0, 0, 0, UTC)
 WRITE_TIMEOUT_S = 1.5
-"""For a busy machine: what Kafka confirms is written in time."""
+"""For a busy machine: Kafka confirms everything in time."""
 
 
 class Kafka(Producer):
@@ -93,9 +93,9 @@ class Kafka(Producer):
         self.registry = registry
         self.records: list[Record] = []
         self.is_down = False
-        """Whether nothing is acknowledged. The time limit of whoever waits for that is over at once."""
+        """Whether nothing is acknowledged. Waiting for an acknowledgement then times out at once."""
         self.stuck: set[str] = set()
-        """Topics whose records have not been acknowledged for long."""
+        """Topics whose records have long been unacknowledged."""
         self.errors: dict[str, Exception] = {}
         """Topics whose records are refused."""
         self.on_audit: Callable[[AuditEntry], None] = lambda _: None
@@ -173,21 +173,21 @@ class Attempts(Search):
         self.error: Exception | None = None
         self.seconds = 0.0
         self.begun, self.gone = asyncio.Event(), asyncio.Event()
-        """Set when an answer is waited for, and when nobody waits for it any more."""
+        """Set when an answer is awaited, and when nobody awaits it any more."""
         self.since: datetime | None = None
-        """When only the newest are counted or sorted: since when."""
+        """If only the newest are counted or sorted: since when."""
         self.told: list[tuple[TimelineSubject, str]] = []
         self.known: set[tuple[str, str]] = set()
-        """What is on record, by attribute and value."""
+        """Recorded values, by attribute."""
         self.record = timeline.TimelineRecords((), (), is_complete=True)
         self.sent: dict[str, bytes] = {}
         self.bodies_read: list[list[int]] = []
-        """The attempts whose bodies were asked for, by the query."""
+        """The attempts whose bodies were requested, by query."""
         self.expired: set[int] = set()
         """Attempts whose retention ends between the search and the query for their bodies."""
         self.counted: SearchSummary | Exception = SearchSummary(Facets(0, {}, {}, {}), Histogram(60, ()))
         self.pages: list[tuple[AttemptRow, ...]] = []
-        """Where there are any, the answers to searches, one after the other."""
+        """If there are any, the answers to successive searches."""
 
     async def _answer(self) -> None:
         self.begun.set()
@@ -409,7 +409,7 @@ class Past(NotificationHistory):
     def __init__(self, attempts: Attempts) -> None:
         self.attempts = attempts
         self.events: list[tuple[EventMeta, tuple[int, ...], bytes | None]] = []
-        """Each with the endpoints that get it, and its body."""
+        """Each with its endpoints and its body."""
         self.asked: list[ReplayRequest] = []
 
     async def failed(self, query: AttemptQuery, most: int) -> FailedNotifications:
@@ -513,7 +513,7 @@ class Service:
     stop: Callable[[], Awaitable[None]]
     history: FakeHistory
     topics: MemoryBroker
-    """Where topics of event types are made."""
+    """The cluster in which topics of event types are created."""
     now: list[datetime] = field(default_factory=lambda: [NOW])
     events: EventReader = field(default_factory=lambda: EventReader(BUILT_IN, TOPICS, max_bytes=MAX_EVENT_BYTES_LIMIT))
 
