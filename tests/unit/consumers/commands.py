@@ -1,4 +1,4 @@
-"""A command of ``oms-webhooks``, run as a person with an admin key."""
+"""Runs commands of ``oms-webhooks`` as a person with an admin key."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.unit.web.service import API_KEY
 
 
 class Command(Protocol):
-    """Runs a command; ``stdin`` is what it reads."""
+    """Runs a command; ``stdin`` is its standard input."""
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> asyncio.Future[Result]: ...
 
 
 def command_for(url: str) -> Command:
-    """Commands that ask the API at ``url``."""
+    """Commands that call the API at ``url``."""
 
     def command(*arguments: str, stdin: str | None = None) -> asyncio.Future[Result]:
         env = {"OMS_WEBHOOKS_API_URL": url, "OMS_WEBHOOKS_API_KEY": API_KEY, "COLUMNS": "200", "NO_COLOR": "1"}

@@ -1,4 +1,4 @@
-"""Fixtures of the recorder's tests, and of commands that speak to the API."""
+"""Fixtures for tests of the recorder, and for commands that call the API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer.main
 import typer.testing
 
 if TYPE_CHECKING:
-    # Not imported here: kafka-python warns while it is imported, and conftests are read before that warning is ignored.
+    # Not imported here: kafka-python warns on import, and that warning is not yet ignored when conftests are loaded.
     from tests.unit.consumers.commands import Command
     from tests.unit.consumers.queue_case import Scene
     from tests.unit.web.service import Service
@@ -26,7 +26,7 @@ def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def scenes(_quick_backoff: None) -> AsyncIterator[list[Scene]]:
-    """Scenes whose queues are ended when the test is over. They try again at once."""
+    """Scenes whose queues are ended after the test. Retries have no delay."""
     made: list[Scene] = []
     yield made
     for scene in made:
@@ -36,7 +36,7 @@ async def scenes(_quick_backoff: None) -> AsyncIterator[list[Scene]]:
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """The running application. It logs nothing: what is printed is the command's."""
+    """The running application. It logs nothing, so that only the command's output is printed."""
     from tests.unit.web.service import running_service  # noqa: PLC0415
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -55,7 +55,7 @@ def run(service: Service) -> Command:
 
 @pytest.fixture(autouse=True)
 def _commands_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Typer rebuilds all commands for each one that is run: half of the CPU of the command line's tests."""
+    """Typer rebuilds all commands for every run, which is half of the CPU time of these tests."""
     monkeypatch.setattr(typer.testing, "_get_command", _made, raising=False)
 
 

@@ -1,4 +1,4 @@
-"""A fan-out with a delivery_service and a producer in memory."""
+"""A fan-out with a delivery service and a producer in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ VAULT = Vault(Vault.new_key())
 
 
 class FakeDeliveryService:
-    """Notes what it is asked to deliver; ``gate`` holds it up, ``error`` makes it fail. What is for a paused endpoint it holds."""
+    """Records what it is asked to deliver. ``gate`` blocks it, ``error`` makes it fail. Deliveries to paused endpoints are
+    held.
+    """
 
     def __init__(self, publisher: DeliveryPublisher) -> None:
         self.publisher = publisher
@@ -78,7 +80,7 @@ class Scene:
         return asyncio.create_task(self.fan_out.handle(unusual or record(event())))
 
     def only_letter(self) -> tuple[Sent, DeadLetter]:
-        """What was set aside, when that is all that was sent."""
+        """The dead letter, if nothing else was sent."""
         [sent] = self.producer.sent
         assert sent.topic == "webhooks.dead-letters"
         return sent, from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter)

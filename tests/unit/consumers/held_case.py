@@ -1,4 +1,4 @@
-"""One partition of ``webhooks.held`` in memory, and lives of the process that keeps it: each may end at any write."""
+"""A partition of ``webhooks.held`` in memory, and successive processes that keep it. Each may die at any write."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ START_MS = 1_772_463_840_000
 
 @dataclass
 class Kafka(Producer):
-    """What outlives a process: the topic of held deliveries, the health topic, what was released, what ended, and the commit."""
+    """What outlives a process: the topic of held deliveries, the health topic, released and ended deliveries, and the commit."""
 
     held: list[Record] = field(default_factory=list)
     health: list[Record] = field(default_factory=list)
@@ -51,9 +51,9 @@ class Kafka(Producer):
     committed: int | None = None
     now_ms: int = START_MS
     first: int = 0
-    """The beginning of the topic: what stood before it is gone."""
+    """The first offset of the topic. Earlier records are gone."""
     dies_at: int | None = None
-    """How many more writes are made before the process dies; it learns of none of those from then on."""
+    """The number of writes before the process dies. It gets no acknowledgement of later ones."""
     writes: int = 0
     table: HealthTable | None = None
 
@@ -69,7 +69,7 @@ class Kafka(Producer):
     ) -> asyncio.Future[Position]:
         acknowledged: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         if self.dies_at is not None and self.writes >= self.dies_at:
-            return acknowledged  # it died before
+            return acknowledged  # the process is dead
         self.writes += 1
         position = self._write(topic, key, value, headers)
         if self.dies_at is None or self.writes < self.dies_at:
@@ -92,7 +92,7 @@ class Kafka(Producer):
         return Position(topic, 0, len(self.released) - 1)
 
     def append(self, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> None:
-        """A record at the end, with the time of the broker's clock."""
+        """Append a record, with the time of the broker's clock."""
         self.held.append(Record(Partition(TOPICS.held, 0), len(self.held), self.now_ms, key, value, list(headers), 0))
 
     async def room(self, size: int) -> None:
@@ -103,7 +103,7 @@ class Kafka(Producer):
 
 
 class RecordingDeliveryService:
-    """Puts on record what is not sent."""
+    """Records discarded deliveries."""
 
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
@@ -138,7 +138,7 @@ class FakeSeekingConsumer:
 
 
 class World:
-    """The endpoints, Kafka, and the process that lives now."""
+    """The endpoints, Kafka, and the current process."""
 
     def __init__(self, *endpoint_ids: int) -> None:
         self.kafka = Kafka({}, [])  # type: ignore[arg-type]
@@ -151,7 +151,7 @@ class World:
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)
         self.registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=self.health)
 
-    # --- what happens context ---
+    # --- what happens around it ---
 
     def hold(self, endpoint_id: int, count: int = 1) -> None:
         for _ in range(count):
@@ -168,7 +168,7 @@ class World:
         self._read(self.endpoints[endpoint_id])
 
     def drop(self, endpoint_id: int) -> int:
-        """As the API does, if there is anything; returns how many."""
+        """Drop as the API does, if anything is held. Returns the number."""
         held = self.registry.held(self.registry.get(endpoint_id) or _unknown())
         drops = tuple(
             HeldDrop(partition=part.partition, below=part.counted, until=part.counted_at, dropped_by="ada", dropped_at=NOW)
@@ -224,10 +224,10 @@ class World:
             if now == before:
                 return
             before = now
-        raise AssertionError("it does not come to rest")
+        raise AssertionError("it does not become quiet")
 
     async def die(self) -> None:
-        """Now; what was written stays, and nothing is finished."""
+        """Die at once: written records stay, and nothing is finished."""
         assert self._task is not None
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
@@ -238,7 +238,7 @@ class World:
         return {one: count for one, count in found.items() if count}
 
     def outcomes(self) -> Counter[tuple[int, str]]:
-        """How often each delivery left."""
+        """How often each delivery was released or ended."""
         return Counter(self.kafka.released) + Counter((endpoint_id, event) for endpoint_id, event, _ in self.kafka.ended)
 
     def _read(self, endpoint: EndpointRecord) -> None:

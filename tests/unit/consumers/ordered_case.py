@@ -1,6 +1,6 @@
-"""One partition of ``webhooks.ordered`` in memory, the fan-outs that write it, and lives of the process that keeps it: each may end at any write.
+"""A partition of ``webhooks.ordered`` in memory, the fan-outs that write to it, and successive processes that keep it.
 
-The endpoints answer as the test says; every request is on record, in the order in which the endpoints saw them.
+Each process may die at any write. Endpoints answer as the test says. Every request is recorded in the order in which they got it.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request as an endpoint saw it, and what was answered."""
+class ReceivedRequest:
+    """A request as an endpoint got it, and the answer."""
 
     endpoint_id: int
     event: str
@@ -83,7 +83,7 @@ class Kafka(Producer):
     letters: list[bytes | None] = field(default_factory=list)
     committed: int = 0
     dies_at: int | None = None
-    """How many more writes are made before the process dies; it learns of none of those from then on."""
+    """The number of writes before the process dies. It gets no acknowledgement of later ones."""
     writes: int = 0
     table: HealthTable | None = None
 
@@ -103,7 +103,7 @@ class Kafka(Producer):
     ) -> asyncio.Future[Position]:
         acknowledged: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         if self.is_dead:
-            return acknowledged  # it died before
+            return acknowledged  # the process is dead
         self.writes += 1
         if topic == TOPICS.ordered_progress:
             assert partition == PARTITION
@@ -135,8 +135,8 @@ class FakeSeekingConsumer:
     is_member_certain = True
 
     def __init__(self, kafka: Kafka, most: int = 5, commit_every: int = 1, turns: int = 1) -> None:
-        """``commit_every``: after so many fetches, what was to be committed is; commits are not made at once. ``turns``: how long a
-        fetch takes, in turns of the event loop.
+        """``commit_every``: how many fetches apart pending offsets are committed. ``turns``: how many turns of the event loop a
+        fetch takes.
         """
         self._turns = turns
         self._kafka = kafka
@@ -166,7 +166,7 @@ class FakeSeekingConsumer:
 
 
 class World:
-    """The endpoints, Kafka, and the process that lives now."""
+    """The endpoints, Kafka, and the current process."""
 
     def __init__(self, *endpoint_ids: int) -> None:
         self.kafka = Kafka({}, [])  # type: ignore[arg-type]
@@ -176,8 +176,8 @@ class World:
         self.events: list[Event] = []
         self.endpoints = {one: structs.replace(endpoint_record(one), ordered=True) for one in endpoint_ids}
         self.answers: dict[tuple[int, str], list[str]] = {}
-        """What the endpoint answers to an event, one attempt after the other; then ``ok``."""
-        self.asked: list[Asked] = []
+        """The endpoint's answers to an event, one per attempt; after the last one, ``ok``."""
+        self.asked: list[ReceivedRequest] = []
         self.discarded: list[DiscardedDelivery] = []
         self.most_at_once: dict[bytes, int] = {}
         self._under_way: dict[bytes, int] = {}
@@ -190,17 +190,17 @@ class World:
         self.registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=self.health)
         self.policies = RetryPolicies(DELAYS)
 
-    # --- what happens context ---
+    # --- what happens around it ---
 
     def publish(self, key: str, *endpoint_ids: int) -> Event:
-        """An event, which a fan-out writes down for its endpoints."""
+        """An event that a fan-out writes for its endpoints."""
         event = Event(key, len(self.events), f"evt-{len(self.events)}")
         self.events.append(event)
         self.write(event, *endpoint_ids)
         return event
 
     def write(self, event: Event, *endpoint_ids: int, trigger: Trigger = Trigger.EVENT) -> None:
-        """A fan-out writes an event, perhaps not for the first time."""
+        """A fan-out writes an event, possibly again."""
         self.now_ms += 1
         meta = structs.replace(
             META,
@@ -214,7 +214,7 @@ class World:
             self.append(lane_key(endpoint_id, record_key(meta.key or "")), b"{}", [to_header(DELIVERY_HEADER, due)])
 
     def append(self, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> None:
-        """A record at the end, with the time of the broker's clock."""
+        """Append a record, with the time of the broker's clock."""
         place = Partition(TOPICS.ordered, PARTITION)
         self.kafka.ordered.append(Record(place, len(self.kafka.ordered), self.now_ms, key, value, list(headers), 0))
 
@@ -223,7 +223,7 @@ class World:
         self.endpoints[endpoint_id] = structs.replace(before, **values, version=before.version + 1)
         self._read(endpoint_id)
 
-    # --- what the processor asks ---
+    # --- what the processor calls ---
 
     @property
     def seconds(self) -> float:
@@ -241,7 +241,9 @@ class World:
             answer = answers.pop(0) if answers else "ok"
             if answer == "refused":
                 return ParkedDelivery(delivery, "circuit_open", timedelta(hours=1), timedelta(seconds=5))
-            self.asked.append(Asked(delivery.endpoint.id, delivery.event.id, delivery.event.key or "", delivery.attempt, answer))
+            self.asked.append(
+                ReceivedRequest(delivery.endpoint.id, delivery.event.id, delivery.event.key or "", delivery.attempt, answer)
+            )
         finally:
             self._under_way[key] -= 1
         return AttemptResult(
@@ -255,7 +257,7 @@ class World:
         assert in_place
         if isinstance(outcome, AttemptResult):
             await asyncio.sleep(0)
-            self.kafka.writes += 1  # the attempt's record
+            self.kafka.writes += 1  # the record of the attempt
             if self.kafka.is_dead:
                 await asyncio.get_running_loop().create_future()
 
@@ -304,7 +306,7 @@ class World:
             self._task.result()
 
     async def until_quiet(self) -> None:
-        """Until nothing happens any more at this time."""
+        """Wait until nothing more happens at this time."""
         before: object = None
         for _ in range(500):
             await self.live(40)
@@ -312,7 +314,7 @@ class World:
             if now == before:
                 return
             before = now
-        raise AssertionError("it does not come to rest")
+        raise AssertionError("it does not become quiet")
 
     async def until_all_ended(self) -> None:
         """Let time pass until every delivery has ended."""
@@ -321,17 +323,17 @@ class World:
             if self.processor is not None and not self.processor.waiting and self.kafka.committed == len(self.kafka.ordered):
                 return
             self.now_ms += 60_000
-        raise AssertionError("something waits for ever")
+        raise AssertionError("a delivery waits forever")
 
     async def die(self) -> None:
-        """Now; what was written stays, and nothing is finished."""
+        """Die at once: written records stay, and nothing is finished."""
         assert self._task is not None
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self.kafka.table = None
 
-    def told(self, endpoint_id: int) -> int:
-        """How many deliveries are held back, as the API learns it."""
+    def held_back(self, endpoint_id: int) -> int:
+        """The number of deliveries held back, as the API gets it."""
         return self.health.ordered(endpoint_id).count
 
     def _read(self, endpoint_id: int) -> None:
@@ -345,10 +347,10 @@ def _verdict(answer: str, attempt: int) -> Verdict:
     return RetryLater(DELAYS[attempt - 1]) if attempt <= len(DELAYS) else Exhausted()
 
 
-def inversions(asked: Sequence[Asked]) -> list[tuple[Asked, Asked]]:
-    """Pairs of requests in which an event came behind a later one of its lane."""
-    found: list[tuple[Asked, Asked]] = []
-    last: dict[tuple[int, str], Asked] = {}
+def inversions(asked: Sequence[ReceivedRequest]) -> list[tuple[ReceivedRequest, ReceivedRequest]]:
+    """Pairs of requests in which an event was sent after a later one of its lane."""
+    found: list[tuple[ReceivedRequest, ReceivedRequest]] = []
+    last: dict[tuple[int, str], ReceivedRequest] = {}
     for one in asked:
         before = last.get((one.endpoint_id, one.key))
         if before is not None and _number(before) > _number(one):
@@ -357,5 +359,5 @@ def inversions(asked: Sequence[Asked]) -> list[tuple[Asked, Asked]]:
     return found
 
 
-def _number(asked: Asked) -> int:
+def _number(asked: ReceivedRequest) -> int:
     return int(asked.event.removeprefix("evt-"))

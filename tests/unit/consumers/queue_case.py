@@ -27,7 +27,9 @@ LONG = 60.0
 
 
 class FakeWriter(Writer):
-    """Keeps rows; ``errors`` are raised first, one a statement; ``gate`` holds statements up; offsets in ``refused`` are refused."""
+    """Keeps rows. ``errors`` are raised first, one per statement; ``gate`` blocks statements; offsets in ``refused`` are
+    refused.
+    """
 
     def __init__(self) -> None:
         self.wanted = 0
@@ -68,7 +70,7 @@ class FakeWriter(Writer):
 
 
 class FakeConsumer:
-    """Counts completions."""
+    """Records which offsets are finished."""
 
     def __init__(self) -> None:
         self.finished: list[int] = []
@@ -85,7 +87,7 @@ class FakeConsumer:
 
 
 def to_rows(position: RowPosition, taken: Record) -> list[Row]:
-    """``bad`` is no usable record, ``skip`` is not recorded."""
+    """``bad`` is an unusable record; ``skip`` is a record without a row."""
     assert position == (3, taken.offset)
     if taken.value == b"bad":
         raise InvalidRecordError(DeadLetterReason.NOT_JSON, "The value is not JSON.")
@@ -137,7 +139,7 @@ class Scene:
             self.queue.add(record(value, topic=PARTITION.topic, partition=3, offset=offset))
 
     async def until_finished(self, count: int) -> None:
-        """Wait until so many records are finished."""
+        """Wait until this many records are finished."""
         await until(lambda: len(self.consumer.finished) >= count)
 
     async def ended(self) -> None:

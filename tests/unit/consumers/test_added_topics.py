@@ -1,4 +1,4 @@
-"""The fan-out learns of topics while it runs: it reads what it can, tells of what it cannot, and looks again."""
+"""The fan-out discovers topics while it runs: it reads those that it can, reports those that it cannot, and tries again."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.added_topics._AGAIN_SECONDS", 0.01)
 
 
-async def test_what_is_there_is_read_from_the_start_and_what_comes_later_as_soon_as_it_is_known() -> None:
+async def test_existing_topics_are_read_from_the_start_and_new_ones_once_known() -> None:
     scene = Scene()
     for topic in (REFUNDS, "eu.oms.b", "eu.oms.c", "eu.oms.orders"):
         scene.broker.cluster.create(topic)
@@ -78,12 +78,10 @@ async def test_what_is_there_is_read_from_the_start_and_what_comes_later_as_soon
     assert scene.read == [REFUNDS, "eu.oms.b", "eu.oms.c"], "each once; oms.orders is read anyway"
     assert scene.added.warning() is None
     known = [from_json(sent.value, TopicIdsRecord).ids for sent in scene.producer.sent]
-    assert set(known[-1]) == {REFUNDS, "eu.oms.b", "eu.oms.c"}, (
-        "so that one that is recreated is told from them, also after a restart"
-    )
+    assert set(known[-1]) == {REFUNDS, "eu.oms.b", "eu.oms.c"}, "so that a recreated topic is recognized, even after a restart"
 
 
-async def test_a_topic_that_cannot_be_read_stops_no_other_and_is_told_and_looked_at_again() -> None:
+async def test_an_unreadable_topic_is_reported_and_retried_and_blocks_no_other() -> None:
     scene = Scene()
     scene.broker.cluster.create("eu.oms.b")
     scene.broker.cluster.create(REFUNDS)
@@ -109,7 +107,7 @@ async def test_a_topic_that_cannot_be_read_stops_no_other_and_is_told_and_looked
     assert metrics.UNREAD_TOPICS._value.get() == 0
 
 
-async def test_while_kafka_is_away_the_start_does_not_wait_for_ever() -> None:
+async def test_the_start_does_not_wait_forever_while_kafka_is_away() -> None:
     scene = Scene()
     scene.broker.cluster.create(REFUNDS)
     scene.broker.cluster.is_away = True
@@ -122,17 +120,17 @@ async def test_while_kafka_is_away_the_start_does_not_wait_for_ever() -> None:
         await until(lambda: scene.added.warning() is None)
 
 
-async def test_a_former_topic_is_read_while_there_is_one() -> None:
+async def test_a_former_topic_is_read_while_it_exists() -> None:
     scene = Scene()
     scene.broker.cluster.create(REFUNDS)
     scene.catalogue._apply([written(change(None, former_topics=("oms.gone", "oms.refunds")))])
     async with scene.running():
         assert scene.read == [REFUNDS]
-        assert scene.added.warning() is None, "with a topic, its records are gone"
-        assert scene.added._wanted() == [], "and nobody looks for it again and again"
+        assert scene.added.warning() is None, "a deleted topic has no records left"
+        assert scene.added._wanted() == [], "nobody keeps looking for it"
 
 
-async def test_a_topic_that_was_recreated_is_not_read_before_somebody_says_so() -> None:
+async def test_a_recreated_topic_is_not_read_until_it_is_accepted() -> None:
     scene = Scene()
     scene.broker.cluster.create(REFUNDS)
     scene.ids.learn(TopicIdsRecord(ids={REFUNDS: str(uuid4())}, at=NOON))
@@ -140,12 +138,12 @@ async def test_a_topic_that_was_recreated_is_not_read_before_somebody_says_so() 
     async with scene.running():
         assert scene.read == []
         assert f"topics --accept-recreated {REFUNDS}" in (scene.added.warning() or "")
-        assert scene.ids.recreated() == [], "the process does its work: the others are read"
+        assert scene.ids.recreated() == [], "the process keeps working, and reads the others"
         scene.ids.learn(scene.ids.record_accepting([REFUNDS], NOON))
         await until(lambda: scene.read == [REFUNDS])
 
 
-async def test_should_it_end_by_itself_log_and_health_say_so_and_the_process_can_still_stop() -> None:
+async def test_if_discovery_fails_log_and_health_report_it_and_the_process_can_stop() -> None:
     def fail(_: Sequence[str]) -> None:
         raise ValueError("a bug")
 
@@ -162,7 +160,7 @@ async def test_should_it_end_by_itself_log_and_health_say_so_and_the_process_can
     assert scene.read == []
 
 
-async def test_if_the_start_is_cancelled_nothing_of_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_start_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch) -> None:
     looking: list[threading.Thread] = []
     answer = threading.Event()
 

@@ -1,4 +1,4 @@
-"""How long the recorder gathers records for a batch."""
+"""How long the recorder collects records for a batch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pipeline.ops.settings import Settings
 
 LONGEST = float(Settings.model_fields["recorder_batch_seconds"].default)
 BEGIN = 1000 * SLICE_S
-"""Of a slice."""
+"""The beginning of a slice."""
 
 
 @pytest.mark.parametrize("came", [0.001, 0.045, 0.5, SLICE_S - 0.01])
-def test_a_batch_ends_a_little_after_the_slice_of_its_first_record(came: float) -> None:
+def test_a_batch_ends_shortly_after_the_slice_of_its_first_record(came: float) -> None:
     assert came + batch_seconds(LONGEST, BEGIN + came) == pytest.approx(SLICE_S + 0.2)
 
 
-def test_no_record_waits_for_longer_than_attempts_may_take_to_be_searchable() -> None:
+def test_no_record_waits_longer_than_attempts_may_take_to_be_searchable() -> None:
     waits = [batch_seconds(LONGEST, BEGIN + step / 1000) for step in range(2000)]
     assert max(waits) <= 1.41
     assert min(waits) >= 0.19
@@ -44,5 +44,5 @@ def test_a_slice_is_one_batch_and_searchable_within_two_seconds(a_second: int) -
 
 
 @pytest.mark.parametrize("longest", [0.1, 1.0, 5.0])
-def test_another_length_is_kept(longest: float) -> None:
+def test_another_setting_is_not_aligned_to_slices(longest: float) -> None:
     assert {batch_seconds(longest, BEGIN + step / 10) for step in range(20)} == {longest}

@@ -1,4 +1,4 @@
-"""What a process has found out about an endpoint goes with the endpoint: no state is kept of those that were deleted."""
+"""A process forgets what it knows of an endpoint when the endpoint is deleted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def shown() -> set[str]:
 
 
 def state(deliveries: Any) -> dict[str, int]:
-    """How many endpoints each part knows something of."""
+    """The number of endpoints that each part keeps state of."""
     watch, failures, admission = deliveries.health_monitor, deliveries.filter_failures, deliveries.delivery_service.admission
     parts = {
         "told": watch._written_facts,
@@ -52,7 +52,7 @@ def state(deliveries: Any) -> dict[str, int]:
     return {name: len(part) for name, part in parts.items() if part}
 
 
-async def test_nothing_is_kept_of_endpoints_that_were_deleted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_state_is_kept_of_deleted_endpoints(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics.ENDPOINT_ATTEMPTS, "_counts", defaultdict(lambda: defaultdict(int)))
     metrics.ENDPOINT_ATTEMPTS.show(settings.metrics_top_endpoints)
     broker, topics = MemoryBroker(), settings.topics
@@ -78,7 +78,7 @@ async def test_nothing_is_kept_of_endpoints_that_were_deleted(settings: Settings
         admission._limiter._shares.leave(number, token, 100.0)
         admission._circuit(endpoint)
         if number == MANY:
-            assert set(state(deliveries).values()) == {1}, "of those before nothing is left"
+            assert set(state(deliveries).values()) == {1}, "nothing is left of the deleted ones"
             assert shown() == {str(number)}
         registry._apply([record(to_json(replace(written, version=2, deleted=True)), topic=topic, key=key)])
 

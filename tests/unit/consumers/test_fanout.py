@@ -1,4 +1,4 @@
-"""The fan-out: dispatches, deliveries, and when an event is dealt with."""
+"""The fan-out: dispatches, deliveries, and when an event is done."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_every_endpoint_gets_the_same_bytes() -> None:
     assert bodies[0].endswith(b'"data":{ "number" : "R1", "total": 1.10 }}')
 
 
-async def test_an_event_that_nobody_wants_is_dispatched_all_the_same() -> None:
+async def test_an_event_without_subscribers_is_still_dispatched() -> None:
     scene = Scene(endpoint_record(7, events=("shipment_shipped",)))
 
     await scene.fan_out.handle(record(event()))
@@ -95,10 +95,10 @@ async def test_filters_never_see_the_guest_token() -> None:
     assert scene.delivery_service.delivered == []
 
 
-# --- when an event is dealt with ---
+# --- when an event is done ---
 
 
-async def test_nothing_is_done_before_the_dispatch_is_acknowledged() -> None:
+async def test_an_event_is_not_done_before_its_dispatch_is_acknowledged() -> None:
     scene = Scene(endpoint_record(7), hold=True)
     handling = scene.handling()
     await settle()
@@ -110,7 +110,7 @@ async def test_nothing_is_done_before_the_dispatch_is_acknowledged() -> None:
 
 
 @pytest.mark.parametrize("endpoints", [1, 3])
-async def test_nothing_is_done_before_the_deliveries_are(endpoints: int) -> None:
+async def test_an_event_is_not_done_before_its_deliveries_are(endpoints: int) -> None:
     scene = Scene(*(endpoint_record(number) for number in range(1, endpoints + 1)))
     scene.delivery_service.gate.clear()
     handling = scene.handling()
@@ -122,7 +122,7 @@ async def test_nothing_is_done_before_the_deliveries_are(endpoints: int) -> None
     await handling
 
 
-async def test_an_event_that_nobody_wants_is_not_done_before_its_dispatch() -> None:
+async def test_an_event_without_subscribers_is_not_done_before_its_dispatch() -> None:
     scene = Scene(hold=True)
     handling = scene.handling()
     await settle()
@@ -143,7 +143,7 @@ async def test_a_dead_letter_is_not_done_before_it_is_acknowledged() -> None:
 
 
 @pytest.mark.parametrize("endpoints", [0, 1, 2])
-async def test_a_dispatch_that_kafka_refuses_is_an_error(endpoints: int) -> None:
+async def test_a_dispatch_refused_by_kafka_is_an_error(endpoints: int) -> None:
     scene = Scene(*(endpoint_record(number) for number in range(1, endpoints + 1)))
     scene.producer.errors["webhooks.dispatches"] = PermissionError("not allowed")
 
@@ -152,7 +152,7 @@ async def test_a_dispatch_that_kafka_refuses_is_an_error(endpoints: int) -> None
 
 
 @pytest.mark.parametrize("endpoints", [1, 2])
-async def test_a_delivery_that_fails_is_an_error(endpoints: int) -> None:
+async def test_a_failed_delivery_is_an_error(endpoints: int) -> None:
     scene = Scene(*(endpoint_record(number) for number in range(1, endpoints + 1)))
     scene.delivery_service.error = PermissionError("not allowed")
 
@@ -160,7 +160,7 @@ async def test_a_delivery_that_fails_is_an_error(endpoints: int) -> None:
         await scene.fan_out.handle(record(event()))
 
 
-async def test_an_event_that_is_cancelled_is_not_done() -> None:
+async def test_a_cancelled_event_is_not_done() -> None:
     scene = Scene(endpoint_record(1), endpoint_record(2))
     scene.delivery_service.gate.clear()
     handling = scene.handling()
@@ -172,10 +172,10 @@ async def test_an_event_that_is_cancelled_is_not_done() -> None:
     assert handling.cancelled()
 
 
-# --- an event that everybody wants ---
+# --- an event with many subscribers ---
 
 
-async def test_only_so_many_deliveries_are_under_way_at_once() -> None:
+async def test_concurrent_deliveries_of_an_event_are_limited() -> None:
     settings = SETTINGS.model_copy(update={"max_outstanding_deliveries": 3})
     scene = Scene(*(endpoint_record(number) for number in range(1, 9)), settings=settings)
     scene.delivery_service.gate.clear()
@@ -188,7 +188,7 @@ async def test_only_so_many_deliveries_are_under_way_at_once() -> None:
     assert [endpoint_id for _, _, endpoint_id, *_ in scene.delivery_service.delivered] == list(range(1, 9))
 
 
-async def test_an_event_that_is_given_up_while_it_waits_leaves_nothing_running() -> None:
+async def test_a_cancelled_event_leaves_nothing_running() -> None:
     settings = SETTINGS.model_copy(update={"max_outstanding_deliveries": 2})
     scene = Scene(*(endpoint_record(number) for number in range(1, 9)), settings=settings)
     scene.delivery_service.gate.clear()
@@ -205,7 +205,7 @@ async def test_an_event_that_is_given_up_while_it_waits_leaves_nothing_running()
 # --- traces ---
 
 
-async def test_the_trace_of_an_event_is_handed_on_to_every_delivery() -> None:
+async def test_the_trace_of_an_event_is_passed_on_to_every_delivery() -> None:
     scene = Scene(endpoint_record(7), endpoint_record(9))
 
     await scene.fan_out.handle(record(event(), headers=[("traceparent", PARENT.encode()), ("tracestate", b"rojo=1")]))
@@ -243,7 +243,7 @@ async def test_an_event_is_held_for_a_paused_endpoint_and_sent_to_the_others() -
     assert delivery.event == dispatch_of(dispatched).event
 
 
-async def test_an_event_that_is_held_is_not_done_before_kafka_has_it() -> None:
+async def test_a_held_event_is_not_done_before_kafka_has_it() -> None:
     scene = Scene(endpoint_record(7, active=False), hold=True)
     handling = scene.handling()
     await settle()
@@ -257,7 +257,7 @@ async def test_an_event_that_is_held_is_not_done_before_kafka_has_it() -> None:
     await handling
 
 
-async def test_an_event_of_a_type_that_the_deployment_adds_is_matched_and_delivered() -> None:
+async def test_an_event_of_a_configured_type_is_matched_and_delivered() -> None:
     file = Path(__file__).parents[3] / "deploy" / "event-types" / "event-types.yaml"
     settings = Settings(_env_file=None, event_types_file=file)
     scene = Scene(endpoint_record(7, events=("refund_issued",)), endpoint_record(8), settings=settings)
@@ -277,7 +277,7 @@ def in_order(endpoint_id: int) -> EndpointRecord:
     return replace(endpoint_record(endpoint_id), ordered=True)
 
 
-async def test_what_is_for_an_endpoint_in_order_is_written_down_and_sent_to_the_others() -> None:
+async def test_ordered_deliveries_are_written_to_their_topic_and_others_are_sent() -> None:
     scene = Scene(in_order(7), endpoint_record(9))
 
     await scene.fan_out.handle(record(event(), topic="oms.orders", key=b"R 1", partition=3, offset=41))
@@ -290,7 +290,7 @@ async def test_what_is_for_an_endpoint_in_order_is_written_down_and_sent_to_the_
     assert sent.value == scene.delivery_service.delivered[0][1]
 
 
-async def test_the_next_event_of_a_key_is_written_when_kafka_has_the_one_before() -> None:
+async def test_the_next_event_of_a_key_is_written_once_kafka_has_the_previous_one() -> None:
     scene = Scene(in_order(7), hold=True)
     first, second = (scene.handling(record(event(), offset=number)) for number in (1, 2))
     other = scene.handling(record(event(), key=b"R2", offset=3))
@@ -320,7 +320,7 @@ async def test_nothing_overtakes_an_event_that_kafka_refuses() -> None:
 
 
 @pytest.mark.parametrize("endpoints", [0, 1, 10])
-async def test_others_get_the_event_at_once(endpoints: int) -> None:
+async def test_other_endpoints_get_the_event_at_once(endpoints: int) -> None:
     scene = Scene(in_order(1), *(endpoint_record(number) for number in range(2, 2 + endpoints)))
 
     await scene.fan_out.handle(record(event()))

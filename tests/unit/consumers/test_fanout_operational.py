@@ -1,4 +1,4 @@
-"""Operational events: they go to the built-in receiver alone, and through everything that other events go through."""
+"""Operational events go only to the built-in receiver, and through the same steps as other events."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EVENT = OperationalEvent(
 EVERYTHING = endpoint_record(7, events=("order_completed", "endpoint.disabled"))
 
 
-async def test_it_goes_to_the_built_in_receiver_alone() -> None:
+async def test_an_operational_event_goes_only_to_the_built_in_receiver() -> None:
     scene = Scene(endpoint_record(8), settings=WITH_RECEIVER)
 
     await scene.fan_out.handle(record(to_json(EVENT), topic=TOPIC, key=b"7"))
@@ -59,7 +59,7 @@ async def test_it_goes_to_the_built_in_receiver_alone() -> None:
     }
 
 
-async def test_it_is_dispatched_like_any_event() -> None:
+async def test_an_operational_event_is_dispatched_like_any_other() -> None:
     scene = Scene(settings=WITH_RECEIVER)
 
     await scene.fan_out.handle(record(to_json(EVENT), topic=TOPIC, key=b"7"))
@@ -89,7 +89,7 @@ async def test_the_built_in_receiver_gets_nothing_else() -> None:
     assert [endpoint_id for _, _, endpoint_id, _, _ in scene.delivery_service.delivered] == [7]
 
 
-async def test_an_event_of_the_oms_in_the_operational_topic_is_a_dead_letter() -> None:
+async def test_an_oms_event_in_the_operational_topic_is_a_dead_letter() -> None:
     scene = Scene(endpoint_record(7), settings=WITH_RECEIVER)
 
     await scene.fan_out.handle(record(event(), topic=TOPIC))
@@ -115,7 +115,7 @@ def test_both_kinds_of_topics_are_read() -> None:
     assert Scene(settings=SETTINGS).fan_out.worker.consumer.topics == (*topics.sources, TOPIC)
 
 
-def test_topics_that_are_added_are_read_and_counted_from_zero() -> None:
+def test_added_topics_are_read_and_counted_from_zero() -> None:
     fan_out = Scene(settings=SETTINGS).fan_out
     fan_out.add_topics(["oms.refunds"])
     fan_out.add_topics(["oms.refunds"])

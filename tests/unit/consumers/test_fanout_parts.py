@@ -1,4 +1,4 @@
-"""An event for very many endpoints: it is committed while it is under way, and goes on where another process stopped."""
+"""An event for very many endpoints: its progress is committed while it is in progress, and another process can continue it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def assignment_of(fan_out: FanOut) -> Assignment:
     return fan_out.worker.consumer._assignment
 
 
-async def hold_the_partition(fan_out: FanOut, *progress: RecordProgress) -> None:
-    """As the consumer's threads would have it when they hand the record over."""
+async def assign_the_partition(fan_out: FanOut, *progress: RecordProgress) -> None:
+    """As the consumer's threads do when they hand over the record."""
     consumer, assignment = fan_out.worker.consumer, assignment_of(fan_out)
     consumer._loop = asyncio.get_running_loop()
     assignment.assign([PARTITION])
@@ -48,9 +48,9 @@ def committable(fan_out: FanOut) -> Commit | None:
     return assignment_of(fan_out).committable().get(PARTITION)
 
 
-async def test_what_is_acknowledged_is_committed_while_the_rest_is_under_way() -> None:
+async def test_acknowledged_deliveries_are_committed_while_the_rest_is_in_progress() -> None:
     scene = scene_of(60, at_once=20)
-    await hold_the_partition(scene.fan_out)
+    await assign_the_partition(scene.fan_out)
     scene.delivery_service.gate.clear()
     handling = scene.handling()
     await settle()
@@ -75,21 +75,21 @@ async def test_what_is_acknowledged_is_committed_while_the_rest_is_under_way() -
     assert len(scene.delivery_service.delivered) == 60
 
 
-async def test_those_that_were_done_before_are_left_out() -> None:
+async def test_deliveries_already_done_are_skipped() -> None:
     scene = scene_of(60)
-    await hold_the_partition(scene.fan_out, RecordProgress(OFFSET, CHECK, 50, (7, 48)))
+    await assign_the_partition(scene.fan_out, RecordProgress(OFFSET, CHECK, 50, (7, 48)))
 
     await scene.handling()
 
     assert [endpoint_id for _, _, endpoint_id, *_ in scene.delivery_service.delivered] == [7, 48, *range(51, 61)]
     [sent] = scene.producer.sent
-    assert len(dispatch_of(sent).endpoint_ids) == 60, "the event went to all of them"
+    assert len(dispatch_of(sent).endpoint_ids) == 60, "the event matched all of them"
 
 
-async def test_parts_in_order_count_as_done_when_kafka_has_them() -> None:
-    """Whoever switches ``ordered`` off in between loses nothing: what is not acknowledged is not done."""
+async def test_ordered_deliveries_count_as_done_once_kafka_has_them() -> None:
+    """Switching ``ordered`` off meanwhile loses nothing: an unacknowledged delivery is not done."""
     scene = Scene(*(replace(endpoint_record(number), ordered=number in (3, 60)) for number in range(1, 61)), hold=True)
-    await hold_the_partition(scene.fan_out)
+    await assign_the_partition(scene.fan_out)
     handling = scene.handling()
     await settle()
     assert len(scene.delivery_service.delivered) == 58
@@ -109,9 +109,9 @@ async def test_parts_in_order_count_as_done_when_kafka_has_them() -> None:
     assert (commit.progress[0].up_to, commit.progress[0].but) == (60, ())
 
 
-async def test_those_in_order_that_were_done_before_are_left_out() -> None:
+async def test_ordered_deliveries_already_done_are_skipped() -> None:
     scene = Scene(*(replace(endpoint_record(number), ordered=number in (3, 7)) for number in range(1, 61)))
-    await hold_the_partition(scene.fan_out, RecordProgress(OFFSET, CHECK, 59, (7,)))
+    await assign_the_partition(scene.fan_out, RecordProgress(OFFSET, CHECK, 59, (7,)))
 
     await scene.handling()
 
@@ -119,18 +119,18 @@ async def test_those_in_order_that_were_done_before_are_left_out() -> None:
     assert [sent.key for sent in scene.producer.to("webhooks.ordered")] == [b"7/R1"]
 
 
-async def test_progress_of_another_event_leaves_nobody_out() -> None:
+async def test_progress_of_another_event_skips_nobody() -> None:
     scene = scene_of(60)
-    await hold_the_partition(scene.fan_out, RecordProgress(OFFSET, CHECK + 1, 50))
+    await assign_the_partition(scene.fan_out, RecordProgress(OFFSET, CHECK + 1, 50))
 
     await scene.handling()
 
     assert len(scene.delivery_service.delivered) == 60
 
 
-async def test_nothing_counts_as_done_before_the_body_is_written_down() -> None:
+async def test_nothing_counts_as_done_before_the_dispatch_is_acknowledged() -> None:
     scene = scene_of(60, hold=True)
-    await hold_the_partition(scene.fan_out)
+    await assign_the_partition(scene.fan_out)
     handling = scene.handling()
     await settle()
     assert len(scene.delivery_service.delivered) == 60
@@ -143,10 +143,10 @@ async def test_nothing_counts_as_done_before_the_body_is_written_down() -> None:
     assert commit.progress[0].up_to == 60
 
 
-async def test_nothing_counts_as_done_when_the_body_is_refused() -> None:
+async def test_nothing_counts_as_done_if_the_dispatch_is_refused() -> None:
     scene = scene_of(60)
     scene.producer.errors["webhooks.dispatches"] = PublishError("too large")
-    await hold_the_partition(scene.fan_out)
+    await assign_the_partition(scene.fan_out)
 
     with pytest.raises(PublishError):
         await scene.handling()
@@ -154,10 +154,10 @@ async def test_nothing_counts_as_done_when_the_body_is_refused() -> None:
     assert committable(scene.fan_out) is None
 
 
-async def test_who_has_lost_the_partition_begins_no_more_of_an_event() -> None:
-    """A process that was frozen in the middle of a large event, and is thawed when it is another's."""
+async def test_a_process_that_lost_the_partition_starts_no_more_deliveries() -> None:
+    """A process was frozen in the middle of a large event. When it is thawed, the partition belongs to another one."""
     scene = scene_of(60, at_once=20)
-    await hold_the_partition(scene.fan_out)
+    await assign_the_partition(scene.fan_out)
     scene.delivery_service.gate.clear()
     handling = scene.handling()
     await settle()
@@ -170,9 +170,9 @@ async def test_who_has_lost_the_partition_begins_no_more_of_an_event() -> None:
     assert committable(scene.fan_out) is None
 
 
-async def test_while_membership_is_in_doubt_no_more_of_an_event_is_begun() -> None:
+async def test_no_more_deliveries_start_while_membership_is_uncertain() -> None:
     scene = scene_of(60, at_once=20)
-    await hold_the_partition(scene.fan_out)
+    await assign_the_partition(scene.fan_out)
     consumer = scene.fan_out.worker.consumer
     scene.delivery_service.gate.clear()
     handling = scene.handling()
@@ -188,9 +188,9 @@ async def test_while_membership_is_in_doubt_no_more_of_an_event_is_begun() -> No
     assert len(scene.delivery_service.delivered) == 60
 
 
-async def test_an_event_for_few_costs_nothing_of_it() -> None:
+async def test_an_event_for_few_endpoints_has_no_overhead() -> None:
     scene = scene_of(49)
-    await hold_the_partition(scene.fan_out)
+    await assign_the_partition(scene.fan_out)
 
     await scene.handling()
 

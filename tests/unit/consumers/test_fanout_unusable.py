@@ -1,4 +1,4 @@
-"""Unusable events stop nothing (promise 5)."""
+"""Unusable events block nothing (promise 5)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.unit.sample_events import HEAD, endpoint_record, event
         (record(event("{}")), "invalid_payload", "data.number: Field required."),
     ],
 )
-async def test_what_is_unusable_is_set_aside_as_it_came(unusable: Record, reason: str, detail: str) -> None:
+async def test_an_unusable_record_becomes_an_unchanged_dead_letter(unusable: Record, reason: str, detail: str) -> None:
     scene = Scene(endpoint_record(7))
 
     await scene.fan_out.handle(unusable._replace(headers=[("trace", b"1")]))
@@ -46,7 +46,7 @@ async def test_what_is_unusable_is_set_aside_as_it_came(unusable: Record, reason
     assert scene.delivery_service.delivered == []
 
 
-async def test_an_unexpected_error_sets_the_event_aside_and_is_logged(
+async def test_an_unexpected_error_makes_a_dead_letter_and_is_logged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = Scene(endpoint_record(7))
@@ -63,7 +63,7 @@ async def test_an_unexpected_error_sets_the_event_aside_and_is_logged(
     assert scene.delivery_service.delivered == []
 
 
-async def test_a_number_out_of_range_costs_nobody_a_delivery() -> None:
+async def test_a_number_out_of_range_prevents_no_delivery() -> None:
     scene = Scene(endpoint_record(7), endpoint_record(8, filters={"channel": ("spree",)}))
 
     await scene.fan_out.handle(record(event('{"number":"R1","channel":"spree","x":1e999}')))
@@ -71,7 +71,7 @@ async def test_a_number_out_of_range_costs_nobody_a_delivery() -> None:
     assert [endpoint_id for _, _, endpoint_id, *_ in scene.delivery_service.delivered] == [7, 8]
 
 
-async def test_a_record_without_key_and_value_stops_nothing() -> None:
+async def test_a_record_without_key_and_value_blocks_nothing() -> None:
     scene = Scene()
 
     await scene.fan_out.handle(record(None, key=None))
@@ -79,7 +79,7 @@ async def test_a_record_without_key_and_value_stops_nothing() -> None:
     assert scene.only_letter()[1].reason in {"missing_key", "null_value"}
 
 
-async def test_an_unusable_record_with_a_null_header_stops_nothing() -> None:
+async def test_an_unusable_record_with_a_null_header_blocks_nothing() -> None:
     null: Any = None
     scene = Scene()
 
@@ -88,7 +88,7 @@ async def test_an_unusable_record_with_a_null_header_stops_nothing() -> None:
     assert scene.only_letter()[1].reason == "not_json"
 
 
-async def test_a_record_that_is_too_large_for_the_dead_letters_stops_nothing() -> None:
+async def test_a_record_too_large_for_the_dead_letters_blocks_nothing() -> None:
     scene = Scene()
 
     await scene.fan_out.handle(record(b" " * (MAX_RECORD_BYTES + 1)))
@@ -99,7 +99,7 @@ async def test_a_record_that_is_too_large_for_the_dead_letters_stops_nothing() -
 
 
 @pytest.mark.parametrize("timestamp_ms", [1_772_463_840_600_000, 1_772_463_840_600_000_000, 2**63 - 1, -(2**63)])
-async def test_a_timestamp_out_of_range_stops_nothing(timestamp_ms: int) -> None:
+async def test_a_timestamp_out_of_range_blocks_nothing(timestamp_ms: int) -> None:
     scene = Scene(endpoint_record(7))
 
     await scene.fan_out.handle(record(event(), timestamp_ms=timestamp_ms))
@@ -108,7 +108,7 @@ async def test_a_timestamp_out_of_range_stops_nothing(timestamp_ms: int) -> None
 
 
 @pytest.mark.parametrize("timestamp_ms", [-1, 0, 4_102_444_800_000])
-async def test_an_odd_timestamp_stops_nothing(timestamp_ms: int) -> None:
+async def test_an_implausible_timestamp_blocks_nothing(timestamp_ms: int) -> None:
     scene = Scene(endpoint_record(7))
 
     await scene.fan_out.handle(record(event(), timestamp_ms=timestamp_ms))
@@ -118,8 +118,8 @@ async def test_an_odd_timestamp_stops_nothing(timestamp_ms: int) -> None:
     assert abs(dispatch_of(scene.producer.sent[0]).received_at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-async def test_a_clock_that_is_ahead_of_ours_is_taken_at_its_word() -> None:
-    """Whoever reads the record again must name the same time: by it a search gets from an attempt to its body."""
+async def test_a_timestamp_slightly_in_the_future_is_kept() -> None:
+    """Reading the record again must yield the same time, because a search uses it to find the body of an attempt."""
     scene = Scene(endpoint_record(7))
     ahead = int(time.time() * 1000) + 60_000
 
@@ -139,7 +139,7 @@ async def test_the_largest_event_fits_into_the_dispatches_with_its_references() 
     assert len(sent.value or b"") + sum(len(value) for _, value in sent.headers) < MAX_RECORD_BYTES
 
 
-async def test_an_event_in_the_wrong_topic_and_one_with_an_empty_key_are_set_aside() -> None:
+async def test_events_in_the_wrong_topic_with_an_empty_key_or_compressed_are_dead_letters() -> None:
     for unusable, reason, detail in (
         (
             record(event(), topic="oms.shipments"),

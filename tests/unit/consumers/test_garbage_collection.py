@@ -1,4 +1,4 @@
-"""Sockets that nothing refers to but a cycle of an exception and its frames, as kafka-python leaves them when it cannot connect."""
+"""Sockets referenced only by a cycle of an exception and its frames, as kafka-python leaves them when it cannot connect."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ pytestmark = pytest.mark.usefixtures("sleeping_collector")
 
 @pytest.fixture
 def sleeping_collector() -> Iterator[None]:
-    """A fan-out makes so few objects that its collector does not wake."""
+    """A fan-out creates so few objects that its garbage collector does not run."""
     gc.collect()
     gc.disable()
     yield
     gc.enable()
 
 
-def connect_in_vain(kept: list[OSError] | None = None) -> weakref.ref[socket.socket]:
-    """Returns a socket that nobody has closed, and nobody can, unless it is ``kept``."""
+def fail_to_connect(kept: list[OSError] | None = None) -> weakref.ref[socket.socket]:
+    """Return a socket that is not closed, and that nothing can close unless its error is ``kept``."""
     failures = []
     forgotten = socket.socket()
     try:
@@ -47,8 +47,8 @@ def connect_in_vain(kept: list[OSError] | None = None) -> weakref.ref[socket.soc
     return weakref.ref(forgotten)
 
 
-async def looking() -> asyncio.Task[Any]:
-    """The task has begun: it knows how many descriptors there are."""
+async def start_closing() -> asyncio.Task[Any]:
+    """When this returns, the task knows how many descriptors there are."""
     closing = asyncio.create_task(close_forgotten_sockets(every=0.01, full_apart=0.1))
     await asyncio.sleep(0)
     return closing
@@ -61,41 +61,41 @@ async def until_gone(forgotten: list[weakref.ref[socket.socket]], closing: async
 
 
 @in_virtual_time("consumers.garbage_collection.time.monotonic")
-async def test_sockets_that_a_client_of_kafka_forgets_are_closed() -> None:
-    closing = await looking()
-    forgotten = [connect_in_vain() for _ in range(20)]
+async def test_sockets_that_a_kafka_client_forgets_are_closed() -> None:
+    closing = await start_closing()
+    forgotten = [fail_to_connect() for _ in range(20)]
     assert all(one() is not None for one in forgotten)
     await until_gone(forgotten, closing)
 
 
 @in_virtual_time("consumers.garbage_collection.time.monotonic")
-async def test_those_that_have_become_old_meanwhile_are_closed_with_others() -> None:
-    closing = await looking()
+async def test_sockets_of_an_old_generation_are_closed_with_newer_ones() -> None:
+    closing = await start_closing()
     kept: list[OSError] = []
-    old = connect_in_vain(kept)
-    gc.collect()  # nobody looks at it again for long
+    old = fail_to_connect(kept)
+    gc.collect()  # moves it to an old generation, which is collected rarely
     kept.clear()
-    await until_gone([old, *(connect_in_vain() for _ in range(20))], closing)
+    await until_gone([old, *(fail_to_connect() for _ in range(20))], closing)
 
 
 @in_virtual_time("consumers.garbage_collection.time.monotonic")
-async def test_many_that_are_old_are_closed_though_nothing_is_forgotten_besides() -> None:
-    """Connections that had worked for long when they failed."""
-    closing = await looking()
+async def test_many_old_sockets_are_closed_even_if_no_new_ones_are_forgotten() -> None:
+    """Connections that had worked for a long time before they failed."""
+    closing = await start_closing()
     kept: list[OSError] = []
-    old = [connect_in_vain(kept) for _ in range(100)]
+    old = [fail_to_connect(kept) for _ in range(100)]
     gc.collect()
     kept.clear()
     await until_gone(old, closing)
 
 
 @in_virtual_time("consumers.garbage_collection.time.monotonic")
-async def test_old_ones_are_closed_though_only_a_few_are_added_each_time() -> None:
-    closing = await looking()
+async def test_old_sockets_are_closed_even_if_only_a_few_are_added_at_a_time() -> None:
+    closing = await start_closing()
     old: list[weakref.ref[socket.socket]] = []
     for _ in range(5):
         kept: list[OSError] = []
-        old += [connect_in_vain(kept) for _ in range(15)]
+        old += [fail_to_connect(kept) for _ in range(15)]
         gc.collect()
         kept.clear()
         await asyncio.sleep(0.05)
@@ -103,7 +103,7 @@ async def test_old_ones_are_closed_though_only_a_few_are_added_each_time() -> No
 
 
 @in_virtual_time("consumers.garbage_collection.time.monotonic")
-async def test_nothing_is_collected_for_connections_to_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_to_endpoints_trigger_no_collection(monkeypatch: pytest.MonkeyPatch) -> None:
     collections: list[int] = []
     connections = [socket.socket() for _ in range(5)]
     closing = asyncio.create_task(close_forgotten_sockets(lambda: len(connections), every=0.01, full_apart=0.1))
@@ -119,11 +119,11 @@ async def test_nothing_is_collected_for_connections_to_endpoints(monkeypatch: py
 
 
 @in_virtual_time("consumers.garbage_collection.time.monotonic")
-async def test_nothing_is_collected_while_the_number_of_descriptors_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_collected_while_the_number_of_descriptors_is_constant(monkeypatch: pytest.MonkeyPatch) -> None:
     """At full load, each collection stops all deliveries for a while."""
     collections: list[int] = []
     monkeypatch.setattr(gc, "collect", collections.append)
-    closing = await looking()
+    closing = await start_closing()
     await asyncio.sleep(1)
     assert not closing.done()
     closing.cancel()
@@ -139,11 +139,11 @@ async def test_every_role_closes_them_while_its_start_waits_for_kafka(role: Role
     )
     async with AsyncExitStack() as stack:
         starting: asyncio.Task[Any] = asyncio.create_task(stack.enter_async_context(running(settings, [role])))
-        first = connect_in_vain()
+        first = fail_to_connect()
 
         def is_closed() -> bool:
             for _ in range(20):  # each failure of the client forgets some more
-                connect_in_vain()
+                fail_to_connect()
             return first() is None
 
         await until(lambda: starting.done() or is_closed())

@@ -1,4 +1,4 @@
-"""The processor of held deliveries: what it counts, what it lets go of, and what is left of it when it dies at any moment."""
+"""The processor of held deliveries: what it counts and releases, and what remains if it dies at any moment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _at_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_partition, "CHUNK", 5)
 
 
-async def test_it_counts_and_lets_nothing_go() -> None:
+async def test_it_counts_and_releases_nothing() -> None:
     world = World(7, 8, 9)
     world.hold(7, 30)
     world.hold(8, 3)
@@ -42,11 +42,11 @@ async def test_it_counts_and_lets_nothing_go() -> None:
     assert world.outcomes() == Counter()
     assert world.processor is not None
     assert world.processor.held == 35
-    assert world.kafka.committed == 0, "the next processor reads what waits"
+    assert world.kafka.committed == 0, "the next processor reads the waiting deliveries"
     await world.die()
 
 
-async def test_each_endpoint_is_reported_in_its_turn_even_if_all_change_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_endpoint_is_reported_even_if_all_change_constantly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_partition, "_MAX_REPORTED", 2)
     reported = list[set[int]]()
     write_down = HeldPartition._write_down
@@ -69,8 +69,8 @@ async def test_each_endpoint_is_reported_in_its_turn_even_if_all_change_all_the_
     await world.die()
 
 
-async def test_while_kafka_does_not_answer_this_is_told_once_for_all_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight processors wrote eight lines at once, each of them again and again (three brokers, librdkafka)."""
+async def test_an_unresponsive_kafka_is_logged_once_for_all_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight processors each logged it again and again (three brokers, librdkafka)."""
     world = World(7)
     silent = 20
 
@@ -94,7 +94,7 @@ async def test_while_kafka_does_not_answer_this_is_told_once_for_all_partitions(
     await world.die()
 
 
-async def test_a_resumed_endpoint_gets_its_own_in_order_and_others_go_on_waiting() -> None:
+async def test_a_resumed_endpoint_gets_its_deliveries_in_order_and_others_keep_waiting() -> None:
     world = World(7, 8)
     for _ in range(150):
         world.hold(7)
@@ -115,8 +115,8 @@ async def test_a_resumed_endpoint_gets_its_own_in_order_and_others_go_on_waiting
     await world.die()
 
 
-async def test_after_a_restart_the_reported_number_falls_step_by_step() -> None:
-    """It was 0 from the first release on, while hundreds still waited to be read."""
+async def test_after_a_restart_the_reported_number_falls_gradually() -> None:
+    """It used to be 0 from the first release on, while hundreds still waited to be read."""
     world = World(7)
     world.hold(7, 60)
     await world.start()
@@ -136,8 +136,8 @@ async def test_after_a_restart_the_reported_number_falls_step_by_step() -> None:
     await world.die()
 
 
-async def test_what_turns_up_for_an_active_endpoint_goes_on_at_once() -> None:
-    """Whoever wrote it had not heard of the resumption yet."""
+async def test_a_delivery_held_for_an_active_endpoint_is_released_at_once() -> None:
+    """The process that wrote it did not know of the resumption yet."""
     world = World(7)
     world.change(7, active=True)
     await world.start()
@@ -148,7 +148,7 @@ async def test_what_turns_up_for_an_active_endpoint_goes_on_at_once() -> None:
     await world.die()
 
 
-async def test_an_endpoint_that_is_not_known_yet_is_not_a_deleted_one() -> None:
+async def test_an_unknown_endpoint_is_not_treated_as_deleted() -> None:
     world = World(7)
     world.hold(99, 2)
     await world.start()
@@ -160,7 +160,7 @@ async def test_an_endpoint_that_is_not_known_yet_is_not_a_deleted_one() -> None:
     await world.die()
 
 
-async def test_a_deleted_endpoint_ends_what_waits_on_record() -> None:
+async def test_deliveries_of_a_deleted_endpoint_end_as_discarded() -> None:
     world = World(7)
     world.hold(7, 3)
     await world.start()
@@ -173,12 +173,12 @@ async def test_a_deleted_endpoint_ends_what_waits_on_record() -> None:
     await world.die()
 
 
-async def test_what_is_held_expires_by_the_brokers_clock_whatever_ours_says() -> None:
+async def test_held_deliveries_expire_by_the_brokers_clock() -> None:
     world = World(7)
     world.hold(7, 5)
     await world.start()
     await world.until_quiet()
-    world.kafka.now_ms += HOLD_MS - 60_000  # nobody is told until a record comes
+    world.kafka.now_ms += HOLD_MS - 60_000  # nothing is known of the time until a record arrives
     world.hold(7, 2)
     await world.until_quiet()
     assert world.kafka.ended == []
@@ -192,8 +192,8 @@ async def test_what_is_held_expires_by_the_brokers_clock_whatever_ours_says() ->
     await world.die()
 
 
-async def test_nothing_expires_while_a_clock_is_wrong() -> None:
-    """The broker's may have been set forward by a year for a moment."""
+async def test_nothing_expires_while_the_time_is_uncertain() -> None:
+    """The broker's clock may have been set a year ahead for a moment."""
     world = World(7)
     world.is_time_certain = False
     world.hold(7, 5)
@@ -209,7 +209,7 @@ async def test_nothing_expires_while_a_clock_is_wrong() -> None:
     await world.die()
 
 
-async def test_the_clock_is_asked_after_a_restart() -> None:
+async def test_deliveries_expire_after_a_restart() -> None:
     world = World(7)
     world.hold(7, 5)
     world.kafka.now_ms += HOLD_MS
@@ -220,7 +220,7 @@ async def test_the_clock_is_asked_after_a_restart() -> None:
     await world.die()
 
 
-async def test_an_active_endpoint_gets_what_is_old() -> None:
+async def test_an_active_endpoint_gets_even_expired_deliveries() -> None:
     world = World(7)
     world.hold(7, 5)
     world.kafka.now_ms += 2 * HOLD_MS
@@ -232,13 +232,13 @@ async def test_an_active_endpoint_gets_what_is_old() -> None:
     await world.die()
 
 
-async def test_a_drop_concerns_what_was_held_and_nothing_that_comes_later() -> None:
+async def test_a_drop_affects_only_deliveries_held_before() -> None:
     world = World(7, 8)
     world.hold(7, 5)
     world.hold(8, 1)
     await world.start()
     await world.until_quiet()
-    await world.die()  # nobody keeps it while it is asked for
+    await world.die()  # no process keeps the partition when the drop is requested
     dropped = world.drop(7)
     world.hold(7, 2)
     world.change(7, active=True)
@@ -252,8 +252,8 @@ async def test_a_drop_concerns_what_was_held_and_nothing_that_comes_later() -> N
     await world.die()
 
 
-async def test_a_topic_that_was_recreated_starts_over() -> None:
-    """The marks and the drops of the former one, which say more than a thousand offsets, mean nothing in it."""
+async def test_a_recreated_topic_starts_over() -> None:
+    """Progress and drops of the former topic, which mention offsets up to a thousand, must not apply to the new one."""
     world = World(7)
     world.hold(7, 50)
     await world.start()
@@ -272,7 +272,7 @@ async def test_a_topic_that_was_recreated_starts_over() -> None:
     await world.die()
 
 
-async def test_what_kafka_lost_is_told_with_the_exact_number() -> None:
+async def test_deliveries_lost_by_kafka_are_counted_exactly() -> None:
     world = World(7)
     world.hold(7, 20)
     await world.start()
@@ -294,7 +294,7 @@ async def test_what_kafka_lost_is_told_with_the_exact_number() -> None:
     await world.die()
 
 
-async def test_what_went_out_does_not_go_out_again_after_a_restart_though_something_older_waits() -> None:
+async def test_released_deliveries_are_not_released_again_after_a_restart() -> None:
     world = World(7, 8)
     world.hold(8)
     world.hold(7, 50)
@@ -313,7 +313,7 @@ async def test_what_went_out_does_not_go_out_again_after_a_restart_though_someth
     await world.die()
 
 
-async def test_a_pause_during_a_release_leaves_the_rest_and_says_since_when_it_waits() -> None:
+async def test_a_pause_during_a_release_keeps_the_rest_and_updates_its_age() -> None:
     world = World(7)
     world.hold(7, 60)
     await world.start()
@@ -334,7 +334,7 @@ async def test_a_pause_during_a_release_leaves_the_rest_and_says_since_when_it_w
     await world.die()
 
 
-async def test_a_rate_limit_is_kept_and_nobody_else_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rate_limit_is_respected_and_delays_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_000.0]
     monkeypatch.setattr("consumers.held_partition.time.monotonic", lambda: now[0])
     world = World(7, 8)
@@ -347,7 +347,7 @@ async def test_a_rate_limit_is_kept_and_nobody_else_waits_for_it(monkeypatch: py
     world.change(8, active=True)
     await world.until_quiet()
 
-    assert world.counts()[7] in (30 - 10, 30 - 11), "one at once, and as many as its second has room for"
+    assert world.counts()[7] in (30 - 10, 30 - 11), "one at once, and as many as a second allows"
     assert set(world.counts()) == {7}
     for _ in range(5):
         now[0] += 1.0
@@ -356,7 +356,7 @@ async def test_a_rate_limit_is_kept_and_nobody_else_waits_for_it(monkeypatch: py
     await world.die()
 
 
-async def test_what_a_late_processor_wrote_over_is_told_again() -> None:
+async def test_counts_overwritten_by_a_late_processor_are_reported_again() -> None:
     world = World(7)
     world.hold(7, 5)
     await world.start()
@@ -386,7 +386,7 @@ STEPS = st.lists(
 
 @given(steps=STEPS)
 @settings(max_examples=examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_nothing_is_lost_wherever_it_dies_and_little_goes_out_twice(steps: list[tuple[str, int, int]]) -> None:
+def test_no_delivery_is_lost_at_any_crash_and_few_are_released_twice(steps: list[tuple[str, int, int]]) -> None:
     asyncio.run(_play(steps))
 
 
@@ -398,11 +398,11 @@ async def _play(steps: list[tuple[str, int, int]]) -> None:
         await _step(world, step, endpoint_id, number)
         crashes += step == "crash"
     await world.until_quiet()
-    # What waits is what has not left, and that is what is told.
+    # The reported counts are those of the deliveries that have not left.
     left = world.outcomes()
     waiting = Counter(endpoint_id for endpoint_id, event in world.sent if not left[endpoint_id, event])
     told = Counter(world.counts())
-    # What had left and was not written down when it died waits once more.
+    # Deliveries that left shortly before a crash are counted once more.
     assert not waiting - told
     assert (told - waiting).total() <= crashes * held_partition.CHUNK
     for endpoint_id in world.endpoints:
@@ -410,7 +410,7 @@ async def _play(steps: list[tuple[str, int, int]]) -> None:
     await world.until_quiet()
     await world.die()
     outcomes = world.outcomes()
-    assert set(outcomes) == set(world.sent), "nothing is lost, nothing is made up"
+    assert set(outcomes) == set(world.sent), "nothing is lost and nothing is invented"
     assert sum(outcomes.values()) - len(world.sent) <= crashes * held_partition.CHUNK
     if not crashes:
         assert outcomes == Counter(world.sent)

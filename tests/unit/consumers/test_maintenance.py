@@ -1,4 +1,4 @@
-"""When the store's maintenance is done, and by whom."""
+"""When the store's maintenance runs, and in which process."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Job:
         self.left += 1
 
 
-async def turns(maintenance: Maintenance, number: int, ours: list[bool], held: list[bool]) -> None:
-    """So many looks, a second apart, of which ``ours`` says whose the store is."""
+async def run_rounds(maintenance: Maintenance, number: int, ours: list[bool], held: list[bool]) -> None:
+    """Run this many rounds, a second apart. ``ours`` says in which of them this process is in charge."""
     left = iter(range(number))
 
     async def sleep(_seconds: float) -> None:
@@ -43,20 +43,20 @@ async def turns(maintenance: Maintenance, number: int, ours: list[bool], held: l
         await maintenance.run(sleep)
 
 
-async def test_at_once_and_then_every_ten_minutes() -> None:
+async def test_jobs_run_at_once_and_then_every_ten_minutes() -> None:
     job = Job()
-    await turns(Maintenance([job], lambda: True, lambda: NOW), int(EVERY_SECONDS) * 2 - 1, [], [True])
+    await run_rounds(Maintenance([job], lambda: True, lambda: NOW), int(EVERY_SECONDS) * 2 - 1, [], [True])
     assert job.done == [NOW, NOW]
 
 
-async def test_only_the_one_whose_it_is_and_at_once_when_it_becomes_so() -> None:
+async def test_jobs_run_only_in_the_process_in_charge_and_at_once_when_it_takes_over() -> None:
     job, held = Job(), [False]
     ours = [False, True, True, False, False, True]
-    await turns(Maintenance([job], lambda: held[0], lambda: NOW), len(ours), ours, held)
+    await run_rounds(Maintenance([job], lambda: held[0], lambda: NOW), len(ours), ours, held)
     assert (len(job.done), job.left) == (2, 1)
 
 
-async def test_what_goes_wrong_ends_neither_the_others_nor_the_recorder() -> None:
+async def test_a_failed_job_stops_neither_the_others_nor_the_recorder() -> None:
     failing, other = Job(KeyError("no"), StoreUnavailableError("ClickHouse is away")), Job()
-    await turns(Maintenance([failing, other], lambda: True, lambda: NOW), int(EVERY_SECONDS) * 2, [], [True])
+    await run_rounds(Maintenance([failing, other], lambda: True, lambda: NOW), int(EVERY_SECONDS) * 2, [], [True])
     assert (len(failing.done), len(other.done)) == (3, 3)

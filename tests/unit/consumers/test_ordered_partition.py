@@ -44,7 +44,7 @@ async def test_events_of_a_key_are_delivered_one_after_the_other() -> None:
     await world.die()
 
 
-async def test_one_that_fails_holds_back_its_lane_and_no_other() -> None:
+async def test_a_failed_delivery_holds_back_only_its_own_lane() -> None:
     world = World(7)
     first = world.publish("R1")
     world.publish("R1")
@@ -63,7 +63,7 @@ async def test_one_that_fails_holds_back_its_lane_and_no_other() -> None:
     await world.die()
 
 
-async def test_one_that_is_exhausted_lets_the_next_go() -> None:
+async def test_an_exhausted_delivery_releases_the_next() -> None:
     world = World(7)
     first = world.publish("R1")
     world.publish("R1")
@@ -81,7 +81,7 @@ async def test_one_that_is_exhausted_lets_the_next_go() -> None:
     await world.die()
 
 
-async def test_a_new_processor_goes_on_with_the_attempt_and_when_it_is_due() -> None:
+async def test_a_new_processor_resumes_with_the_attempt_number_and_due_time() -> None:
     world = World(7)
     first = world.publish("R1")
     world.publish("R1")
@@ -101,7 +101,7 @@ async def test_a_new_processor_goes_on_with_the_attempt_and_when_it_is_due() -> 
     await world.die()
 
 
-async def test_a_refusal_uses_up_no_attempt() -> None:
+async def test_a_refused_admission_uses_up_no_attempt() -> None:
     world = World(7)
     first = world.publish("R1")
     world.answers[7, first.id] = ["refused"] * 3
@@ -112,7 +112,7 @@ async def test_a_refusal_uses_up_no_attempt() -> None:
     await world.die()
 
 
-async def test_what_is_for_a_paused_endpoint_waits_and_goes_out_in_order() -> None:
+async def test_deliveries_for_a_paused_endpoint_wait_and_are_sent_in_order() -> None:
     world = World(7, 8)
     world.change(7, active=False)
     for _ in range(12):
@@ -123,7 +123,7 @@ async def test_what_is_for_a_paused_endpoint_waits_and_goes_out_in_order() -> No
     await world.until_quiet()
 
     assert {one.endpoint_id for one in world.asked} == {8}
-    assert world.told(7) == 12
+    assert world.held_back(7) == 12
     assert world.health.ordered(7).lanes == 1
     assert world.kafka.committed == 0
     world.change(7, active=True)
@@ -131,12 +131,12 @@ async def test_what_is_for_a_paused_endpoint_waits_and_goes_out_in_order() -> No
     assert [one.event for one in world.asked if one.endpoint_id == 7] == [event.id for event in world.events]
     world.now_ms += 6_000
     await world.until_quiet()
-    assert world.told(7) == 0
+    assert world.held_back(7) == 0
     await world.die()
 
 
-async def test_only_what_waits_for_longer_than_its_retries_take_is_overdue() -> None:
-    """The retries of ``patient`` alone take three days: nobody is told of that."""
+async def test_only_deliveries_older_than_their_retries_allow_are_overdue() -> None:
+    """The retries of ``patient`` alone take three days, so that is not reported."""
     world = World(7, 8)
     world.policies = RetryPolicies(DELAYS, patient=[timedelta(days=1)] * 3)
     world.change(8, retry_policy="patient")
@@ -159,7 +159,7 @@ async def test_only_what_waits_for_longer_than_its_retries_take_is_overdue() -> 
     await world.die()
 
 
-async def test_what_a_paused_endpoint_will_not_get_is_reported_two_days_before() -> None:
+async def test_deliveries_of_a_paused_endpoint_are_reported_two_days_before_they_expire() -> None:
     world = World(7, 8)
     world.change(7, active=False)
     for key in ("R1", "R2"):
@@ -176,7 +176,7 @@ async def test_what_a_paused_endpoint_will_not_get_is_reported_two_days_before()
     await world.die()
 
 
-async def test_what_waits_goes_out_in_order_when_order_is_switched_off() -> None:
+async def test_switching_order_off_sends_waiting_deliveries_in_order() -> None:
     world = World(7)
     first = world.publish("R1")
     world.publish("R1")
@@ -190,7 +190,7 @@ async def test_what_waits_goes_out_in_order_when_order_is_switched_off() -> None
     await world.die()
 
 
-async def test_what_it_is_not_subscribed_to_any_more_is_not_sent() -> None:
+async def test_a_delivery_no_longer_subscribed_to_is_not_sent() -> None:
     world = World(7)
     world.change(7, active=False)
     world.publish("R1")
@@ -204,7 +204,7 @@ async def test_what_it_is_not_subscribed_to_any_more_is_not_sent() -> None:
     await world.die()
 
 
-async def test_what_was_deleted_or_has_waited_too_long_ends_on_record_and_the_lane_goes_on() -> None:
+async def test_deleted_and_expired_deliveries_are_discarded_and_the_lane_continues() -> None:
     world = World(7, 8)
     for endpoint_id in (7, 8):
         world.change(endpoint_id, active=False)
@@ -218,7 +218,7 @@ async def test_what_was_deleted_or_has_waited_too_long_ends_on_record_and_the_la
     world.now_ms += round(HOLD.total_seconds() * 1000)
     world.is_time_certain = False
     await world.until_quiet()
-    assert len(world.discarded) == 1, "nothing expires while the time is not certain"
+    assert len(world.discarded) == 1, "nothing expires while the time is uncertain"
     world.is_time_certain = True
     await world.until_quiet()
     assert [(one.kind, one.record.endpoint_id) for one in world.discarded[1:]] == [("expired", 8)]
@@ -229,7 +229,7 @@ async def test_what_was_deleted_or_has_waited_too_long_ends_on_record_and_the_la
     await world.die()
 
 
-async def test_an_endpoint_that_is_not_known_yet_is_waited_for() -> None:
+async def test_an_unknown_endpoint_is_waited_for() -> None:
     world = World(7)
     world.publish("R1", 99)
     world.start()
@@ -238,7 +238,7 @@ async def test_an_endpoint_that_is_not_known_yet_is_waited_for() -> None:
     await world.die()
 
 
-async def test_an_event_that_a_fan_out_writes_again_is_not_sent_again() -> None:
+async def test_an_event_written_twice_by_a_fan_out_is_sent_once() -> None:
     world = World(7)
     events = [world.publish("R1") for _ in range(3)]
     world.start()
@@ -255,7 +255,7 @@ async def test_an_event_that_a_fan_out_writes_again_is_not_sent_again() -> None:
     await world.die()
 
 
-async def test_what_is_sent_again_on_purpose_joins_the_end_of_its_lane() -> None:
+async def test_a_resend_is_appended_to_its_lane() -> None:
     world = World(7)
     first = world.publish("R1")
     world.publish("R1")
@@ -267,7 +267,7 @@ async def test_what_is_sent_again_on_purpose_joins_the_end_of_its_lane() -> None
     await world.die()
 
 
-async def test_a_topic_that_was_recreated_is_read() -> None:
+async def test_a_recreated_topic_is_read() -> None:
     world = World(7)
     for _ in range(3):
         world.publish("R1")
@@ -285,7 +285,7 @@ async def test_a_topic_that_was_recreated_is_read() -> None:
     await world.die()
 
 
-async def test_a_record_that_cannot_be_used_is_set_aside() -> None:
+async def test_an_unusable_record_becomes_a_dead_letter() -> None:
     world = World(7)
     world.append(b"7/R1", b"{}")
     world.publish("R1")
@@ -300,7 +300,7 @@ async def test_a_record_that_cannot_be_used_is_set_aside() -> None:
     await world.die()
 
 
-async def test_a_processor_that_has_lost_its_partition_writes_nothing_and_begins_nothing() -> None:
+async def test_a_processor_that_lost_its_partition_sends_and_writes_nothing() -> None:
     world = World(7)
     world.publish("R1")
     world.publish("R1")
@@ -312,7 +312,7 @@ async def test_a_processor_that_has_lost_its_partition_writes_nothing_and_begins
     await world.die()
 
 
-async def test_lanes_in_which_nothing_happens_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_lanes_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(7)
     world.publish("R1")
     world.start()
@@ -329,7 +329,7 @@ async def test_lanes_in_which_nothing_happens_are_forgotten(monkeypatch: pytest.
     await world.die()
 
 
-async def test_more_waits_than_places_are_kept_of(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_deliveries_wait_than_offsets_are_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.ordered_partition.LaneLedger", partial(LaneLedger, most_places=20))
     world = World(7, 8)
     world.change(7, active=False)
@@ -348,8 +348,8 @@ async def test_more_waits_than_places_are_kept_of(monkeypatch: pytest.MonkeyPatc
     await world.die()
 
 
-async def test_a_head_that_is_wanted_while_others_are_read_again_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is cached. While the head of R5 is read again, the first delivery of R1 ends, so that its next one is wanted."""
+async def test_a_head_wanted_while_others_are_read_again_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is cached. While the head of R5 is read again, the first delivery of R1 ends, so its next one is wanted."""
     monkeypatch.setattr(ordered_partition, "_CACHE_BYTES", 0)
     world = World(7)
     for key in ("R1", "R1", "R2", "R3", "R4", "R5", "R6", "R7"):
@@ -363,7 +363,7 @@ async def test_a_head_that_is_wanted_while_others_are_read_again_is_not_lost(mon
 
     async def slow_fetch(partition: int, offset: int | None, wait: float) -> FetchedPage:
         asked.append(offset)
-        if asked.count(5) == 2:  # the first time, new records are read
+        if asked.count(5) == 2:  # the first fetch reads new records
             is_asked_again.set()
             await world.live()
         return await fetch(partition, offset, wait)
@@ -402,10 +402,10 @@ _STEPS = st.one_of(
     reads=st.tuples(st.integers(1, 7), st.sampled_from([1, 3, 40]), st.sampled_from([1, 1, 7])),
     cached=st.sampled_from([0, 4 * 1024 * 1024]),
 )
-async def test_no_inversion_none_lost_one_at_a_time(
+async def test_random_runs_lose_nothing_and_keep_the_order(
     monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, object]], answers: list[str], reads: tuple[int, int, int], cached: int
 ) -> None:
-    """Random outcomes, deaths at any write, what a dead or a frozen fan-out writes again, endpoints that are paused."""
+    """Random outcomes, deaths at any write, repeated writes of a dead or frozen fan-out, and paused endpoints."""
     monkeypatch.setattr(ordered_partition, "_CACHE_BYTES", cached)
     world = World(7, 8)
     for number, answer in enumerate(answers):
@@ -416,7 +416,7 @@ async def test_no_inversion_none_lost_one_at_a_time(
             for key in cast("list[str]", value):
                 world.publish(key)
         elif step == "again" and world.events:
-            # From the last event backwards: a fan-out writes again what it had in hand, in the order of the offsets.
+            # From the last event backwards: a fan-out writes again what was in progress, in the order of offsets.
             for event in world.events[-int(str(value)) - 1 :]:
                 world.write(event)
         elif step == "time":
@@ -442,7 +442,7 @@ async def test_no_inversion_none_lost_one_at_a_time(
     await world.die()
 
 
-def test_what_a_frozen_processor_writes_late_takes_no_lane_back() -> None:
+def test_a_late_write_of_a_frozen_processor_does_not_reset_a_lane() -> None:
     lanes: dict[bytes, LaneProgress] = {}
     for done, attempt, time_ms in ((7, 1, 50), (5, 4, 40), (7, 2, 50), (7, 1, 50)):
         take_progress(lanes, b"7/R1", to_json(LaneProgress(done=done, done_ms=time_ms, head=done, attempt=attempt)))
@@ -451,6 +451,6 @@ def test_what_a_frozen_processor_writes_late_takes_no_lane_back() -> None:
     take_progress(lanes, b"7/R1", b"no JSON")
     assert lanes[b"7/R1"].done == 7
     take_progress(lanes, b"7/R1", to_json(LaneProgress(done=1, done_ms=90)))
-    assert lanes[b"7/R1"].done == 1, "of a topic that was recreated"
+    assert lanes[b"7/R1"].done == 1, "of a recreated topic"
     take_progress(lanes, b"7/R1", None)
     assert lanes == {}

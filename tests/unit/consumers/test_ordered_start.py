@@ -1,4 +1,4 @@
-"""When the group of ordered deliveries is joined: not where nobody asks for order."""
+"""When a process joins the group of ordered deliveries: only if an endpoint wants events in order."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_processors, "_ASKED_APART_S", 0.001)
 
 
-async def test_where_no_endpoint_asks_for_order_nobody_joins() -> None:
+async def test_nobody_joins_if_no_endpoint_wants_order() -> None:
     process = Process()
     process.register(ordered=False, version=1)
     await process.start()
@@ -102,7 +102,7 @@ async def test_where_no_endpoint_asks_for_order_nobody_joins() -> None:
     await process.stop()
 
 
-async def test_the_first_endpoint_that_asks_for_order_makes_the_process_join() -> None:
+async def test_the_first_endpoint_that_wants_order_makes_the_process_join() -> None:
     process = Process()
     await process.start()
     process.register(ordered=True, version=1)
@@ -110,13 +110,13 @@ async def test_the_first_endpoint_that_asks_for_order_makes_the_process_join() -
     process.register(ordered=False, version=2)
     process.cluster.append(PLACE, b"7", b"not a delivery", [])
     dead_letters = Partition(TOPICS.dead_letters, 0)
-    await until(lambda: process.cluster.log(dead_letters).end, "what is written for it meanwhile is stranded")
+    await until(lambda: process.cluster.log(dead_letters).end, "records written for it meanwhile are stranded")
     assert process.has_joined
     await process.stop()
     assert not process.has_joined
 
 
-async def test_what_an_endpoint_left_behind_is_found() -> None:
+async def test_records_left_behind_make_the_process_join() -> None:
     process = Process()
     process.cluster.append(PLACE, b"7", b"not a delivery", [])
     await process.start()
@@ -124,7 +124,7 @@ async def test_what_an_endpoint_left_behind_is_found() -> None:
     await process.stop()
 
 
-async def test_it_is_asked_again_when_kafka_is_back() -> None:
+async def test_it_checks_again_when_kafka_is_back() -> None:
     process = Process()
     process.cluster.append(PLACE, b"7", b"not a delivery", [])
     await process.producer.start()
@@ -139,7 +139,7 @@ async def test_it_is_asked_again_when_kafka_is_back() -> None:
     await process.stop()
 
 
-async def test_a_topic_that_may_not_be_read_is_told_of_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreadable_topic_is_reported_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     process = Process()
 
     def refuse(topic: str) -> list[int]:
@@ -155,7 +155,7 @@ async def test_a_topic_that_may_not_be_read_is_told_of_and_ends_nothing(monkeypa
     await process.stop()
 
 
-async def test_progress_that_cannot_be_read_for_an_hour_is_told_of_once_a_minute() -> None:
+async def test_unreadable_progress_is_logged_at_most_once_a_minute() -> None:
     process = Process()
     process.cluster.is_away = True
     now = 0.0
@@ -171,4 +171,4 @@ async def test_progress_that_cannot_be_read_for_an_hour_is_told_of_once_a_minute
     with capture_logs() as logs, pytest.MonkeyPatch.context() as patch:
         patch.setattr("consumers.ordered_deliveries.FailureBackoff", lambda log: FailureBackoff(log, clock=lambda: now))
         assert process.ordered._read(Partition(TOPICS.ordered_progress, 0), 10, Stopping()) == {}
-    assert 2 <= len(logs) <= 61, "there was a line a second"
+    assert 2 <= len(logs) <= 61, "there was a line per second"

@@ -1,4 +1,4 @@
-"""The recorder around its queues: which record goes to which table, assignments that come and go, and what ends the role."""
+"""The recorder around its queues: which record goes to which table, partition assignments, and what ends the role."""
 
 from __future__ import annotations
 
@@ -93,17 +93,17 @@ async def test_each_topic_goes_into_its_table(scene: Scene) -> None:
     assert scene.recorder.problem() is None
 
 
-async def test_every_topic_that_is_recorded_has_a_table(scene: Scene) -> None:
+async def test_every_recorded_topic_has_a_table(scene: Scene) -> None:
     assert set(scene.recorder._tables) == set(SETTINGS.topics.recorded)
 
 
-async def test_each_partition_has_a_queue_of_its_own(scene: Scene) -> None:
+async def test_each_partition_has_its_own_queue(scene: Scene) -> None:
     await scene.take(ATTEMPT, ATTEMPT._replace(offset=42), ATTEMPT._replace(partition=Partition("t.webhooks.attempts", 5)))
 
     assert scene.writer.assigned == [(Table.ATTEMPTS, 3), (Table.ATTEMPTS, 5)]
 
 
-async def test_unusable_records_are_set_aside(scene: Scene) -> None:
+async def test_unusable_records_become_dead_letters(scene: Scene) -> None:
     await scene.take(ATTEMPT._replace(value=b"{"))
 
     assert [(sent.topic, sent.value) for sent in scene.producer.sent] == [("t.webhooks.dead-letters", b"{")]
@@ -111,7 +111,7 @@ async def test_unusable_records_are_set_aside(scene: Scene) -> None:
     assert scene.writer.rows == []
 
 
-async def test_a_partition_that_comes_back_asks_again_how_far_the_store_got(scene: Scene) -> None:
+async def test_a_reassigned_partition_asks_the_store_for_its_progress_again(scene: Scene) -> None:
     scene.writer.gate.clear()
     await scene.take(ATTEMPT)
 
@@ -125,7 +125,7 @@ async def test_a_partition_that_comes_back_asks_again_how_far_the_store_got(scen
     assert len(scene.writer.rows) == 1
 
 
-async def test_a_partition_that_goes_is_forgotten(scene: Scene) -> None:
+async def test_a_revoked_partition_is_forgotten(scene: Scene) -> None:
     await scene.take(ATTEMPT, EVENT)
 
     scene.recorder._revoked(frozenset({ATTEMPT.partition, Partition("t.webhooks.attempts", 77)}))
@@ -145,7 +145,7 @@ async def test_a_bug_in_one_partition_ends_the_role(scene: Scene) -> None:
     assert scene.consumer.finished == []
 
 
-async def test_stopping_writes_what_is_queued_first(scene: Scene) -> None:
+async def test_stopping_first_writes_queued_records(scene: Scene) -> None:
     slow = Settings(_env_file=None, recorder_batch_records=1000, recorder_batch_seconds=60, kafka_topic_prefix="t.")
     scene.recorder._settings = slow
     await scene.take(ATTEMPT, EVENT)
@@ -158,7 +158,7 @@ async def test_stopping_writes_what_is_queued_first(scene: Scene) -> None:
     assert scene.consumer.finished == [(1, 41)] * 2
 
 
-async def test_stopping_after_the_poll_loop_failed_ends_the_queues_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stopping_after_a_failed_poll_loop_also_ends_the_queues(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(_drain_seconds: float) -> None:
         raise RuntimeError("the poll loop failed")
 
@@ -172,7 +172,7 @@ async def test_stopping_after_the_poll_loop_failed_ends_the_queues_too(scene: Sc
     assert queue.task.done()
 
 
-async def test_a_topic_that_lost_what_is_stored_and_not_committed_is_reported_and_recorded_further() -> None:
+async def test_a_topic_that_lost_records_is_reported_and_still_recorded() -> None:
     """The machine of the only broker lost power, and the recorder died between an insert and its commit."""
     place, group = Partition("t.webhooks.attempts", 0), "t.webhooks.recorder"
     cluster = Cluster(time.monotonic)
@@ -208,7 +208,7 @@ async def test_a_topic_that_lost_what_is_stored_and_not_committed_is_reported_an
 
 
 @pytest.mark.parametrize("hidden", ["t0ken", "whsec"])
-async def test_logs_hold_no_records(scene: Scene, hidden: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_logs_contain_no_records(scene: Scene, hidden: str, capsys: pytest.CaptureFixture[str]) -> None:
     await scene.take(ATTEMPT._replace(value=f'{{"x":"{hidden}"'.encode()), CHANGE._replace(value=f'{{"id":"{hidden}"}}'.encode()))
 
     written = "".join(capsys.readouterr())
@@ -216,12 +216,12 @@ async def test_logs_hold_no_records(scene: Scene, hidden: str, capsys: pytest.Ca
     assert hidden not in written
 
 
-async def test_partitions_that_wait_for_clickhouse_are_one_line_of_the_log(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_partitions_waiting_for_clickhouse_are_one_log_line(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.recorder_queue._BACKOFF_S", (0.001,))
     scene.writer.error = StoreUnavailableError("away")
     with capture_logs() as logs:
         await scene.take(*(ATTEMPT._replace(partition=Partition("t.webhooks.attempts", number)) for number in range(3)))
-        await until(lambda: scene.writer.tries >= 10)  # each has tried several times
+        await until(lambda: scene.writer.tries >= 10)  # several tries each
         assert scene.recorder.problem() == "ClickHouse: away"
         scene.writer.error = None
         await until(lambda: len(scene.writer.rows) >= 3)

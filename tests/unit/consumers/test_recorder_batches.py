@@ -1,4 +1,4 @@
-"""How records become batches: what is written, what is passed over, what is set aside."""
+"""How records become batches: which are written, skipped, or become dead letters."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ async def test_a_batch_is_written_when_it_has_enough_bytes(scenes: list[Scene]) 
 
     scene.add(1, value=b"x" * 2000)
     await settle()
-    assert scene.writer.appended == [[0]], "both together are more than a batch takes"
+    assert scene.writer.appended == [[0]], "both together exceed a batch"
     scene.add(2, value=b"x" * 2000)
     await settle()
     assert scene.writer.appended == [[0], [1]]
 
 
-async def test_a_record_that_is_larger_than_a_batch_is_written_alone(scenes: list[Scene]) -> None:
+async def test_a_record_larger_than_a_batch_is_written_alone(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(size=1024))
     scene.add(0, value=b"x" * 5000)
     scene.add(1, value=b"x" * 5000)
@@ -59,10 +59,10 @@ async def test_a_batch_is_written_when_it_is_old_enough() -> None:
 
     scene.add(2)
     await asyncio.sleep(2)
-    assert scene.writer.appended == [[0, 1, 2]], "it grows old from its first record on"
+    assert scene.writer.appended == [[0, 1, 2]], "its age counts from its first record"
 
 
-async def test_nothing_waits_when_there_is_a_hurry(scenes: list[Scene]) -> None:
+async def test_stop_waiting_writes_at_once(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene())
     scene.add(0, 1)
     await settle()
@@ -75,7 +75,7 @@ async def test_nothing_waits_when_there_is_a_hurry(scenes: list[Scene]) -> None:
     assert scene.writer.appended == [[0, 1], [2]]
 
 
-async def test_one_batch_follows_the_other_in_the_order_of_offsets(scenes: list[Scene]) -> None:
+async def test_batches_follow_each_other_in_the_order_of_offsets(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(rows=4, seconds=0.01))
     scene.writer.gate.clear()
     scene.add(*range(10))
@@ -87,10 +87,10 @@ async def test_one_batch_follows_the_other_in_the_order_of_offsets(scenes: list[
     assert scene.consumer.finished == list(range(10))
 
 
-# --- what is written, passed over, set aside ---
+# --- what is written, skipped, or becomes a dead letter ---
 
 
-async def test_what_clickhouse_has_is_passed_over_and_finished(scenes: list[Scene]) -> None:
+async def test_stored_records_are_skipped_and_finished(scenes: list[Scene]) -> None:
     scene = Scene(rows=4)
     scene.writer.wanted = 43
     opened(scenes, scene)
@@ -101,7 +101,7 @@ async def test_what_clickhouse_has_is_passed_over_and_finished(scenes: list[Scen
     assert scene.consumer.finished == [41, 42, 43, 44]
 
 
-async def test_a_batch_that_clickhouse_has_is_not_written_again(scenes: list[Scene]) -> None:
+async def test_a_stored_batch_is_not_written_again(scenes: list[Scene]) -> None:
     scene = Scene(rows=2)
     scene.writer.wanted = 43
     opened(scenes, scene)
@@ -112,7 +112,7 @@ async def test_a_batch_that_clickhouse_has_is_not_written_again(scenes: list[Sce
     assert scene.consumer.finished == [41, 42]
 
 
-async def test_what_is_not_recorded_is_finished(scenes: list[Scene]) -> None:
+async def test_records_without_a_row_are_finished(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(rows=3))
     scene.add(0, value=b"skip")
     scene.add(1)
@@ -123,7 +123,7 @@ async def test_what_is_not_recorded_is_finished(scenes: list[Scene]) -> None:
     assert scene.consumer.finished == [0, 1, 2]
 
 
-async def test_what_is_unusable_is_set_aside_and_the_rest_is_written(scenes: list[Scene]) -> None:
+async def test_an_unusable_record_becomes_a_dead_letter_and_the_rest_is_written(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(rows=3))
     scene.add(0)
     scene.add(1, value=b"bad")
@@ -148,7 +148,7 @@ async def test_nothing_is_finished_before_a_dead_letter_is_acknowledged(scenes: 
     assert scene.consumer.finished == [0, 1]
 
 
-async def test_what_was_set_aside_before_is_not_set_aside_again_when_rows_behind_it_are_stored(scenes: list[Scene]) -> None:
+async def test_a_dead_letter_is_not_written_twice_if_later_rows_are_stored(scenes: list[Scene]) -> None:
     scene = Scene(rows=3)
     scene.writer.wanted = 2
     opened(scenes, scene)
@@ -161,7 +161,7 @@ async def test_what_was_set_aside_before_is_not_set_aside_again_when_rows_behind
     assert scene.writer.appended == [[2]]
 
 
-async def test_a_dead_letter_that_kafka_refuses_ends_the_queue(scenes: list[Scene]) -> None:
+async def test_a_dead_letter_refused_by_kafka_ends_the_queue(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(rows=2))
     scene.producer.errors["webhooks.dead-letters"] = PermissionError("not allowed")
     scene.add(0)

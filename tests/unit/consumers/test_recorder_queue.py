@@ -1,4 +1,4 @@
-"""A partition's queue when things go wrong: nothing is finished that was not written."""
+"""A partition's queue when things go wrong: nothing is finished before it is written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.waiting import until
 
 
 @pytest.mark.parametrize("error", [StoreUnavailableError("not now"), StoreRejectedError("never"), StoreError("x")])
-async def test_a_batch_is_tried_again_until_it_is_written(scenes: list[Scene], error: StoreError) -> None:
+async def test_a_batch_is_retried_until_it_is_written(scenes: list[Scene], error: StoreError) -> None:
     scene = opened(scenes, Scene(rows=2))
     await settle()
     scene.writer.errors = [error] * 4
@@ -42,11 +42,11 @@ async def test_a_batch_is_tried_again_until_it_is_written(scenes: list[Scene], e
     assert [scene.queue.problem] == [None]
     assert len(scene.writer.tried) == 5
     assert all(rows is scene.writer.tried[0] for rows in scene.writer.tried), (
-        "the same rows: the store knows them by their offsets"
+        "the same rows: the store deduplicates them by their offsets"
     )
 
 
-async def test_a_record_that_clickhouse_refuses_for_good_is_set_aside_and_the_rest_is_written(scenes: list[Scene]) -> None:
+async def test_a_record_refused_by_clickhouse_is_a_dead_letter_and_the_rest_is_written(scenes: list[Scene]) -> None:
     refused = metrics.UNRECORDED.labels("attempts")
     before = refused._value.get()
     scene = opened(scenes, Scene(rows=4))
@@ -61,7 +61,7 @@ async def test_a_record_that_clickhouse_refuses_for_good_is_set_aside_and_the_re
     assert refused._value.get() == before + 1
 
 
-async def test_nothing_behind_a_refused_record_is_written_before_its_dead_letter_is_acknowledged(scenes: list[Scene]) -> None:
+async def test_nothing_after_a_refused_record_is_written_before_its_dead_letter_is(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(rows=4, hold=True))
     await settle()
     scene.writer.refused = frozenset({1})
@@ -72,7 +72,7 @@ async def test_nothing_behind_a_refused_record_is_written_before_its_dead_letter
     assert scene.consumer.finished == []
 
 
-async def test_a_dead_letter_that_clickhouse_refuses_makes_no_other_one(scenes: list[Scene]) -> None:
+async def test_a_dead_letter_refused_by_clickhouse_makes_no_other_dead_letter(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(rows=1, table=Table.DEAD_LETTERS))
     await settle()
     scene.writer.refused = frozenset({0})
@@ -82,7 +82,7 @@ async def test_a_dead_letter_that_clickhouse_refuses_makes_no_other_one(scenes: 
     assert scene.producer.to("webhooks.dead-letters") == []
 
 
-async def test_one_record_for_which_there_is_no_memory_waits(scenes: list[Scene]) -> None:
+async def test_a_single_record_that_exceeds_memory_waits(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(rows=2))
     await settle()
     scene.writer.errors = [StoreLimitError("no memory")] * 5
@@ -92,7 +92,7 @@ async def test_one_record_for_which_there_is_no_memory_waits(scenes: list[Scene]
     assert scene.producer.to("webhooks.dead-letters") == []
 
 
-async def test_records_gather_while_the_store_is_away(scenes: list[Scene]) -> None:
+async def test_records_accumulate_while_the_store_is_away(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(rows=2, seconds=0.01))
     await settle()
     scene.writer.errors = [StoreUnavailableError("not now")] * 3
@@ -106,7 +106,7 @@ async def test_records_gather_while_the_store_is_away(scenes: list[Scene]) -> No
     assert scene.writer.appended == [[0, 1], [2, 3], [4]]
 
 
-async def test_nothing_is_written_before_it_is_known_how_far_the_store_got(scenes: list[Scene]) -> None:
+async def test_nothing_is_written_before_the_stores_progress_is_known(scenes: list[Scene]) -> None:
     scene = Scene(rows=1)
     scene.writer.errors = [StoreUnavailableError("not now")] * 3
     scene.writer.wanted = 1
@@ -122,7 +122,7 @@ async def test_nothing_is_written_before_it_is_known_how_far_the_store_got(scene
     assert scene.consumer.finished == [0, 1]
 
 
-async def test_an_error_that_is_not_the_stores_ends_the_queue(scenes: list[Scene]) -> None:
+async def test_an_error_of_another_kind_ends_the_queue(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(rows=1))
     await settle()
     scene.writer.errors = [RuntimeError("a bug")]
@@ -146,7 +146,7 @@ async def test_an_error_that_is_not_the_stores_ends_the_queue(scenes: list[Scene
         (5, 9, Table.ENDPOINT_CHANGES, False),  # its topic is compacted
     ],
 )
-async def test_rows_that_the_store_has_lost_are_reported_once(
+async def test_rows_lost_by_the_store_are_reported_once(
     scenes: list[Scene], wanted: int, first: int, table: Table, *, is_told: bool
 ) -> None:
     scene = Scene(rows=1, table=table)
@@ -159,10 +159,10 @@ async def test_rows_that_the_store_has_lost_are_reported_once(
     assert told == [(5, 8)] * is_told
 
 
-# --- a topic that counts from 0 again ---
+# --- a topic whose offsets start at 0 again ---
 
 
-async def test_a_topic_recreated_is_refused_before_anything_is_passed_over(scenes: list[Scene]) -> None:
+async def test_a_recreated_topic_is_refused_before_any_record_is_skipped(scenes: list[Scene]) -> None:
     scene = Scene(rows=1)
     scene.writer.wanted = 1000
     scene.consumer.end_offset = 5
@@ -177,7 +177,7 @@ async def test_a_topic_recreated_is_refused_before_anything_is_passed_over(scene
 
 
 @pytest.mark.parametrize("end", [None, 43, 44, 10_000])
-async def test_a_topic_that_reaches_as_far_as_the_store_is_fine(scenes: list[Scene], end: int | None) -> None:
+async def test_a_topic_that_reaches_the_stores_progress_is_accepted(scenes: list[Scene], end: int | None) -> None:
     scene = Scene(rows=1)
     scene.writer.wanted = 43
     scene.consumer.end_offset = end
@@ -188,7 +188,7 @@ async def test_a_topic_that_reaches_as_far_as_the_store_is_fine(scenes: list[Sce
     assert scene.consumer.finished == [42]
 
 
-# --- a topic that has lost its end ---
+# --- a topic that lost its last records ---
 
 GROUP = "webhooks.recorder"
 
@@ -197,8 +197,8 @@ def lost(first: int, until: int) -> MissingOffsets:
     return MissingOffsets(GROUP, PARTITION, first, until, until - first, are_replaced=True)
 
 
-async def test_new_records_at_offsets_that_the_store_has_are_reported_before_they_are_finished(scenes: list[Scene]) -> None:
-    """The recorder died between an insert and its commit, and the broker lost what the insert holds."""
+async def test_new_records_at_stored_offsets_are_reported_before_they_are_finished(scenes: list[Scene]) -> None:
+    """The recorder died between an insert and its commit, and the broker lost the inserted records."""
     scene = Scene(rows=2)
     scene.writer.wanted = 46
     scene.consumer.end_offset = 42
@@ -222,8 +222,8 @@ async def test_new_records_at_offsets_that_the_store_has_are_reported_before_the
     assert scene.writer.appended == [[46, 47]]
 
 
-async def test_records_after_those_that_the_consumer_has_reported_are_reported(scenes: list[Scene]) -> None:
-    """The topic ended below the group's commit, and has grown beyond what the store has before anybody looked."""
+async def test_records_after_those_reported_by_the_consumer_are_reported_too(scenes: list[Scene]) -> None:
+    """The topic ended below the group's commit, and grew beyond the stored offset before anybody looked."""
     scene = Scene(rows=1)
     scene.writer.wanted = 43
     scene.consumer.end_offset = 100
@@ -235,7 +235,7 @@ async def test_records_after_those_that_the_consumer_has_reported_are_reported(s
     assert scene.writer.appended == [[43], [44]]
 
 
-async def test_records_that_the_store_has_are_not_reported_in_a_later_assignment(scenes: list[Scene]) -> None:
+async def test_stored_records_are_not_reported_in_a_later_assignment(scenes: list[Scene]) -> None:
     scene = Scene(rows=1)
     scene.writer.wanted = 63
     scene.consumer.end_offset = 100
@@ -247,7 +247,7 @@ async def test_records_that_the_store_has_are_not_reported_in_a_later_assignment
     assert scene.writer.appended == [[63], [64]]
 
 
-async def test_a_topic_that_loses_its_end_later_ends_no_queue(scenes: list[Scene]) -> None:
+async def test_losing_the_end_of_a_topic_later_ends_no_queue(scenes: list[Scene]) -> None:
     scene = Scene(rows=1)
     scene.writer.wanted = 43
     opened(scenes, scene)
@@ -263,8 +263,8 @@ async def test_a_topic_that_loses_its_end_later_ends_no_queue(scenes: list[Scene
 # --- cancellation and the loss of the partition ---
 
 
-async def test_a_queue_that_is_cancelled_finishes_nothing(scenes: list[Scene]) -> None:
-    """The process is dying: what is not written must not be committed."""
+async def test_a_cancelled_queue_finishes_nothing(scenes: list[Scene]) -> None:
+    """The process is dying, so unwritten records must not be committed."""
     for under_way in ("assign", "append", "wait"):
         scene = Scene(rows=1 if under_way == "append" else 1000)
         if under_way != "wait":
@@ -278,7 +278,7 @@ async def test_a_queue_that_is_cancelled_finishes_nothing(scenes: list[Scene]) -
         assert scene.consumer.finished == [], under_way
 
 
-async def test_a_partition_that_goes_makes_room_and_writes_nothing_more(scenes: list[Scene]) -> None:
+async def test_a_revoked_partition_frees_its_room_and_writes_nothing_more(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene())
     scene.add(0, 1)
     await settle()
@@ -286,14 +286,14 @@ async def test_a_partition_that_goes_makes_room_and_writes_nothing_more(scenes: 
     scene.queue.close()
     await scene.ended()
 
-    assert scene.consumer.finished == [0, 1], "the completions are fenced; they only make room"
+    assert scene.consumer.finished == [0, 1], "the completions are fenced; they only free room"
     assert scene.writer.tried == []
     assert scene.writer.forgotten == [(Table.ATTEMPTS, 3)]
     assert scene.queue.task.cancelled()
 
 
 @pytest.mark.parametrize("under_way", ["assign", "append", "backoff", "dead letter"])
-async def test_a_partition_that_goes_during_a_batch_makes_room_once(scenes: list[Scene], under_way: str) -> None:
+async def test_a_partition_revoked_during_a_batch_frees_its_room_once(scenes: list[Scene], under_way: str) -> None:
     scene = opened(scenes, Scene(rows=2, hold=True))
     if under_way != "assign":
         await settle()
@@ -313,7 +313,7 @@ async def test_a_partition_that_goes_during_a_batch_makes_room_once(scenes: list
     assert scene.writer.appended == []
 
 
-async def test_a_queue_that_was_written_finishes_nothing_again_when_it_is_closed(scenes: list[Scene]) -> None:
+async def test_closing_a_finished_queue_finishes_nothing_again(scenes: list[Scene]) -> None:
     scene = opened(scenes, Scene(rows=2))
     scene.add(0, 1)
     await settle()
@@ -326,7 +326,7 @@ async def test_a_queue_that_was_written_finishes_nothing_again_when_it_is_closed
 
 @in_virtual_time("consumers.recorder_queue.time.monotonic")
 async def _lives(seed: int, close: bool) -> None:
-    """Records come, the store fails and recovers, and at some moment the queue is closed or cancelled."""
+    """Records arrive, the store fails and recovers, and at some moment the queue is closed or cancelled."""
     chooser = random.Random(seed)
     scene = Scene(rows=chooser.randint(1, 4), seconds=0.002, hold=True)
     scene.writer.wanted = chooser.choice([0, 0, 5])
@@ -354,7 +354,7 @@ async def _lives(seed: int, close: bool) -> None:
     await scene.ended()
 
     if close:
-        assert Counter(scene.consumer.finished) == Counter(scene.added), "each record makes room, and makes it once"
+        assert Counter(scene.consumer.finished) == Counter(scene.added), "each record frees its room exactly once"
     else:
         _nothing_is_finished_early(scene)
     written = [row for batch in scene.writer.appended for row in batch]
@@ -372,7 +372,7 @@ def _nothing_is_finished_early(scene: Scene) -> None:
 
 @settings(max_examples=examples(40), deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
-def test_nothing_is_finished_early_or_twice_whatever_happens(seed: int, close: bool) -> None:
+def test_nothing_is_ever_finished_early_or_twice(seed: int, close: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("consumers.recorder_queue._BACKOFF_S", (0.001, 0.002))
         _lives(seed, close)

@@ -1,4 +1,4 @@
-"""From records to rows: every usable record has one that fits, every other is refused."""
+"""Rows made of records: every usable record has a row that fits, and every other record is refused."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ def test_an_attempt() -> None:
     assert (row["kafka_partition"], row["kafka_offset"]) == (3, 41)
 
 
-def test_the_attempts_of_a_record_have_an_id_each() -> None:
+def test_attempts_of_one_record_have_different_ids() -> None:
     rows = rows_of(ATTEMPT._replace(value=b"\n".join([golden("attempt")] * 3)))
 
     assert [row["id"] for row in rows] == [attempt_id(3, 41, index) for index in range(3)]
     assert {(row["kafka_partition"], row["kafka_offset"]) for row in rows} == {(3, 41)}
 
 
-def test_the_events_of_a_record_have_a_body_each() -> None:
+def test_events_of_one_record_have_their_own_bodies() -> None:
     lines = [to_json(replace(DISPATCH, body_bytes=length)) for length in (2, 3)]
     rows = rows_of(EVENT._replace(value=b"{}[1]", headers=[(DISPATCH_HEADER, b"\n".join(lines))]))
 
     assert [row["request_body"] for row in rows] == [b"{}", b"[1]"]
 
 
-def test_an_event_with_its_body_byte_for_byte() -> None:
+def test_an_event_has_its_body_byte_for_byte() -> None:
     row = row_of(EVENT)
 
     assert row is not None
@@ -67,7 +67,7 @@ def test_an_event_with_its_body_byte_for_byte() -> None:
     assert (row["event_id"], row["endpoint_ids"], row["source_offset"]) == ("evt_1", (7,), 41)
 
 
-def test_a_dead_letter_as_it_came() -> None:
+def test_a_dead_letter_is_unchanged() -> None:
     row = row_of(DEAD)
 
     assert row is not None
@@ -77,7 +77,7 @@ def test_a_dead_letter_as_it_came() -> None:
 
 
 @pytest.mark.parametrize("headers", [[], [(DEAD_LETTER_HEADER, b"{")], [(DEAD_LETTER_HEADER, b'{"schema_version":2}')]])
-def test_what_somebody_else_wrote_to_the_dead_letters_is_one_all_the_same(headers: list[tuple[str, bytes]]) -> None:
+def test_a_foreign_record_in_the_dead_letters_is_a_dead_letter(headers: list[tuple[str, bytes]]) -> None:
     row = row_of(DEAD._replace(headers=headers, timestamp_ms=1_772_463_840_600))
 
     assert row is not None
@@ -87,7 +87,7 @@ def test_what_somebody_else_wrote_to_the_dead_letters_is_one_all_the_same(header
     assert row["record_value"] == b"\xff"
 
 
-def test_a_dead_letter_whose_value_was_null_has_none() -> None:
+def test_a_null_value_stays_null_in_a_dead_letter() -> None:
     header = to_header(DEAD_LETTER_HEADER, replace(LETTER, null_value=True))
     row = row_of(DEAD._replace(value=b"", headers=[header]))
 
@@ -95,7 +95,7 @@ def test_a_dead_letter_whose_value_was_null_has_none() -> None:
     assert (row["record_key"], row["record_value"]) == (None, None)
 
 
-def test_a_change_of_an_endpoint_without_its_secrets() -> None:
+def test_a_change_of_an_endpoint_has_no_secrets() -> None:
     row = row_of(CHANGE)
 
     assert row is not None
@@ -106,7 +106,7 @@ def test_a_change_of_an_endpoint_without_its_secrets() -> None:
 @pytest.mark.parametrize(
     "nothing", [taken("endpoints", b"{}", key=b"id-claim"), taken("endpoints", None, key=b"7")], ids=["id claim", "tombstone"]
 )
-def test_what_is_no_change_is_not_recorded(nothing: Record) -> None:
+def test_a_record_that_is_not_a_change_has_no_row(nothing: Record) -> None:
     assert row_of(nothing) is None
 
 
@@ -121,12 +121,12 @@ def test_what_is_no_change_is_not_recorded(nothing: Record) -> None:
         CHANGE._replace(value=b"[]"),
     ],
 )
-def test_what_is_unusable_is_refused(unusable: Record) -> None:
+def test_unusable_records_are_refused(unusable: Record) -> None:
     with pytest.raises(InvalidRecordError):
         row_of(unusable)
 
 
-def test_a_foreign_dead_letter_with_a_timestamp_out_of_range_is_one_all_the_same() -> None:
+def test_a_foreign_dead_letter_may_have_a_timestamp_out_of_range() -> None:
     assert row_of(DEAD._replace(headers=[], timestamp_ms=1_772_463_840_600_000))
 
 
@@ -139,7 +139,7 @@ def test_a_foreign_dead_letter_with_a_timestamp_out_of_range_is_one_all_the_same
     ],
     ids=["attempt", "dead letter", "endpoint"],
 )
-def test_a_time_without_an_offset_ends_no_role(naive: Record) -> None:
+def test_a_time_without_a_zone_does_not_end_the_role(naive: Record) -> None:
     with contextlib.suppress(InvalidRecordError):
         assert row_of(naive)
 
@@ -173,7 +173,7 @@ def _changed(made: Record, **fields: object) -> Record:
     ],
 )
 def test_every_usable_record_fits_its_columns(made: Record) -> None:
-    """Promise 5: unusable input stops nothing."""
+    """Promise 5: unusable input blocks nothing."""
     try:
         row = row_of(made)
     except InvalidRecordError:

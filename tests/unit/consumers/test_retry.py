@@ -1,4 +1,4 @@
-"""The retry with records in memory: what is attempted, held, discarded and set aside."""
+"""The retry with records in memory: what is attempted, held, discarded, or becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ SETTINGS = Settings(
 VAULT = Vault(Vault.new_key())
 BODY = b'{"id":"evt_1","data":{"total": 1.10}}'
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-REPEAT = DeliveryRecord(event=META, endpoint_id=7, attempt=3, trigger=Trigger.RETRY, parked=2)
+RETRY_DUE = DeliveryRecord(event=META, endpoint_id=7, attempt=3, trigger=Trigger.RETRY, parked=2)
 
 
 class FakeDeliveryService:
-    """Notes what it is asked to do; ``gate`` holds it up. What is for a paused endpoint it holds."""
+    """Records what it is asked to do; ``gate`` blocks it. Deliveries to paused endpoints are held."""
 
     def __init__(self, publisher: DeliveryPublisher) -> None:
         self.publisher = publisher
@@ -108,13 +108,13 @@ class Scene:
         self.health.apply([record(to_json(disabled(endpoint_id)), topic="t.webhooks.endpoint-health")])
 
 
-def due(delivery: DeliveryRecord = REPEAT, *, body: bytes | None = BODY) -> Record:
+def due(delivery: DeliveryRecord = RETRY_DUE, *, body: bytes | None = BODY) -> Record:
     return record(
         body, topic="t.webhooks.delay.1m", key=b"evt_1", headers=[("trace", b"1"), to_header(DELIVERY_HEADER, delivery)]
     )
 
 
-async def test_the_attempt_that_is_due_is_made() -> None:
+async def test_a_due_attempt_is_made() -> None:
     scene = Scene(endpoint_record(7))
 
     await scene.retry.handle(due())
@@ -128,15 +128,15 @@ async def test_the_attempt_that_is_due_is_made() -> None:
 
 
 @pytest.mark.parametrize("trigger", Trigger)
-async def test_every_trigger_stays_what_it_is(trigger: Trigger) -> None:
+async def test_every_trigger_is_kept(trigger: Trigger) -> None:
     scene = Scene(endpoint_record(7))
 
-    await scene.retry.handle(due(replace(REPEAT, trigger=trigger, attempt=1)))
+    await scene.retry.handle(due(replace(RETRY_DUE, trigger=trigger, attempt=1)))
 
     assert [(made.trigger, made.attempt) for made in scene.delivery_service.delivered] == [(trigger, 1)]
 
 
-async def test_the_endpoint_as_it_is_now_counts() -> None:
+async def test_the_current_endpoint_is_used() -> None:
     scene = Scene(endpoint_record(7), endpoint_record(7, target_url="https://new.example", version=2))
     await scene.retry.handle(due())
 
@@ -156,7 +156,7 @@ async def test_the_endpoint_as_it_is_now_counts() -> None:
     ],
     ids=["deleted", "not subscribed"],
 )
-async def test_an_attempt_that_makes_no_sense_is_discarded_and_recorded(
+async def test_a_pointless_attempt_is_discarded_and_recorded(
     endpoint: EndpointRecord, kind: str, reason: str, target_url: str
 ) -> None:
     scene = Scene(endpoint)
@@ -164,23 +164,23 @@ async def test_an_attempt_that_makes_no_sense_is_discarded_and_recorded(
     await scene.retry.handle(due())
 
     assert scene.delivery_service.delivered == []
-    assert scene.delivery_service.discarded == [DiscardedDelivery(REPEAT, target_url, kind, reason)]
+    assert scene.delivery_service.discarded == [DiscardedDelivery(RETRY_DUE, target_url, kind, reason)]
 
 
-async def test_what_is_due_for_an_endpoint_that_was_not_read_yet_waits() -> None:
+async def test_a_delivery_to_an_endpoint_not_read_yet_is_parked() -> None:
     scene = Scene()
 
     await scene.retry.handle(due())
 
     assert (scene.delivery_service.delivered, scene.delivery_service.discarded) == ([], [])
-    assert scene.delivery_service.parked == [(REPEAT, BODY)]
+    assert scene.delivery_service.parked == [(RETRY_DUE, BODY)]
 
 
 @pytest.mark.parametrize(("endpoint_id", "parked"), [(7, 100), (0, 0)], ids=["for long", "the built-in receiver"])
-async def test_what_has_no_endpoint_does_not_wait_for_ever(endpoint_id: int, parked: int) -> None:
+async def test_a_delivery_without_an_endpoint_does_not_wait_forever(endpoint_id: int, parked: int) -> None:
     scene = Scene()
     scene.registry.operational = None
-    delivery = replace(REPEAT, endpoint_id=endpoint_id, parked=parked)
+    delivery = replace(RETRY_DUE, endpoint_id=endpoint_id, parked=parked)
 
     await scene.retry.handle(due(delivery))
 
@@ -189,21 +189,21 @@ async def test_what_has_no_endpoint_does_not_wait_for_ever(endpoint_id: int, par
     assert scene.delivery_service.discarded == [DiscardedDelivery(delivery, "", "endpoint_deleted", reason)]
 
 
-async def test_what_somebody_resends_is_sent_whatever_the_subscriptions_are() -> None:
+async def test_a_resend_is_sent_regardless_of_subscriptions() -> None:
     scene = Scene(endpoint_record(7, events=("shipment_shipped",)))
 
-    await scene.retry.handle(due(replace(REPEAT, trigger=Trigger.RESEND)))
+    await scene.retry.handle(due(replace(RETRY_DUE, trigger=Trigger.RESEND)))
 
     assert len(scene.delivery_service.delivered) == 1
 
 
 @pytest.mark.parametrize("trigger", Trigger)
 @pytest.mark.parametrize("is_disabled", [False, True], ids=["paused", "disabled"])
-async def test_what_is_due_for_an_endpoint_that_is_not_active_is_held(trigger: Trigger, is_disabled: bool) -> None:
+async def test_a_delivery_to_an_inactive_endpoint_is_held(trigger: Trigger, is_disabled: bool) -> None:
     scene = Scene(endpoint_record(7, active=is_disabled))
     if is_disabled:
         scene.disable(7)
-    delivery = replace(REPEAT, trigger=trigger, later={"added_later": Raw(b"1")})
+    delivery = replace(RETRY_DUE, trigger=trigger, later={"added_later": Raw(b"1")})
 
     await scene.retry.handle(due(delivery))
 
@@ -213,7 +213,7 @@ async def test_what_is_due_for_an_endpoint_that_is_not_active_is_held(trigger: T
     assert from_header(sent.headers, DELIVERY_HEADER, DeliveryRecord) == delivery
 
 
-async def test_what_is_held_is_not_done_before_kafka_has_it() -> None:
+async def test_a_held_delivery_is_not_done_before_kafka_has_it() -> None:
     scene = Scene(endpoint_record(7, active=False), hold=True)
     handling = asyncio.create_task(scene.retry.handle(due()))
     await settle()
@@ -223,18 +223,18 @@ async def test_what_is_held_is_not_done_before_kafka_has_it() -> None:
     await handling
 
 
-async def test_what_is_held_keeps_its_trace() -> None:
+async def test_a_held_delivery_keeps_its_trace() -> None:
     scene = Scene(endpoint_record(7, active=False))
 
-    await scene.retry.handle(due(replace(REPEAT, traceparent=PARENT, tracestate="rojo=1")))
+    await scene.retry.handle(due(replace(RETRY_DUE, traceparent=PARENT, tracestate="rojo=1")))
 
     held = from_header(scene.producer.sent[0].headers, DELIVERY_HEADER, DeliveryRecord)
     assert (held.traceparent, held.tracestate) == (PARENT, "rojo=1")
 
 
-async def test_what_is_due_at_the_built_in_receiver_is_sent() -> None:
+async def test_a_delivery_to_the_built_in_receiver_is_sent() -> None:
     scene = Scene(endpoint_record(7))
-    operational = replace(REPEAT, endpoint_id=0, event=replace(META, event_name="endpoint.disabled"))
+    operational = replace(RETRY_DUE, endpoint_id=0, event=replace(META, event_name="endpoint.disabled"))
 
     await scene.retry.handle(due(operational))
 
@@ -246,7 +246,7 @@ async def test_what_is_due_at_the_built_in_receiver_is_sent() -> None:
     [[endpoint_record(7)], [endpoint_record(7, deleted=True)], []],
     ids=["delivered", "discarded", "parked"],
 )
-async def test_it_is_not_done_before_its_delivery_is(endpoints: list[EndpointRecord]) -> None:
+async def test_a_record_is_not_done_before_its_delivery_is(endpoints: list[EndpointRecord]) -> None:
     scene = Scene(*endpoints)
     scene.delivery_service.gate.clear()
     handling = asyncio.create_task(scene.retry.handle(due()))
@@ -274,7 +274,7 @@ NULL: Any = None
         (due(body=None), "null_value", "The delivery has no body."),
     ],
 )
-async def test_what_is_unusable_is_set_aside(unusable: Record, reason: str, detail: str) -> None:
+async def test_an_unusable_record_becomes_a_dead_letter(unusable: Record, reason: str, detail: str) -> None:
     scene = Scene(endpoint_record(7))
 
     await scene.retry.handle(unusable)
@@ -288,7 +288,7 @@ async def test_what_is_unusable_is_set_aside(unusable: Record, reason: str, deta
     assert (scene.delivery_service.delivered, scene.delivery_service.discarded) == ([], [])
 
 
-async def test_a_delivery_with_a_null_header_is_set_aside() -> None:
+async def test_a_delivery_with_a_null_header_becomes_a_dead_letter() -> None:
     scene = Scene(endpoint_record(7))
 
     await scene.retry.handle(due()._replace(headers=[(DELIVERY_HEADER, NULL)]))
@@ -306,7 +306,7 @@ async def test_a_dead_letter_is_not_done_before_it_is_acknowledged() -> None:
     await handling
 
 
-async def test_an_endpoint_that_cannot_be_opened_costs_no_repeats() -> None:
+async def test_an_undecryptable_endpoint_does_not_discard_retries() -> None:
     sealed_elsewhere = endpoint_record(7, sealed_token=Vault(Vault.new_key()).seal("t0ken"))
     scene = Scene(sealed_elsewhere)
 
@@ -319,7 +319,7 @@ async def test_an_endpoint_that_cannot_be_opened_costs_no_repeats() -> None:
     ("topic", "seconds"),
     [("t.webhooks.delay.0s", 0), ("t.webhooks.delay.5s", 5), ("t.webhooks.delay.10m", 600), ("t.webhooks.delay.6h", 21_600)],
 )
-async def test_a_record_is_due_when_its_topics_delay_has_passed(topic: str, seconds: int) -> None:
+async def test_a_record_is_due_after_its_topics_delay(topic: str, seconds: int) -> None:
     record = SimpleNamespace(topic=topic, timestamp=1_772_463_840_600)
 
     assert Scene(broker_seconds=1_772_463_840.6 + 1).retry._due_in(record) == pytest.approx(seconds - 1)
@@ -327,7 +327,7 @@ async def test_a_record_is_due_when_its_topics_delay_has_passed(topic: str, seco
 
 @pytest.mark.parametrize(
     ("written_ago", "left"),
-    [(20, 40), (60, 0), (0, 60), (-3600, 60)],  # the last: written by a clock that is ahead, or read by one that is behind
+    [(20, 40), (60, 0), (0, 60), (-3600, 60)],  # the last: written by a fast clock, or read by a slow one
 )
 def test_no_clock_prolongs_a_wait_beyond_the_delay(written_ago: float, left: float) -> None:
     record = SimpleNamespace(topic="t.webhooks.delay.1m", timestamp=1_772_463_840_600)
@@ -337,8 +337,8 @@ def test_no_clock_prolongs_a_wait_beyond_the_delay(written_ago: float, left: flo
 
 
 @pytest.mark.parametrize("wall_is_ahead", [3600, -3600, 432_000])
-def test_the_wall_clock_of_this_machine_makes_nothing_due(wall_is_ahead: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour fast, and a schedule of 2 s to 50 min ran off in 14 s."""
+def test_the_local_wall_clock_is_not_used(wall_is_ahead: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that was an hour fast, a schedule of 2 s to 50 min was over in 14 s."""
     record = SimpleNamespace(topic="t.webhooks.delay.1h", timestamp=1_772_463_840_600)
 
     scene = Scene(broker_seconds=1_772_463_840.6 + 60)
@@ -346,7 +346,7 @@ def test_the_wall_clock_of_this_machine_makes_nothing_due(wall_is_ahead: float, 
     assert scene.retry._due_in(record) == pytest.approx(3540)
 
 
-def test_nothing_is_taken_for_due_before_the_brokers_time_is_known() -> None:
+def test_nothing_is_due_before_the_brokers_time_is_known() -> None:
     record = SimpleNamespace(topic="t.webhooks.delay.1h", timestamp=1_772_463_840_600)
 
     assert Scene(broker_seconds=None).retry._due_in(record) == 3600
@@ -356,7 +356,7 @@ async def test_every_delay_topic_is_read() -> None:
     assert Scene().retry.worker.consumer.topics == SETTINGS.topics.delay_topics
 
 
-async def test_what_is_due_is_counted_with_its_delay() -> None:
+async def test_due_deliveries_are_counted_by_delay() -> None:
     counter = metrics.RETRIES_DUE.labels("1m")
     before = counter._value.get()
 
@@ -368,19 +368,19 @@ async def test_what_is_due_is_counted_with_its_delay() -> None:
 # --- traces ---
 
 
-async def test_a_repeat_belongs_to_the_trace_of_its_event() -> None:
+async def test_a_retry_belongs_to_the_trace_of_its_event() -> None:
     scene = Scene(endpoint_record(7))
 
-    await scene.retry.handle(due(replace(REPEAT, traceparent=PARENT, tracestate="rojo=1")))
+    await scene.retry.handle(due(replace(RETRY_DUE, traceparent=PARENT, tracestate="rojo=1")))
 
     assert scene.delivery_service.delivered[0].trace == TraceContext(PARENT, "rojo=1")
     assert scene.delivery_service.delivered[0].kept is UNSET
 
 
-async def test_a_trace_that_is_none_stops_no_repeat() -> None:
+async def test_an_invalid_trace_does_not_stop_retries() -> None:
     scene = Scene(endpoint_record(7))
 
-    await scene.retry.handle(due(replace(REPEAT, traceparent="x\r\ny: z", tracestate="rojo=1")))
+    await scene.retry.handle(due(replace(RETRY_DUE, traceparent="x\r\ny: z", tracestate="rojo=1")))
 
     assert scene.delivery_service.delivered[0].trace is None
     assert scene.producer.sent == []

@@ -1,4 +1,4 @@
-"""Steps of a start that are taken at once, and what is stopped if one of them fails."""
+"""Concurrent steps of a start, and what is stopped if one of them fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.unit.fake_kafka import settle
 from tests.unit.virtual_time import in_virtual_time
 
 
-async def test_steps_wait_for_each_other_only_at_the_end() -> None:
+async def test_steps_run_concurrently() -> None:
     met = asyncio.Barrier(2)
 
     async def step() -> None:
@@ -38,7 +38,7 @@ async def test_steps_wait_for_each_other_only_at_the_end() -> None:
     assert met.n_waiting == 0
 
 
-async def test_when_a_step_fails_the_others_end_before_it_is_told() -> None:
+async def test_if_a_step_fails_the_others_end_before_the_error_is_raised() -> None:
     ended = []
 
     async def waits() -> None:
@@ -57,8 +57,8 @@ async def test_when_a_step_fails_the_others_end_before_it_is_told() -> None:
 
 
 @pytest.mark.parametrize("role", [Role.RECORDER, Role.API])
-def test_a_recorder_and_an_api_in_two_processes_need_a_store_that_lasts(role: Role, tmp_path: Path) -> None:
-    """The recorder committed what it had stored in a temporary directory, and the API searched in another one."""
+def test_a_recorder_and_an_api_in_two_processes_need_a_persistent_store(role: Role, tmp_path: Path) -> None:
+    """The recorder used to store rows in one temporary directory, and the API searched in another one."""
     settings = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1", encryption_key=SecretStr(Vault.new_key()))  # type: ignore[call-arg,unused-ignore]
     with pytest.raises(RoleError, match="Set OMS_WEBHOOKS_CLICKHOUSE_URL, or run `oms-webhooks all`"):
         check_settings(settings, [role, Role.FANOUT])
@@ -70,7 +70,7 @@ def test_a_recorder_and_an_api_in_two_processes_need_a_store_that_lasts(role: Ro
 
 
 class Dependency:
-    """In the place of the probe: it answers, always."""
+    """Replaces the probe: it always answers."""
 
     def __init__(self) -> None:
         self.outage = SimpleNamespace(dependency="Kafka", problem=None)
@@ -82,12 +82,12 @@ class Dependency:
         return True
 
     async def until_up(self) -> None:
-        """It is."""
+        """It is up."""
 
 
 @in_virtual_time()
-async def test_what_is_refused_is_told_until_it_works_whatever_else_works() -> None:
-    """Several steps are taken at once: one that succeeds says nothing of another."""
+async def test_a_refusal_is_reported_until_it_is_over_whatever_else_succeeds() -> None:
+    """Steps run concurrently, so the success of one says nothing about another."""
     retries = StartupRetries(Dependency(), ends_when_refused=False)  # type: ignore[arg-type]
     granted = asyncio.Event()
 
@@ -113,7 +113,7 @@ async def test_what_is_refused_is_told_until_it_works_whatever_else_works() -> N
 
 
 class Worker:
-    """In the place of the fan-out's or the retry's: it writes down that it has stopped, a little later."""
+    """Replaces the worker of a fan-out or retry. It records that it has stopped, a little later."""
 
     def __init__(self, stopped: list[Worker], *, start: Exception | None = None, stop: Exception | None = None) -> None:
         self.stopped = stopped
@@ -136,7 +136,7 @@ async def start_workers(stack: AsyncExitStack, *workers: Any) -> None:
     await start_and_drain_later(workers, retries, stack, 20)
 
 
-async def test_workers_that_have_started_are_drained_if_another_one_does_not_start() -> None:
+async def test_started_workers_are_drained_if_another_one_does_not_start() -> None:
     stopped: list[Worker] = []
     works, fails = Worker(stopped), Worker(stopped, start=RuntimeError("no thread"), stop=AttributeError("never started"))
     with pytest.raises(RuntimeError, match="no thread"):
@@ -145,7 +145,7 @@ async def test_workers_that_have_started_are_drained_if_another_one_does_not_sta
     assert stopped == [works]
 
 
-async def test_workers_that_have_started_are_drained_if_the_start_is_cancelled() -> None:
+async def test_started_workers_are_drained_if_the_start_is_cancelled() -> None:
     stopped: list[Worker] = []
     works, waits = Worker(stopped), Worker(stopped)
     waits.start = asyncio.Event().wait  # type: ignore[assignment,method-assign]
@@ -157,7 +157,7 @@ async def test_workers_that_have_started_are_drained_if_the_start_is_cancelled()
     assert stopped == [works, waits]
 
 
-async def test_a_worker_that_does_not_stop_cleanly_leaves_the_others_their_time() -> None:
+async def test_a_worker_that_fails_to_stop_does_not_shorten_the_drain_of_others() -> None:
     stopped: list[Worker] = []
     fails, works = Worker(stopped, stop=ValueError("a bug")), Worker(stopped)
     async with AsyncExitStack() as stack:
@@ -166,7 +166,7 @@ async def test_a_worker_that_does_not_stop_cleanly_leaves_the_others_their_time(
 
 
 @in_virtual_time()
-async def test_a_start_that_does_not_need_clickhouse_waits_for_it_only_until_it_is_seen_to_be_away() -> None:
+async def test_a_start_without_need_of_clickhouse_waits_only_until_it_is_known_to_be_away() -> None:
     is_away = asyncio.Event()
     tables: asyncio.Task[Any] = asyncio.create_task(asyncio.Event().wait())
     recording = Recording(tables, None, StartupRetries(Dependency(), ends_when_refused=False))  # type: ignore[arg-type]
@@ -179,8 +179,10 @@ async def test_a_start_that_does_not_need_clickhouse_waits_for_it_only_until_it_
     tables.cancel()
 
 
-async def test_probes_stop_before_what_they_ask_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A probe of closed connections was logged and counted as an outage of ClickHouse, whenever a process stopped at the wrong moment."""
+async def test_probes_stop_before_their_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe of closed connections was logged and counted as an outage of ClickHouse, if a process stopped at the wrong
+    moment.
+    """
     ended: list[str] = []
     has_started = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""A topic that is kept in memory and can no longer be read is told. The process goes on, and stays ready."""
+"""A topic kept in memory that can no longer be read is reported. The process continues, and stays ready."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def watched(role: Grantee) -> tuple[MemoryBroker, UnreadTables]:
     return broker, UnreadTables(broker, TOPICS, read)
 
 
-async def test_a_topic_without_the_right_to_read_it_is_told_until_it_can_be_read_again() -> None:
+async def test_an_unreadable_topic_is_reported_until_it_can_be_read_again() -> None:
     broker, tables = watched(Grantee.FANOUT)
     await tables.look()
     assert (tables.warning(), metrics.UNREAD_TABLES._value.get()) == (None, 0)
@@ -40,14 +40,14 @@ async def test_a_topic_without_the_right_to_read_it_is_told_until_it_can_be_read
     assert [line["event"].rpartition(" can ")[2] for line in lines] == ["no longer be read", "be read again"], "once each"
 
 
-async def test_a_topic_that_was_deleted_is_told_though_its_reader_sees_no_error() -> None:
+async def test_a_deleted_topic_is_reported_although_its_reader_gets_no_error() -> None:
     broker, tables = watched(Grantee.API)
     del broker.cluster.topics[TOPICS.api_keys]
     await tables.look()
     assert f"{TOPICS.api_keys} can no longer be read: it does not exist" in (tables.warning() or "")
 
 
-async def test_while_kafka_is_away_nothing_new_is_told() -> None:
+async def test_nothing_new_is_reported_while_kafka_is_away() -> None:
     broker, tables = watched(Grantee.RETRY)
     broker.cluster.is_away = True
     await tables.look()

@@ -1,4 +1,4 @@
-"""How long the head of a lane waits, and what counts against it meanwhile."""
+"""How long the head of a lane waits, and which failures count against it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ LANE, HEAD = b"7/R1", OffsetBound(0, 0)
 DUE = DeliveryRecord(event=META, endpoint_id=7, attempt=1, trigger=Trigger.EVENT)
 
 
-def test_only_faults_on_our_side_count_as_doubts() -> None:
-    """A lane behind a rate limit is refused a hundred times in a quarter of an hour: a name that does not resolve is not its fault."""
+def test_only_own_faults_are_counted() -> None:
+    """A lane behind a rate limit is refused a hundred times in a quarter of an hour. That must not count as an unresolvable
+    name.
+    """
     context = SimpleNamespace(now_ms=lambda: 0.0, steady=lambda: 0.0)
     lanes = WaitingLanes(cast("OrderedContext", context))
 
@@ -37,8 +39,8 @@ def test_only_faults_on_our_side_count_as_doubts() -> None:
     assert (lanes.parked(LANE), park("rate_limited")) == (0, 1)
 
 
-def test_a_lane_asks_again_after_a_minute_however_long_its_circuit_is_open() -> None:
-    """Its endpoint may be changed or resumed meanwhile, which closes the circuit."""
+def test_a_lane_tries_again_after_a_minute_however_long_its_circuit_is_open() -> None:
+    """The endpoint may be changed or resumed meanwhile, which closes the circuit."""
     context = SimpleNamespace(now_ms=lambda: 0.0, steady=lambda: 0.0)
     lanes = WaitingLanes(cast("OrderedContext", context))
     for number in range(2_000):

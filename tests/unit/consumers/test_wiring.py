@@ -1,4 +1,4 @@
-"""How the parts of the roles are put together."""
+"""How the parts of the roles are connected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.sample_events import NOW
 
 
 async def test_a_dead_letter_has_the_time_of_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a wall clock that is behind, the recorder would take it for older than retention_days, and drop it."""
+    """With a slow wall clock, the recorder would consider it older than retention_days, and drop it."""
     monkeypatch.setattr(BrokerClock, "now", lambda _: NOW)
     settings, broker, producer = Settings(encryption_key=SecretStr(Vault.new_key())), MemoryBroker(), FakeProducer()
     clock, health = BrokerClock(settings.topics.clock), HealthTable(broker, settings.topics.endpoint_health)
