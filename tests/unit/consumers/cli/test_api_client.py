@@ -1,4 +1,4 @@
-"""Whom the command line asks, whom it sends a key, and what it says when the answer is none of our API's."""
+"""Which API commands call, which key they send, and how they report answers that are not from our API."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def note(url: str) -> RunNote:
     return RunNote(url, "local-key", "127.0.0.1:9092", 3)
 
 
-def test_the_key_of_the_local_pipeline_goes_nowhere_else(url: str) -> None:
+def test_the_key_of_the_local_pipeline_is_sent_nowhere_else(url: str) -> None:
     with leave_note(note("http://127.0.0.1:1")):
         with pytest.raises(ApiCallError, match=r"http.* needs an API key\. Use --api-key, or set OMS_WEBHOOKS_API_KEY"):
             client_for(url, None)
@@ -62,27 +62,27 @@ def test_the_key_of_the_local_pipeline_goes_nowhere_else(url: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [None, "", "/", "/api/webhook/"])
-def test_it_is_sent_its_own_key(url: str, suffix: str | None) -> None:
+def test_the_local_pipeline_gets_its_own_key(url: str, suffix: str | None) -> None:
     with leave_note(note(url)), client_for(None if suffix is None else url + suffix, None) as client:
         client.call("GET", "endpoints")
     assert Site.asked == [("/api/webhook/endpoints", "Bearer local-key")]
 
 
 @pytest.mark.parametrize("url_given", [None, ""])
-def test_none_is_named_and_none_runs_here(url: str, url_given: str | None) -> None:
+def test_without_a_url_and_a_local_pipeline_it_says_how_to_start_one(url: str, url_given: str | None) -> None:
     with pytest.raises(ApiCallError, match=r"Start one \(oms-webhooks all\)"):
         client_for(url_given, "key")
 
 
 @pytest.mark.parametrize("suffix", ["", "/", "/api/webhook", "/api/webhook/"])
-def test_the_path_of_the_api_may_be_given(url: str, suffix: str) -> None:
+def test_the_url_may_include_the_path_of_the_api(url: str, suffix: str) -> None:
     with ApiClient(url + suffix, "key") as client:
         client.call("GET", "endpoints")
     assert [path for path, _ in Site.asked] == ["/api/webhook/endpoints"]
 
 
 @pytest.mark.parametrize("key", ["omsw_…", "omsw_secret\n", "omsw_secret\r\nX: y", "omsw secret"])
-def test_what_cannot_be_a_key_is_neither_sent_nor_printed(url: str, key: str) -> None:
+def test_an_invalid_key_is_neither_sent_nor_printed(url: str, key: str) -> None:
     with pytest.raises(ApiCallError, match="The API key contains a character that is not allowed") as raised:
         client_for(url, key)
     assert "secret" not in str(raised.value)
@@ -91,7 +91,7 @@ def test_what_cannot_be_a_key_is_neither_sent_nor_printed(url: str, key: str) ->
 
 
 @pytest.mark.parametrize("wrong", ["http://[::1", "http://a\nb"])
-def test_what_is_no_url(wrong: str) -> None:
+def test_an_invalid_url_is_refused(wrong: str) -> None:
     with pytest.raises(ApiCallError, match="is not a URL"):
         ApiClient(wrong, "key")
 
@@ -109,7 +109,7 @@ def test_another_site_is_not_our_api(url: str, monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize(("content", "message"), [(b"[1]", "The API returned 404."), (b'{"error": "Gone."}', "Gone.")])
-def test_a_refusal_is_told(url: str, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str) -> None:
+def test_a_refusal_is_reported(url: str, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str) -> None:
     monkeypatch.setattr(Site, "answer", (404, "application/json", content))
     with ApiClient(url, "key") as client, pytest.raises(ApiCallError) as raised:
         client.call("GET", "endpoints")
@@ -127,7 +127,7 @@ def test_a_refusal_is_told(url: str, monkeypatch: pytest.MonkeyPatch, content: b
         (403, "application/json", b'{"error": "This needs a key with the operator role."}', False),
     ],
 )
-def test_a_stream_that_another_server_answers(
+def test_a_stream_answered_by_another_server_is_recognized(
     url: str, monkeypatch: pytest.MonkeyPatch, status: int, kind: str, content: bytes, is_foreign: bool
 ) -> None:
     monkeypatch.setattr(Site, "answer", (status, kind, content))
@@ -137,8 +137,10 @@ def test_a_stream_that_another_server_answers(
     assert len(str(raised.value).splitlines()) == 1
 
 
-def test_an_api_that_cannot_be_reached(url: str) -> None:
-    """A stream that never began said that the API had stopped responding, and https:// at an API without TLS was called absent."""
+def test_an_unreachable_api_is_reported(url: str) -> None:
+    """A stream that never began used to say that the API had stopped responding, and https:// at an API without TLS called it
+    absent.
+    """
     secure = url.replace("http://", "https://")
     for where, why in (
         ("http://127.0.0.1:9", "is not responding (Connection refused). Is it running? Start it with: oms-webhooks all"),
@@ -164,7 +166,7 @@ def test_an_api_that_cannot_be_reached(url: str) -> None:
         ("sql", "This run was not found."),
     ],
 )
-def test_what_does_not_exist_is_named(url: str, monkeypatch: pytest.MonkeyPatch, path: str, message: str) -> None:
+def test_a_missing_object_is_named(url: str, monkeypatch: pytest.MonkeyPatch, path: str, message: str) -> None:
     monkeypatch.setattr(Site, "answer", (404, "application/json", b'{"error": "This run was not found."}'))
     with ApiClient(url, "key") as client, pytest.raises(ApiCallError) as raised:
         client.call("GET", path)
@@ -184,10 +186,10 @@ def test_what_does_not_exist_is_named(url: str, monkeypatch: pytest.MonkeyPatch,
         ),
     ],
 )
-def test_a_key_that_is_refused_is_said_to_come_from_where_it_was_set(
+def test_a_refused_key_is_reported_with_its_source(
     url: str, monkeypatch: pytest.MonkeyPatch, given: str, variable: str | None, is_local: bool, source: str
 ) -> None:
-    """A variable that is set for another pipeline takes the place of the local pipeline's own key."""
+    """A variable set for another pipeline takes precedence over the local pipeline's own key."""
     monkeypatch.setattr(Site, "answer", (401, "application/json", b'{"error": "No such key."}'))
     if variable is None:
         monkeypatch.delenv("OMS_WEBHOOKS_API_KEY", raising=False)

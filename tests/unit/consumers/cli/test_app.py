@@ -1,4 +1,4 @@
-"""What goes wrong is said in a sentence: on the terminal by a command, in the log by a role."""
+"""Errors are reported in a sentence: on the terminal by a command, in the log by a role."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from pipeline.ops.logs import logger
 
 @pytest.fixture(autouse=True)
 def as_on_a_new_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No variables, no .env, no note of a pipeline; the logs are put back afterwards."""
+    """No variables, no .env, no note of a pipeline. Logging is restored afterwards."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.upper().startswith("OMS_WEBHOOKS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     configure = structlog.configure
-    # A logger that is cached would keep this configuration, and the tests that follow would not see what it logs.
+    # A cached logger would keep this configuration, and later tests would not see its output.
     monkeypatch.setattr(structlog, "configure", lambda **chosen: configure(**(chosen | {"cache_logger_on_first_use": False})))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -51,7 +51,7 @@ def as_on_a_new_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the command line as the shell does; returns the exit code."""
+    """Run the command line as the shell does, and return the exit code."""
     monkeypatch.setattr(sys, "argv", ["oms-webhooks", *arguments])
     try:
         entry.main()
@@ -60,7 +60,9 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return 0
 
 
-def test_no_session_with_kafka_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_kafka_session_is_reported_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuse(*_: object) -> None:
         raise NoSessionError("Could not open a session with Kafka at 127.0.0.1:1")
 
@@ -92,7 +94,9 @@ def test_a_role_that_cannot_start_says_so_in_its_log(
     assert said[1] in end[said[0]]
 
 
-def test_all_roles_in_one_process_warn_of_names_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_roles_in_one_process_warn_of_unknown_names_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise NoSessionError("There is no broker to start")
 
@@ -104,7 +108,7 @@ def test_all_roles_in_one_process_warn_of_names_too(monkeypatch: pytest.MonkeyPa
     assert error == "Error: There is no broker to start"
 
 
-def test_a_broker_that_would_not_be_started_is_no_reason_to_use_another_kafka(
+def test_a_configured_kafka_conflicts_with_the_request_for_a_broker(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "kafka.example.com:9092")
@@ -114,10 +118,10 @@ def test_a_broker_that_would_not_be_started_is_no_reason_to_use_another_kafka(
 
 @pytest.mark.parametrize("command", ["demo", "demo --kafka embedded"])
 @pytest.mark.parametrize("place", ["OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS in .env"])
-def test_the_demo_publishes_to_no_kafka_that_is_configured(
+def test_the_demo_refuses_to_use_a_configured_kafka(
     command: str, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It would publish invented orders in production, in a shell that is set up for production."""
+    """In a shell set up for production, it would publish invented orders there."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it was started")
@@ -131,8 +135,8 @@ def test_the_demo_publishes_to_no_kafka_that_is_configured(
     assert f"The demo starts its own broker, but {place} names the Kafka at kafka.example.com:9092." in capsys.readouterr().err
 
 
-async def test_another_ctrl_c_ends_the_wait_for_deliveries_in_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    """An endpoint that hangs used to keep the prompt away for 15 seconds, without a word."""
+async def test_a_second_ctrl_c_ends_the_wait_for_deliveries_in_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    """An endpoint that hangs used to block the prompt for 15 seconds without explanation."""
 
     async def drain() -> None:
         _tell_of_stop()
@@ -149,7 +153,7 @@ async def test_another_ctrl_c_ends_the_wait_for_deliveries_in_progress(capsys: p
     assert "Press Ctrl-C again to stop immediately" in " ".join(capsys.readouterr().err.split())
 
 
-def test_what_a_command_logs_is_no_part_of_what_it_prints(
+def test_logs_of_a_command_do_not_appear_in_its_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> None:
@@ -166,7 +170,7 @@ def test_what_a_command_logs_is_no_part_of_what_it_prints(
     assert "a detail" not in printed.err
 
 
-def test_a_worker_leaves_the_warning_of_names_to_its_supervisor(
+def test_a_worker_leaves_the_warning_about_names_to_its_supervisor(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def serve(*_: object, **__: object) -> None:
@@ -205,7 +209,7 @@ def test_a_worker_leaves_the_warning_of_names_to_its_supervisor(
         ),
     ],
 )
-def test_a_setting_that_is_refused_is_called_as_it_was_set(
+def test_a_refused_setting_is_named_as_it_was_set(
     variables: dict[str, str], toml: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("settings.toml").write_text(toml, encoding="utf-8")
@@ -234,10 +238,10 @@ def test_a_setting_that_is_refused_is_called_as_it_was_set(
     ],
     ids=" ".join,
 )
-def test_a_command_that_uses_the_settings_says_which_names_have_no_effect(
+def test_a_command_that_uses_the_settings_names_those_without_effect(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a misspelt prefix, topics of another pipeline were created, and events published to them, without a word."""
+    """With a misspelt prefix, topics of another pipeline were created and events published to them, without a warning."""
     Path("event.json").write_text("{}", encoding="utf-8")
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_TOPIC_PREFX", "eu.")
     run_main(monkeypatch, *command)
@@ -249,7 +253,7 @@ def test_a_command_that_uses_the_settings_says_which_names_have_no_effect(
     assert "PREFX" not in printed.out
 
 
-def test_names_that_are_no_settings_are_findings_of_the_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_reports_names_that_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.cli.settings_check.kafka_findings", lambda _: [])
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     for name in NON_SETTING_VARIABLES:
@@ -274,7 +278,7 @@ def test_names_that_are_no_settings_are_findings_of_the_check(monkeypatch: pytes
         ({}, "No Kafka is configured"),
     ],
 )
-def test_whatever_is_wrong_the_check_says_it_and_ends_with_1(
+def test_the_check_reports_any_problem_and_exits_with_1(
     variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
@@ -285,7 +289,7 @@ def test_whatever_is_wrong_the_check_says_it_and_ends_with_1(
     assert said in checked.stdout
 
 
-def test_settings_as_json_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_as_json_contain_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMS_WEBHOOKS_CLICKHOUSE_PASSWORD", "hunter2")
     monkeypatch.setenv("OMS_WEBHOOKS_RETENTION_DAYS", "7")
     told = CliRunner().invoke(app, ["settings", "--json"])
@@ -301,7 +305,7 @@ def test_settings_as_json_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> Non
     assert CliRunner().invoke(app, ["settings", "--toml", "--json"]).exit_code == 2
 
 
-def test_every_variable_of_an_option_is_known_to_be_no_setting() -> None:
+def test_every_variable_of_an_option_is_known_not_to_be_a_setting() -> None:
     def variables(command: Any) -> set[str]:
         own = {parameter.envvar for parameter in command.params if parameter.envvar}
         return own.union(*map(variables, getattr(command, "commands", {}).values()))
@@ -311,7 +315,7 @@ def test_every_variable_of_an_option_is_known_to_be_no_setting() -> None:
     assert named <= set(NON_SETTING_VARIABLES)
 
 
-def test_a_pipeline_whose_kafka_is_gone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipeline_whose_kafka_is_gone_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     with leave_note(RunNote("http://127.0.0.1:1", "a-key", address, 3)):
@@ -336,15 +340,17 @@ def test_a_pipeline_whose_kafka_is_gone(monkeypatch: pytest.MonkeyPatch, capsys:
         ("--public-key", "whpk_AAAA", "32 bytes in base64"),
     ],
 )
-def test_what_a_receiver_cannot_be(option: str, value: str, said: str) -> None:
+def test_invalid_options_of_the_receiver_are_refused(option: str, value: str, said: str) -> None:
     refused = CliRunner().invoke(app, ["receiver", option, value])
     assert refused.exit_code == 2
     assert said in " ".join(click.unstyle(refused.output).replace("│", "").split())
 
 
 @pytest.mark.parametrize("name", ["[bold]7", "[/order]", "e" * 128])
-def test_a_request_to_the_receiver_is_one_line_as_it_is(name: str) -> None:
-    """An id in brackets was read as markup: it was not printed, or the receiver answered 500. Long lines were broken, also in a pipe."""
+def test_a_request_to_the_receiver_is_one_unaltered_line(name: str) -> None:
+    """An id in brackets was treated as markup: it was not printed, or the receiver answered 500. Long lines were wrapped, even
+    in a pipe.
+    """
     written = io.StringIO()
     received = Received("/", name, 1, "refused", 500, "fails as asked: 500", 0.0, {}, b"{}")
     Console(file=written, width=80).print(received_line(received), soft_wrap=True)
@@ -366,10 +372,10 @@ def test_a_request_to_the_receiver_is_one_line_as_it_is(name: str) -> None:
         ({"SECRETS_DIR": "none"}, "topics"),
     ],
 )
-def test_what_was_typed_or_set_wrongly_ends_with_2_as_documented(
+def test_invalid_arguments_and_settings_exit_with_2_as_documented(
     variables: dict[str, str], command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A script could not tell these from an API that is away, which it may ask again."""
+    """Scripts could not distinguish them from an API that is away, which can be tried again."""
     for name, value in variables.items():
         monkeypatch.setenv(f"OMS_WEBHOOKS_{name}", value)
     assert run_main(monkeypatch, *command.split()) == 2

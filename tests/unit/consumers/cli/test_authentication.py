@@ -1,4 +1,6 @@
-"""Authentication and signatures of endpoints by the command line. Secrets come from a variable: an option would stand in a history."""
+"""Authentication and signatures of endpoints on the command line. Secrets come from a variable: options end up in the shell
+history.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from tests.unit.web.service import Service
 SECRET = "OMS_WEBHOOKS_ENDPOINT_SECRET"
 
 
-async def test_authentication_is_set_and_taken_away(service: Service, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_authentication_is_set_and_removed(service: Service, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     await service.create()
     monkeypatch.setenv(SECRET, "hunter2-client")
     options = ["--token-url", "http://127.0.0.1/token", "--client-id", "oms", "--scope", "a", "--scope", "b"]
@@ -28,7 +30,7 @@ async def test_authentication_is_set_and_taken_away(service: Service, run: Comma
     assert service.kafka.changes[-1].authentication is None
 
 
-async def test_an_endpoint_is_added_with_it(service: Service, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endpoint_is_added_with_authentication(service: Service, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SECRET, "hunter2-password")
     done = await run("endpoints", "add", "http://127.0.0.1/hooks", "--auth", "basic", "--username", "oms")
     assert done.exit_code == 0, done.output
@@ -37,7 +39,7 @@ async def test_an_endpoint_is_added_with_it(service: Service, run: Command, monk
     assert credential.secrets[1] == "hunter2-password"
 
 
-async def test_what_makes_no_sense_is_refused(service: Service, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_invalid_combinations_are_refused(service: Service, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     await service.create()
     monkeypatch.delenv(SECRET, raising=False)
     for options in ([], ["--username", "oms"], ["--auth", "basic", "--username", "oms"]):
@@ -47,8 +49,8 @@ async def test_what_makes_no_sense_is_refused(service: Service, run: Command, mo
     assert len(service.kafka.changes) == 1
 
 
-async def test_what_has_no_key_pair_is_told_how_to_get_one(service: Service, run: Command) -> None:
-    """The API's own words speak of a field that a command cannot set."""
+async def test_rotating_a_missing_key_pair_says_how_to_get_one(service: Service, run: Command) -> None:
+    """The API's own message names a field that a command cannot set."""
     await service.create()
     refused = await run("endpoints", "rotate-key-pair", "1")
     message = "The endpoint has no v1a signatures. Run this first: oms-webhooks endpoints sign 1 --v1a"

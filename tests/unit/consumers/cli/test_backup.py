@@ -19,7 +19,7 @@ from tests.unit.web.service import Service
 HEADER = '{"format":"oms-webhooks endpoints","format_version":1,"exported_at":"2026-03-02T15:04:00Z","endpoints":1}'
 
 
-async def test_out_and_in_again(service: Service, run: Command, tmp_path: Path) -> None:
+async def test_export_and_import(service: Service, run: Command, tmp_path: Path) -> None:
     for number in range(25):
         await service.create(f"http://127.0.0.1/{number}")
     file = tmp_path / "endpoints.jsonl"
@@ -39,10 +39,10 @@ async def test_out_and_in_again(service: Service, run: Command, tmp_path: Path) 
     assert again.stdout.endswith("25 already identical\n")
 
 
-async def test_what_was_restored_before_an_error_is_told(
+async def test_endpoints_restored_before_an_error_are_reported(
     service: Service, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second import does not say again which endpoints got new ids."""
+    """A second import does not show again which endpoints got new ids."""
     for number in range(25):
         await service.create(f"http://127.0.0.1/{number}")
     file = tmp_path / "endpoints.jsonl"
@@ -62,7 +62,7 @@ async def test_what_was_restored_before_an_error_is_told(
     assert broken.stdout.endswith("1 created\n19 already identical\n")
 
 
-async def test_a_description_with_line_separators_comes_back(service: Service, run: Command, tmp_path: Path) -> None:
+async def test_a_description_with_line_separators_is_restored(service: Service, run: Command, tmp_path: Path) -> None:
     file = tmp_path / "endpoints.jsonl"
     created = await service.create()
     description = "one\u2028two\u2029three\x85four"
@@ -77,13 +77,13 @@ async def test_a_description_with_line_separators_comes_back(service: Service, r
     assert found["description"] == description
 
 
-async def test_to_standard_output(service: Service, run: Command) -> None:
+async def test_export_to_standard_output(service: Service, run: Command) -> None:
     await service.create()
     header, line = (await run("endpoints", "export", "-")).stdout.splitlines()
     assert (json.loads(header)["endpoints"], json.loads(line)["id"]) == (1, 1)
 
 
-async def test_what_is_refused_is_the_exit_code(service: Service, run: Command, tmp_path: Path) -> None:
+async def test_a_refused_endpoint_sets_the_exit_code(service: Service, run: Command, tmp_path: Path) -> None:
     await service.create()
     file = tmp_path / "endpoints.jsonl"
     await run("endpoints", "export", str(file))
@@ -92,7 +92,7 @@ async def test_what_is_refused_is_the_exit_code(service: Service, run: Command, 
     assert (refused.exit_code, "1 refused" in refused.stdout) == (1, True)
 
 
-async def test_where_no_backup_can_be_written(
+async def test_an_unwritable_backup_is_reported_and_leaves_the_old_file(
     service: Service, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await service.create()
@@ -109,12 +109,12 @@ async def test_where_no_backup_can_be_written(
         monkeypatch.setattr("os.fsync", _raising(error))
         await run("endpoints", "export", str(file), "--overwrite")
         assert (file.read_text(), file.with_name("endpoints.jsonl.part").exists()) == ("the one before", False), (
-            "no secrets are left"
+            "no secrets are left behind"
         )
 
 
-async def test_an_existing_file_is_replaced_only_if_that_was_said(service: Service, run: Command, tmp_path: Path) -> None:
-    """Even a backup: another pipeline may have answered."""
+async def test_an_existing_file_is_replaced_only_with_overwrite(service: Service, run: Command, tmp_path: Path) -> None:
+    """Even if it is a backup: another pipeline may have answered."""
     await service.create()
     file = tmp_path / "endpoints.jsonl"
     file.write_text("yesterday's")
@@ -127,7 +127,7 @@ async def test_an_existing_file_is_replaced_only_if_that_was_said(service: Servi
     assert read_backup(file.read_text())[0].endpoints == 1
 
 
-async def test_what_is_not_a_file_is_not_replaced(service: Service, run: Command, tmp_path: Path) -> None:
+async def test_links_and_pipes_are_not_replaced(service: Service, run: Command, tmp_path: Path) -> None:
     link, pipe = tmp_path / "link", tmp_path / "pipe"
     link.symlink_to(tmp_path / "none")
     os.mkfifo(pipe)
@@ -144,7 +144,7 @@ def _raising(error: BaseException) -> Callable[[int], None]:
     return fail
 
 
-async def test_what_cannot_be_read_as_a_backup(service: Service, run: Command, tmp_path: Path) -> None:
+async def test_an_unreadable_backup_is_reported(service: Service, run: Command, tmp_path: Path) -> None:
     missing, binary = tmp_path / "none", tmp_path / "binary"
     binary.write_bytes(b"\xff\xfe\x00")
     for file, message in (
@@ -166,6 +166,6 @@ async def test_what_cannot_be_read_as_a_backup(service: Service, run: Command, t
         (f"{HEADER}\n{{", "a line is not JSON"),
     ],
 )
-def test_what_is_no_backup_or_not_a_whole_one(text: str, message: str) -> None:
+def test_an_invalid_or_incomplete_backup_is_refused(text: str, message: str) -> None:
     with pytest.raises(BackupError, match=message):
         read_backup(text)

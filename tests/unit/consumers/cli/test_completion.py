@@ -1,4 +1,4 @@
-"""What the shell is offered."""
+"""Shell completion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from consumers.cli.option_values import complete_event_type
 from tests.deploy.files import DEPLOY
 
 
-def test_event_types_of_the_deployment_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_types_of_the_deployment_are_suggested(monkeypatch: pytest.MonkeyPatch) -> None:
     assert complete_event_type("refund") == []
     monkeypatch.setenv("OMS_WEBHOOKS_EVENT_TYPES_FILE", str(DEPLOY / "event-types" / "event-types.yaml"))
     assert complete_event_type("refund") == ["refund_issued"]

@@ -1,4 +1,4 @@
-"""What is printed is whole: on a terminal of any width, and in a pipe, where a row is a line."""
+"""Output is complete: on a terminal of any width, and in a pipe, where each row is a line."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ENDPOINT = {"id": 12345, "target_url": URL, "events": ["order_completed"], "stat
 
 
 def printed(what: RenderableType, width: int | None) -> str:
-    """As on a terminal of that width; None: as in a pipe."""
+    """Print as on a terminal of this width, or as in a pipe if it is None."""
     file = io.StringIO()
     Output(file=file, force_terminal=width is not None, width=width, color_system=None).print(what)
     return file.getvalue()
@@ -118,10 +118,10 @@ LEFT_OUT = {
     dead_letters: ("oms.stock-items 127/1000000000",),
     keys: (TIME, "omsw_12345678"),
 }
-"""What stands in columns that a narrow terminal does not show."""
+"""Values in columns that a narrow terminal does not show."""
 
 
-def test_what_a_producer_wrote_does_not_control_the_terminal() -> None:
+def test_text_of_a_producer_does_not_control_the_terminal() -> None:
     escape, shown = "R1\x1b[2J", r"R1\x1b[2J"
     event = {"received_at": TIME, "event_name": "order_completed", "order_number": escape, "id": "evt_1"}
     failure = {"expression": "data.total > 1", "reason": f"It is {escape}.", "count": 1, "event_id": "evt_1"}
@@ -132,16 +132,16 @@ def test_what_a_producer_wrote_does_not_control_the_terminal() -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 130, 200])
 @pytest.mark.parametrize("made", ALL)
-def test_on_a_terminal_ids_times_and_names_are_whole(made: Callable[[], RenderableType], width: int) -> None:
+def test_ids_times_and_names_are_complete_on_a_terminal(made: Callable[[], RenderableType], width: int) -> None:
     text = printed(made(), width)
     left_out = LEFT_OUT.get(made, ()) if "Columns hidden because" in text else ()
     assert [one for one in ALL[made] if one not in text and one not in left_out] == []
-    assert text.count("…") == printed(made(), None).count("…"), "none is rich's, which stands for what was cut"
+    assert text.count("…") == printed(made(), None).count("…"), "no ellipsis of rich, which would mean that text was cut"
     assert max(map(len, text.splitlines())) <= width
 
 
 @pytest.mark.parametrize("made", ALL)
-def test_in_a_pipe_a_row_is_a_line(made: Callable[[], RenderableType]) -> None:
+def test_in_a_pipe_each_row_is_a_line(made: Callable[[], RenderableType]) -> None:
     wanted = ALL[made]
     lines = printed(made(), None).splitlines()
     if made in (settings, topics):
@@ -150,13 +150,13 @@ def test_in_a_pipe_a_row_is_a_line(made: Callable[[], RenderableType]) -> None:
         assert any(all(one in line for one in wanted) for line in lines)
 
 
-def test_long_texts_are_folded_and_none_of_their_letters_is_lost() -> None:
+def test_long_texts_are_folded_without_losing_letters() -> None:
     cells = [line.split("│")[2].strip() for line in printed(endpoints(), 80).splitlines() if line.startswith("│")]
     assert (len(cells) > 1, "".join(cells)) == (True, URL)
     assert URL in "".join(printed(attempts(), 40).split())
 
 
-def test_where_a_table_is_too_wide_each_row_is_a_block() -> None:
+def test_if_a_table_is_too_wide_each_row_is_a_block() -> None:
     rows = Rows("id", "order", "note", folded=("note",))
     rows.add("1", "R1", "a " * 40)
     rows.add("2", "", Text("red", "red"))
@@ -175,7 +175,7 @@ def test_where_a_table_is_too_wide_each_row_is_a_block() -> None:
         (160, ["id", "time", "order", "/", "item", "event", "endpoint", "try", "outcome", "code", "ms", "error"]),
     ],
 )
-def test_an_attempt_is_one_line_of_a_terminal(width: int, headings: list[str]) -> None:
+def test_an_attempt_is_one_line_on_a_terminal(width: int, headings: list[str]) -> None:
     today = ATTEMPT | {"created_at": datetime.now(UTC).isoformat(), "order_number": "MAPLE-433168345"}
     text = printed(tables.attempts(PAGE | {"attempts": [today, ATTEMPT]}, {7: "ERP of the shop"}), width)
     head, first, second, *below = text.splitlines()
@@ -185,25 +185,25 @@ def test_an_attempt_is_one_line_of_a_terminal(width: int, headings: list[str]) -
         assert all(part in line for part in ("subscription_p", "7 ERP of the s", "gave up", "503")), line
     assert max(map(len, text.splitlines())) <= width
     assert CURSOR in "".join(below)
-    assert "or --json." in " ".join(below), "something is left out or shortened, and it says where to see it"
+    assert "or --json." in " ".join(below), "hidden or shortened values are announced, with where to see them"
 
 
-def test_in_a_pipe_an_attempt_has_everything() -> None:
+def test_in_a_pipe_an_attempt_is_complete() -> None:
     lines = printed(attempts(), None).splitlines()
     wanted = (str(ATTEMPT["id"]), TIME, ATTEMPT["event_name"], "R758805215", URL, "gave up", "503", ATTEMPT["error"])
     assert any(all(one in line for one in wanted) for line in lines)
 
 
-def test_where_one_line_does_not_fit_an_attempt_is_a_block() -> None:
+def test_on_a_very_narrow_terminal_an_attempt_is_a_block() -> None:
     blocks = printed(attempts(), 50)
     assert all(one in blocks for one in (str(ATTEMPT["id"]), TIME, ATTEMPT["event_name"]))
 
 
-def test_names_that_turn_text_round_do_not() -> None:
+def test_names_cannot_reverse_the_text_direction() -> None:
     assert "\u202e" not in printed(tables.endpoints([ENDPOINT | {"description": "Evil \u202egnp.exe"}]), 100)
 
 
-def test_cells_are_neither_markup_nor_orders_to_the_terminal() -> None:
+def test_cells_are_neither_markup_nor_terminal_control() -> None:
     rows = Rows("a", "b", folded=("b",))
     rows.add("[red]x[/red] :smile:", "one\ntwo\x1b[2J\r\u2028three")
     (line,) = [line for line in printed(rows, None).splitlines() if "smile" in line]
@@ -211,12 +211,12 @@ def test_cells_are_neither_markup_nor_orders_to_the_terminal() -> None:
     assert r"one\ntwo\x1b[2J\r\u2028three" in line
 
 
-def test_without_rows_there_are_headings() -> None:
+def test_headings_are_shown_without_rows() -> None:
     assert "id" in printed(Rows("id", "name", caption="none"), 80)
     assert printed(Rows("id", "name", caption="none"), 80).endswith("none\n")
 
 
-def test_a_list_of_nothing_says_so() -> None:
+def test_an_empty_list_says_so() -> None:
     empty = {"current_page": 1, "pages": 0, "total_count": 0, "total_count_is_exact": True, "next_cursor": None}
     for made, said in (
         (tables.attempts(PAGE | empty | {"attempts": []}), "no attempts"),
@@ -234,7 +234,7 @@ def test_a_list_of_nothing_says_so() -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "ascii"])
 def test_json_is_valid_in_every_encoding(encoding: str) -> None:
-    """In a locale without UTF-8, what it cannot encode became \\xfc or \\U0001f600, which is no JSON."""
+    """In a locale without UTF-8, unencodable characters became \\xfc or \\U0001f600, which is not JSON."""
     data = {"name": "Gr\u00fcn \U0001f600", "receiver said": "\x9b31m \u202e \x7f \ufeff \n \\u009b"}
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace")
     Output(file=file).print_data(data)

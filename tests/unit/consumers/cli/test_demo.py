@@ -1,4 +1,4 @@
-"""What the demo prints."""
+"""The output of the demo."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from schemas.event import EventType
 
 @pytest.mark.parametrize("event", EventType)
 @pytest.mark.parametrize("name", _SUBSCRIPTIONS)
-def test_an_attempt_is_one_line_of_a_terminal(event: EventType, name: str) -> None:
+def test_an_attempt_is_one_line_on_a_terminal(event: EventType, name: str) -> None:
     body = json.dumps({"event_name": event, "data": {"number": "CHORD-000111222"}}).encode()
     written = io.StringIO()
     _print_delivery(Console(file=written), name, Received("/", "evt_1", 6, "refused", 500, "as asked", 0.0, {}, body))
@@ -33,7 +33,7 @@ def test_an_attempt_is_one_line_of_a_terminal(event: EventType, name: str) -> No
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        # What "endpoints verify" sends: its answer was 500, because this line could not be written.
+        # Sent by "endpoints verify": the answer was 500, because this line could not be written.
         (b'{"event_name":"webhook.verify","data":{"endpoint_id":1,"target_url":"http://127.0.0.1/"}}', "webhook.verify"),
         (b'{"event_name":"endpoint.failing","data":{"id":7}}', "endpoint.failing"),
         (b'{"event_name":"refund_issued","data":{"number":5}}', "refund_issued                    5"),
@@ -43,7 +43,7 @@ def test_an_attempt_is_one_line_of_a_terminal(event: EventType, name: str) -> No
         (b"", "(not an event)"),
     ],
 )
-def test_whatever_a_receiver_gets_is_one_line(body: bytes, told: str) -> None:
+def test_any_request_to_a_receiver_is_one_line(body: bytes, told: str) -> None:
     written = io.StringIO()
     _print_delivery(Console(file=written, width=200), "erp", Received("/", "", 1, "acknowledged", 204, "", 0.0, {}, body))
     [line] = written.getvalue().splitlines()
@@ -62,24 +62,24 @@ SETTLED = DemoSummary(
 )
 
 
-def test_numbers_that_add_up_are_settled() -> None:
+def test_matching_numbers_are_settled() -> None:
     assert (SETTLED.problems(), SETTLED.is_settled, SETTLED.unfinished) == ([], True, 0)
     lost = replace(SETTLED, wanted=15)
     assert lost.problems() == ["15 notifications were due, 13 delivered + 1 given up"]
     assert not lost.is_settled
 
 
-def test_after_ctrl_c_less_may_be_recorded_than_happened_but_never_more() -> None:
+def test_after_ctrl_c_records_may_be_missing_but_never_too_many() -> None:
     waiting = replace(SETTLED, wanted=16, received=20, acknowledged=14, found=0, interrupted=True)
     assert (waiting.problems(), waiting.is_settled, waiting.unfinished) == ([], False, 2)
     assert replace(waiting, received=17).problems() == ["18 attempts are recorded, but the receivers got 17"]
 
 
-def test_what_people_did_by_hand_is_no_fault_of_the_pipeline() -> None:
+def test_manual_actions_are_not_reported_as_problems() -> None:
     assert replace(SETTLED, received=30, wanted=10, by_hand=True).problems() == []
 
 
-async def test_what_people_do_while_the_numbers_settle_is_noticed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_manual_actions_while_the_numbers_settle_are_noticed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     found: Iterator[bool] = iter([False, True])
     monkeypatch.setattr(demo, "_POLL_SECONDS", 0.0)
     monkeypatch.setattr(demo, "_summarise", lambda *_: replace(SETTLED, received=19))  # a resend

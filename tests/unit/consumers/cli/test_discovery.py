@@ -1,4 +1,4 @@
-"""Whom commands speak to when pipelines run on this machine: they say so, and never guess among several."""
+"""Which local pipeline commands use: they name it, and never guess among several."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = Settings(_env_file=None)  # type: ignore[call-arg,unused-ignore]
 
 @pytest.fixture(autouse=True)
 def notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The directory of the notes; none is there yet."""
+    """The directory of the notes; there are none yet."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for name in ("OMS_WEBHOOKS_API_URL", "OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS"):
         monkeypatch.delenv(name, raising=False)
@@ -34,7 +34,7 @@ def notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def other() -> Iterator[int]:
-    """The id of another process that runs."""
+    """The id of another running process."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         yield process.pid
         process.kill()
@@ -45,7 +45,7 @@ def note(port: int, kafka: str = "127.0.0.1:29092") -> RunNote:
 
 
 def forged(directory: Path, pid: int, process: str, port: int) -> None:
-    """A note as the process ``pid`` would have left it."""
+    """A note as the process ``pid`` would have written it."""
     content = dataclasses.asdict(note(port)) | {"pid": pid, "process": process}
     with os.fdopen(os.open(directory / f"{pid}.json", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         json.dump(content, file)
@@ -55,7 +55,7 @@ def begin(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
-def test_a_note_is_for_its_user_alone_and_goes_with_its_pipeline(notes: Path) -> None:
+def test_a_note_is_private_and_removed_with_its_pipeline(notes: Path) -> None:
     with leave_note(note(8080)):
         assert stat.S_IMODE(notes.stat().st_mode) == 0o700
         [file] = notes.iterdir()
@@ -65,24 +65,24 @@ def test_a_note_is_for_its_user_alone_and_goes_with_its_pipeline(notes: Path) ->
     assert find_notes() == []
 
 
-def test_it_is_told_where_it_runs() -> None:
+def test_a_pipeline_is_described_by_where_and_when_it_started() -> None:
     at = datetime.now().astimezone().replace(hour=14, minute=2)
     one = dataclasses.replace(note(8080), directory=str(Path.home() / "shop"), started_at=at.isoformat(), pid=4711)
     assert str(one) == "the local pipeline at http://127.0.0.1:8080 (started 14:02 in ~/shop, pid 4711)"
     assert "key-8080" not in repr(one)
 
 
-def test_notes_of_processes_that_are_gone_are_removed(notes: Path, other: int) -> None:
+def test_notes_of_dead_processes_are_removed(notes: Path, other: int) -> None:
     notes.mkdir(mode=0o700)
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
     forged(notes, gone.pid, "1", 8081)
-    forged(notes, other, "1", 8082)  # the number is another process's by now
+    forged(notes, other, "1", 8082)  # another process has this id by now
     assert find_notes() == []
     assert list(notes.iterdir()) == []
 
 
-def test_what_others_could_have_written_is_no_note(notes: Path, other: int, tmp_path: Path) -> None:
+def test_a_note_that_others_could_have_written_is_ignored(notes: Path, other: int, tmp_path: Path) -> None:
     notes.mkdir(mode=0o700)
     forged(notes, other, begin(other), 8081)
     file = notes / f"{other}.json"
@@ -94,13 +94,13 @@ def test_what_others_could_have_written_is_no_note(notes: Path, other: int, tmp_
     file.symlink_to(tmp_path / "elsewhere.json")
     assert find_notes() == []
     file.unlink()
-    (tmp_path / "elsewhere.json").rename(notes / "running.json")  # as a former release called it
+    (tmp_path / "elsewhere.json").rename(notes / "running.json")  # the name that a former release used
     assert find_notes() == []
     notes.chmod(0o770)
     assert find_notes() == []
 
 
-def test_a_directory_that_leads_elsewhere_gets_no_key(notes: Path, tmp_path: Path) -> None:
+def test_no_key_is_written_through_a_symlink(notes: Path, tmp_path: Path) -> None:
     (tmp_path / "trap").mkdir()
     notes.symlink_to(tmp_path / "trap")
     with leave_note(note(8080)):
@@ -108,7 +108,7 @@ def test_a_directory_that_leads_elsewhere_gets_no_key(notes: Path, tmp_path: Pat
         assert find_notes() == []
 
 
-def test_the_only_pipeline_is_used_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_only_pipeline_is_used_and_named(capsys: pytest.CaptureFixture[str]) -> None:
     with leave_note(note(8080)):
         assert reachable(SETTINGS, "Publishing to").kafka_bootstrap_servers == "127.0.0.1:29092"
         client_for(None, None)
@@ -118,8 +118,8 @@ def test_the_only_pipeline_is_used_and_told(capsys: pytest.CaptureFixture[str]) 
     assert second.endswith(f"in /srv/shop, pid {os.getpid()}).")
 
 
-def test_its_topics_are_those_of_its_own_delays() -> None:
-    """The demo has short delays: what looks at its Kafka must not miss the topics of those that it does not have."""
+def test_its_topics_have_its_own_delays() -> None:
+    """The demo has short delays. Commands that use its Kafka must not report missing topics of other delays."""
     of_demo = Settings(
         api_keys=["secret-of-the-demo"],
         kafka_bootstrap_servers="127.0.0.1:29092",
@@ -130,16 +130,16 @@ def test_its_topics_are_those_of_its_own_delays() -> None:
     with leave_note(note_of(of_demo, "http://127.0.0.1:8080")):
         assert [spec.name for spec in reachable(SETTINGS).topics.specs()] == [spec.name for spec in of_demo.topics.specs()]
     with leave_note(note(8080)):
-        assert reachable(SETTINGS).topics.specs() == SETTINGS.topics.specs(), "of a release that noted none"
+        assert reachable(SETTINGS).topics.specs() == SETTINGS.topics.specs(), "the note of a release that stored no delays"
 
 
 @pytest.mark.parametrize("delays", [{"retry_delays": "soon"}, {"retry_delays": 5}, ["retry_delays"], 5, None])
-def test_a_note_that_cannot_be_read_is_none(notes: Path, delays: Any) -> None:
+def test_an_unreadable_note_is_ignored(notes: Path, delays: Any) -> None:
     with leave_note(dataclasses.replace(note(8080), delays=delays)):
         assert find_notes() == []
 
 
-def test_of_several_none_is_guessed(
+def test_no_guess_is_made_among_several_pipelines(
     notes: Path, other: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with leave_note(note(8080)):
@@ -160,7 +160,9 @@ def test_of_several_none_is_guessed(
             reachable(SETTINGS)
 
 
-def test_a_person_is_asked(notes: Path, other: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_person_is_asked_to_choose(
+    notes: Path, other: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setattr("typer.prompt", lambda *_, **__: 2)
@@ -176,7 +178,7 @@ def test_a_person_is_asked(notes: Path, other: int, monkeypatch: pytest.MonkeyPa
 def test_a_command_that_needs_the_pipeline_twice_asks_once(notes: Path, other: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    answers = [9, 2]  # the first is none of them
+    answers = [9, 2]  # the first is not one of them
     monkeypatch.setattr("typer.prompt", lambda *_, **__: answers.pop(0))
     with leave_note(note(8080)):
         forged(notes, other, begin(other), 8081)
@@ -186,7 +188,9 @@ def test_a_command_that_needs_the_pipeline_twice_asks_once(notes: Path, other: i
     assert answers == []
 
 
-def test_what_is_configured_wins_and_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_configured_addresses_take_precedence_and_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
     monkeypatch.setenv("OMS_WEBHOOKS_API_URL", "https://webhooks.example.com")
     with leave_note(note(8080)):

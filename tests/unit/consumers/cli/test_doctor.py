@@ -1,4 +1,4 @@
-"""``oms-webhooks doctor``: what is wrong, the most important first; and an exit code that says whether anything is."""
+"""``oms-webhooks doctor``: problems, most important first, and an exit code that says whether there are any."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _Api(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """A pipeline that answers ``/readyz`` with this. A key in ``roles`` has that role."""
+    """A pipeline that gives this answer to ``/readyz``. A key in ``roles`` has that role."""
     answer: dict[str, Any] = {"status": "ready"}
     _Api.readiness = answer
     _Api.roles, _Api.release, _Api.page = {"key": "admin"}, version("oms-webhooks"), None
@@ -75,7 +75,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         thread.join()
 
 
-def test_what_nothing_works_without_comes_first(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_important_problems_come_first(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     found = [CheckResult("OMS_WEBHOOKS_KAFK", "It is not a setting"), CheckResult("Kafka: a:9092", "it refuses connections")]
     monkeypatch.setattr(module, "all_findings", lambda: found)
     pipeline |= {"problems": {"recorder": "ClickHouse does not answer"}, "warnings": {"clock": "it is an hour fast"}}
@@ -91,14 +91,14 @@ def test_what_nothing_works_without_comes_first(pipeline: dict[str, Any], monkey
     assert [one["problem"] is None for one in findings] == [False] * 4 + [True], "problems come first"
 
 
-def test_when_all_is_well_it_says_what_it_looked_at(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_all_is_well_it_says_what_it_checked(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "all_findings", lambda: [CheckResult("Kafka: a:9092", None)])
     said = CliRunner().invoke(app, ["doctor"])
     assert said.exit_code == 0
     assert said.output.splitlines()[:2] == ["No problems found. Checked 3 things:", "  Kafka: a:9092"]
 
 
-def test_a_pipeline_that_does_not_answer_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unresponsive_pipeline_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "all_findings", list)
     monkeypatch.setattr("consumers.cli.discovery.find_notes", lambda: [ABSENT])
     said = CliRunner().invoke(app, ["doctor"])
@@ -107,10 +107,10 @@ def test_a_pipeline_that_does_not_answer_is_a_problem(monkeypatch: pytest.Monkey
     assert "oms-webhooks all" in said.output
 
 
-def test_of_several_pipelines_the_one_in_the_variable_is_checked(
+def test_the_pipeline_in_the_variable_is_checked_if_there_are_several(
     pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That is what the message about several pipelines says to do."""
+    """The message about several pipelines says to set the variable."""
     monkeypatch.setattr(module, "all_findings", list)
     ready = discovery.local_pipeline()
     assert ready is not None
@@ -119,7 +119,7 @@ def test_of_several_pipelines_the_one_in_the_variable_is_checked(
     with pytest.raises(discovery.NoPipelineError) as several:
         discovery.local_pipeline()
     monkeypatch.setattr(module, "all_findings", lambda: [CheckResult("Kafka", str(several.value))])
-    assert CliRunner().invoke(app, ["doctor"]).output.count("Choose one, for example") == 1, "the search for Kafka said it"
+    assert CliRunner().invoke(app, ["doctor"]).output.count("Choose one, for example") == 1, "printed when Kafka was looked for"
     monkeypatch.setattr(module, "all_findings", list)
     said = CliRunner().invoke(app, ["doctor"], env={"OMS_WEBHOOKS_API_URL": ready.url})
     assert (said.exit_code, said.output.splitlines()[1:]) == (
@@ -130,7 +130,7 @@ def test_of_several_pipelines_the_one_in_the_variable_is_checked(
 
 @pytest.fixture
 def remote(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a pipeline that runs on another machine. Nothing is configured here."""
+    """The URL of a pipeline on another machine. Nothing is configured here."""
     ready = discovery.local_pipeline()
     assert ready is not None
     monkeypatch.setattr(discovery, "find_notes", list)
@@ -147,8 +147,8 @@ def doctor(url: str | None, key: str | None) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize(("key", "role"), [("key", "admin"), ("of-an-operator", "operator"), ("of-a-viewer", "viewer")])
 @pytest.mark.parametrize("is_told", [True, False])
-def test_the_role_of_the_key_for_a_remote_api(remote: str, key: str, role: str, is_told: bool) -> None:
-    """It needs no Kafka here, and an API that does not tell its release is no problem."""
+def test_the_role_of_the_key_is_checked_for_a_remote_api(remote: str, key: str, role: str, is_told: bool) -> None:
+    """It needs no local Kafka, and an API that does not return its release is not a problem."""
     if not is_told:
         _Api.release = None
     _Api.roles = {f"{one}-secret": given for one, given in _Api.roles.items()}
@@ -156,7 +156,7 @@ def test_the_role_of_the_key_for_a_remote_api(remote: str, key: str, role: str, 
     assert doctor(f"{remote}/api/webhook", f"{key}-secret") == (0, ["No problems found. Checked 1 thing:", said])
 
 
-def test_what_is_wrong_with_the_remote_api(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_of_the_remote_api_are_reported(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
     base = f"{remote}/api/webhook/"
     absent = "1. OMS_WEBHOOKS_API_URL: The API at http://127.0.0.1:9/api/webhook/ is not responding (Connection refused)."
     assert doctor("http://127.0.0.1:9", "some-key") == (1, [f"{absent} Is it running? Start it with: oms-webhooks all"])
@@ -178,22 +178,22 @@ def test_what_is_wrong_with_the_remote_api(remote: str, monkeypatch: pytest.Monk
     assert doctor(remote, "of-a-viewer") == (1, [f"1. OMS_WEBHOOKS_API_URL: {release}", role])
 
 
-def test_the_api_comes_after_kafka_and_before_the_rest(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_api_is_listed_after_kafka_and_before_the_rest(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = [CheckResult("OMS_WEBHOOKS_KAFK", "It is not a setting"), CheckResult("Kafka: a:9092", "it refuses connections")]
     monkeypatch.setattr(module, "all_findings", lambda: found)
     lines = doctor(remote, "wrong-key")[1]
     assert [line.partition(": ")[0] for line in lines] == ["1. Kafka", "2. OMS_WEBHOOKS_API_KEY", "3. OMS_WEBHOOKS_KAFK"]
 
 
-def test_a_key_without_an_api(remote: str) -> None:
+def test_a_key_without_an_api_is_reported(remote: str) -> None:
     lines = doctor(None, "some-key")[1]
     assert lines[1] == (
         "2. OMS_WEBHOOKS_API_URL: It is not set, and no pipeline is running on this machine, so OMS_WEBHOOKS_API_KEY has no effect."
     )
 
 
-def test_a_key_that_the_pipeline_on_this_machine_refuses(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is set for another pipeline takes the place of the local pipeline's own key."""
+def test_a_key_refused_by_the_local_pipeline_is_reported(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable set for another pipeline takes precedence over the local pipeline's own key."""
     monkeypatch.setattr(module, "all_findings", list)
     code, lines = doctor(None, "of-another")
     assert (code, lines[0].endswith("without this variable, the pipeline on this machine gets its own key.")) == (1, True)

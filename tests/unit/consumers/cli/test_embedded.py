@@ -21,7 +21,7 @@ from pipeline.ops.settings import Settings
 ELSEWHERE = Settings(_env_file=None, kafka_bootstrap_servers="kafka.example.com:9092", encryption_key=None, api_keys=())  # type: ignore[call-arg,unused-ignore]
 
 
-def test_keys_are_kept_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_file_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk left an empty file, and every later start ended with a traceback."""
     path = tmp_path / "keys.json"
     with monkeypatch.context() as full:
@@ -38,8 +38,8 @@ def test_keys_are_kept_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
     assert [file.name for file in tmp_path.iterdir()] == ["keys.json"]
 
 
-def test_a_configured_kafka_gets_no_endpoints_under_a_key_that_nobody_knows() -> None:
-    """Their secrets could not be opened after a restart, by anybody."""
+def test_a_configured_kafka_requires_a_configured_encryption_key() -> None:
+    """Otherwise nobody could decrypt the endpoints' secrets after a restart."""
     told = "`oms-webhooks new-key`, and set OMS_WEBHOOKS_ENCRYPTION_KEY"
     with pytest.raises(BrokerStartError, match=told), embedded_services(ELSEWHERE):
         pass
@@ -49,19 +49,19 @@ def test_a_configured_kafka_gets_no_endpoints_under_a_key_that_nobody_knows() ->
 
 
 def banner(here: EmbeddedServices) -> str:
-    """What is printed when everything runs."""
+    """What is printed once everything runs."""
     written = io.StringIO()
     Console(file=written, width=1000).print(tables.banner(here, "http://127.0.0.1:8080", None))
     return written.getvalue()
 
 
-def test_who_is_told_to_use_a_real_kafka_is_told_of_the_key_that_it_needs() -> None:
+def test_the_advice_to_use_a_real_kafka_mentions_the_key_that_it_needs() -> None:
     told = banner(EmbeddedServices(ELSEWHERE, TansuBroker()))
     assert "OMS_WEBHOOKS_ENCRYPTION_KEY (make one: oms-webhooks new-key) and OMS_WEBHOOKS_CLICKHOUSE_URL" in told
 
 
-def test_attempts_that_are_lost_at_exit_are_announced(tmp_path: Path) -> None:
-    """Their offsets are committed in a Kafka that outlives the process, so no later one records them again."""
+def test_it_announces_that_attempts_are_lost_at_exit(tmp_path: Path) -> None:
+    """Their offsets are committed in a Kafka that outlives the process, so no later process records them again."""
     told = "Recorded attempts are kept in a temporary directory and are lost at exit. Set OMS_WEBHOOKS_CLICKHOUSE_URL or"
     assert told in banner(EmbeddedServices(ELSEWHERE, None))
     lasting: list[dict[str, Any]] = [{"clickhouse_url": "http://clickhouse:8123"}, {"clickhouse_path": tmp_path}]

@@ -1,4 +1,4 @@
-"""The commands that speak to the HTTP API, against the real application."""
+"""The commands that call the HTTP API, against the real application."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import NOW, Service
 
 
-async def test_a_test_says_what_came_of_it(service: Service, run: Command) -> None:
+async def test_a_test_event_reports_its_outcome(service: Service, run: Command) -> None:
     await service.create()
     good = await run("endpoints", "test", "1", "--event", "shipment_shipped")
     assert (good.exit_code, "acknowledged" in good.stdout, "200 in 250 ms" in good.stdout) == (0, True, True)
@@ -42,7 +42,7 @@ async def test_a_test_says_what_came_of_it(service: Service, run: Command) -> No
 
 
 async def test_all_endpoints_are_listed(service: Service, run: Command) -> None:
-    """It takes seconds: a page has 200, and each is made by a request."""
+    """This takes seconds: a page has 200 endpoints, and each is created by a request."""
     for number in range(205):
         await service.create(f"http://127.0.0.1/{number}/hooks")
     listed = (await run("endpoints", "list")).stdout
@@ -53,7 +53,7 @@ async def test_all_endpoints_are_listed(service: Service, run: Command) -> None:
 
 
 @pytest.mark.parametrize("group", ["endpoints", "keys", "dead-letters", "event-types"])
-async def test_every_list_can_be_json(run: Command, group: str) -> None:
+async def test_every_list_has_a_json_format(run: Command, group: str) -> None:
     listed = await run(group, "list", "--json")
     found = json.loads(listed.stdout)
     assert (listed.exit_code, isinstance(found if group == "event-types" else found[group.replace("-", "_")], list)) == (0, True)
@@ -85,7 +85,7 @@ async def test_every_list_can_be_json(run: Command, group: str) -> None:
         ("event-types", "remove", "nothing_99"),
     ],
 )
-async def test_what_does_not_exist_is_named(run: Command, arguments: tuple[str, ...]) -> None:
+async def test_a_missing_object_is_named(run: Command, arguments: tuple[str, ...]) -> None:
     group, identifier = arguments[0], arguments[2]
     what = {"keys": "API key", "event-types": "event type"}.get(group, group.removesuffix("s").replace("-", " "))
     command = f"oms-webhooks {group}" + (" list" if group != "attempts" else "")
@@ -155,7 +155,7 @@ async def test_a_wrong_number_of_held_deliveries_drops_nothing(service: Service,
     assert str(refused.exception) == message
 
 
-async def test_versions_are_pinned_and_every_version_is_sent_again(service: Service, run: Command) -> None:
+async def test_versions_are_pinned_and_unpinned(service: Service, run: Command) -> None:
     service.events.use(VERSIONED)
     added = await run("endpoints", "add", "http://127.0.0.1/hooks", "--event", "order_completed", "--pin", "order_completed=1")
     assert added.exit_code == 0
@@ -171,7 +171,7 @@ async def test_versions_are_pinned_and_every_version_is_sent_again(service: Serv
     assert (await run("endpoints", "pin", "1", "order_completed=2")).exit_code == 1
 
 
-async def test_a_retry_policy_is_chosen_and_said_in_words(service: Service, run: Command) -> None:
+async def test_a_retry_policy_is_chosen_and_described(service: Service, run: Command) -> None:
     added = await run("endpoints", "add", "http://127.0.0.1/hooks", "--retry-policy", "impatient")
     assert added.exit_code == 0
 
@@ -206,7 +206,9 @@ async def test_an_attempt_is_resent(service: Service, run: Command) -> None:
     assert isinstance(unknown.exception, ApiCallError)
 
 
-async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_notifications_of_a_filter_are_resent(
+    service: Service, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("consumers.cli.search._POLL_SECONDS", 0.01)
     await service.create()
     service.attempts.rows = tuple(attempt_row(id=one, event_id=f"evt_{one}", endpoint_id=1) for one in (1, 2))
@@ -231,7 +233,7 @@ async def test_all_failed_ones_of_a_filter(service: Service, run: Command, monke
 
 
 def fail_first_looks(monkeypatch: pytest.MonkeyPatch, *statuses: int) -> list[int]:
-    """Let the first looks at a run's progress fail. Returns the failures that are still to come."""
+    """Let the first requests for a run's progress fail. Returns the failures still to come."""
     left, call = list(statuses), ApiClient.call
 
     def fail_first(client: ApiClient, method: str, path: str, **more: Any) -> Any:
@@ -244,10 +246,10 @@ def fail_first_looks(monkeypatch: pytest.MonkeyPatch, *statuses: int) -> list[in
     return left
 
 
-async def test_a_look_at_the_progress_that_fails_is_no_failure_of_the_run(
+async def test_failed_progress_requests_do_not_fail_the_run(
     service: Service, run: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command ended with exit code 1, and the run went on."""
+    """The command used to exit with 1 while the run continued."""
     await service.create()
     service.attempts.rows = (attempt_row(id=1, event_id="evt_1", endpoint_id=1),)
     left = fail_first_looks(monkeypatch, 503, 0, 404, 502)
@@ -256,7 +258,7 @@ async def test_a_look_at_the_progress_that_fails_is_no_failure_of_the_run(
 
 
 @pytest.mark.parametrize(("status", "seconds"), [(403, 60.0), (503, 0.0)])
-async def test_a_progress_that_is_not_told_is_at_another_place(
+async def test_unavailable_progress_is_reported_with_where_to_find_it(
     service: Service, run: Command, monkeypatch: pytest.MonkeyPatch, status: int, seconds: float
 ) -> None:
     await service.create()
@@ -271,13 +273,13 @@ async def test_a_progress_that_is_not_told_is_at_another_place(
     )
 
 
-async def test_attempts_are_still_searched(service: Service, run: Command) -> None:
+async def test_attempts_are_searched_without_a_subcommand(service: Service, run: Command) -> None:
     found = await run("attempts", "--order", "R1", "--json")
     assert (found.exit_code, json.loads(found.stdout)["total_count"]) == (0, 0)
     assert [one.values for part in service.attempts.queries[0].conditions for one in leaves(part)] == [("R1",)]
 
 
-async def test_keys_are_made_listed_and_revoked(service: Service, run: Command) -> None:
+async def test_keys_are_created_listed_and_revoked(service: Service, run: Command) -> None:
     made = await run("keys", "create", "--name", "Ada [bold]", "--role", "operator")
     [record] = service.ring.valid()
     assert made.exit_code == 0
@@ -330,7 +332,7 @@ def test_the_first_key_is_shown_with_what_to_do_with_it() -> None:
     assert text.startswith("api: health and metrics at http://127.0.0.1:1, dashboard at http://127.0.0.1:1/webhooks\n")
 
 
-async def test_endpoints_are_sealed_with_a_new_key(service: Service, run: Command) -> None:
+async def test_endpoints_are_encrypted_with_a_new_key(service: Service, run: Command) -> None:
     await service.create()
     assert "The only endpoint is encrypted with the only key" in (await run("endpoints", "reencrypt")).stdout
     service.restart_with(f"{Vault.new_key()},{service.encryption_key}")
@@ -343,7 +345,7 @@ async def test_endpoints_are_sealed_with_a_new_key(service: Service, run: Comman
     assert (lost.exit_code, "Cannot be opened with any of the 2 keys: 1 of 1 endpoint; " in lost.stdout) == (1, True)
 
 
-async def test_event_types_of_a_file_are_added_to_a_running_pipeline_changed_and_removed(
+async def test_event_types_from_a_file_are_added_changed_and_removed_while_running(
     service: Service, run: Command, tmp_path: Path
 ) -> None:
     entry = {"name": "refund_issued", "topic": "oms.orders", "description": "Money.", "schema": {}, "sample": {"id": 1}}

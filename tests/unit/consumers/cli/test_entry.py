@@ -1,4 +1,4 @@
-"""What is loaded before a role works. A process that does nothing but load takes more than a second: there is one for all roles."""
+"""What is loaded before a role works. Loading alone takes more than a second, so one process loads all roles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.core.listen_errors import ListenError
 ROOT = Path(__file__).parents[4]
 LOADED = "from consumers.cli.entry import load_role; load_role(); import sys; print(*sys.modules)"
 NOT_LOADED = {
-    # The command line, and what lays text out.
+    # The command line, and text layout.
     "click",
     "consumers.cli.app",
     "consumers.cli.roles",
@@ -26,7 +26,7 @@ NOT_LOADED = {
     "pygments",
     "rich",
     "typer",
-    # What some settings want, and some roles.
+    # Needed by some settings, or by some roles.
     "clickhouse_connect",
     "confluent_kafka",
     "consumers.held_deliveries",
@@ -57,8 +57,8 @@ def test_a_role_loads_what_every_role_needs_and_no_more() -> None:
     assert not loaded & NOT_LOADED, "load it where it is used: see docs/code.md, Startup time"
 
 
-def test_little_is_loaded_before_a_ctrl_c_is_caught() -> None:
-    """What is interrupted while Python loads it ends with a traceback."""
+def test_little_is_loaded_before_ctrl_c_is_handled() -> None:
+    """An interrupt while Python loads modules ends with a traceback."""
     code = "import consumers.cli.entry, sys; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not set(told.stdout.split()) & {"typing", "re", "enum", "typer"}
@@ -78,13 +78,13 @@ def test_little_is_loaded_before_a_ctrl_c_is_caught() -> None:
         ([], None),
     ],
 )
-def test_all_but_a_plain_role_is_for_the_parser_of_the_command_line(
+def test_everything_but_a_plain_role_goes_to_the_parser_of_the_command_line(
     arguments: Sequence[str], wanted: tuple[str, str] | None
 ) -> None:
     assert role_wanted(arguments) == wanted
 
 
-def test_what_is_expected_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_expected_error_is_reported_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """A port in use is an OSError, too."""
 
     def command() -> None:
@@ -99,7 +99,7 @@ def test_ctrl_c_while_code_is_loaded_ends_without_a_traceback() -> None:
     """Some libraries turn an interrupted import into an error of their own."""
     code = (
         "import os, signal, sys, consumers.cli.entry as entry; sys.argv = ['oms-webhooks', '--help'];\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # tests that run in the background ignore it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored by tests that run in the background
         "def interrupted():\n"
         "    try: os.kill(os.getpid(), signal.SIGINT)\n"
         "    except KeyboardInterrupt: raise ImportError('a module was interrupted') from None\n"
@@ -110,8 +110,8 @@ def test_ctrl_c_while_code_is_loaded_ends_without_a_traceback() -> None:
 
 
 @pytest.mark.parametrize(("command", "code"), [("fanout", 0), ("publish", -signal.SIGTERM)])
-def test_sigterm_while_a_role_is_loaded_ends_it_with_0(command: str, code: int) -> None:
-    """Without a handler, process 1 of a container does not get it at all. Another command has not done what it should."""
+def test_sigterm_while_a_role_is_loaded_exits_with_0(command: str, code: int) -> None:
+    """Without a handler, process 1 of a container does not get the signal at all. Other commands have not done their work then."""
     script = (
         f"import os, signal, sys, consumers.cli.entry as entry; sys.argv = ['oms-webhooks', {command!r}];\n"
         "entry._main = lambda: os.kill(os.getpid(), signal.SIGTERM); entry.main()"
@@ -121,7 +121,7 @@ def test_sigterm_while_a_role_is_loaded_ends_it_with_0(command: str, code: int) 
 
 
 def test_a_locale_without_utf_8_shows_escapes() -> None:
-    """Such as LANG=en_US, which is ISO-8859-1. Even the help contains other characters, and the demo its arrows."""
+    """For example LANG=en_US, which is ISO-8859-1. Even the help contains other characters, and the demo prints arrows."""
     command = [sys.executable, "-m", "consumers", "--help"]
     env = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
     told = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="latin-1", check=False)

@@ -9,7 +9,7 @@ from tests.unit.web.service import Service
 TRACES = PersonData(events=("evt_1", "evt_2"), attempts=(64, 128, 192), dead_letters=(5,), orders=("R1", "R 2"))
 
 
-async def test_it_says_what_would_be_erased_and_erases_it_when_told(service: Service, run: Command) -> None:
+async def test_it_shows_what_would_be_erased_and_erases_with_yes(service: Service, run: Command) -> None:
     service.eraser.found = [TRACES]
     shown = await run("erase", "--email", "ada@example.com")
     assert (shown.exit_code, "Nothing was changed" in shown.output) == (0, True)
@@ -24,15 +24,15 @@ async def test_it_says_what_would_be_erased_and_erases_it_when_told(service: Ser
     assert service.eraser.started == [TRACES]
 
 
-async def test_the_commands_that_it_prints_go_to_the_same_pipeline(service: Service, run: Command) -> None:
-    """Without the URL they would go to the one on this machine, which says that nothing is left."""
+async def test_printed_commands_go_to_the_same_pipeline(service: Service, run: Command) -> None:
+    """Without the URL they would go to the local one, which says that nothing is left."""
     service.eraser.found = [TRACES]
     url = f"{service.url}/"
     made = await run("erase", "--email", "ada@example.com", "--yes", "--url", url)
     assert f"oms-webhooks erase --order 'R 2' --yes --url {url}\n" in made.output
 
 
-async def test_what_came_meanwhile_is_an_error(service: Service, run: Command) -> None:
+async def test_data_recorded_meanwhile_is_an_error(service: Service, run: Command) -> None:
     service.eraser.found = [TRACES, PersonData(attempts=(64,))]
     made = await run("erase", "--order", "R1", "--yes")
     assert made.exit_code != 0
@@ -52,7 +52,7 @@ async def test_what_is_not_found_is_not_said_to_be_erased(service: Service, run:
         assert "30 days: webhooks.dead-letters" in made.stdout, "Kafka may still have some"
 
 
-async def test_one_of_the_two_is_given_or_read_from_standard_input(service: Service, run: Command) -> None:
+async def test_either_email_or_order_is_given_or_read_from_standard_input(service: Service, run: Command) -> None:
     for arguments in ((), ("--email", "a@b.example", "--order", "R1")):
         refused = await run("erase", *arguments)
         assert str(refused.exception) == "Use either --email or --order."
@@ -62,7 +62,7 @@ async def test_one_of_the_two_is_given_or_read_from_standard_input(service: Serv
 
 
 async def test_an_order_number_does_not_control_the_terminal(service: Service, run: Command) -> None:
-    """A producer chose it."""
+    """Producers choose it."""
     service.eraser.found = [PersonData(events=("evt_1",), orders=("R1\x1b[2J\r",))]
     shown = await run("erase", "--email", "ada@example.com")
     assert [one for one in shown.output if not one.isprintable() and one != "\n"] == []

@@ -1,4 +1,4 @@
-"""``oms-webhooks event-types``: what is printed, and the exit codes that docs/event-types.md names."""
+"""``oms-webhooks event-types``: its output, and the exit codes documented in docs/event-types.md."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ENTRY: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # no pipeline of this machine is found
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # no local pipeline is found
     for name in ("EVENT_TYPES_FILE", "API_URL", "API_KEY"):
         monkeypatch.delenv(f"OMS_WEBHOOKS_{name}", raising=False)
 
@@ -87,19 +87,19 @@ def test_check_against_an_older_file(tmp_path: Path) -> None:
     assert (unusable.exit_code, "entry 2 (refund_issued), topic: " in unusable.output) == (1, True)
 
 
-def test_schema_and_grants_name_them() -> None:
+def test_schema_and_grants_include_added_event_types() -> None:
     assert "refund_issued" in json.loads(run("schema", file=SHIPPED).stdout)["$defs"]
     assert "oms.refunds" in run("grants", "--role", "fanout", file=SHIPPED).stdout
 
 
-def test_grants_and_topics_take_the_topic_of_an_event_type_that_is_to_be_added() -> None:
+def test_grants_and_topics_accept_the_topic_of_a_future_event_type() -> None:
     for role in ("fanout", "api", "producer", "operator"):
         assert "--topic oms.parcels" in run("grants", "--role", role, "--event-topic", "oms.parcels").stdout, role
     refused = run("grants", "--event-topic", "webhooks.attempts")
     assert (refused.exit_code, "a pipeline's own" in refused.stderr) == (2, True)
 
 
-def test_topics_that_are_missing_are_made_with_those_of_event_types(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_create_also_creates_the_topics_of_event_types(monkeypatch: pytest.MonkeyPatch) -> None:
     broker, settings = MemoryBroker(), Settings()
     for module in ("consumers.cli.operate", "consumers.cli.known_event_types"):
         monkeypatch.setattr(f"{module}.open_broker", lambda _: broker)
@@ -116,7 +116,7 @@ def test_topics_that_are_missing_are_made_with_those_of_event_types(monkeypatch:
     assert {"oms.orders", "oms.lost", "oms.parcels"} <= set(broker.cluster.topics)
 
 
-def test_the_check_of_settings_says_what_is_wrong_with_the_file(tmp_path: Path) -> None:
+def test_the_check_of_settings_reports_problems_of_the_file(tmp_path: Path) -> None:
     broken = tmp_path / "types.yaml"
     broken.write_text("- {name: a_b, topic: t, description: d, schema: {}}")
     found = run("settings", "--check", file=broken)
@@ -124,7 +124,7 @@ def test_the_check_of_settings_says_what_is_wrong_with_the_file(tmp_path: Path) 
     assert "entry 1 (a_b), sample: It is missing" in " ".join(found.output.split())
 
 
-def test_without_a_pipeline_it_is_said_what_is_missing() -> None:
+def test_without_a_pipeline_it_says_what_is_missing() -> None:
     alone = run("event-types", "list")
     assert (alone.exit_code, alone.stdout.count("OMS webhooks")) == (0, len(EventType))
     assert "These are only the event types in the settings: no pipeline was specified" in alone.stderr
@@ -137,7 +137,7 @@ def test_without_a_pipeline_it_is_said_what_is_missing() -> None:
     assert (refused.stdout, "Use --offline" in str(refused.exception)) == ("", True)
 
 
-async def test_what_was_added_with_the_api_is_known_to_the_commands(service: Service, run: Command, tmp_path: Path) -> None:
+async def test_commands_know_event_types_added_through_the_api(service: Service, run: Command, tmp_path: Path) -> None:
     file = tmp_path / "types.json"
     file.write_text(json.dumps([ENTRY]))
     assert (await run("event-types", "add", str(file))).exit_code == 0
@@ -147,7 +147,7 @@ async def test_what_was_added_with_the_api_is_known_to_the_commands(service: Ser
     assert "refund_issued" in json.loads((await run("schema")).stdout)["$defs"]
     assert "refund_issued" not in json.loads((await run("schema", "--offline")).stdout)["$defs"]
     await run("endpoints", "add", "http://127.0.0.1/hooks")
-    assert "refund_issued" in service.kafka.changes[-1].events, "all are all that the pipeline has"
+    assert "refund_issued" in service.kafka.changes[-1].events, "all means all that the pipeline has"
 
     good = {"id": "e-1", "event_name": "refund_issued", "occurred_at": "2026-03-02T15:04:00Z", "data": {"id": 1, "order": "R9"}}
     checked = await run("publish", "--check", stdin=json.dumps(good))
@@ -159,7 +159,7 @@ async def test_what_was_added_with_the_api_is_known_to_the_commands(service: Ser
     assert "does not have this event type either" in typo.stderr
 
 
-async def test_searches_take_added_and_removed_types_and_no_other(service: Service, run: Command, tmp_path: Path) -> None:
+async def test_searches_accept_added_and_removed_types_only(service: Service, run: Command, tmp_path: Path) -> None:
     file = tmp_path / "types.json"
     file.write_text(json.dumps([ENTRY]))
     await run("event-types", "add", str(file))
@@ -181,7 +181,7 @@ async def test_searches_take_added_and_removed_types_and_no_other(service: Servi
     assert "refund_issued was removed at 2026-03-02" in (await run("event-types", "list")).stderr
 
 
-async def test_kafka_tells_the_added_types_to_what_publishes_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_publishing_commands_read_added_types_from_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
     broker, settings = MemoryBroker(), Settings()
     monkeypatch.setattr(known_event_types, "open_broker", lambda _: broker)
     assert (await types_on_kafka(settings)).names == BUILT_IN.names, "there is no topic yet"
@@ -197,7 +197,9 @@ async def test_kafka_tells_the_added_types_to_what_publishes_to_it(monkeypatch: 
     for one in records:
         producer.send(topic, 0, one.name.encode(), to_json(one), [], None)
     knowing = settings.knowing(await types_on_kafka(settings))
-    assert knowing.event_types.names[len(EventType) :] == ("refund_issued", "parcel_lost"), "what no fan-out reads is left out"
+    assert knowing.event_types.names[len(EventType) :] == ("refund_issued", "parcel_lost"), (
+        "topics that no fan-out reads are left out"
+    )
     assert knowing.topics.sources[3:] == ("oms.parcels",)
     assert settings.topics_with(["oms.orders", "oms.b", "oms.b"]).sources[3:] == ("oms.b",)
     assert knowing.event_reader.topic_of("refund_issued") == "oms.orders"

@@ -18,7 +18,7 @@ from tests.unit.web.service import API_KEY, NOW, Service
 
 
 class Source:
-    """Streams, one after the other; each ends as it says. An error is one that does not open."""
+    """Successive streams, each of which ends as it says. An error is a stream that does not open."""
 
     def __init__(self, *streams: list[ServerEvent] | ApiCallError) -> None:
         self.streams = list(streams)
@@ -40,7 +40,7 @@ def told(*numbers: int, last_id: str = "", **more: Any) -> ServerEvent:
     return ServerEvent("attempts", {"attempts": [{"id": number} for number in numbers], **more}, last_id)
 
 
-def test_each_attempt_is_shown_once_also_when_the_stream_breaks_off(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_attempt_is_shown_once_even_if_the_stream_breaks(capsys: pytest.CaptureFixture[str]) -> None:
     source, pauses = (
         Source([told(1, 2), ServerEvent("problem", {"error": "ClickHouse is away."}), told(3)], [told(2, 3, 4)]),
         list[float](),
@@ -54,19 +54,19 @@ def test_each_attempt_is_shown_once_also_when_the_stream_breaks_off(capsys: pyte
     assert "ClickHouse is away." in capsys.readouterr().err
 
 
-def test_a_key_that_is_revoked_ends_it() -> None:
+def test_tail_ends_when_the_key_is_revoked() -> None:
     source = Source([told(1), ServerEvent("over", {"error": "The API key is not valid any more."})])
     with pytest.raises(ApiCallError, match="not valid any more"):
         list(new_attempts(source, [], wait=lambda _: None))
 
 
-def test_nobody_there_is_told_at_once() -> None:
+def test_an_absent_api_is_reported_at_once() -> None:
     with pytest.raises(ApiCallError):
         list(new_attempts(Source([]), [], wait=lambda _: None))
 
 
-def test_an_api_that_is_restarted_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
-    """It ended, because what starts answers 503, and a proxy in front of it 502."""
+def test_tail_waits_for_an_api_that_restarts(capsys: pytest.CaptureFixture[str]) -> None:
+    """It used to end, because a starting API answers 503, and a proxy in front of it 502."""
     starting = ApiCallError("The service is starting.", 503)
     outage = [ApiCallError("A proxy answered 502.", 502), starting, starting, starting]
     source = Source([told(1, last_id="11")], *outage, [told(1, 2)], starting)
@@ -80,8 +80,8 @@ def test_an_api_that_is_restarted_is_waited_for(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 429, 502])
-def test_an_answer_of_a_proxy_does_not_end_it(capsys: pytest.CaptureFixture[str], status: int) -> None:
-    """While the API restarts, an ingress answers with its own page. It is told once, and asked less and less often."""
+def test_the_answer_of_a_proxy_does_not_end_tail(capsys: pytest.CaptureFixture[str], status: int) -> None:
+    """While the API restarts, an ingress answers with its own page. This is reported once, and retried less and less often."""
     page, pauses = ForeignAnswerError(f"This is not the API: it returned {status} with text/html.", status), list[float]()
     watched = new_attempts(Source([told(1)], *[page] * 5, [told(2)]), [], wait=pauses.append)
     assert [one["id"] for one in islice(watched, 2)] == [1, 2]
@@ -92,17 +92,17 @@ def test_an_answer_of_a_proxy_does_not_end_it(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err.splitlines().count(str(page)) == 1
 
 
-def test_an_answer_of_another_server_at_the_start_is_told_at_once() -> None:
+def test_the_answer_of_another_server_is_reported_at_once_at_the_start() -> None:
     with pytest.raises(ForeignAnswerError):
         list(new_attempts(Source(ForeignAnswerError("This is not the API.", 404)), [], wait=lambda _: None))
 
 
-def test_an_api_that_starts_refuses_who_comes_first() -> None:
+def test_a_starting_api_ends_a_tail_that_has_just_begun() -> None:
     with pytest.raises(ApiCallError, match="is starting"):
         list(new_attempts(Source(ApiCallError("The service is starting.", 503)), [], wait=lambda _: None))
 
 
-def test_what_was_missed_during_a_break_is_printed_with_the_command_that_lists_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_attempts_missed_during_a_break_are_reported_with_the_command_to_list_them(capsys: pytest.CaptureFixture[str]) -> None:
     times = {"created_at_gteq": "2026-03-02T15:02:00.513Z", "created_at_lt": "2026-03-02T15:03:50.512Z"}
     missed = [
         {**times, "count": count, "count_is_exact": is_exact} for count, is_exact in ((1, True), (1_200, False), (None, False))
@@ -146,18 +146,18 @@ def test_a_line_fits_the_terminal(width: int, name: str) -> None:
     assert all(part in whole for part in ("shipment_delivery_status_updated", "https://erp.example/a/long/path/of/hooks"))
 
 
-def test_a_page_is_named_by_what_was_typed() -> None:
+def test_open_chooses_the_page_by_the_text() -> None:
     assert page_of("http://127.0.0.1:8080/api/webhook", ["R123"]) == "http://127.0.0.1:8080/webhooks/go?text=R123"
     assert page_of("http://127.0.0.1:8080", ["R742992696"]) == "http://127.0.0.1:8080/webhooks/orders/R742992696"
     assert page_of("http://127.0.0.1:8080", ["H12345678901"]) == "http://127.0.0.1:8080/webhooks/shipments/H12345678901"
-    # The search box looks whether such a number is on record as it is written.
+    # The search box checks whether such a number is recorded as it is written.
     assert page_of("http://127.0.0.1:8080", ["r 742", "992-696"]) == "http://127.0.0.1:8080/webhooks/go?text=r+742+992-696"
     assert page_of("http://127.0.0.1:8080", ["evt_1"]) == "http://127.0.0.1:8080/webhooks/go?text=evt_1"
     assert page_of("https://shop.example", ["Marks", "&", "Spencer"]) == "https://shop.example/webhooks/go?text=Marks+%26+Spencer"
 
 
 async def test_the_client_reads_the_stream_of_the_api(service: Service) -> None:
-    """The real route, and what it writes."""
+    """The real route, and its real output."""
     service.attempts.rows = (attempt_row(id=12, created_at=NOW),)
 
     def first(*params: tuple[str, str]) -> ServerEvent:

@@ -1,4 +1,4 @@
-"""The help of every command speaks of TEXT, NUMBER and PATH, and a flag has no type; what is refused is told in plain words too."""
+"""The help of every command uses TEXT, NUMBER and PATH, and flags have no type. Errors are in plain words, too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from consumers.cli.plain_help import with_plain_types
 
 
 def shown(command: Any) -> Iterator[tuple[str, str, str]]:
-    """Commands, their parameters, and the types that help shows."""
+    """Commands, their parameters, and the types shown in the help."""
     context = command.context_class(command, info_name=command.name)
     for parameter in command.get_params(context):
         describe = getattr(parameter, "display_type_rich", None)
@@ -27,7 +27,7 @@ def shown(command: Any) -> Iterator[tuple[str, str, str]]:
         yield from shown(below)
 
 
-def test_no_command_shows_types_of_python() -> None:
+def test_no_command_shows_python_types() -> None:
     types = {(command, name): text for command, name, text in shown(with_plain_types(get_command(app)))}
     assert len(types) > 50
     assert {place: text for place, text in types.items() if "<" in text or "[" in text} == {}
@@ -55,7 +55,7 @@ def test_help_fits_80_columns_and_has_no_colour_in_a_pipe() -> None:
         (["grants", "--role", "\x1b[31m"], "'\\x1b[31m' is not one of"),
     ],
 )
-def test_a_refused_option_is_told_without_the_words_of_a_library(command: list[str], said: str) -> None:
+def test_a_refused_option_is_explained_without_library_jargon(command: list[str], said: str) -> None:
     refused = CliRunner().invoke(app, command, env={"COLUMNS": "300"})
     assert refused.exit_code == 2
     assert said in refused.output
@@ -70,8 +70,8 @@ def commands_below(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[s
         yield from commands_below(below, (*path, name))
 
 
-def test_on_80_columns_no_word_of_the_help_is_cut_off() -> None:
-    """The name of a variable was, and the form of a filter: attribute_predicate=va…"""
+def test_no_word_of_the_help_is_cut_off_at_80_columns() -> None:
+    """A variable's name and a filter's form used to be: attribute_predicate=va…"""
     command = with_plain_types(get_command(app))
     cut: list[str] = []
     for words in commands_below(command):
@@ -82,7 +82,7 @@ def test_on_80_columns_no_word_of_the_help_is_cut_off() -> None:
     assert cut == []
 
 
-def test_the_range_of_a_number_is_in_words() -> None:
+def test_the_range_of_a_number_is_described_in_words() -> None:
     with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "200")
         with_plain_types(get_command(app)).main(["receiver", "--help"], standalone_mode=False)

@@ -1,4 +1,4 @@
-"""``oms-webhooks publish --check``: no Kafka, nothing written, and an exit code."""
+"""``oms-webhooks publish --check``: it needs no Kafka, writes nothing, and sets the exit code."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_file(tmp_path: Path) -> None:
     assert run("--check", str(tmp_path / "none.json")).exit_code == 2
 
 
-def test_each_problem_is_printed_with_its_place_and_what_to_do() -> None:
+def test_each_problem_is_printed_with_its_position_and_remedy() -> None:
     result = run("--check", given=event().replace(b"evt_1", b"a.b") + b"\n" + event('{"number":"R1","total":5}'))
     assert result.exit_code == 1
     first, error, second, warning, summary = result.stdout.splitlines()
@@ -63,15 +63,15 @@ def test_each_problem_is_printed_with_its_place_and_what_to_do() -> None:
     assert summary == "2 events: 1 cannot be delivered, 1 with warnings. Nothing was published."
 
 
-def test_warnings_fail_when_asked_to() -> None:
+def test_strict_makes_warnings_fail() -> None:
     odd = event('{"number":"R1","total":5}')
     assert run("--check", given=odd).exit_code == 0
     assert run("--check", "--strict", given=odd).exit_code == 1
     assert run("--check", "--strict", given=event()).exit_code == 0
 
 
-def test_nothing_is_published_when_one_event_is_unusable() -> None:
-    # With a usable event it would ask for a Kafka, and there is none.
+def test_nothing_is_published_if_one_event_is_unusable() -> None:
+    # If all events were usable, it would need a Kafka, and there is none.
     result = run(given=event() + b"\n" + event("{}"))
     assert result.exit_code == 1
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -79,7 +79,7 @@ def test_nothing_is_published_when_one_event_is_unusable() -> None:
     assert result.stdout == ""
 
 
-def test_an_unknown_event_type_may_have_been_added_with_the_api_and_it_is_said_how_to_look() -> None:
+def test_an_unknown_event_type_is_reported_with_where_to_find_added_types() -> None:
     unknown = event().replace(b"order_completed", b"refund_issued")
     for checks in (["--check"], []):
         result = run(*checks, given=unknown)
@@ -93,8 +93,8 @@ def test_an_unknown_event_type_may_have_been_added_with_the_api_and_it_is_said_h
     assert (away.exit_code, "is not responding" in away.stderr) == (1, True)
 
 
-def test_a_kafka_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It used to be said twice where events go; the second time, of a variable that was not set."""
+def test_kafka_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The destination used to be printed twice, the second time with a variable that was not set."""
     events = Settings(event_types_file=DEPLOY / "event-types" / "event-types.yaml").event_types
     [sample] = [one.sample for one in events.configured.values() if one.name == "refund_issued"]
     given = event(json.dumps(sample)).replace(b"order_completed", b"refund_issued")
@@ -119,12 +119,12 @@ def test_an_empty_input_is_an_error() -> None:
     assert "The input is empty" in result.stderr
 
 
-def test_what_comes_from_the_input_is_no_markup() -> None:
+def test_input_is_not_treated_as_markup() -> None:
     result = run("--check", given=event(more=',"[bold]x[/bold]":1'))
     assert "[bold]x[/bold]: The envelope has no such member" in result.stdout
 
 
-def test_what_the_documentation_shows_is_what_is_printed() -> None:
+def test_the_output_matches_the_documentation() -> None:
     events = [event('{"number":"R758805215","total":60.25}'), event("{}").replace(b"evt_1", b"evt-2")]
     result = run("--check", given=b"\n".join(events).replace(b"evt_1", b"evt-1"))
     text = (Path(__file__).parents[4] / "docs" / "publishing.md").read_text()

@@ -1,4 +1,4 @@
-"""Which groups are concerned when a topic starts over."""
+"""Which groups are affected when a topic is recreated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOPICS = Topics([timedelta(seconds=5)], prefix="eu.")
         (TOPICS.api_keys, []),
     ],
 )
-def test_the_groups_that_may_have_committed_something(topic: str, groups: list[str]) -> None:
+def test_groups_that_may_have_committed_offsets(topic: str, groups: list[str]) -> None:
     assert groups_that_read(TOPICS, topic) == groups
 
 

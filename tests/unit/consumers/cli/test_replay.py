@@ -1,4 +1,4 @@
-"""``oms-webhooks replay`` against the real application: to the end, on after what broke off, and never twice unasked."""
+"""``oms-webhooks replay`` against the real application: complete, resumable, and never twice unless asked."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sent(service: Service) -> list[str]:
 ALL = [f"evt.{number}" for number in range(45)]
 
 
-async def test_it_counts_first_and_sends_when_told(filled: Service, run: Command, tmp_path: Path) -> None:
+async def test_it_counts_first_and_sends_with_yes(filled: Service, run: Command, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     counted = await run("replay", *FROM, "--state", str(state))
     assert (counted.exit_code, counted.stdout) == (
@@ -88,7 +88,7 @@ async def test_without_an_event_it_says_so_and_leaves_no_file(
     assert (done.exit_code, done.stdout, state.exists()) == (0, told, False)
 
 
-async def test_it_goes_on_where_it_was_refused(filled: Service, run: Command, tmp_path: Path) -> None:
+async def test_it_resumes_after_a_refused_step(filled: Service, run: Command, tmp_path: Path) -> None:
     state = tmp_path / "the state.json"
     page = filled.past.page
 
@@ -101,9 +101,9 @@ async def test_it_goes_on_where_it_was_refused(filled: Service, run: Command, tm
     filled.past.page = paused_later  # type: ignore[method-assign]
     broken = await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
     assert "is paused" in str(broken.exception)
-    # It used to name neither the file nor the rate; the usual rate may be too much for the receiver.
+    # It used to name neither the file nor the rate, and the default rate may be too high for the receiver.
     assert str(broken.exception).endswith(f"\nThe replay is not finished. Continue with: {CONTINUE} '{state}' --rate 1000")
-    assert (sent(filled), json.loads(state.read_text())["in_flight"]) == (ALL[:40], False), "a refused step is in no doubt"
+    assert (sent(filled), json.loads(state.read_text())["in_flight"]) == (ALL[:40], False), "a refused step is not in doubt"
 
     await request(filled, "PATCH", f"{PATH}/1", **wrapped(active=True))
     assert (await run("replay", "--resume", str(state))).exit_code == 0
@@ -111,7 +111,7 @@ async def test_it_goes_on_where_it_was_refused(filled: Service, run: Command, tm
 
 
 @pytest.mark.parametrize("in_doubt", ["send", "skip"])
-async def test_a_step_whose_answer_never_came_is_for_a_person(
+async def test_a_person_decides_about_a_step_without_an_answer(
     filled: Service, run: Command, tmp_path: Path, in_doubt: str
 ) -> None:
     state = tmp_path / "state.json"
@@ -131,7 +131,7 @@ async def test_a_step_whose_answer_never_came_is_for_a_person(
     assert sent(filled) == (ALL[20:] if in_doubt == "send" else ALL[40:])
 
 
-async def test_clickhouse_is_away(filled: Service, run: Command, tmp_path: Path) -> None:
+async def test_a_clickhouse_outage_is_reported(filled: Service, run: Command, tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
     kept = json.loads(state.read_text())
@@ -139,10 +139,10 @@ async def test_clickhouse_is_away(filled: Service, run: Command, tmp_path: Path)
     filled.attempts.error = StoreUnavailableError("It is down.")
     broken = await run("replay", "--resume", str(state))
     assert "It is down." in str(broken.exception)
-    assert json.loads(state.read_text())["in_flight"], "an answer of 503 leaves a doubt"
+    assert json.loads(state.read_text())["in_flight"], "after an answer of 503, the step is in doubt"
 
 
-async def test_what_it_needs_to_know(filled: Service, run: Command, tmp_path: Path) -> None:
+async def test_missing_and_invalid_arguments_are_refused(filled: Service, run: Command, tmp_path: Path) -> None:
     assert "--endpoint ID and --since TIME" in str((await run("replay")).exception)
     soon = await run("replay", "--endpoint", "1", "--since", "soon")
     assert (soon.exit_code, "soon is not a time" in soon.output) == (2, True)
@@ -163,8 +163,8 @@ async def test_times_may_be_relative_and_empty_options_are_refused(filled: Servi
     assert sent(filled) == []
 
 
-async def test_the_file_of_an_earlier_release_goes_on(filled: Service, run: Command, tmp_path: Path) -> None:
-    """It has empty lists for all events and all orders; the API takes none."""
+async def test_the_file_of_an_earlier_release_is_resumed(filled: Service, run: Command, tmp_path: Path) -> None:
+    """It has empty lists for all events and all orders, which the API refuses."""
     state = tmp_path / "state.json"
     wanted = {
         "endpoint_ids": [1],
@@ -180,7 +180,7 @@ async def test_the_file_of_an_earlier_release_goes_on(filled: Service, run: Comm
     assert sent(filled) != []
 
 
-async def test_how_far_it_has_come_must_be_kept(filled: Service, run: Command, tmp_path: Path) -> None:
+async def test_nothing_is_sent_if_progress_cannot_be_saved(filled: Service, run: Command, tmp_path: Path) -> None:
     missing = tmp_path / "none" / "state.json"
     refused = await run("replay", *FROM, "--state", str(missing), "--yes")
     assert str(refused.exception).startswith(f"{missing} cannot be written: No such file or directory.")
@@ -196,13 +196,13 @@ async def test_how_far_it_has_come_must_be_kept(filled: Service, run: Command, t
     filled.past.page = full_later  # type: ignore[method-assign]
     broken = await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
     assert "nothing more is sent" in str(broken.exception)
-    assert (sent(filled), json.loads(state.read_text())["in_flight"]) == (ALL[:20], True), "the step that was sent is in doubt"
+    assert (sent(filled), json.loads(state.read_text())["in_flight"]) == (ALL[:20], True), "the last step sent is in doubt"
 
 
-async def test_it_goes_on_with_the_pipeline_that_it_was_started_with(
+async def test_it_resumes_with_the_pipeline_that_it_was_started_with(
     filled: Service, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not with the one that happens to run on this machine, which has other events and other endpoints."""
+    """Not with the one that happens to run locally, which has other events and endpoints."""
     state = tmp_path / "state.json"
     await run("replay", *FROM, "--rate", "1000", "--state", str(state), "--yes")
     kept = json.loads(state.read_text())
@@ -218,15 +218,15 @@ async def test_it_goes_on_with_the_pipeline_that_it_was_started_with(
         nameless = await asyncio.to_thread(lambda: CliRunner().invoke(app, [*arguments, "--url", ""], env=here))
     assert f"was started with the API at https://webhooks.example.com, not with the one at {filled.url}" in str(refused.exception)
     assert (sent(filled), json.loads(state.read_text())) == ([], kept)
-    assert (nameless.exit_code, "it has no value" in nameless.output) == (2, True), "it was taken for a URL that was named"
+    assert (nameless.exit_code, "it has no value" in nameless.output) == (2, True), "it was taken for an explicit URL"
     assert (await run("replay", "--resume", str(state), "--rate", "1000")).exit_code == 0, (
-        "the URL was named: it may be a new one"
+        "with an explicit URL: it may be a new one"
     )
     assert sent(filled) == ALL[20:]
 
 
 def test_ctrl_c_ends_the_pause_after_a_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """At 0.1 a second, the pause after a step of 20 is 200 s."""
+    """At 0.1 per second, the pause after a step of 20 lasts 200 s."""
     interrupt = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
 
     def step(*_: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``oms-webhooks attempts`` and ``sql``: what they ask, and how they print the answer. The API is a small one on loopback."""
+"""``oms-webhooks attempts`` and ``sql``: their requests and their output. The API is a small one on loopback."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Api(BaseHTTPRequestHandler):
 
 
 def _page_by_number(number: int) -> dict[str, Any]:
-    """Of a search in another order than that of time: 401 attempts, which are counted up to 300 at first."""
+    """Pages of a search with another sort order: 401 attempts, of which at first only 300 are counted."""
     rows = [ATTEMPT | {"id": (number - 1) * 200 + index} for index in range({1: 200, 2: 200, 3: 1}.get(number, 0))]
     total, is_exact = (401, True) if number > 2 else (300, False)
     counted = {"total_count": total, "total_count_is_exact": is_exact, "current_page": number, "pages": -(-total // 200)}
@@ -103,7 +103,7 @@ def run(url: str, *arguments: str, text: str | None = None) -> Result:
     return CliRunner().invoke(app.app, [*arguments, "--url", url, "--api-key", "k"], input=text)
 
 
-def test_filters_are_those_of_the_api(url: str) -> None:
+def test_options_become_filters_of_the_api(url: str) -> None:
     simple = [
         "--order",
         "R1",
@@ -140,7 +140,7 @@ def test_filters_are_those_of_the_api(url: str) -> None:
     ]
 
 
-def test_a_table_says_what_was_ignored_and_how_to_go_on(url: str) -> None:
+def test_a_table_says_what_was_ignored_and_how_to_continue(url: str) -> None:
     result = run(url, "attempts", "--no-strict")
     assert "Ignored filters: typo_eq" in result.output
     assert "1,000 attempts or more" in result.output
@@ -169,7 +169,7 @@ def test_csv_of_all_pages_has_one_header(url: str) -> None:
     assert "Ignored filters: typo_eq" in result.stderr
 
 
-def test_all_of_another_order_is_all(url: str) -> None:
+def test_all_pages_of_a_sorted_search_are_printed(url: str) -> None:
     lines = run(url, "attempts", "--all", "--json", "--q", "s=duration_ms desc").stdout.splitlines()
     assert [json.loads(line)["id"] for line in lines] == list(range(401))
     assert [dict(asked)["page"] for _, asked in Api.asked] == ["1", "2", "3"]
@@ -180,7 +180,7 @@ def test_all_of_another_order_is_all(url: str) -> None:
 
 @pytest.mark.parametrize("command", [["attempts"], ["attempts", "resend-failed", "--yes"]])
 @pytest.mark.parametrize("query", ["endpoint_id_eq", "=7", ""])
-def test_what_is_no_filter_is_refused(url: str, command: list[str], query: str) -> None:
+def test_an_invalid_filter_is_refused(url: str, command: list[str], query: str) -> None:
     refused = run(url, *command, "--q", "state_eq=failed", "--q", query)
     assert f"--q {query!r} is not a filter" in str(refused.exception)
     assert Api.asked == []
@@ -192,7 +192,7 @@ def test_a_filter_without_a_value_resends_nothing(url: str, query: str) -> None:
     assert f"--q {query!r} has no value" in str(refused.exception)
     assert Api.asked == []
     searched = run(url, "attempts", "--no-strict", "--q", query)
-    assert searched.exit_code == 0, "a search may have it"
+    assert searched.exit_code == 0, "a search may contain it"
     assert f"--q {query!r} has no value (is a shell variable empty?). It is ignored." in searched.output
 
 
@@ -210,16 +210,14 @@ def test_a_filter_without_a_value_resends_nothing(url: str, query: str) -> None:
         ("--after", "", "it has no value"),
     ],
 )
-def test_an_option_with_a_bad_value_is_an_error_and_not_a_search_for_everything(
-    url: str, option: str, value: str, told: str
-) -> None:
+def test_an_invalid_option_value_is_refused_and_never_widens_the_search(url: str, option: str, value: str, told: str) -> None:
     refused = run(url, "attempts", option, value)
     text = " ".join(refused.output.replace("│", " ").split())
     assert (refused.exit_code, option in text, told in text) == (2, True, True), text
     assert Api.asked == []
 
 
-def test_times_are_sent_as_they_are_meant(url: str) -> None:
+def test_times_are_sent_as_intended(url: str) -> None:
     run(url, "attempts", "--since", "yesterday", "--until", "21000301", "--state", "Failed")
     [(_, query)] = Api.asked
     today = datetime.now(UTC).date()
@@ -237,7 +235,7 @@ def test_a_filter_may_be_written_as_in_a_link(url: str) -> None:
 
 
 @pytest.mark.parametrize("command", [["resend-failed", "--q", "state_eq=failed", "--yes"], ["resend", "5"]])
-def test_options_before_a_command_are_not_lost(url: str, command: list[str]) -> None:
+def test_options_before_a_command_are_refused_and_not_ignored(url: str, command: list[str]) -> None:
     refused = run(url, "attempts", "--endpoint", "7", *command)
     assert f"Options before {command[0]}" in str(refused.exception)
     assert Api.asked == []
@@ -258,14 +256,14 @@ def test_sql(url: str) -> None:
     assert Api.asked == [("POST", {"statement": text}) for text in ("SELECT 1", "SELECT 2\n", "SELECT 3", "SELECT 3")]
 
 
-def test_sql_says_where_else_to_ask(url: str) -> None:
+def test_sql_says_to_query_a_clickhouse_server_directly(url: str) -> None:
     result = run(url, "sql", "SELECT missing")
     assert "uses a ClickHouse server" in str(result.exception)
 
 
 @pytest.mark.parametrize("command", [["attempts"], ["tail"]])
-def test_where_no_filter_may_be_ignored_one_without_a_value_is_refused_at_once(url: str, command: list[str]) -> None:
-    """It was said to be ignored, and then the API refused it."""
+def test_with_strict_a_filter_without_a_value_is_refused_at_once(url: str, command: list[str]) -> None:
+    """It used to be reported as ignored, and then the API refused it."""
     refused = run(url, *command, "--q", "endpoint_id_eq=")
     assert "is ignored" not in refused.output
     assert str(refused.exception) == (
@@ -275,7 +273,7 @@ def test_where_no_filter_may_be_ignored_one_without_a_value_is_refused_at_once(u
 
 
 @pytest.mark.parametrize(("word", "said"), [("R123", "'R123' is not a command."), ("list", "--order"), ("resent", "'resend'")])
-def test_a_word_that_is_no_command_was_meant_to_be_searched_for(word: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_command_is_answered_with_search_options(word: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     refused = CliRunner().invoke(app.app, ["attempts", word])
     assert refused.exit_code == 2

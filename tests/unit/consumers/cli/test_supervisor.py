@@ -21,7 +21,7 @@ def test_exit_codes_are_those_of_a_shell(returncode: int, code: int) -> None:
 
 
 async def test_a_worker_that_has_just_exited_needs_no_signal() -> None:
-    """Ctrl-C reaches it, too. If it exits before its supervisor asks it to, that was a traceback."""
+    """Ctrl-C reaches workers, too. If one exited before its supervisor signalled it, that used to end in a traceback."""
 
     class Exited:
         def terminate(self) -> None:

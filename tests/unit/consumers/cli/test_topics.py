@@ -1,4 +1,4 @@
-"""``oms-webhooks topics``: what is changed in Kafka, and what the table says."""
+"""``oms-webhooks topics``: what it changes in Kafka, and what its table shows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def partitions_in(table: str) -> dict[str, int]:
     return {row[1]: int(row[3]) for row in rows}
 
 
-def test_the_table_has_the_new_number_only_for_topics_that_were_to_grow(broker: MemoryBroker) -> None:
+def test_the_table_shows_the_new_number_only_for_grown_topics(broker: MemoryBroker) -> None:
     topics = Settings().topics
     run("--create")
     done = run("--add-partitions", "12", "--topic", topics.orders, "--yes")
@@ -43,7 +43,7 @@ def test_the_table_has_the_new_number_only_for_topics_that_were_to_grow(broker: 
     assert [len(broker.cluster.topics[one].logs) for one in (topics.orders, topics.shipments)] == [12, 1]
 
 
-def test_topics_that_are_created_meanwhile_have_as_many_partitions_as_the_others_get(broker: MemoryBroker) -> None:
+def test_topics_created_at_the_same_time_get_the_new_number_of_partitions(broker: MemoryBroker) -> None:
     topics = Settings().topics
     with broker.admin() as admin:
         admin.create_missing([one for one in topics.specs() if one.name == topics.orders])
@@ -56,7 +56,7 @@ def test_topics_that_are_created_meanwhile_have_as_many_partitions_as_the_others
     assert len(broker.cluster.topics[topics.shipments].logs) == 12
 
 
-def test_fewer_partitions_than_the_setting_are_not_required(broker: MemoryBroker) -> None:
+def test_partitions_are_not_reduced_below_the_setting(broker: MemoryBroker) -> None:
     topics = Settings().topics
     told = partitions_in(run("--create", "--add-partitions", "3", "--yes").stdout)
     assert (told[topics.orders], len(broker.cluster.topics[topics.orders].logs)) == (6, 6)
@@ -76,7 +76,7 @@ def test_json(broker: MemoryBroker) -> None:
 
 
 @pytest.mark.parametrize("option", ["--accept-recreated", "--begin-anew"])
-def test_a_recreated_topic_is_accepted_by_the_former_name_of_the_option_too(
+def test_a_recreated_topic_is_accepted_with_the_former_option_name_too(
     option: str, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accepted: list[str] = []

@@ -1,4 +1,4 @@
-"""``oms-webhooks simulate`` and ``publish`` count only what Kafka has."""
+"""``oms-webhooks simulate`` and ``publish`` count only what Kafka has acknowledged."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
     return kafka
 
 
-async def test_what_kafka_acknowledges_is_counted(kafka: Kafka) -> None:
+async def test_acknowledged_records_are_counted(kafka: Kafka) -> None:
     assert await traffic.simulate(SETTINGS, rate=10_000, seed=1, count=20) == len(kafka.sent) == 20
 
 
-async def test_a_record_that_kafka_refuses_is_not_counted_as_published(kafka: Kafka) -> None:
-    """Without the right to write, it used to say "Published 20 events." and to exit with 0."""
+async def test_a_record_refused_by_kafka_is_not_counted_as_published(kafka: Kafka) -> None:
+    """Without the right to write, it used to print "Published 20 events." and exit with 0."""
     kafka.errors[SETTINGS.topics.orders] = PublishError("Kafka refuses it: no permission.")
     with pytest.raises(PublishError, match="no permission"):
         await traffic.simulate(SETTINGS, rate=10_000, seed=1, count=20)
 
 
-async def test_a_refusal_that_comes_last_counts_too(kafka: Kafka) -> None:
+async def test_a_late_refusal_counts_too(kafka: Kafka) -> None:
     kafka.hold = True
     all_sent = asyncio.Event()
 
@@ -60,7 +60,7 @@ async def test_a_refusal_that_comes_last_counts_too(kafka: Kafka) -> None:
         await publishing
 
 
-async def test_what_is_published_beside_a_refused_event_is_told(kafka: Kafka) -> None:
+async def test_events_published_beside_a_refused_one_are_reported(kafka: Kafka) -> None:
     events = [event_of(EventType.ORDER_COMPLETED), event_of(EventType.SHIPMENT_SHIPPED), event_of(EventType.ORDER_CANCELLED)]
     assert len(await traffic.publish(SETTINGS, events)) == 3
     kafka.errors[SETTINGS.topics.shipments] = PublishError("Kafka does not accept a record for oms.shipments: no permission")

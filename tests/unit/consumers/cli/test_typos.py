@@ -1,6 +1,6 @@
-"""Commands that are typed wrongly: each is refused before anything is asked, and says what to type. Nothing reaches further by a slip.
+"""Mistyped commands are refused before any request is made, and the message says what to type. No typo affects more than intended.
 
-And commands whose address is wrong: what answers there is taken for what it is, without a traceback and without a false success.
+Commands with a wrong URL recognize that the answer is not from our API: no traceback, and no false success.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from consumers.cli.plain_errors import given_twice
 NOBODY = "http://127.0.0.1:1"
 
 
-class Anybody(BaseHTTPRequestHandler):
-    """Answers everything alike, and counts what it was asked."""
+class AnyServer(BaseHTTPRequestHandler):
+    """Gives the same answer to every request, and records the requests."""
 
     answer: ClassVar[tuple[int, str, bytes]] = (200, "application/json", b"{}")
     asked: ClassVar[list[str]] = []
@@ -41,7 +41,7 @@ class Anybody(BaseHTTPRequestHandler):
         if status == 301:
             self.send_header("Location", "https://hooks.example.com/api/webhook/keys")
         self.send_header("Content-Length", str(len(content)))
-        with contextlib.suppress(BrokenPipeError):  # whoever asked did not wait
+        with contextlib.suppress(BrokenPipeError):  # the client has stopped waiting
             self.end_headers()
             self.wfile.write(content)
 
@@ -59,10 +59,10 @@ class Anybody(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def anybody(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(Anybody, "answer", Anybody.answer)
-    Anybody.asked.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Anybody) as server:
+def any_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(AnyServer, "answer", AnyServer.answer)
+    AnyServer.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), AnyServer) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -116,16 +116,16 @@ def said(result: Result) -> str:
         ("replay --in-doubt send --endpoint 1 --since yesterday", "It needs --resume FILE"),
         ("replay --resume f --order R1 --endpoint 9", "Leave out --endpoint, --order"),
         ("publish --strict", "It needs --check"),
-        # Of two values only the last one counted: half of what was meant was erased.
+        # Only the last of two values counted: half of what should have been erased was.
         ("erase --order R1 --order R2 --yes", "--order: It was given twice, but takes only one value."),
         ("attempts --state failed --state=succeeded", "--state: It was given twice"),
         ("attempts resend-failed --q a_eq=1 --url http://a --url http://b", "--url: It was given twice"),
         ("endpoints ordered 1 --on --off", "--on and --off: Use only one of them."),
         ("endpoints sign 1 --no-v1a --v1a", "--no-v1a and --v1a: Use only one of them."),
         ("attempts --no-strict --strict", "--no-strict and --strict: Use only one of them."),
-        # What was wrong about these was said in words of the API, or not at all.
+        # Problems that were reported in words of the API, or not at all.
         ("endpoints show 9999999999999999999", "It must be a whole number of at most 18 digits."),
-        # Without a pin, for example because of an empty variable, it removed all pins.
+        # Without a pin, for example because of an empty variable, this removed all pins.
         ("endpoints pin 1", "Use pins such as refund_issued=1, or --remove."),
         ("endpoints pin 1 refund_issued=1 --remove", "Use pins such as refund_issued=1, or --remove."),
         ("endpoints pin 1 refund_issued", "'refund_issued' is not a list of pins. Write each event type once"),
@@ -134,17 +134,17 @@ def said(result: Result) -> str:
         ("sql -", "The statement is empty. Is a shell variable empty?"),
         ("retention --days 99999999999", "It must be 365000 or less."),
         ("replay --endpoint 1 --since -1h --state ..", "it is a directory"),
-        # Times the wrong way round.
+        # Reversed times.
         ("attempts --since 2026-03-02 --until 2026-03-01", "so nothing can match"),
         ("attempts --since -1h --until -2h", "so nothing can match"),
         ("replay --endpoint 1 --since 2026-03-02 --until 2026-03-02", "earlier than --until"),
         ("replay --endpoint 1 --since tomorrow", "earlier than --until (default: now)"),
-        # Numbers that ended in a traceback, or in nothing.
+        # Numbers that ended in a traceback, or did nothing.
         ("demo --rate 0", "It must be 0.01 or more"),
         ("simulate --count 0", "It must be 1 or more"),
     ],
 )
-def test_a_slip_is_refused_and_asks_nothing(arguments: str, told: str) -> None:
+def test_a_typo_is_refused_without_a_request(arguments: str, told: str) -> None:
     refused = run(*arguments.split(), stdin="")
     assert (refused.exit_code, told in said(refused)) == (2, True), said(refused)
 
@@ -162,7 +162,7 @@ def test_a_slip_is_refused_and_asks_nothing(arguments: str, told: str) -> None:
         "--version",
     ],
 )
-def test_what_may_stand_twice(arguments: str) -> None:
+def test_options_that_may_be_repeated(arguments: str) -> None:
     assert given_twice(get_command(app.app), arguments.split()) is None
 
 
@@ -183,7 +183,7 @@ def test_what_may_stand_twice(arguments: str) -> None:
         ("keys", "create", "--name", "Ada", "--role", "viewer", "--owner", ""),
         ("topics", "--accept-recreated", ""),
         ("open", " "),
-        # They removed endpoint 7 of the pipeline on this machine, with its admin key.
+        # These removed endpoint 7 of the local pipeline, with its admin key.
         ("endpoints", "remove", "7", "--url", ""),
         ("keys", "list", "--api-key", ""),
         ("attempts", "--url", " "),
@@ -191,15 +191,13 @@ def test_what_may_stand_twice(arguments: str) -> None:
         ("open", "R1", "--url", ""),
     ],
 )
-def test_an_empty_variable_of_the_shell_is_refused(
-    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # no pipeline on this machine is found, should one not be refused
+def test_an_empty_shell_variable_is_refused(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # no local pipeline is found if one is not refused
     refused = run(*arguments)
     assert (refused.exit_code, "is a shell variable empty?" in said(refused).lower()) == (2, True), said(refused)
 
 
-def test_an_empty_variable_of_the_api_is_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_empty_variable_of_the_api_counts_as_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # no pipeline has left a note here
     env = {"OMS_WEBHOOKS_API_URL": "", "OMS_WEBHOOKS_API_KEY": ""}
     for command in ("keys list", "attempts"):
@@ -207,16 +205,16 @@ def test_an_empty_variable_of_the_api_is_as_none(monkeypatch: pytest.MonkeyPatch
         assert str(asked.exception).startswith("No running pipeline was found on this machine."), command
 
 
-def test_a_day_is_no_reversed_range(anybody: str) -> None:
-    run("attempts", "--since", "2026-03-02", "--until", "2026-03-02", url=anybody)
-    assert len(Anybody.asked) == 1
+def test_a_single_day_is_not_a_reversed_range(any_server: str) -> None:
+    run("attempts", "--since", "2026-03-02", "--until", "2026-03-02", url=any_server)
+    assert len(AnyServer.asked) == 1
 
 
 @pytest.mark.parametrize(
     "content",
     ["[]", "{}", "no JSON", '{"run": 1, "replay": {}, "total": 1}', '{"run": "a", "replay": {}, "total": 1, "path": "x"}'],
 )
-def test_a_file_that_holds_no_replay_sends_nothing(tmp_path: Path, content: str) -> None:
+def test_an_invalid_replay_file_sends_nothing(tmp_path: Path, content: str) -> None:
     file = tmp_path / "replay.json"
     file.write_text(content)
     refused = run("replay", "--resume", str(file))
@@ -225,25 +223,25 @@ def test_a_file_that_holds_no_replay_sends_nothing(tmp_path: Path, content: str)
 
 
 @pytest.mark.parametrize("command", ["sql -", "erase --order -", "endpoints import -", "publish --check"])
-def test_standard_input_that_is_closed_or_no_text(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if command != "publish --check":  # which tells of bytes that are none of an event
+def test_closed_or_invalid_standard_input_is_refused(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if command != "publish --check":  # which reports bytes that are not an event
         refused = run(*command.split(), stdin=b"\xff")
         assert (refused.exit_code, "is not valid UTF-8 text" in said(refused)) == (2, True), said(refused)
-    monkeypatch.setattr("consumers.cli.standard_input.sys.stdin", None)  # as Python has it; the runner's own is in another place
+    monkeypatch.setattr("consumers.cli.standard_input.sys.stdin", None)  # as Python sets it; the runner replaces another one
     with pytest.raises(typer.BadParameter, match="is closed"):
         standard_input.read_bytes()
     assert not standard_input.is_terminal()
 
 
 @pytest.mark.parametrize("command", ["attempts --order \udcff", "sql \udcff", "tail --q error_cont=\udcff"])
-def test_bytes_that_are_no_text_are_not_sent(command: str, anybody: str) -> None:
-    refused = run(*command.split(" "), url=anybody)
+def test_invalid_utf_8_is_not_sent(command: str, any_server: str) -> None:
+    refused = run(*command.split(" "), url=any_server)
     assert str(refused.exception) == "An argument is not valid UTF-8 text. Nothing was sent."
-    assert Anybody.asked == []
+    assert AnyServer.asked == []
     assert run("open", "\udcff").exit_code == 2
 
 
-def test_a_full_disk_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_in_a_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     turned: list[int] = []
     monkeypatch.setattr("consumers.cli.entry.os.dup2", lambda _, number: turned.append(number))
 
@@ -256,7 +254,7 @@ def test_a_full_disk_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str], m
     assert "the output cannot be written (No space left on device)" in capsys.readouterr().err
 
 
-# --- what answers is not our API ---
+# --- answers that are not from our API ---
 
 COMMANDS = [
     "endpoints list",
@@ -283,19 +281,19 @@ COMMANDS = [
     "content",
     [b"{}", *(pytest.param(other, marks=pytest.mark.slow) for other in (b"[]", b'"ok"', b"null"))],  # seventeen commands each
 )
-def test_json_of_somebody_else_is_neither_a_traceback_nor_a_success(anybody: str, content: bytes) -> None:
-    Anybody.answer = (200, "application/json", content)
+def test_foreign_json_causes_neither_a_traceback_nor_a_success(any_server: str, content: bytes) -> None:
+    AnyServer.answer = (200, "application/json", content)
     for command in COMMANDS:
-        done = run(*command.split(), url=anybody)
+        done = run(*command.split(), url=any_server)
         assert isinstance(done.exception, ApiCallError), command
         assert done.exit_code == 1
         assert "OMS webhooks" in str(done.exception) or "not a backup" in str(done.exception), command
 
 
 @pytest.mark.parametrize("command", ["disable", "pause"])
-def test_an_earlier_release_that_ignores_a_field_is_not_believed_to_have_done_it(anybody: str, command: str) -> None:
-    Anybody.answer = (200, "application/json", b'{"id": 1, "active": true, "ignored_fields": ["disabled"]}')
-    done = run("endpoints", command, "1", url=anybody)
+def test_a_field_ignored_by_an_earlier_release_is_not_reported_as_changed(any_server: str, command: str) -> None:
+    AnyServer.answer = (200, "application/json", b'{"id": 1, "active": true, "ignored_fields": ["disabled"]}')
+    done = run("endpoints", command, "1", url=any_server)
     assert str(done.exception) == "Endpoint 1 is still active: the API did not change it."
     assert "The API ignored unknown fields: disabled." in done.stderr
 
@@ -312,10 +310,10 @@ def test_an_earlier_release_that_ignores_a_field_is_not_believed_to_have_done_it
         ((200, "text/html", b"<html>"), "This is not the API of OMS webhooks"),
     ],
 )
-def test_a_refusal_of_somebody_else_is_told(anybody: str, answer: tuple[int, str, bytes], told: str) -> None:
-    Anybody.answer = answer
+def test_foreign_refusals_are_reported(any_server: str, answer: tuple[int, str, bytes], told: str) -> None:
+    AnyServer.answer = answer
     for command in ("keys list", "endpoints export -", "tail"):
-        refused = run(*command.split(), url=anybody)
+        refused = run(*command.split(), url=any_server)
         assert isinstance(refused.exception, ApiCallError), command
         assert told in str(refused.exception), command
 
@@ -323,7 +321,7 @@ def test_a_refusal_of_somebody_else_is_told(anybody: str, answer: tuple[int, str
 @pytest.mark.parametrize(
     "url", ["localhost:8080", "ftp://x", "http://", "http://h:99999", "http://h?x=1", "http://h#f", "http://a b"]
 )
-def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
+def test_an_invalid_url_is_reported(url: str) -> None:
     for command in ("keys list", "open R1"):
         refused = run(*command.split(), url=url)
         assert str(refused.exception) == f"{url!r} is not a URL of the API. Use one such as http://127.0.0.1:8080."
@@ -335,15 +333,15 @@ def test_a_password_in_a_url_is_neither_sent_nor_printed() -> None:
     assert "s3cret" not in refused.output + str(refused.exception)
 
 
-def test_who_is_away_is_told_without_numbers_of_the_system() -> None:
+def test_an_absent_api_is_reported_without_error_numbers() -> None:
     refused = run("keys", "list")
     assert "is not responding (Connection refused). Is it running?" in str(refused.exception)
 
 
-def test_a_request_without_an_answer_may_have_been_carried_out(anybody: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_without_an_answer_may_have_been_carried_out(any_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
-    monkeypatch.setattr(Anybody, "log_request", lambda *_: release.wait(30))
-    with ApiClient(anybody, "k") as client:
+    monkeypatch.setattr(AnyServer, "log_request", lambda *_: release.wait(30))
+    with ApiClient(any_server, "k") as client:
         for method, doubt in (
             ("GET", ""),
             ("POST", " The request may have been carried out anyway. Check before you repeat it."),
@@ -354,15 +352,15 @@ def test_a_request_without_an_answer_may_have_been_carried_out(anybody: str, mon
     release.set()
 
 
-def test_a_path_leads_nowhere_else(anybody: str) -> None:
-    with ApiClient(anybody, "k") as client:
+def test_a_path_cannot_leave_its_resource(any_server: str) -> None:
+    with ApiClient(any_server, "k") as client:
         for path in ("keys/../endpoints/7", "keys/.", "keys/"):
             with pytest.raises(ApiCallError, match="not a valid API path"):
                 client.call("DELETE", path)
-    assert Anybody.asked == []
+    assert AnyServer.asked == []
 
 
-def test_csv_of_nothing_has_its_header(anybody: str) -> None:
+def test_csv_without_rows_has_a_header(any_server: str) -> None:
     page = {"attempts": [], "total_count": 0, "total_count_is_exact": True, "current_page": 1, "pages": 0, "next_cursor": None}
-    Anybody.answer = (200, "application/json", json.dumps(page | {"ignored_filters": []}).encode())
-    assert run("attempts", "--format", "csv", url=anybody).stdout.startswith("id,event_id,event_name,")
+    AnyServer.answer = (200, "application/json", json.dumps(page | {"ignored_filters": []}).encode())
+    assert run("attempts", "--format", "csv", url=any_server).stdout.startswith("id,event_id,event_name,")
