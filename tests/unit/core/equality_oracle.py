@@ -1,4 +1,4 @@
-"""Paths with their values, all of which must fit: what the index of subscriptions decides, one endpoint at a time."""
+"""The naive form of the index of subscriptions: tells for one endpoint whether each path has one of its values."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from pipeline.core.matching import has_one_of
 
 
 def accepts(filters: Mapping[str, Sequence[object]], payload: Any) -> bool:
-    """Whether every path of the payload has one of its values."""
+    """Return whether every path of the payload has one of its values."""
     return all(has_one_of(payload, path, values) for path, values in filters.items())

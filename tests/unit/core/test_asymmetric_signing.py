@@ -1,4 +1,4 @@
-"""Signatures of version v1a, checked by what everybody has: cryptography, Node and Go."""
+"""Signatures of version v1a, verified with common tools: cryptography, Node and Go."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ func main() {
 
 
 def signed() -> tuple[SigningKeyPair, bytes, bytes]:
-    """A key pair, its raw public key, and its signature of the message."""
+    """Return a key pair, its raw public key, and its signature of the message."""
     pair = SigningKeyPair(new_key_pair())
     version, _, signature = pair.signature(MESSAGE).partition(",")
     assert version == "v1a"
     return pair, base64.b64decode(pair.public_key.removeprefix("whpk_")), base64.b64decode(signature)
 
 
-def test_python_checks_it() -> None:
+def test_python_verifies_the_signature() -> None:
     _, public, signature = signed()
     key = Ed25519PublicKey.from_public_bytes(public)
     key.verify(signature, MESSAGE)
@@ -58,7 +58,7 @@ def test_python_checks_it() -> None:
 
 
 def _exit_codes(command: list[str]) -> list[int]:
-    """Of a verifier: for the right message, and for another one."""
+    """Run a verifier on the right message and on another one, and return both exit codes."""
     _, public, signature = signed()
     codes = []
     for message in (MESSAGE, MESSAGE + b" "):
@@ -69,20 +69,20 @@ def _exit_codes(command: list[str]) -> list[int]:
 
 @pytest.mark.examples
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
-def test_node_checks_it() -> None:
+def test_node_verifies_the_signature() -> None:
     assert _exit_codes(["node", "-e", NODE, "--"]) == [0, 3]
 
 
 @pytest.mark.examples
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
-def test_go_checks_it(tmp_path: Path) -> None:
+def test_go_verifies_the_signature(tmp_path: Path) -> None:
     (tmp_path / "main.go").write_text(GO)
     built = tmp_path / "verify"
     subprocess.run(["go", "build", "-o", str(built), str(tmp_path / "main.go")], check=True, timeout=250, cwd=tmp_path)
     assert _exit_codes([str(built)]) == [0, 3]
 
 
-def test_both_versions_stand_in_one_header() -> None:
+def test_both_versions_are_in_one_header() -> None:
     pair = SigningKeyPair(new_key_pair())
     header = sign([SigningKey(new_secret()), pair], "evt_1", 1, b"{}")
     assert [one.partition(",")[0] for one in header.split(" ")] == ["v1", "v1a"]
@@ -102,12 +102,12 @@ def test_a_key_as_jwk() -> None:
 @pytest.mark.parametrize(
     "secret", ["whsk_", "whsk_hunter2", "whsec_" + "A" * 44, "whsk_" + base64.b64encode(b"x" * 31).decode(), "whsk_é"]
 )
-def test_what_is_no_private_key_is_refused_and_not_repeated(secret: str) -> None:
+def test_an_invalid_private_key_is_refused_and_not_shown(secret: str) -> None:
     with pytest.raises(ValueError, match="A private key is whsk_") as caught:
         SigningKeyPair(secret)
     assert "hunter2" not in str(caught.value)
 
 
-def test_nothing_shows_the_private_key() -> None:
+def test_the_private_key_is_never_shown() -> None:
     secret = new_key_pair()
     assert secret.removeprefix("whsk_") not in repr(SigningKeyPair(secret))

@@ -1,4 +1,4 @@
-"""The broker's time from acknowledged records: never too late, whatever the round trips and the clocks do."""
+"""The broker's time, derived from acknowledged records: never ahead, whatever the round trips and the clocks do."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ EPOCH = 1_780_000_000.0
 
 
 def asked(time: BrokerTime, sent: float, *, there: float = 0.01, back: float = 0.01, offset: float = EPOCH) -> float:
-    """A record that takes so long to the broker, and its acknowledgement back; returns when that came."""
+    """Send a record that takes this long to the broker, and its acknowledgement this long back. Return when that arrived."""
     acknowledged = sent + there + back
     time.sample(sent, acknowledged, int((sent + there + offset) * 1000) / 1000)
     return acknowledged
 
 
-def test_before_the_first_record_there_is_no_time() -> None:
+def test_before_the_first_record_the_time_is_unknown() -> None:
     assert BrokerTime().at(5.0) is None
 
 
 @pytest.mark.parametrize(("there", "back"), [(0.0, 0.0), (0.01, 0.01), (0.0, 3600.0), (3600.0, 0.0), (2.0, 5.0)])
-def test_it_is_late_by_the_round_trip_at_most_and_never_early(there: float, back: float) -> None:
+def test_it_is_late_by_at_most_the_round_trip_and_never_early(there: float, back: float) -> None:
     time = BrokerTime()
     now = asked(time, 100.0, there=there, back=back) + 7.0
     told = time.at(now)
@@ -31,7 +31,7 @@ def test_it_is_late_by_the_round_trip_at_most_and_never_early(there: float, back
     assert now + EPOCH - there - back - 0.002 <= told <= now + EPOCH
 
 
-def test_records_that_were_slow_take_nothing_back() -> None:
+def test_slow_records_do_not_worsen_the_estimate() -> None:
     time = BrokerTime()
     now = asked(time, 100.0, there=0.001, back=0.001)
     now = asked(time, now + 30, there=0.0, back=3600.0)  # the process was stopped for an hour
@@ -41,7 +41,7 @@ def test_records_that_were_slow_take_nothing_back() -> None:
 
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0, 432_000.0])
-def test_a_clock_that_was_set_again_is_followed_when_two_records_agree(step: float) -> None:
+def test_a_changed_clock_is_followed_when_two_records_agree(step: float) -> None:
     time = BrokerTime()
     now = asked(time, 100.0)
     now = asked(time, now + 30, offset=EPOCH + step)
@@ -61,7 +61,7 @@ def test_one_record_with_a_wrong_time_changes_nothing() -> None:
     assert time.at(now) == pytest.approx(now + EPOCH, abs=0.1)
 
 
-def test_over_a_long_time_with_a_clock_that_drifts_it_is_never_early() -> None:
+def test_it_is_never_early_when_the_clock_drifts_for_a_long_time() -> None:
     chance, time, now, rate = random.Random(7), BrokerTime(), 100.0, 1 - 50e-6
     for _ in range(5000):
         sent, there, back = now, chance.expovariate(50), chance.expovariate(50)

@@ -1,4 +1,4 @@
-"""The circuit breaker: when it opens, for how long, that it probes one at a time and always again, and that success closes it."""
+"""The circuit breaker: when it opens and for how long, that it always sends one probe at a time, and that success closes it."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def opened(limits: CircuitLimits = LIMITS) -> Circuit:
         (NoResponse(Failure.TRUNCATED, "x", 1.0, status=200), HealthSign.FAILED),
     ],
 )
-def test_what_an_exchange_says_of_the_endpoint(exchange: Exchange, sign: HealthSign) -> None:
+def test_what_an_exchange_says_about_the_endpoint(exchange: Exchange, sign: HealthSign) -> None:
     assert sign_of(exchange) is sign
 
 
-def test_it_opens_after_so_many_failures_in_a_row_and_refuses_until_its_time_is_over() -> None:
+def test_it_opens_after_consecutive_failures_and_refuses_until_its_time_is_over() -> None:
     circuit = Circuit(LIMITS)
     fail(circuit, 2)
     assert (circuit.state, circuit.refuses(0.0)) == (CircuitState.CLOSED, None)
@@ -65,7 +65,7 @@ def test_it_opens_after_so_many_failures_in_a_row_and_refuses_until_its_time_is_
 
 
 @pytest.mark.parametrize("between", [HealthSign.ACKNOWLEDGED, HealthSign.ANSWERED])
-def test_an_answer_between_failures_ends_the_row(between: HealthSign) -> None:
+def test_an_answer_between_failures_resets_the_count(between: HealthSign) -> None:
     circuit = Circuit(LIMITS)
     for _ in range(10):
         fail(circuit, 2)
@@ -74,7 +74,7 @@ def test_an_answer_between_failures_ends_the_row(between: HealthSign) -> None:
     assert circuit.state is CircuitState.CLOSED
 
 
-def test_answers_that_acknowledge_nothing_never_open_it() -> None:
+def test_answers_that_do_not_acknowledge_never_open_it() -> None:
     circuit = Circuit(LIMITS)
     for _ in range(100):
         circuit.end(started(circuit), HealthSign.ANSWERED, 0.0)
@@ -91,7 +91,7 @@ def test_one_probe_at_a_time() -> None:
     assert (circuit.start(6.0), circuit.refuses(6.0)) == (None, 0.0)
 
 
-def test_open_times_double_up_to_the_cap_and_start_over_after_a_success() -> None:
+def test_open_times_double_up_to_the_cap_and_reset_after_a_success() -> None:
     circuit, now, waits = opened(), 0.0, []
     for _ in range(6):
         wait = circuit.refuses(now)
@@ -108,7 +108,7 @@ def test_open_times_double_up_to_the_cap_and_start_over_after_a_success() -> Non
     assert circuit.refuses(now) == 5.0
 
 
-def test_an_answer_to_the_probe_closes_it_but_does_not_shorten_the_next_time() -> None:
+def test_an_answer_to_the_probe_closes_it_but_does_not_shorten_the_next_open_time() -> None:
     circuit = opened()
     circuit.end(started(circuit, 5.0), HealthSign.ANSWERED, 5.0)
     assert circuit.state is CircuitState.CLOSED
@@ -118,7 +118,7 @@ def test_an_answer_to_the_probe_closes_it_but_does_not_shorten_the_next_time() -
     assert circuit.refuses(6.0) == 10.0
 
 
-def test_a_probe_that_is_not_made_leaves_the_next_one_free() -> None:
+def test_an_abandoned_probe_frees_the_next_one() -> None:
     circuit = opened()
 
     circuit.abandon(started(circuit, 5.0))
@@ -126,7 +126,7 @@ def test_a_probe_that_is_not_made_leaves_the_next_one_free() -> None:
     assert started(circuit, 5.0).is_probe
 
 
-def test_requests_that_had_been_under_way_before_say_nothing_new() -> None:
+def test_requests_started_before_it_opened_are_ignored() -> None:
     circuit = Circuit(LIMITS)
     late = [started(circuit) for _ in range(20)]
     fail(circuit, 3)
@@ -143,7 +143,7 @@ def test_requests_that_had_been_under_way_before_say_nothing_new() -> None:
 
 
 @pytest.mark.parametrize(("asked", "seconds"), [(1.0, 1.0), (120.0, 120.0), (1e12, 3600.0)])
-def test_a_wish_of_the_endpoint_opens_it_at_once_for_that_long(asked: float, seconds: float) -> None:
+def test_retry_after_opens_it_at_once_for_that_long(asked: float, seconds: float) -> None:
     circuit = Circuit(LIMITS)
 
     circuit.end(started(circuit), HealthSign.FAILED, 10.0, asked)
@@ -151,7 +151,7 @@ def test_a_wish_of_the_endpoint_opens_it_at_once_for_that_long(asked: float, sec
     assert circuit.refuses(10.0) == seconds
 
 
-def test_a_wish_of_no_time_is_none() -> None:
+def test_a_retry_after_of_zero_is_ignored() -> None:
     circuit = Circuit(LIMITS)
 
     circuit.end(started(circuit), HealthSign.FAILED, 0.0, 0.0)
@@ -172,14 +172,14 @@ def test_the_open_time_never_exceeds_the_cap(failures: int) -> None:
 
 @dataclass
 class Run:
-    """A request that is under way."""
+    """A request in progress."""
 
     ticket: CircuitPermit
     ended: bool = field(default=False)
 
 
 class AnyTraffic(RuleBasedStateMachine):
-    """Requests start, end, and are given up in any order and at any time."""
+    """Requests start, end, and are abandoned in any order and at any time."""
 
     @initialize(failures=st.integers(1, 5), open_seconds=st.floats(0.1, 100), times=st.floats(1, 100))
     def begin(self, failures: int, open_seconds: float, times: float) -> None:
@@ -194,7 +194,7 @@ class AnyTraffic(RuleBasedStateMachine):
         self.now += seconds
 
     @rule()
-    def a_request_starts(self) -> None:
+    def start_a_request(self) -> None:
         refused = self.circuit.refuses(self.now)
         ticket = self.circuit.start(self.now)
         assert (ticket is None) == (refused is not None)
@@ -205,7 +205,7 @@ class AnyTraffic(RuleBasedStateMachine):
 
     @precondition(lambda self: self.under_way)
     @rule(data=st.data(), sign=st.sampled_from(HealthSign), asked=st.none() | st.floats(0, 1e6))
-    def a_request_ends(self, data: st.DataObject, sign: HealthSign, asked: float | None) -> None:
+    def end_a_request(self, data: st.DataObject, sign: HealthSign, asked: float | None) -> None:
         ticket = self._take(data)
         was_probe = ticket in self.current_probes
         if was_probe:
@@ -216,7 +216,7 @@ class AnyTraffic(RuleBasedStateMachine):
 
     @precondition(lambda self: self.under_way)
     @rule(data=st.data())
-    def a_request_is_given_up(self, data: st.DataObject) -> None:
+    def abandon_a_request(self, data: st.DataObject) -> None:
         ticket = self._take(data)
         if ticket in self.current_probes:
             self.current_probes.remove(ticket)
@@ -234,7 +234,7 @@ class AnyTraffic(RuleBasedStateMachine):
 
     @invariant()
     def it_always_probes_again(self) -> None:
-        """Whatever happened: when nothing is under way, a request gets through after a bounded time."""
+        """Whatever happened: when no request is in progress, one is admitted after a bounded time."""
         if hasattr(self, "circuit") and not self.current_probes:
             wait = self.circuit.refuses(self.now) or 0.0
             assert wait <= max(self.limits.max_open_seconds, self.limits.max_asked_seconds) + 1e-6 * (1 + self.now)

@@ -1,4 +1,4 @@
-"""A number and what it counts."""
+"""A number with its noun."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def test_one_is_singular(number: int, words: str) -> None:
     assert counted(number, "endpoint") == words
 
 
-def test_a_plural_of_its_own() -> None:
+def test_an_irregular_plural() -> None:
     assert [counted(number, "delivery", "deliveries") for number in (1, 2)] == ["1 delivery", "2 deliveries"]

@@ -1,4 +1,4 @@
-"""What is said to an egress proxy, and what its answers mean."""
+"""The CONNECT request to an egress proxy, and what its answers mean."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 from pipeline.core.egress_proxy import ProxyFault, egress_proxy, fault_of, read_answer
 
 
-def test_the_address_is_named_and_nothing_else() -> None:
+def test_the_request_contains_only_the_address() -> None:
     proxy = egress_proxy("http://proxy.internal:3128")
     assert proxy.connect_request("203.0.113.9", 443) == b"CONNECT 203.0.113.9:443 HTTP/1.1\r\nHost: 203.0.113.9:443\r\n\r\n"
     assert proxy.connect_request("2001:db8::1", 80).startswith(b"CONNECT [2001:db8::1]:80 HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n")
 
 
-def test_credentials_are_basic_and_in_utf_8() -> None:
+def test_credentials_are_basic_in_utf_8() -> None:
     proxy = egress_proxy("http://proxy.internal:3128/", "oms:p:ä")
     assert b"\r\nProxy-Authorization: Basic b21zOnA6w6Q=\r\n" in proxy.connect_request("203.0.113.9", 443)
     assert "b21z" not in repr(proxy)
@@ -23,7 +23,7 @@ def test_credentials_are_basic_and_in_utf_8() -> None:
     ("url", "host", "port"),
     [("http://p:1", "p", 1), ("http://[fd00::1]:3128", "fd00::1", 3128), ("http://10.0.0.7:65535/", "10.0.0.7", 65535)],
 )
-def test_where_it_is(url: str, host: str, port: int) -> None:
+def test_the_address_of_the_proxy(url: str, host: str, port: int) -> None:
     proxy = egress_proxy(url)
     assert (proxy.host, proxy.port) == (host, port)
     assert proxy.name == url.removeprefix("http://").removesuffix("/")
@@ -44,13 +44,13 @@ def test_where_it_is(url: str, host: str, port: int) -> None:
         "http://" + "a" * 300 + ":1",
     ],
 )
-def test_what_is_no_proxy(url: str) -> None:
+def test_invalid_proxies(url: str) -> None:
     with pytest.raises(ValueError, match="must look like http://"):
         egress_proxy(url)
 
 
 @pytest.mark.parametrize("credentials", ["", "oms", ":password", "oms:a\nb", "oms:\x00", "oms:\ud800"])
-def test_what_are_no_credentials(credentials: str) -> None:
+def test_invalid_credentials(credentials: str) -> None:
     with pytest.raises(ValueError, match="user name, a colon and a password"):
         egress_proxy("http://proxy:1", credentials)
 
@@ -68,7 +68,7 @@ def test_what_are_no_credentials(credentials: str) -> None:
         (b"", None),
     ],
 )
-def test_the_status(head: bytes, status: int | None) -> None:
+def test_the_status_is_parsed(head: bytes, status: int | None) -> None:
     assert read_answer(head) == status
 
 

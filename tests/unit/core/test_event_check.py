@@ -35,11 +35,11 @@ def with_data(**data: Any) -> bytes:
 
 
 @pytest.mark.parametrize("event_type", EventType)
-def test_the_samples_are_as_documented(event_type: EventType) -> None:
+def test_the_samples_are_valid(event_type: EventType) -> None:
     (one,) = check(event_of(event_type))
     assert one.event is not None
     assert one.event.event_name == event_type
-    # Samples of orders hold a guest token, as orders of the OMS do.
+    # Samples of orders contain a guest token, as orders of the OMS do.
     assert found(event_of(event_type)) == ([TOKEN] if event_type.value.startswith("order") else [])
 
 
@@ -60,7 +60,7 @@ def test_the_samples_are_as_documented(event_type: EventType) -> None:
         (b" " * 100_001, "too_large", "", "MAX_EVENT_BYTES"),
     ],
 )
-def test_what_the_fan_out_would_not_take(value: bytes, reason: str, path: str, word: str) -> None:
+def test_records_that_the_fan_out_refuses(value: bytes, reason: str, path: str, word: str) -> None:
     (one,) = check(value)
     assert (one.event, one.reason) == (None, reason)
     (problem,) = one.problems
@@ -68,7 +68,7 @@ def test_what_the_fan_out_would_not_take(value: bytes, reason: str, path: str, w
     assert word in problem.message
 
 
-def test_every_problem_is_told() -> None:
+def test_every_problem_is_reported() -> None:
     (one,) = check(b'{"event_name":"stock_item_out_of_stock","occurred_at":5,"data":{"id":"x"}}')
     assert [problem.path for problem in one.problems] == ["id", "occurred_at", "data.id"]
 
@@ -97,7 +97,7 @@ def test_every_problem_is_told() -> None:
         ({"token": "guest"}, *TOKEN),
     ],
 )
-def test_what_is_delivered_and_not_as_documented(data: dict[str, Any], path: str, message: str) -> None:
+def test_records_that_are_delivered_but_not_as_documented(data: dict[str, Any], path: str, message: str) -> None:
     (one,) = check(with_data(**data))
     assert one.event is not None
     (problem,) = one.problems
@@ -105,12 +105,12 @@ def test_what_is_delivered_and_not_as_documented(data: dict[str, Any], path: str
     assert problem.message.startswith(message)
 
 
-def test_unknown_members_are_the_payloads_right_and_a_slip_in_the_envelope() -> None:
+def test_unknown_members_are_allowed_in_the_payload_and_reported_in_the_envelope() -> None:
     assert found(with_data(new="x")) == []
     assert [path for path, _ in found(event(more=',"reference":{},"\\u001b[31m":1'))] == ["\\x1b[31m", "reference"]
 
 
-def test_an_id_that_is_there_twice() -> None:
+def test_a_duplicate_id() -> None:
     first, second, other = check(event(), event_of(EventType.SHIPMENT_SHIPPED), event().replace(b"evt_1", b"evt_2"))
     assert [list(one.problems) for one in (first, other)] == [[], []]
     (problem,) = second.problems
@@ -118,18 +118,18 @@ def test_an_id_that_is_there_twice() -> None:
     assert problem.message.startswith("line 1 has it too.")
 
 
-def test_findings_are_bounded() -> None:
+def test_the_number_of_findings_is_limited() -> None:
     paths = [path for path, _ in found(with_data(tag_list=list(range(1000))))]
     assert len(paths) == MAX_FINDINGS + 1
     assert paths[-1] == "data"
 
 
-def test_numbers_that_few_can_read_are_warned_of() -> None:
+def test_numbers_that_few_languages_can_represent_get_a_warning() -> None:
     ((path, message),) = found(event('{"number":"R1","x":1' + "0" * 5000 + "}"))
     assert (path, message) == ("", "Few receivers can read its numbers or its nesting.")
 
 
-def test_no_value_stands_in_a_finding() -> None:
+def test_findings_contain_no_values() -> None:
     secret = "needle-in-a-haystack"
     data = {
         name: [secret] for name in ("total", "email", "completed_at", "line_items", "metadata", "tag_list", "shipments", "id")
@@ -148,7 +148,7 @@ MEMBERS = ["number", "total", "line_items", "shipments", "bill_address", "comple
 
 
 @given(st.dictionaries(st.sampled_from(MEMBERS), json_values, max_size=4))
-def test_it_says_of_every_payload_what_the_fan_out_says(data: dict[str, Any]) -> None:
+def test_it_agrees_with_the_fan_out_on_every_payload(data: dict[str, Any]) -> None:
     value = with_data(**data)
     (one,) = check(value)
     assert (one.event, one.reason) == _of_the_fan_out(value)
@@ -166,7 +166,7 @@ CLOUD_EVENT = b"""{"specversion": "1.0", "id": "e1", "source": "/shop", "type": 
                    "data": {"number": "R1", "total": 7}}"""
 
 
-def test_a_form_that_needs_no_headers_is_judged_as_by_the_fan_out() -> None:
+def test_a_form_without_headers_is_judged_as_by_the_fan_out() -> None:
     (one,) = check(CLOUD_EVENT)
     assert one.event is not None
     assert (one.event.id, one.event.event_name) == ("e1", "order_completed")
@@ -177,13 +177,13 @@ def test_a_form_that_needs_no_headers_is_judged_as_by_the_fan_out() -> None:
     assert "Read as a CloudEvent: type is missing" in broken.problems[0].message
 
 
-def test_a_setting_for_the_topic_counts() -> None:
+def test_a_configured_topic_is_used() -> None:
     reader = EventReader(BUILT_IN, Topics([]), max_bytes=100_000, forms={"oms.orders": ProducerForm.PLAIN})
     (one,) = check_events([EventInFile("", CLOUD_EVENT)], max_bytes=100_000, reader=reader)
     assert (one.event, one.reason) == (None, "invalid_envelope")
 
 
-def test_it_says_what_the_value_looks_like() -> None:
+def test_the_form_of_the_value_is_described() -> None:
     (one,) = check(b"\xef\xbb\xbf" + event())
     assert [problem.message for problem in one.problems] == [
         "The value is not JSON: it looks like text that begins with a byte order mark (BOM). Publish UTF-8 without it."

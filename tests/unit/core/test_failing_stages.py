@@ -22,11 +22,11 @@ HOUR, DAYS = timedelta(hours=1), timedelta(days=5)
         (108, ("failing", "50", "75", "90")),
     ],
 )
-def test_stages_are_reached_one_after_the_other(hours: float, stages: tuple[str, ...]) -> None:
+def test_stages_are_reached_in_order(hours: float, stages: tuple[str, ...]) -> None:
     assert stages_reached(hours * HOUR, HOUR, DAYS) == stages
 
 
-def test_of_several_percentages_the_highest_is_told() -> None:
+def test_of_several_percentages_only_the_highest_is_sent() -> None:
     assert stages_to_notify(("failing", "50", "75"), ()) == ("failing", "75")
     assert stages_to_notify(("failing", "50", "75"), ("failing", "50")) == ("75",)
     assert stages_to_notify(("failing", "50", "75"), ("failing", "50", "75")) == ()
@@ -36,6 +36,6 @@ def test_of_several_percentages_the_highest_is_told() -> None:
     assert stages_to_notify((), ()) == ()
 
 
-def test_who_is_told_late_is_told_of_the_end_first() -> None:
+def test_a_late_failing_notice_follows_the_percentages() -> None:
     assert stages_reached(60 * HOUR, timedelta(days=4), DAYS) == ("50",)
     assert stages_to_notify(("failing", "50", "75", "90"), ("50", "75", "90")) == ("failing",)

@@ -1,4 +1,4 @@
-"""Who may have how many requests under way: slow endpoints share a budget, quick ones have their full width."""
+"""How many requests each endpoint may have in progress: slow endpoints share a budget, fast ones have their full width."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def fill(of: FairShare, endpoint_id: int, now: float, at_most: int = 1000) -> li
 
 
 def answer(of: FairShare, endpoint_id: int, now: float, seconds: float) -> None:
-    """One request from start to end."""
+    """Make one request from start to end."""
     [token] = fill(of, endpoint_id, now, at_most=1)
     of.leave(endpoint_id, token, now + seconds)
 
 
-def test_an_endpoint_of_which_nothing_is_known_begins_narrow() -> None:
+def test_an_unknown_endpoint_starts_narrow() -> None:
     assert len(fill(shares(), 7, 0.0)) == START
 
 
-def test_one_quick_answer_opens_the_full_width() -> None:
+def test_one_fast_answer_opens_the_full_width() -> None:
     of = shares()
     tokens = fill(of, 7, 0.0)
 
@@ -45,7 +45,7 @@ def test_one_quick_answer_opens_the_full_width() -> None:
     assert len(fill(of, 7, 0.5)) == 64 - START + 1
 
 
-def test_an_endpoint_that_has_nothing_under_way_takes_no_memory() -> None:
+def test_an_idle_endpoint_takes_no_memory() -> None:
     of = shares()
     for endpoint_id in range(100):
         answer(of, endpoint_id, 0.0, 0.1)
@@ -53,7 +53,7 @@ def test_an_endpoint_that_has_nothing_under_way_takes_no_memory() -> None:
     assert not of._usages
 
 
-def test_a_single_slow_endpoint_has_all_that_it_can_use() -> None:
+def test_a_single_slow_endpoint_gets_its_full_width() -> None:
     of = shares()
     answer(of, 7, 0.0, 9.0)
 
@@ -70,10 +70,10 @@ def test_slow_endpoints_share_their_budget_equally() -> None:
 
     assert [1 + len(fill(of, endpoint_id, 10.0)) for endpoint_id in range(32)] == [8] * 32
     assert of.slow_endpoints == 32
-    assert len(fill(of, 99, 10.0)) == START, "another one is not hindered"
+    assert len(fill(of, 99, 10.0)) == START, "others are not affected"
 
 
-def test_there_are_never_more_than_the_budget_however_many_endpoints_are_slow() -> None:
+def test_slow_endpoints_never_exceed_the_budget() -> None:
     of = shares()
     for endpoint_id in range(1000):
         answer(of, endpoint_id, 0.0, 9.0)
@@ -81,7 +81,7 @@ def test_there_are_never_more_than_the_budget_however_many_endpoints_are_slow() 
     assert sum(len(fill(of, endpoint_id, 10.0)) for endpoint_id in range(1000)) == 256
 
 
-def test_age_alone_shows_that_an_endpoint_is_slow() -> None:
+def test_a_request_without_an_answer_makes_an_endpoint_slow() -> None:
     of = shares()
     answer(of, 7, 0.0, 0.1)
     fill(of, 7, 1.0, at_most=40)
@@ -91,7 +91,7 @@ def test_age_alone_shows_that_an_endpoint_is_slow() -> None:
     assert of.slow_endpoints == 1
 
 
-def test_what_a_request_waited_for_before_it_started_is_not_the_endpoints_fault() -> None:
+def test_waiting_before_the_start_does_not_make_an_endpoint_slow() -> None:
     of = shares()
     token = of.enter(7, 0.0)
     assert token is not None
@@ -102,7 +102,7 @@ def test_what_a_request_waited_for_before_it_started_is_not_the_endpoints_fault(
     assert not of.is_slow(7, 100.1)
 
 
-def test_a_request_that_starts_again_is_as_old_as_its_second_start() -> None:
+def test_the_age_of_a_restarted_request_counts_from_its_second_start() -> None:
     of = shares()
     first, second = (of.enter(7, 0.0) for _ in range(2))
     assert first is not None
@@ -118,7 +118,7 @@ def test_a_request_that_starts_again_is_as_old_as_its_second_start() -> None:
     assert not of.is_slow(7, 1.7), "the first one has, within 0.8 s"
 
 
-def test_a_place_that_was_not_used_says_nothing() -> None:
+def test_an_unused_slot_changes_nothing() -> None:
     of = shares()
     token = of.enter(7, 0.0)
     assert token is not None
@@ -128,7 +128,7 @@ def test_a_place_that_was_not_used_says_nothing() -> None:
     assert (of.is_slow(7, 100.0), of.slow_endpoints) == (False, 0)
 
 
-def test_a_quick_answer_makes_a_slow_endpoint_quick_again() -> None:
+def test_a_fast_answer_ends_the_slowness() -> None:
     of = shares()
     answer(of, 7, 0.0, 9.0)
     answer(of, 7, 10.0, 0.2)
@@ -139,7 +139,7 @@ def test_a_quick_answer_makes_a_slow_endpoint_quick_again() -> None:
 
 @pytest.mark.parametrize("hostile", [20, 30, 40])
 def test_endpoints_that_stop_answering_under_a_steady_load_leave_room(hostile: int) -> None:
-    """The case of 20 endpoints x 64 requests against a bound of 512, with requests that end after 15 s: one each 0.1 s each."""
+    """20 and more endpoints with 64 requests each against a limit of 512. Requests end after 15 s; one comes every 0.1 s each."""
     of, most, under_way = shares(), 0, 0
     timeouts: list[tuple[float, int, int]] = []
     for endpoint_id in range(hostile):
@@ -156,7 +156,7 @@ def test_endpoints_that_stop_answering_under_a_steady_load_leave_room(hostile: i
                 under_way += 1
         most = max(most, under_way)
 
-    # What comes in the second until they are known to be slow may exceed the budget: 10 a second each.
+    # Before they are known to be slow, requests may exceed the budget for a second: 10 a second each.
     assert most <= max(256, hostile * 11)
 
 
@@ -176,7 +176,7 @@ class AnyTraffic(RuleBasedStateMachine):
         self.now += seconds
 
     @rule(endpoint_id=st.integers(0, 5))
-    def a_delivery_comes(self, endpoint_id: int) -> None:
+    def add_a_delivery(self, endpoint_id: int) -> None:
         is_slow = self.of.is_slow(endpoint_id, self.now)
         slow_before = self._slow_inside()
         token = self.of.enter(endpoint_id, self.now)
@@ -189,14 +189,14 @@ class AnyTraffic(RuleBasedStateMachine):
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
-    def a_request_starts(self, data: st.DataObject) -> None:
+    def start_a_request(self, data: st.DataObject) -> None:
         one = data.draw(st.sampled_from(self.waiting))
         self.waiting.remove(one)
         self.of.start(*one, self.now)
 
     @precondition(lambda self: self.inside)
     @rule(data=st.data())
-    def a_request_ends(self, data: st.DataObject) -> None:
+    def end_a_request(self, data: st.DataObject) -> None:
         one = data.draw(st.sampled_from(self.inside))
         self.inside.remove(one)
         if one in self.waiting:
@@ -220,11 +220,11 @@ class AnyTraffic(RuleBasedStateMachine):
         assert self.of._slow_inside == sum(map(self._count, slow))
 
     @invariant()
-    def what_has_nothing_under_way_and_is_not_slow_is_forgotten(self) -> None:
+    def idle_endpoints_that_are_not_slow_are_forgotten(self) -> None:
         assert all(self._count(one) or self.of.is_slow(one, self.now) for one in self.of._usages)
 
     @invariant()
-    def an_endpoint_with_nothing_under_way_gets_in_while_there_is_budget(self) -> None:
+    def an_idle_endpoint_is_admitted_while_there_is_budget(self) -> None:
         if self._slow_inside() < self.bounds.slow_budget:
             assert self.of.width(9, self.now) >= 1
 

@@ -1,4 +1,4 @@
-"""The CloudEvents handshake: what is asked, and what an answer means."""
+"""The CloudEvents handshake: the request, and what an answer means."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def response(status: int, **headers: str) -> Response:
     return Response(status, named, b"", body_truncated=False, duration_ms=1.0, first_byte_ms=1.0)
 
 
-def test_the_question_has_an_origin_and_no_credentials() -> None:
+def test_the_request_has_an_origin_and_no_credentials() -> None:
     request = handshake_request("https://a.example.com/", ORIGIN)
     assert (request.method, dict(request.headers), request.body) == ("OPTIONS", {"webhook-request-origin": ORIGIN}, b"")
 
@@ -31,7 +31,7 @@ def test_the_question_has_an_origin_and_no_credentials() -> None:
         (response(200, WebHook_Allowed_Origin=ORIGIN, WebHook_Allowed_Rate="6000"), 100),
     ],
 )
-def test_what_verifies(answer: Response, most: int | None) -> None:
+def test_answers_that_verify(answer: Response, most: int | None) -> None:
     assert judge_handshake(answer, ORIGIN) == VerificationResult("", most)
 
 
@@ -53,7 +53,7 @@ def test_what_verifies(answer: Response, most: int | None) -> None:
         ),
     ],
 )
-def test_what_does_not(answer: Response | NoResponse, sentence: str) -> None:
+def test_answers_that_do_not_verify(answer: Response | NoResponse, sentence: str) -> None:
     problem = judge_handshake(answer, ORIGIN).problem
     assert sentence in problem
     assert len(problem) < 400

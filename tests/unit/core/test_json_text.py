@@ -1,4 +1,4 @@
-"""What a JSON text says."""
+"""The text of JSON strings."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tests.json_encoders import ALL_ENCODERS
         ("", ""),
     ],
 )
-def test_escapes_are_undone(text: str, meant: str) -> None:
+def test_escapes_are_decoded(text: str, meant: str) -> None:
     assert unescaped(text) == meant
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(sorted(ALL_ENCODERS)))
-def test_every_encoders_string_is_read(text: str, name: str) -> None:
+def test_strings_of_every_encoder_are_decoded(text: str, name: str) -> None:
     encoded = ALL_ENCODERS[name](text)
     assert json.loads(encoded) == text
     assert unescaped(encoded[1:-1]) == text
 
 
-def test_letters_are_compared_in_one_form() -> None:
+def test_letters_are_normalized() -> None:
     assert folded("ΟΔΟΣ Straße E\u0301 ABC") == "οδοσ strasse é abc"
     assert folded("R123") == "r123"
 
@@ -55,11 +55,11 @@ def test_letters_are_compared_in_one_form() -> None:
         ("abc", "d", []),
     ],
 )
-def test_what_is_said_is_found_as_it_is_written(text: str, wanted: str, found: list[str]) -> None:
+def test_decoded_text_is_found_in_any_spelling(text: str, wanted: str, found: list[str]) -> None:
     assert [text[start:end] for start, end in places(text, wanted)] == found
 
 
-def test_a_letter_in_a_run_of_ascii_is_composed_with_what_follows() -> None:
+def test_a_letter_after_ascii_is_composed_with_its_combining_mark() -> None:
     assert list(places("abcu\u0308x", "c\u00fcx")) == [(2, 6)]
     assert list(places(r"abcu\u0308x", "c\u00fcx")) == [(2, 11)]
     assert list(places("abcu\u0308x", "cu")) == []

@@ -1,4 +1,4 @@
-"""What a ledger of lanes holds while one head waits for days: an endpoint is paused, and the others' deliveries come and go."""
+"""What a ledger of lanes keeps while one head waits for days: one endpoint is paused, and deliveries to others come and go."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ HOUR = 3600.0
 
 @pytest.fixture
 def ledger() -> LaneLedger:
-    """At offset 0 a delivery waits for endpoint 7."""
+    """A delivery to endpoint 7 waits at offset 0."""
     ledger = LaneLedger({})
     assert ledger.add(b"7/R0", 7, OffsetBound(0, 0), Source("oms.orders/0", 0, 0)) is Placement.HEAD
     return ledger
 
 
 def come_and_go(ledger: LaneLedger, offsets: range, key: str, now: float = 0.0) -> Iterator[bytes]:
-    """Deliveries for endpoint 8, each made at once; ``key`` is formatted with the offset."""
+    """Deliveries to endpoint 8 that are finished at once; ``key`` is formatted with the offset."""
     for offset in offsets:
         lane, source = key.format(offset).encode(), Source("oms.orders/0", offset, offset)
         assert ledger.add(lane, 8, OffsetBound(offset, offset), source) is Placement.HEAD
@@ -32,11 +32,11 @@ def come_and_go(ledger: LaneLedger, offsets: range, key: str, now: float = 0.0) 
 
 
 def size(ledger: LaneLedger) -> int:
-    """Bytes of its containers, without what is in them."""
+    """Return the bytes of its containers, without their content."""
     return sum(sys.getsizeof(one) for one in vars(ledger).values())
 
 
-def test_what_ends_behind_a_head_that_waits_takes_up_no_more_memory(ledger: LaneLedger) -> None:
+def test_deliveries_finished_behind_a_waiting_head_take_no_more_memory(ledger: LaneLedger) -> None:
     for _ in come_and_go(ledger, range(1, 3_000), "8/R1"):
         pass
     before = size(ledger)
@@ -44,12 +44,12 @@ def test_what_ends_behind_a_head_that_waits_takes_up_no_more_memory(ledger: Lane
         pass
 
     assert size(ledger) <= 2 * before
-    assert ledger.floor == 0, "the head that waits"
+    assert ledger.floor == 0, "the waiting head"
     ledger.settle(ledger.finish(b"7/R0", None, 0.0))
     assert ledger.floor == 20_000
 
 
-def test_the_floor_is_the_lowest_that_waits_whatever_was_left_out(monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger) -> None:
+def test_the_floor_is_the_lowest_waiting_offset_whatever_was_dropped(monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger) -> None:
     monkeypatch.setattr(lane_ledger, "_MAX_ENDED", 2)
     for offset in range(1, 30):
         ledger.add(f"8/R{offset}".encode(), 8, OffsetBound(offset, offset), None)
@@ -61,7 +61,9 @@ def test_the_floor_is_the_lowest_that_waits_whatever_was_left_out(monkeypatch: p
         assert ledger.floor == floor, offset
 
 
-def test_lanes_that_may_not_be_forgotten_are_dropped_from_memory(monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger) -> None:
+def test_lanes_that_must_be_remembered_are_evicted_when_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger
+) -> None:
     monkeypatch.setattr(lane_ledger, "MAX_IDLE", 10)
     keys = list(come_and_go(ledger, range(1, 101), "8/R{}"))
     assert ledger.forgettable(HOUR, 0) == [], "something below them waits"
@@ -73,8 +75,8 @@ def test_lanes_that_may_not_be_forgotten_are_dropped_from_memory(monkeypatch: py
     assert remembered == keys[-10:], "the youngest"
 
 
-def test_what_a_lane_had_is_known_until_it_was_met(monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger) -> None:
-    """A new processor begins at the floor, and meets again what has ended above it."""
+def test_a_lane_is_remembered_until_its_last_record_is_read_again(monkeypatch: pytest.MonkeyPatch, ledger: LaneLedger) -> None:
+    """A new processor starts at the floor and reads again what has ended above it."""
     monkeypatch.setattr(lane_ledger, "MAX_IDLE", 0)
     source = Source("oms.orders/0", 1, 1)
     ledger.add(b"8/R1", 8, OffsetBound(1, 1), source)
@@ -85,11 +87,11 @@ def test_what_a_lane_had_is_known_until_it_was_met(monkeypatch: pytest.MonkeyPat
     assert successor.add(b"8/R1", 8, OffsetBound(1, 1), source) is Placement.ENDED
 
     successor.evict_idle(HOUR)
-    assert not successor.forget(b"8/R1"), "it was dropped"
+    assert not successor.forget(b"8/R1"), "it was evicted"
 
 
-def test_lanes_of_an_endpoint_whose_records_are_met_again_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else what a fan-out had written twice would be sent twice."""
+def test_lanes_of_an_endpoint_whose_records_are_read_again_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, a delivery that a fan-out wrote twice would be sent twice."""
     monkeypatch.setattr(lane_ledger, "MAX_IDLE", 0)
     ledger = LaneLedger({}, most_places=1)
     ledger.add(b"8/R1", 8, OffsetBound(0, 0), Source("oms.orders/0", 0, 0))

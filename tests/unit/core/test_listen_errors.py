@@ -25,6 +25,6 @@ from pipeline.core.listen_errors import listen_error
         (OSError("no number"), "Cannot listen on shop, port 80 (no number); set HOST, or set PORT."),
     ],
 )
-def test_it_says_what_to_do(error: OSError, message: str) -> None:
+def test_the_error_says_what_to_do(error: OSError, message: str) -> None:
     told = listen_error(error, "shop", 80, other_port="set PORT", other_host="set HOST")
     assert (str(told), isinstance(told, OSError)) == (message, True)

@@ -1,4 +1,4 @@
-"""Whose fault it is that a name did not work, as far as others can tell."""
+"""Whether a name that fails is our fault or the endpoint's, judged by other names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_name_that_fails_while_another_works_is_at_fault_itself() -> None:
     assert witnesses.evidence("a.test", 130.0) is Evidence.OTHERS_WORK
 
 
-def test_what_worked_for_the_name_itself_or_long_ago_is_no_evidence() -> None:
+def test_successes_of_the_same_name_or_long_ago_are_no_evidence() -> None:
     witnesses = NameHistory()
     witnesses.worked("good.test", 100.0)
     witnesses.worked("a.test", 129.0)
@@ -26,7 +26,7 @@ def test_what_worked_for_the_name_itself_or_long_ago_is_no_evidence() -> None:
     assert witnesses.evidence("a.test", 131.0) is Evidence.NONE
 
 
-def test_several_names_that_fail_are_evidence_against_us_until_one_works() -> None:
+def test_several_failing_names_are_evidence_against_us_until_one_works() -> None:
     witnesses = NameHistory()
     for name in ("a.test", "a.test", "b.test"):
         witnesses.failed(name)
@@ -46,11 +46,11 @@ def test_the_latest_names_come_first_and_old_ones_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize(("parked", "is_theirs"), [(0, False), (PARKED_IN_DOUBT - 1, False), (PARKED_IN_DOUBT, True)])
-def test_what_is_in_doubt_is_the_endpoints_in_the_end(parked: int, is_theirs: bool) -> None:
+def test_a_fault_in_doubt_is_eventually_attributed_to_the_endpoint(parked: int, is_theirs: bool) -> None:
     sent = NotSent(LocalFault.RESOLVER, "The resolver is silent.", OTHERWISE)
     assert with_fault_attributed(sent, parked) is (OTHERWISE if is_theirs else sent)
 
 
-def test_what_is_certain_is_never_the_endpoints() -> None:
+def test_a_certain_fault_is_never_attributed_to_the_endpoint() -> None:
     sent = NotSent(LocalFault.DESCRIPTORS, "Too many open files.")
     assert with_fault_attributed(sent, 10 * PARKED_IN_DOUBT) is sent

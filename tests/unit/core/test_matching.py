@@ -72,7 +72,7 @@ def test_a_payload_without_the_path_is_not_accepted(payload: Any) -> None:
     assert accepts({"missing": [None]}, payload)
 
 
-def test_a_path_into_an_empty_array_leads_nowhere() -> None:
+def test_a_path_into_an_empty_array_matches_nothing() -> None:
     assert accepts({"none.sku": [None]}, ORDER)
 
 
@@ -97,7 +97,7 @@ def test_a_payload_is_accepted_by_its_own_values(payload: dict[str, Any]) -> Non
     assert accepts({name: [value] for name, value in payload.items()}, payload)
 
 
-def test_of_very_long_arrays_the_first_elements_count() -> None:
+def test_only_the_first_elements_of_a_very_long_array_count() -> None:
     payload = {"a": [{"b": 0}] * (MAX_ELEMENTS - 1) + [{"b": 1}, {"b": 2}]}
 
     assert accepts({"a.b": [1]}, payload)

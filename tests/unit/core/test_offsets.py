@@ -11,13 +11,13 @@ from pipeline.core.offsets import Commit, OffsetTracker, decode_metadata, encode
 
 
 def offset_of(tracker: OffsetTracker) -> int | None:
-    """The offset that can be committed."""
+    """Return the offset that can be committed."""
     commit = tracker.committable()
     return None if commit is None else commit.offset
 
 
 def commit(tracker: OffsetTracker) -> int | None:
-    """Commit what can be committed; its offset."""
+    """Commit if possible, and return the offset."""
     made = tracker.committable()
     if made is None:
         return None
@@ -84,13 +84,13 @@ class OffsetMachine(RuleBasedStateMachine):
             # Everything is finished: the end is committable, or committed.
             assert max(offset or -1, self.last_committed) == self.started[-1] + 1
         if self.started and lowest is not None and any(offset < lowest for offset in self.started):
-            # No more than needed is held back: between the two there is a gap at most.
+            # No more than needed is held back: between the two there is at most a gap.
             reached = max(offset or -1, self.last_committed)
             assert reached <= lowest
             assert not any(reached <= started < lowest for started in self.started)
 
     @invariant()
-    def the_lowest_unfinished_one_is_known(self) -> None:
+    def the_lowest_unfinished_offset_is_known(self) -> None:
         assert self.tracker.lowest_unfinished == min(self.open, default=None)
 
 
@@ -118,7 +118,7 @@ def test_the_lowest_unfinished_offset_is_committable() -> None:
 
     assert tracker.committable() is None
     tracker.finish(2)
-    assert tracker.committable() == Commit(0, (2,), 1), "nothing new at the front, but 2 need not be done again"
+    assert tracker.committable() == Commit(0, (2,), 1), "nothing new at the front, but 2 need not be repeated"
     tracker.finish(0)
     assert offset_of(tracker) == 1
     tracker.finish(1)
@@ -129,7 +129,7 @@ def test_the_lowest_unfinished_offset_is_committable() -> None:
     assert offset_of(tracker) == 10
 
 
-def test_what_was_committed_is_not_committable_again() -> None:
+def test_a_committed_offset_is_not_committable_again() -> None:
     tracker = OffsetTracker()
     tracker.start(0)
     tracker.finish(0)
@@ -142,7 +142,7 @@ def test_what_was_committed_is_not_committable_again() -> None:
     assert offset_of(tracker) == 2
 
 
-def test_an_old_commit_that_is_acknowledged_late_takes_nothing_back() -> None:
+def test_a_late_acknowledgement_of_an_old_commit_changes_nothing() -> None:
     tracker = OffsetTracker()
     commits = []
     for offset in range(3):
@@ -156,7 +156,7 @@ def test_an_old_commit_that_is_acknowledged_late_takes_nothing_back() -> None:
     assert tracker.committable() is None
 
 
-def test_finishing_again_before_it_could_be_committed_changes_nothing() -> None:
+def test_finishing_twice_before_a_commit_changes_nothing() -> None:
     tracker = OffsetTracker()
     tracker.start(0)
     tracker.start(1)
@@ -171,7 +171,7 @@ def test_finishing_again_before_it_could_be_committed_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("again", [1, 3])
-def test_finishing_again_never_commits_what_is_unfinished(again: int) -> None:
+def test_finishing_twice_never_commits_unfinished_offsets(again: int) -> None:
     tracker = OffsetTracker()
     for offset in range(4):
         tracker.start(offset)
@@ -182,7 +182,7 @@ def test_finishing_again_never_commits_what_is_unfinished(again: int) -> None:
     assert offset_of(tracker) == 1
 
 
-def test_finishing_again_later_changes_nothing() -> None:
+def test_finishing_twice_changes_nothing_later() -> None:
     tracker = OffsetTracker()
     tracker.start(0)
     tracker.start(1)
@@ -199,8 +199,8 @@ def test_nothing_is_committable_when_nothing_was_finished() -> None:
     assert tracker.committable() is None
 
 
-def test_what_was_finished_beyond_the_offset_is_not_done_again() -> None:
-    """Promise 2: after a crash only what was really under way is done again, whatever holds the offset back."""
+def test_offsets_finished_beyond_the_commit_are_not_processed_again() -> None:
+    """Promise 2: after a crash, only what was in progress is processed again, whatever holds the offset back."""
     crashed = OffsetTracker()
     for offset in range(10):
         crashed.start(offset)
@@ -218,7 +218,7 @@ def test_what_was_finished_beyond_the_offset_is_not_done_again() -> None:
     assert offset_of(restarted) == 12
 
 
-def test_what_an_earlier_assignment_finished_stays_known_until_it_has_been_passed() -> None:
+def test_offsets_finished_in_an_earlier_assignment_are_known_until_passed() -> None:
     tracker = OffsetTracker({5, 6})
     tracker.start(1)
     tracker.start(2)
@@ -231,7 +231,7 @@ def test_what_an_earlier_assignment_finished_stays_known_until_it_has_been_passe
 
 
 @given(st.integers(0, 10**12), st.sets(st.integers(1, 400)))
-def test_the_metadata_holds_what_was_finished(offset: int, beyond: set[int]) -> None:
+def test_metadata_contains_what_was_finished(offset: int, beyond: set[int]) -> None:
     finished = tuple(sorted(offset + each for each in beyond))
 
     metadata = encode_metadata(Commit(offset, finished, 1))
@@ -240,7 +240,7 @@ def test_the_metadata_holds_what_was_finished(offset: int, beyond: set[int]) -> 
     assert finished_in(offset, metadata) == set(finished)
 
 
-def test_metadata_that_does_not_fit_forgets_the_last_runs_only() -> None:
+def test_metadata_that_does_not_fit_drops_only_the_last_runs() -> None:
     finished = tuple(range(1, 20_000, 2))
 
     metadata = encode_metadata(Commit(0, finished, 1))

@@ -19,7 +19,7 @@ def answer(status: int, headers: Headers = (), *, truncated: bool = False) -> Re
 
 
 @pytest.mark.parametrize("attempt", range(1, 8))
-def test_four_statuses_acknowledge_and_no_other_does(attempt: int) -> None:
+def test_only_four_statuses_acknowledge(attempt: int) -> None:
     expected = RetryLater(DELAYS[attempt - 1]) if attempt <= 5 else Exhausted()
     for status in range(100, 600):
         verdict = judge(answer(status), attempt, SCHEDULE, NOW)
@@ -28,7 +28,7 @@ def test_four_statuses_acknowledge_and_no_other_does(attempt: int) -> None:
 
 @pytest.mark.parametrize("failure", Failure)
 @pytest.mark.parametrize("status", [None, 200, 204, 503])
-def test_no_usable_answer_is_a_failure_whatever_its_status_line_said(failure: Failure, status: int | None) -> None:
+def test_an_unusable_answer_is_a_failure_whatever_its_status(failure: Failure, status: int | None) -> None:
     exchange = NoResponse(failure, "It failed.", 1.0, status)
 
     verdicts = [judge(exchange, attempt, SCHEDULE, NOW) for attempt in range(1, 7)]
@@ -55,15 +55,15 @@ def test_an_answer_that_is_longer_than_what_is_read_acknowledges() -> None:
     ],
 )
 @pytest.mark.parametrize("status", [302, 400, 429, 503])
-def test_a_wish_of_the_endpoint_is_honoured(status: int, headers: Headers, seconds: int) -> None:
+def test_retry_after_is_respected(status: int, headers: Headers, seconds: int) -> None:
     assert judge(answer(status, headers), 1, SCHEDULE, NOW) == RetryLater(timedelta(seconds=seconds))
 
 
-def test_a_wish_gives_no_further_attempt() -> None:
+def test_retry_after_adds_no_attempt() -> None:
     assert judge(answer(503, (("Retry-After", "1"),)), 6, SCHEDULE, NOW) == Exhausted()
 
 
-def test_a_wish_does_not_undo_an_acknowledgement() -> None:
+def test_retry_after_does_not_undo_an_acknowledgement() -> None:
     assert judge(answer(200, (("Retry-After", "30"),)), 1, SCHEDULE, NOW) == Delivered()
 
 
@@ -85,7 +85,7 @@ def test_the_error_is_a_sentence(status: int, sentence: str) -> None:
     assert error_sentence(answer(status)) == sentence
 
 
-def test_there_is_a_sentence_exactly_when_it_was_not_acknowledged() -> None:
+def test_there_is_an_error_exactly_when_it_was_not_acknowledged() -> None:
     for status in range(100, 1000):
         assert (error_sentence(answer(status)) is None) == (status in ACKNOWLEDGING)
     assert error_sentence(NoResponse(Failure.DNS, "shop.example: the host name does not resolve.", 1.0)) == (

@@ -1,4 +1,4 @@
-"""The rate limit: never faster than it says, whoever was held up; and no slower than that when there is enough to do."""
+"""The rate limit: never faster than configured, even after stalls, and no slower when there is enough to do."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from pipeline.core.rate_limit import MAX_TOLERANCE_SECONDS, RateLimit
 
 
-def test_the_first_passes_and_the_next_ones_are_spread() -> None:
+def test_the_first_request_passes_and_the_next_ones_are_spread() -> None:
     pace = RateLimit(4)
 
     assert [pace.reserve(0.0, 10.0) for _ in range(4)] == [0.0, 0.25, 0.5, 0.75]
 
 
-def test_what_would_wait_for_too_long_takes_nothing() -> None:
+def test_a_request_that_would_wait_too_long_takes_no_slot() -> None:
     pace = RateLimit(1)
     pace.reserve(0.0, 1.0)
     pace.reserve(0.0, 1.0)
@@ -26,10 +26,10 @@ def test_what_would_wait_for_too_long_takes_nothing() -> None:
     assert pace.begin(0.0) == 0.0
     assert pace.begin(0.4) == pytest.approx(0.6)
     pace.withdraw()
-    assert pace.reserve(1.0, 0.0) == 0.0, "what was withdrawn uses nothing up"
+    assert pace.reserve(1.0, 0.0) == 0.0, "a withdrawn request uses nothing up"
 
 
-def test_time_without_requests_is_not_saved_up() -> None:
+def test_unused_time_is_not_saved() -> None:
     pace = RateLimit(10)
     pace.reserve(0.0, 1.0)
     assert pace.begin(0.0) == 0.0
@@ -37,24 +37,24 @@ def test_time_without_requests_is_not_saved_up() -> None:
     assert [pace.reserve(1000.0, 1.0) for _ in range(3)] == pytest.approx([0.0, 0.1, 0.2])
 
 
-def test_what_is_only_planned_is_let_go_a_little_ahead() -> None:
+def test_spending_may_run_slightly_ahead() -> None:
     pace = RateLimit(10)
     assert [pace.spend(0.0, 0.25) for _ in range(5)] == [True, True, True, False, False]
     assert pace.wait(0.0) == pytest.approx(0.3)
     assert pace.spend(1.0, 0.0)
 
 
-def test_those_that_were_held_up_do_not_begin_all_at_once() -> None:
+def test_delayed_requests_do_not_all_begin_at_once() -> None:
     pace = RateLimit(50)
     for _ in range(30):
         assert pace.reserve(0.0, 1.0) is not None
 
     begun = sum(1 for _ in range(30) if pace.begin(0.5) == 0.0)
-    assert begun == 3, "one, and what the tolerance of 40 ms makes good"
+    assert begun == 3, "one, and what the tolerance of 40 ms allows"
     assert pace.begin(0.5) == pytest.approx(0.02)
 
 
-def test_a_rate_that_rises_ends_a_long_wait() -> None:
+def test_a_higher_rate_shortens_a_long_wait() -> None:
     pace = RateLimit(0.01)
     for _ in range(2):
         pace.reserve(0.0, math.inf)
@@ -69,8 +69,8 @@ def test_a_rate_that_rises_ends_a_long_wait() -> None:
         st.tuples(st.floats(0, 0.6), st.integers(0, 30), st.sampled_from([None, None, None, 3.0, 12.5, 25.0, 50.0])), max_size=150
     )
 )
-def test_in_no_second_more_than_the_rate_and_its_tolerance_begin(turns: list[tuple[float, int, float | None]]) -> None:
-    """Whatever comes whenever, however long nothing is looked at, and however the rate changes up to its most."""
+def test_no_second_exceeds_the_rate_and_its_tolerance(turns: list[tuple[float, int, float | None]]) -> None:
+    """Whatever arrives when, however long nothing is checked, and however the rate changes up to its maximum."""
     pace, now, waiting = RateLimit(50.0), 0.0, 0
     starts: list[float] = []
     for pause, came, rate in turns:
@@ -89,7 +89,7 @@ def test_in_no_second_more_than_the_rate_and_its_tolerance_begin(turns: list[tup
 
 
 @pytest.mark.parametrize("per_second", [1, 3, 9])
-def test_of_a_low_rate_no_second_has_more_than_it_says(per_second: int) -> None:
+def test_no_second_exceeds_a_low_rate(per_second: int) -> None:
     pace, starts = RateLimit(per_second), []
     for step in range(3000):
         now = step * 0.0037
@@ -100,7 +100,7 @@ def test_of_a_low_rate_no_second_has_more_than_it_says(per_second: int) -> None:
 
 
 @given(st.integers(1, 500), st.integers(1, 500))
-def test_it_is_used_up_when_there_is_enough_to_do(per_second: int, count: int) -> None:
+def test_the_rate_is_fully_used_when_there_is_enough_to_do(per_second: int, count: int) -> None:
     pace = RateLimit(per_second)
 
     waits = [pace.reserve(0.0, float("inf")) for _ in range(count)]
@@ -108,7 +108,7 @@ def test_it_is_used_up_when_there_is_enough_to_do(per_second: int, count: int) -
     assert waits[-1] == pytest.approx((count - 1) / per_second)
 
 
-def test_timers_that_are_late_by_a_little_make_it_no_slower() -> None:
+def test_slightly_late_timers_do_not_reduce_the_rate() -> None:
     pace, now, begun = RateLimit(100), 0.0, 0
     while now < 10.0:
         pace.reserve(now, math.inf)

@@ -23,7 +23,7 @@ ENDPOINT, LIMIT, STEP = 7, 100.0, 0.01
 
 
 class Process:
-    """One that delivers: it always has something to send."""
+    """A process that delivers and always has something to send."""
 
     def __init__(self, name: str, began: float) -> None:
         self.shares = RateShares(name)
@@ -35,7 +35,7 @@ class Process:
         self.began = began
 
     def turn(self, now: float) -> tuple[int, tuple[int, ...] | None]:
-        """How many requests start now; what is said to the others, if anything."""
+        """Return how many requests start now, and what is announced to the others, if anything."""
         said, starts = None, 0
         if now < self.stalled_until:
             return 0, None
@@ -89,7 +89,7 @@ class World:
                     process.shares.receive(name, ids, self.now)
             for name in self._random.sample(sorted(self.processes), len(self.processes)):
                 process = self.processes[name]
-                if self.longest_stall and self._random.random() < STEP / 2:  # every two seconds
+                if self.longest_stall and self._random.random() < STEP / 2:  # every two seconds on average
                     process.stalled_until = self.now + self._random.uniform(0, self.longest_stall)
                 starts, said = process.turn(self.now)
                 self.starts += [self.now] * starts
@@ -99,7 +99,7 @@ class World:
                     self._topic.append((self.now + self._lag, name, said))
 
     def rates(self, since: float = 0.0, window: float = 5.0) -> Iterator[float]:
-        """Requests a second, over each window."""
+        """Requests a second, in each window."""
         starts = [start for start in self.starts if start >= since]
         end = 0
         for begin, first in enumerate(starts):
@@ -109,7 +109,7 @@ class World:
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_however_many_processes_there_are_the_endpoint_sees_at_most_its_limit(count: int) -> None:
+def test_all_processes_together_stay_within_the_limit(count: int) -> None:
     world = World()
     for number in range(count):
         world.start(f"p{number}")
@@ -118,11 +118,11 @@ def test_however_many_processes_there_are_the_endpoint_sees_at_most_its_limit(co
     world.run(20.0)
 
     assert max(world.rates()) <= 1.1 * LIMIT
-    assert max(world.rates(settled)) >= 0.9 * LIMIT, "and all of it, when they know of each other"
+    assert max(world.rates(settled)) >= 0.9 * LIMIT, "and they use all of it when they know of each other"
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_four_that_start_at_once(seed: int) -> None:
+def test_four_processes_that_start_at_once(seed: int) -> None:
     world = World(seed=seed)
     for number in range(4):
         world.start(f"p{number}")
@@ -134,21 +134,21 @@ def test_four_that_start_at_once(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_no_second_has_more_than_a_tenth_beyond_the_limit_also_of_processes_that_are_held_up(count: int, seed: int) -> None:
+def test_stalled_processes_exceed_the_limit_by_at_most_a_tenth_in_any_second(count: int, seed: int) -> None:
     world = World(seed=seed)
     world.longest_stall = 0.8
     for number in range(count):
         world.start(f"p{number}")
         world.run(0.5 * seed)
     world.run(8.0)
-    world.processes.pop("p1", None)  # it is killed, and another one comes
+    world.processes.pop("p1", None)  # it is killed, and another one starts
     world.start("late")
     world.run(LOST_SECONDS + 4)
 
     assert max(world.rates(window=1.0)) <= 1.1 * LIMIT
 
 
-def test_the_part_of_one_that_was_killed_returns() -> None:
+def test_the_share_of_a_killed_process_returns() -> None:
     world = World()
     for name in ("stays", "dies"):
         world.start(name)
@@ -163,7 +163,7 @@ def test_the_part_of_one_that_was_killed_returns() -> None:
     assert max(world.rates(back)) >= 0.9 * LIMIT
 
 
-def test_the_part_of_one_that_has_nothing_to_send_any_more_returns_and_then_nothing_is_said() -> None:
+def test_the_share_of_an_idle_process_returns() -> None:
     world = World()
     for name in ("stays", "goes"):
         world.start(name)
@@ -176,10 +176,10 @@ def test_the_part_of_one_that_has_nothing_to_send_any_more_returns_and_then_noth
 
     world.processes["goes"].wants = True
     world.run(10.0)
-    assert max(world.rates()) <= 1.1 * LIMIT, "also when it begins again"
+    assert max(world.rates()) <= 1.1 * LIMIT, "also when it starts sending again"
 
 
-def test_while_kafka_is_away_each_goes_on_with_the_part_that_it_has() -> None:
+def test_while_kafka_is_unreachable_each_process_keeps_its_share() -> None:
     world = World()
     for name in ("one", "other"):
         world.start(name)
@@ -195,18 +195,18 @@ def test_while_kafka_is_away_each_goes_on_with_the_part_that_it_has() -> None:
     assert max(world.rates()) <= 1.1 * LIMIT
 
 
-def test_nothing_of_a_rate_is_taken_for_granted_before_the_own_word_is_back() -> None:
+def test_only_a_reduced_share_is_used_until_the_own_announcement_is_read_back() -> None:
     shares = RateShares("me")
 
     assert shares.share(7, 0.0) == ALONE
     assert shares.announce(0.0) == (7,)
     assert shares.share(7, ALONE_SECONDS) == UNCONFIRMED_SHARE
-    assert shares.share(7, 5.0) == UNCONFIRMED_SHARE, "Kafka is away, perhaps, and so are the others' words"
+    assert shares.share(7, 5.0) == UNCONFIRMED_SHARE, "Kafka may be unreachable, and the announcements of others with it"
     shares.receive("me", (7,), 5.0)
     assert shares.share(7, 5.0) == 1.0
 
 
-def test_who_comes_later_lets_the_others_read_of_it_first() -> None:
+def test_a_newcomer_waits_until_others_have_read_its_announcement() -> None:
     shares = RateShares("me")
     shares.receive("other", (7, 8), 9.0)
     shares.receive("third", (8,), 9.0)
@@ -218,7 +218,7 @@ def test_who_comes_later_lets_the_others_read_of_it_first() -> None:
     assert shares.share(7, 10.0 + GRACE_SECONDS) == 0.5
 
 
-def test_nonsense_takes_up_no_more_memory() -> None:
+def test_invalid_announcements_take_no_more_memory() -> None:
     shares = RateShares("me")
     for number in range(20_000):
         shares.receive(f"p{number}", (1,), 0.0)

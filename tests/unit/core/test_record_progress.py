@@ -1,4 +1,4 @@
-"""Progress inside one record: what is said to be done is done, whatever fits, and whatever becomes of the text."""
+"""Progress inside one record: it never claims more than what is done, whatever fits and whatever happens to the text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pipeline.core.record_progress import RecordParts, RecordProgress, decode_pr
 CHECK = 4711
 
 
-def said_to_be_done(progress: RecordProgress, parts: range) -> set[int]:
+def claimed_done(progress: RecordProgress, parts: range) -> set[int]:
     return {part for part in parts if part <= progress.up_to and part not in progress.but}
 
 
 @given(st.data(), st.integers(1, 400), st.integers(0, 4000))
-def test_whatever_room_there_is_nothing_is_said_to_be_done_that_is_not(data: st.DataObject, count: int, room: int) -> None:
+def test_progress_never_claims_unfinished_parts_whatever_the_room(data: st.DataObject, count: int, room: int) -> None:
     numbers = range(1, count + 1)
     parts, done = RecordParts(70, CHECK, numbers), data.draw(st.sets(st.sampled_from(numbers)))
     for part in done:
@@ -35,15 +35,15 @@ def test_whatever_room_there_is_nothing_is_said_to_be_done_that_is_not(data: st.
     if text:
         assert read is not None
         assert (read.offset, read.check) == (70, CHECK)
-        assert said_to_be_done(read, numbers) <= done
+        assert claimed_done(read, numbers) <= done
         left = RecordParts(70, CHECK, numbers, read).left
         assert set(left) >= set(numbers) - done
     if room == 4000:
         assert read == progress
-        assert said_to_be_done(progress, numbers) == done
+        assert claimed_done(progress, numbers) == done
 
 
-def test_with_far_too_many_exceptions_less_is_said_than_is_true() -> None:
+def test_with_far_too_many_exceptions_progress_claims_less() -> None:
     numbers = range(1, 10_001)
     parts = RecordParts(0, CHECK, numbers)
     for part in range(2, 10_001, 2):
@@ -53,30 +53,30 @@ def test_with_far_too_many_exceptions_less_is_said_than_is_true() -> None:
 
     assert progress is not None
     assert len(progress.but) == 1000
-    assert said_to_be_done(progress, numbers) == set(range(2, 2001, 2))
+    assert claimed_done(progress, numbers) == set(range(2, 2001, 2))
 
 
-def test_exceptions_that_do_not_fit_end_what_is_said_before_them() -> None:
+def test_progress_ends_before_exceptions_that_do_not_fit() -> None:
     assert encode_progress(RecordProgress(0, 1, 900, (100, 400, 800)), 0, len("0,1,900,100,300")) == "0,1,799,100,300"
-    assert encode_progress(RecordProgress(0, 1, 900, (1,)), 0, len("0,1,900")) == "", "nothing is left to say"
+    assert encode_progress(RecordProgress(0, 1, 900, (1,)), 0, len("0,1,900")) == "", "nothing is left to claim"
     assert encode_progress(RecordProgress(0, 1, 900), 0, 3) == ""
 
 
-def test_progress_of_another_record_at_the_same_offset_is_none() -> None:
-    """A topic that was recreated: the offset is the same, the event is not."""
+def test_progress_of_another_record_at_the_same_offset_is_ignored() -> None:
+    """The topic was recreated: the offset is the same, the event is not."""
     parts = RecordParts(5, CHECK, [1, 2, 3], RecordProgress(5, CHECK + 1, 2))
 
     assert parts.is_foreign
     assert parts.left == (1, 2, 3)
 
 
-def test_parts_that_came_meanwhile_are_left_and_parts_that_went_are_forgotten() -> None:
+def test_new_parts_are_left_to_do_and_removed_parts_are_forgotten() -> None:
     earlier = RecordProgress(5, CHECK, 8, (3, 6))
 
     parts = RecordParts(5, CHECK, [1, 2, 6, 8, 9, 12], earlier)
 
     assert parts.left == (6, 9, 12)
-    assert not parts.finish(2), "done already"
+    assert not parts.finish(2), "already done"
     assert parts.finish(12)
     assert parts.progress() == RecordProgress(5, CHECK, 12, (6, 9))
 
@@ -99,14 +99,14 @@ def test_parts_that_came_meanwhile_are_left_and_parts_that_went_are_forgotten() 
         "a,b,c",
     ],
 )
-def test_damaged_progress_is_none(text: str) -> None:
+def test_damaged_progress_is_ignored(text: str) -> None:
     assert decode_progress(text, 0) is None
 
 
 # --- in the metadata of a commit ---
 
 
-def test_metadata_holds_what_is_finished_and_the_progress_of_the_rest() -> None:
+def test_metadata_contains_finished_offsets_and_the_progress_of_the_rest() -> None:
     commit = Commit(100, (103, 104), 0, progress=(RecordProgress(100, CHECK, 220, (15, 75)), RecordProgress(107, 1, 5)))
 
     text = encode_metadata(commit)
@@ -115,7 +115,7 @@ def test_metadata_holds_what_is_finished_and_the_progress_of_the_rest() -> None:
     assert decode_metadata(100, text) == Kept(frozenset({103, 104}), commit.progress)
 
 
-def test_without_progress_the_text_is_what_it_always_was() -> None:
+def test_without_progress_the_metadata_is_unchanged() -> None:
     assert encode_metadata(Commit(0, (3, 4, 6), 0)) == "1;3,2,1,1"
     assert encode_metadata(Commit(0, (), 0)) == ""
 
@@ -123,7 +123,7 @@ def test_without_progress_the_text_is_what_it_always_was() -> None:
 @pytest.mark.parametrize(
     "text", ["?", "2;", "1;", "1;;", "1;3", "1;3,2;", "1;3,2;0,1", "1;x;0,1,2", "1;3,2;0,1,2;junk", "moved by hand"]
 )
-def test_damaged_metadata_says_nothing_at_all(text: str) -> None:
+def test_damaged_metadata_is_ignored(text: str) -> None:
     assert decode_metadata(5, text) is None
 
 
@@ -132,7 +132,9 @@ def test_damaged_metadata_says_nothing_at_all(text: str) -> None:
     st.sets(st.integers(1, 5000), max_size=2000),
     st.lists(st.tuples(st.integers(0, 5000), st.sets(st.integers(1, 10**9), min_size=1, max_size=600)), max_size=5),
 )
-def test_metadata_always_fits_and_never_says_too_much(offset: int, beyond: set[int], inside: list[tuple[int, set[int]]]) -> None:
+def test_metadata_always_fits_and_never_claims_too_much(
+    offset: int, beyond: set[int], inside: list[tuple[int, set[int]]]
+) -> None:
     progress = {offset + gap: RecordProgress(offset + gap, CHECK, max(but) + 1, tuple(sorted(but))) for gap, but in inside}
     finished = {offset + each for each in beyond} - progress.keys()
 
@@ -158,8 +160,8 @@ def test_any_text_is_read_or_ignored(text: str) -> None:
 
 
 class LivesMachine(RuleBasedStateMachine):
-    """One partition of records in parts, one process after the other; each begins with what the last one committed. The model remembers
-    what was acknowledged. Its second is CPU: 100 examples.
+    """One partition of records in parts, and one process after the other, each starting from the last commit. The model
+    remembers what was acknowledged. Its second is CPU: 100 examples.
     """
 
     @initialize(data=st.data())
@@ -168,9 +170,9 @@ class LivesMachine(RuleBasedStateMachine):
         self.acknowledged: set[tuple[int, int]] = set()
         self.committed = Commit(0, (), 0)
         self.metadata = ""
-        self.reborn(0)
+        self.start_anew(0)
 
-    def reborn(self, added: int) -> None:
+    def start_anew(self, added: int) -> None:
         kept = decode_metadata(self.committed.offset, self.metadata)
         assert kept is not None
         self.tracker = OffsetTracker(kept.finished, kept.progress)
@@ -198,7 +200,7 @@ class LivesMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(self.open.values()))
     @rule(data=st.data(), count=st.integers(1, 30))
-    def parts_are_acknowledged(self, data: st.DataObject, count: int) -> None:
+    def acknowledge_parts(self, data: st.DataObject, count: int) -> None:
         offset = data.draw(st.sampled_from([offset for offset, left in self.open.items() if left]))
         for _ in range(min(count, len(self.open[offset]))):
             part = self.open[offset].pop(data.draw(st.integers(0, min(5, len(self.open[offset]) - 1))))
@@ -208,7 +210,7 @@ class LivesMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(not left for left in self.open.values()))
     @rule(data=st.data())
-    def a_record_is_finished(self, data: st.DataObject) -> None:
+    def finish_a_record(self, data: st.DataObject) -> None:
         offset = data.draw(st.sampled_from([offset for offset, left in self.open.items() if not left]))
         del self.open[offset]
         self.tracker.finish(offset)
@@ -222,8 +224,8 @@ class LivesMachine(RuleBasedStateMachine):
             self.tracker.committed(commit)
 
     @rule()
-    def a_commit_is_whole(self) -> None:
-        """Right after a commit nothing that was acknowledged is left to the next process: all fits here."""
+    def check_that_a_commit_is_complete(self) -> None:
+        """Right after a commit, the next process repeats nothing that was acknowledged: everything fits here."""
         self.commit()
         kept = decode_metadata(self.committed.offset, self.metadata)
         assert kept is not None
@@ -233,8 +235,8 @@ class LivesMachine(RuleBasedStateMachine):
                 assert part not in RecordParts(offset, offset, [part], inside.get(offset)).left
 
     @rule(added=st.integers(0, 3))
-    def the_process_is_killed(self, added: int) -> None:
-        self.reborn(added)
+    def kill_the_process(self, added: int) -> None:
+        self.start_anew(added)
 
     @invariant()
     def what_is_committed_was_acknowledged(self) -> None:
@@ -246,7 +248,7 @@ TestLives = LivesMachine.TestCase
 TestLives.settings = settings(max_examples=100)  # a promise: also in make test
 
 
-def test_parts_of_what_is_not_under_way_are_none() -> None:
+def test_a_record_that_is_not_in_progress_has_no_parts() -> None:
     tracker = OffsetTracker()
     tracker.finish_part(3, 1)
     assert tracker.divide(3, CHECK, [1, 2]) is None
@@ -272,8 +274,8 @@ def test_progress_of_a_record_that_was_removed_is_forgotten() -> None:
     assert decode_metadata(committed.offset, encode_metadata(committed)) == Kept()
 
 
-def test_progress_of_an_earlier_assignment_stays_known_until_the_record_is_divided() -> None:
-    """Another record is finished, and committed, before anybody has come to the one in parts."""
+def test_progress_of_an_earlier_assignment_is_known_until_its_record_is_divided() -> None:
+    """Another record is finished and committed before the one in parts is reached."""
     earlier = RecordProgress(5, CHECK, 40, (3,))
     tracker = OffsetTracker((), [earlier])
     tracker.start(5)

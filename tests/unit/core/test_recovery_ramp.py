@@ -11,7 +11,7 @@ LIMITS = RampLimits(start_per_second=10.0, double_seconds=10.0, end_per_second=1
 
 
 def busy(ramp: RecoveryRamp, seconds: float, *, share: float = 1.0, began: float = 0.0) -> float:
-    """Requests that are answered, as many as the ramp lets through; the rate at the end."""
+    """Answer as many requests as the ramp admits; return the final rate."""
     now, rate = began, ramp.arrive(share, began)
     while now < began + seconds:
         now += 1.0 / rate
@@ -21,7 +21,7 @@ def busy(ramp: RecoveryRamp, seconds: float, *, share: float = 1.0, began: float
 
 
 @pytest.mark.parametrize(("seconds", "rate"), [(10, 20), (20, 40), (40, 160), (60, 640)])
-def test_the_rate_doubles_in_ten_seconds_while_there_is_enough_to_send(seconds: float, rate: float) -> None:
+def test_the_rate_doubles_every_ten_seconds_while_there_is_enough_to_send(seconds: float, rate: float) -> None:
     assert busy(RecoveryRamp(LIMITS, 0.0), seconds) == pytest.approx(rate, rel=0.02)
 
 
@@ -36,7 +36,7 @@ def test_the_rate_stays_while_nothing_waits() -> None:
     assert ramp.is_over(None, LONGEST_SECONDS)
 
 
-def test_what_waits_keeps_it_growing_up_to_four_times_what_the_endpoint_has_shown() -> None:
+def test_a_backlog_raises_the_rate_to_at_most_four_times_the_answered_rate() -> None:
     ramp = RecoveryRamp(LIMITS, 0.0)
     for _ in range(5000):
         ramp.postpone(1.0)
@@ -47,7 +47,7 @@ def test_what_waits_keeps_it_growing_up_to_four_times_what_the_endpoint_has_show
     assert ramp.arrive(1.0, 140.0) == pytest.approx(160.0)
 
 
-def test_a_failure_halves_the_rate_and_never_ends_below_the_start() -> None:
+def test_a_failure_halves_the_rate_but_not_below_the_start() -> None:
     ramp = RecoveryRamp(LIMITS, 0.0)
     grown = busy(ramp, 40.0)
 
@@ -74,7 +74,7 @@ def test_four_processes_together_have_the_rate_of_one() -> None:
 
 @settings(max_examples=examples(30))
 @given(st.integers(1, 300), st.floats(0.01, 1.0))
-def test_what_finds_no_place_comes_back_when_those_before_it_are_expected_to_be_through(waiting: int, share: float) -> None:
+def test_postponed_deliveries_return_when_those_before_them_should_be_done(waiting: int, share: float) -> None:
     ramp = RecoveryRamp(LIMITS, 0.0)
     turns = [ramp.postpone(share) for _ in range(waiting)]
 
@@ -82,7 +82,7 @@ def test_what_finds_no_place_comes_back_when_those_before_it_are_expected_to_be_
     assert 0 < turns[-1] <= waiting / (LIMITS.start_per_second * share)
 
 
-def test_fifty_thousand_that_wait_are_expected_to_be_through_in_a_minute_and_a_half() -> None:
+def test_fifty_thousand_waiting_deliveries_should_be_done_in_a_minute_and_a_half() -> None:
     ramp = RecoveryRamp(LIMITS, 0.0)
     for _ in range(50_000):
         last = ramp.postpone(1.0)
@@ -91,8 +91,10 @@ def test_fifty_thousand_that_wait_are_expected_to_be_through_in_a_minute_and_a_h
 
 
 @pytest.mark.parametrize(("normal", "seconds"), [(20.0, 30.0), (100.0, 60.0), (400.0, 90.0)])
-def test_after_a_short_opening_the_endpoint_is_back_to_normal_within_a_minute_or_so(normal: float, seconds: float) -> None:
-    """The circuit was open for 5 s: as much waits, and more comes. How long until nothing waits; documented in how-delivery-works.md."""
+def test_after_a_short_outage_the_endpoint_is_back_to_normal_in_about_a_minute(normal: float, seconds: float) -> None:
+    """The circuit was open for 5 s: deliveries of 5 s wait, and more arrive. How long it takes is documented in
+    how-delivery-works.md.
+    """
     ramp, waiting, now, tick = RecoveryRamp(LIMITS, 0.0), 5.0 * normal, 0.0, 0.01
     while waiting > 0:
         now += tick

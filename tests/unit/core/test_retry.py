@@ -21,7 +21,7 @@ def test_there_are_six_attempts() -> None:
 
 
 @given(st.lists(st.timedeltas(S, timedelta(days=2)), min_size=1, max_size=5).map(sorted), st.integers(1, 9))
-def test_a_notification_is_repeated_once_a_delay(delays: list[timedelta], attempt: int) -> None:
+def test_a_notification_is_retried_once_per_delay(delays: list[timedelta], attempt: int) -> None:
     schedule = RetrySchedule(delays)
 
     assert schedule.attempts == len(delays) + 1
@@ -44,12 +44,12 @@ def test_a_notification_is_repeated_once_a_delay(delays: list[timedelta], attemp
         (7, 10**9, None),
     ],
 )
-def test_a_wish_is_met_by_the_first_delay_that_is_not_shorter(attempt: int, wish: int, delay: int | None) -> None:
+def test_retry_after_selects_the_first_delay_that_is_not_shorter(attempt: int, wish: int, delay: int | None) -> None:
     assert SCHEDULE.after(attempt, wish * S) == (None if delay is None else delay * S)
 
 
 @given(st.integers(1, 5), st.timedeltas(timedelta(0), timedelta(days=365)))
-def test_a_wish_never_makes_a_repeat_earlier_and_always_has_a_topic(attempt: int, wish: timedelta) -> None:
+def test_retry_after_never_makes_a_retry_earlier_and_always_has_a_topic(attempt: int, wish: timedelta) -> None:
     delay = SCHEDULE.after(attempt, wish)
 
     assert delay in DELAYS
@@ -90,7 +90,7 @@ def test_a_date_in_the_past_means_now(value: str) -> None:
 
 
 @given(st.integers(0, 2**33).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)))
-def test_every_http_date_is_read(date: datetime) -> None:
+def test_every_http_date_is_parsed(date: datetime) -> None:
     assert parse_retry_after(format_datetime(date, usegmt=True), NOW) == max(timedelta(0), date - NOW)
 
 
@@ -113,7 +113,7 @@ def test_every_http_date_is_read(date: datetime) -> None:
         "\x00",
     ],
 )
-def test_what_is_neither_is_ignored(value: str) -> None:
+def test_invalid_values_are_ignored(value: str) -> None:
     assert parse_retry_after(value, NOW) is None
 
 
@@ -158,7 +158,7 @@ date_pieces = st.sampled_from(
 @example("Mon, 02 Mar 2026 15:06:00 +2400")
 @example("Wed, 21 Oct 99999 07:28:00 GMT")
 @example("31 Dec 9999 23:59:59 -1400")
-def test_any_text_is_read_or_ignored(value: str) -> None:
+def test_any_text_is_parsed_or_ignored(value: str) -> None:
     wish = parse_retry_after(value, NOW)
 
     assert wish is None or wish >= timedelta(0)

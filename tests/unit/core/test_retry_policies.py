@@ -28,7 +28,7 @@ def delays(text: str) -> tuple[timedelta, ...]:
         ("5s,10m", "Retries after 5 s and 10 min; gives up after 10 min 5 s."),
     ],
 )
-def test_what_a_policy_does_is_said_in_words(policy: str, words: str) -> None:
+def test_a_policy_is_described_in_words(policy: str, words: str) -> None:
     assert POLICIES.words(policy) == words
 
 
@@ -46,7 +46,7 @@ def test_every_delay_of_every_policy_has_a_topic() -> None:
     assert names == ["0s", "5s", "15s", "1m", "10m", "1h", "2h", "6h", "17h", "1d"]
 
 
-def test_delays_without_a_topic_are_named_with_those_that_there_are() -> None:
+def test_delays_without_a_topic_are_named_with_the_available_ones() -> None:
     assert POLICIES.unknown("5s,2m,3h") == (
         "retry_policy has delays without a topic: 2m, 3h. Choose from 5s, 15s, 1m, 10m, 1h, 6h, 17h, 1d."
     )
@@ -54,16 +54,16 @@ def test_delays_without_a_topic_are_named_with_those_that_there_are() -> None:
     assert POLICIES.unknown("patient") is None
 
 
-def test_a_delay_that_has_left_the_deployment_is_the_next_longer_one() -> None:
+def test_a_removed_delay_is_replaced_with_the_next_longer_one() -> None:
     assert POLICIES.schedule_of("7s,2h,9d").delays == delays("15s,6h,1d")
 
 
 @pytest.mark.parametrize("policy", ["", "furious", "5s,soon", "1h,5s", "0s", "9" * 5000 + "d", "1s," * 50 + "1s"])
-def test_a_policy_that_is_not_understood_is_the_standard_one(policy: str) -> None:
+def test_an_unknown_policy_is_the_standard_one(policy: str) -> None:
     assert POLICIES.schedule_of(policy).delays == POLICIES.standard.delays
 
 
-def test_what_a_receiver_asks_for_may_be_longer_than_an_impatient_policy() -> None:
+def test_retry_after_may_be_longer_than_an_impatient_policy() -> None:
     impatient = POLICIES.schedule_of("impatient")
 
     assert impatient.after(1, timedelta(seconds=6)) == timedelta(seconds=15)
@@ -74,7 +74,7 @@ def test_what_a_receiver_asks_for_may_be_longer_than_an_impatient_policy() -> No
 
 
 @given(st.lists(st.sampled_from(POLICIES.delays), min_size=1, max_size=5).map(sorted), st.timedeltas(timedelta(0)))
-def test_whatever_is_chosen_every_retry_has_a_topic(chosen: list[timedelta], wish: timedelta) -> None:
+def test_every_retry_of_any_policy_has_a_topic(chosen: list[timedelta], wish: timedelta) -> None:
     schedule = RetryPolicies(POLICIES.standard.delays, further=chosen).schedule_of(
         ",".join(f"{delay // timedelta(seconds=1)}s" for delay in chosen)
     )
@@ -87,14 +87,14 @@ def test_whatever_is_chosen_every_retry_has_a_topic(chosen: list[timedelta], wis
     ("given_value", "kept"),
     [(None, "standard"), (" patient ", "patient"), ("60s, 600s", "1m,10m"), ("24h", "1d"), ("5s,5s,5s,5s,5s", "5s,5s,5s,5s,5s")],
 )
-def test_a_policy_is_kept_in_its_shortest_form(given_value: object, kept: str) -> None:
+def test_a_policy_is_stored_in_its_shortest_form(given_value: object, kept: str) -> None:
     assert check_retry_policy(given_value) == kept
 
 
 @pytest.mark.parametrize(
     "value", ["", "furious", "5s,", "10m,5s", "0s", "5s,5s,5s,5s,5s,5s", 5, True, ["5s"], {}, "1s" * 500, "9" * 150 + "d"]
 )
-def test_what_is_no_policy_is_refused_with_an_example(value: object) -> None:
+def test_an_invalid_policy_is_refused_with_an_example(value: object) -> None:
     with pytest.raises(ValueError, match=r"^retry_policy must be standard, patient, impatient, or one to 5 delays.*5s,1m,10m"):
         check_retry_policy(value)
 
@@ -110,5 +110,5 @@ def test_what_is_no_policy_is_refused_with_an_example(value: object) -> None:
         ("0s", "0 s"),
     ],
 )
-def test_lengths(delay: str, words: str) -> None:
+def test_durations(delay: str, words: str) -> None:
     assert length(parse_delay(delay)) == words

@@ -1,4 +1,4 @@
-"""What a changed event type breaks, and what it does not."""
+"""Which changes of an event type break receivers, and which do not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def kind(schema: dict[str, Any], **fields: Any) -> ConfiguredEventType:
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """The schema with something else at a place; None takes it out."""
+    """The schema with another value at a path; None removes it."""
 
     def put(schema: Any, steps: list[str]) -> Any:
         if not steps:
@@ -63,7 +63,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("properties.number.type", ["string"], "data.number", "Its type was integer or number, and is string"),
     ],
 )
-def test_what_breaks(path: str, value: Any, where: str, said: str) -> None:
+def test_breaking_changes(path: str, value: Any, where: str, said: str) -> None:
     (one,) = changes([kind(OLD)], [kind(changed(path, value))])
     assert (one.event_type, one.path, one.breaks) == ("a_b", where, True)
     assert one.message.startswith(said)
@@ -79,7 +79,7 @@ def test_what_breaks(path: str, value: Any, where: str, said: str) -> None:
         ("properties.kind.enum", None, "It may have any value now."),
     ],
 )
-def test_what_is_only_told(path: str, value: Any, said: str) -> None:
+def test_changes_that_are_only_reported(path: str, value: Any, said: str) -> None:
     assert [(one.message, one.breaks) for one in changes([kind(OLD)], [kind(changed(path, value))])] == [(said, False)]
 
 
@@ -95,8 +95,8 @@ def test_what_is_only_told(path: str, value: Any, said: str) -> None:
         ("properties.number.type", "number"),
     ],
 )
-def test_what_is_nothing(path: str, value: Any) -> None:
-    """Neither breaks anyone nor lets anything new in."""
+def test_changes_that_are_not_reported(path: str, value: Any) -> None:
+    """They break nobody and allow nothing new."""
     assert list(changes([kind(OLD)], [kind(changed(path, value))])) == []
 
 
@@ -111,14 +111,14 @@ def test_types_topics_and_references() -> None:
     ]
 
 
-def test_a_schema_that_leads_into_itself_ends() -> None:
+def test_recursive_schemas_terminate() -> None:
     tree = {"$ref": "#/$defs/node", "$defs": {"node": {"properties": {"next": {"$ref": "#/$defs/node"}}}}}
     assert list(changes([kind(tree)], [kind(tree)])) == []
     loop = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}
     assert list(changes([kind(loop)], [kind(loop)])) == []
 
 
-def test_a_breaking_change_in_a_new_version_breaks_nobody_and_a_version_that_goes_does() -> None:
+def test_a_new_version_breaks_nobody_but_a_removed_or_changed_version_does() -> None:
     old = kind(OLD)
     new = kind({"type": "object"}, version=2, version_at="/v", earlier=(EarlierVersion(1, OLD, {}),))
     assert [(one.message, one.breaks) for one in changes([old], [new])] == [("Version 2 is new.", False)]
@@ -157,7 +157,7 @@ def test_a_schema_that_refers_to_itself_is_compared_once() -> None:
     assert (found.path, found.breaks) == ("data.name", True)
 
 
-def test_a_new_lowest_version_takes_the_events_that_state_none() -> None:
+def test_a_new_lowest_version_takes_the_events_without_a_version() -> None:
     before = kind({"type": "object"}, version=2)
     lower = kind({"type": "object"}, version=2, version_at="/v", earlier=(EarlierVersion(1, OLD, {}),))
     higher = kind({"type": "object"}, version=3, version_at="/v", earlier=(EarlierVersion(2, {"type": "object"}, {}),))
@@ -167,7 +167,7 @@ def test_a_new_lowest_version_takes_the_events_that_state_none() -> None:
     assert not [one for one in changes([before], [higher]) if one.breaks]
 
 
-def test_a_pattern_of_members_that_is_gone_breaks_if_the_members_are_refused_now() -> None:
+def test_a_removed_pattern_breaks_if_its_members_are_now_refused() -> None:
     def with_patterns(*patterns: str, others: Any = False) -> ConfiguredEventType:
         texts = {one: {"type": "string"} for one in patterns}
         return kind({"patternProperties": texts, "additionalProperties": others})
@@ -180,7 +180,7 @@ def test_a_pattern_of_members_that_is_gone_breaks_if_the_members_are_refused_now
     assert paths == {"data.*", "data./^x-/"}
 
 
-def test_each_of_two_members_that_are_refused_now_is_named() -> None:
+def test_each_newly_refused_member_is_named() -> None:
     def schema(allowed: bool) -> ConfiguredEventType:
         return kind({"properties": {"a": allowed, "b": allowed}})
 

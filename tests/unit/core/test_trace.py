@@ -1,4 +1,4 @@
-"""The trace context: what is let through, and what hostile headers come to."""
+"""The trace context: what is accepted, and what happens to hostile headers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
 
 
-def test_a_traceparent_is_taken_as_it_is() -> None:
+def test_a_traceparent_is_kept_unchanged() -> None:
     found = read_trace([("other", b"x"), ("traceparent", PARENT.encode()), ("tracestate", b"rojo=1,congo=t61rcWkgMzE")])
 
     assert found == TraceContext(PARENT, "rojo=1,congo=t61rcWkgMzE")
@@ -30,11 +30,11 @@ def test_without_a_tracestate_none_is_sent() -> None:
 @pytest.mark.parametrize(
     "headers", [[], [("tracestate", b"rojo=1")], [("Traceparent", PARENT.encode())], [("traceparent", None)]]
 )
-def test_no_traceparent_no_context(headers: list[tuple[str, bytes | None]]) -> None:
+def test_without_a_traceparent_there_is_no_context(headers: list[tuple[str, bytes | None]]) -> None:
     assert read_trace(headers) is None
 
 
-def test_of_several_the_last_one_counts() -> None:
+def test_the_last_of_several_headers_counts() -> None:
     other = PARENT.replace(SPAN, "1" * 16)
 
     found = read_trace([("traceparent", PARENT.encode()), ("traceparent", other.encode())])
@@ -63,12 +63,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-def test_what_is_no_traceparent_is_dropped(value: bytes) -> None:
+def test_an_invalid_traceparent_is_dropped(value: bytes) -> None:
     assert read_trace([("traceparent", value)]) is None
 
 
 @pytest.mark.parametrize("rest", ["", "-", "-what.a-later=version/adds"])
-def test_of_a_later_version_the_known_part_is_handed_on(rest: str) -> None:
+def test_the_known_part_of_a_later_version_is_forwarded(rest: str) -> None:
     assert trace_context(f"cc-{TRACE}-{SPAN}-ff{rest}") == TraceContext(PARENT)
 
 
@@ -87,17 +87,17 @@ STATES = {
 
 
 @pytest.mark.parametrize("state", STATES.values(), ids=STATES)
-def test_what_is_no_tracestate_is_left_out_and_the_trace_goes_on(state: str) -> None:
+def test_an_invalid_tracestate_is_dropped_and_the_trace_continues(state: str) -> None:
     assert read_trace([("traceparent", PARENT.encode()), ("tracestate", state.encode())]) == TraceContext(PARENT)
 
 
 @pytest.mark.parametrize("state", ["rojo=1", "fw529a3039@dt=FfkEJQ, rojo=00f0,,congo=t61 r", "a=" + "x" * 256])
-def test_a_tracestate_is_handed_on(state: str) -> None:
+def test_a_tracestate_is_forwarded(state: str) -> None:
     assert trace_context(PARENT, state) == TraceContext(PARENT, state)
 
 
 @given(st.binary(max_size=80), st.binary(max_size=80))
-def test_whatever_comes_no_header_can_be_smuggled_in(parent: bytes, state: bytes) -> None:
+def test_no_header_can_be_injected(parent: bytes, state: bytes) -> None:
     for headers in ([("traceparent", parent)], [("traceparent", PARENT.encode()), ("tracestate", state)]):
         found = read_trace(headers)
         if found is not None:
@@ -107,7 +107,7 @@ def test_whatever_comes_no_header_can_be_smuggled_in(parent: bytes, state: bytes
             assert not {"\r", "\n", "\0"} & set("".join(found.headers().values()))
 
 
-def test_an_exemplar_leads_to_a_trace_that_is_recorded() -> None:
+def test_an_exemplar_refers_to_a_recorded_trace() -> None:
     assert exemplar(TraceContext(PARENT)) == {"trace_id": TRACE}
     assert exemplar(TraceContext(PARENT[:-1] + "0")) is None
     assert exemplar(None) is None

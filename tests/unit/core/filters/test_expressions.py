@@ -79,13 +79,13 @@ def test_what_expressions_mean(text: str, result: bool) -> None:
         ("data.x == 1 && ", "the expression ends too early."),
     ],
 )
-def test_what_is_wrong_is_said_at_its_place(text: str, sentence: str) -> None:
+def test_errors_name_the_position(text: str, sentence: str) -> None:
     with pytest.raises(FilterError) as caught:
         compiled([text])
     assert sentence in str(caught.value)
 
 
-def test_of_several_the_wrong_one_is_named() -> None:
+def test_the_invalid_expression_of_several_is_named() -> None:
     with pytest.raises(FilterError, match=r"^expression 2, column 13: the expression ends too early"):
         compiled(['data.channel == "x"', "data.total >"])
 
@@ -101,18 +101,18 @@ def test_of_several_the_wrong_one_is_named() -> None:
         ("int(data.channel) == 1", FilterFault.VALUE, "cannot work with a value"),
     ],
 )
-def test_what_fails_is_said_without_values_of_the_event(text: str, fault: FilterFault, sentence: str) -> None:
+def test_evaluation_errors_contain_no_values_of_the_event(text: str, fault: FilterFault, sentence: str) -> None:
     found = failure(text)
     assert (found.fault, sentence in str(found)) == (fault, True)
     assert "spree" not in str(found)
 
 
 @pytest.mark.parametrize("value", ["1e999999", "9" * 15, "NaN", "0.1234567", "", "٣..", "1" * 5000, None, True, [1]])
-def test_what_is_no_decimal_fails_at_once(value: object) -> None:
+def test_an_invalid_decimal_fails_at_once(value: object) -> None:
     assert failure('decimal(data.total) > decimal("1")', {"total": value}).fault in {FilterFault.VALUE, FilterFault.TYPE}
 
 
-def test_giants_are_refused_before_they_are_evaluated() -> None:
+def test_very_large_values_are_refused_before_evaluation() -> None:
     wide = {"l": list(range(30_000)), "m": list(range(2_000)), "x": 1}
     deep: Any = 1
     for _ in range(100_000):
@@ -127,11 +127,11 @@ def test_giants_are_refused_before_they_are_evaluated() -> None:
     assert failure("size(data.d) > 1", {"d": deep}).fault is FilterFault.TOO_LARGE
     assert holds("data.m.exists(i, i == 1999)", wide)
 
-    # With the lists themselves, 20,000 values are read, and then one more.
+    # The lists themselves count: 20,000 values are read, and then one more.
     assert holds("size(data.l) == 2", {"l": [[0] * 9_999, [0] * 9_998]})
     assert failure("size(data.l) == 2", {"l": [[0] * 9_999, [0] * 9_999]}).fault is FilterFault.TOO_LARGE
 
-    # Others do not pay for it.
+    # Other filters are not affected.
     both = [compile_expression("size(data.l) > 0"), compile_expression("data.x > 0")]
     evaluation = Evaluation(MEMBERS, wide, PathTree(path for one in both for path in one.paths))
     assert evaluation.holds(both[1])
@@ -141,7 +141,7 @@ def test_giants_are_refused_before_they_are_evaluated() -> None:
 
 @pytest.mark.parametrize("whole", ["size(data) > 0", "size(data.part) > 0"])
 @pytest.mark.parametrize("giant", [list(range(30_000)), int("9" * 400)], ids=["list", "number"])
-def test_a_filter_that_reads_a_giant_leaves_filters_of_smaller_parts_alone(whole: str, giant: object) -> None:
+def test_a_filter_that_reads_a_huge_value_does_not_affect_filters_of_smaller_parts(whole: str, giant: object) -> None:
     expressions = [compile_expression(whole), compile_expression("data.x > 0"), compile_expression("data.part.y > 0")]
     payload = {"x": 1, "part": {"y": 2, "giant": giant}}
     evaluation = Evaluation(MEMBERS, payload, PathTree(path for one in expressions for path in one.paths))
@@ -165,7 +165,7 @@ def test_a_number_that_the_library_refuses_fails_only_the_filters_that_read_it(n
         evaluation.holds(both[0])
 
 
-def test_an_expression_is_evaluated_once_however_many_have_it() -> None:
+def test_a_shared_expression_is_evaluated_once() -> None:
     expression = compile_expression("data.x > 0")
     evaluation = Evaluation(MEMBERS, {"x": 1}, PathTree(expression.paths))
     assert [evaluation.holds(expression) for _ in range(3)] == [True] * 3
@@ -182,7 +182,7 @@ paths = st.lists(names, min_size=1, max_size=3).map(".".join)
 
 
 @given(st.dictionaries(paths, st.lists(scalars, min_size=1, max_size=4).map(tuple), max_size=3))
-def test_paths_with_values_come_out_as_expressions_that_mean_the_same(filters: dict[str, tuple[FilterValue, ...]]) -> None:
+def test_paths_with_values_become_equivalent_expressions(filters: dict[str, tuple[FilterValue, ...]]) -> None:
     found = compiled(expressions_of(filters))
 
     assert not found.expressions
@@ -208,11 +208,11 @@ def test_paths_with_values_come_out_as_expressions_that_mean_the_same(filters: d
         ("data.a.size() == 1", [], ["data.a.size() == 1"]),
     ],
 )
-def test_what_the_index_decides_is_taken_out(text: str, equalities: list[Any], rest: list[str]) -> None:
+def test_equalities_are_extracted_for_the_index(text: str, equalities: list[Any], rest: list[str]) -> None:
     assert split(text) == (equalities, rest)
 
 
-def test_records_keep_simple_filters_readable_for_every_release() -> None:
+def test_simple_filters_are_stored_in_a_form_that_every_release_can_read() -> None:
     simple = fields_of(compiled(['data.channel=="spree"']))
     assert simple == {"filters": {"channel": ("spree",)}, "expressions": ('data.channel=="spree"',), "schema_version": 1}
     assert fields_of(compiled(["data.total != null"]))["schema_version"] == 2
@@ -220,10 +220,10 @@ def test_records_keep_simple_filters_readable_for_every_release() -> None:
 
     record = replace(endpoint_record(), **simple)
     assert filters_of(record).texts == ('data.channel=="spree"',)
-    # An older process has changed the filters, and kept what it does not know.
+    # An older process has changed the filters, and kept the fields that it does not know.
     changed = replace(record, filters={"channel": ("edi",)})
     assert filters_of(changed).texts == ('data.channel == "edi"',)
-    # What this release cannot compile lets nothing through.
+    # A filter that this release cannot compile accepts nothing.
     newer = replace(record, expressions=("data.x.newFunction()",), schema_version=2)
     assert filters_of(newer).unreadable
 
@@ -231,8 +231,8 @@ def test_records_keep_simple_filters_readable_for_every_release() -> None:
 @given(
     st.decimals(0, 999_999_999, places=6), st.decimals(0, 999_999_999, places=6), st.sampled_from(["<", "<=", "==", ">", ">="])
 )
-def test_a_decimal_that_is_written_out_is_the_same_number(one: Decimal, two: Decimal, sign: str) -> None:
-    """Written out it is made by the library, out of the event by us."""
+def test_a_decimal_in_an_expression_equals_the_same_number_of_the_event(one: Decimal, two: Decimal, sign: str) -> None:
+    """The library creates the decimals of expressions; we create those of events."""
     expected = holds(f"decimal(data.a) {sign} decimal(data.b)", {"a": str(one), "b": str(two)})
     assert holds(f'decimal(data.a) {sign} decimal("{two}")', {"a": str(one)}) is expected
     assert holds(f'decimal("{one}") {sign} decimal(data.b)', {"b": str(two)}) is expected

@@ -1,4 +1,4 @@
-"""What a receiver may send back of what it was sent."""
+"""Secrets are removed from a receiver's answer."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("secret", [TOKEN, PLAIN, KEY], ids=["odd token", "plain token", "signing secret"])
-def test_a_secret_is_cut_out_in_each_form(secret: str, form: str) -> None:
+def test_a_secret_is_redacted_in_each_form(secret: str, form: str) -> None:
     shown = FORMS[form](secret)
     left = left_of(f"before {shown} after", TOKEN, PLAIN)
     assert REDACTED in left
@@ -85,7 +85,7 @@ def test_a_secret_is_cut_out_in_each_form(secret: str, form: str) -> None:
 
 
 def readings_of(text: str) -> Iterator[str]:
-    """What somebody could read in a text. By other means than the product's."""
+    """What somebody could read in a text, decoded by other means than the product's."""
     yield text
     yield from (html.unescape(text), unquote(unquote(text)), text.replace("\\/", "/").replace("\x00", ""))
     for run in re.findall(r"[A-Za-z0-9+/_-]{8,}", re.sub(r"\\n|\s", "", text)):
@@ -100,7 +100,7 @@ def readings_of(text: str) -> Iterator[str]:
     st.text(max_size=20),
     st.text(max_size=20),
 )
-def test_no_token_of_eight_characters_or_more_is_seen_in_any_form(token: str, form: str, before: str, after: str) -> None:
+def test_tokens_of_eight_or_more_characters_are_redacted_in_every_form(token: str, form: str, before: str, after: str) -> None:
     shown = FORMS[form](token)
     left = Redactor([token]).redact(answer(f"{before} {shown} {after}".encode()))
     ordinary = token.lower() in {
@@ -116,7 +116,7 @@ def test_no_token_of_eight_characters_or_more_is_seen_in_any_form(token: str, fo
     assert ordinary or token.encode() not in left.body.replace(REDACTED.encode(), b"")
 
 
-def test_the_secret_is_cut_out_with_and_without_its_prefix_and_as_the_key_that_it_is() -> None:
+def test_a_secret_is_redacted_with_its_prefix_without_it_and_as_raw_key() -> None:
     redactor = Redactor(keys=[SECRET, new_secret()])
     key = base64.b64decode(KEY)
     assert (
@@ -126,7 +126,7 @@ def test_the_secret_is_cut_out_with_and_without_its_prefix_and_as_the_key_that_i
     assert redactor.redact(answer(b"\xff" + key + b"\xfe")).body == b"\xff[redacted]\xfe"
 
 
-def test_headers_are_searched_names_too() -> None:
+def test_header_names_and_values_are_redacted() -> None:
     headers = (
         ("X-Echo", f"Bearer {PLAIN}"),
         (f"X-{PLAIN}", "1"),
@@ -147,7 +147,7 @@ def test_headers_are_searched_names_too() -> None:
     )
 
 
-def test_the_sentence_and_what_had_arrived_are_searched_when_there_was_no_usable_answer() -> None:
+def test_detail_and_partial_body_are_redacted_when_there_was_no_usable_answer() -> None:
     exchange = NoResponse(
         Failure.INVALID_RESPONSE, f"invalid header {PLAIN}", 1.0, 500, (("A", PLAIN),), f"{PLAIN} sk_live_5".encode()
     )
@@ -160,12 +160,12 @@ def test_the_sentence_and_what_had_arrived_are_searched_when_there_was_no_usable
 @pytest.mark.parametrize(
     "form", [str, json.dumps, lambda text: quote(text, safe=""), html.escape], ids=["plain", "JSON", "URL", "HTML"]
 )
-def test_an_answer_that_broke_off_does_not_end_with_the_beginning_of_a_secret(form: Callable[[str], str]) -> None:
+def test_a_truncated_answer_does_not_end_with_the_start_of_a_secret(form: Callable[[str], str]) -> None:
     redactor, shown = Redactor([TOKEN], [SECRET]), "." * 200 + form(TOKEN)
     for kept in range(205, len(shown)):
         body = redactor.redact(answer(shown[:kept].encode(), truncated=True)).body.decode()
         assert body in ("." * 200 + REDACTED, "." * 200 + '"' + REDACTED), shown[:kept]
-    assert redactor.redact(answer(b"." * 200 + b"to", truncated=True)).body == b"." * 200 + b"to"  # says nothing
+    assert redactor.redact(answer(b"." * 200 + b"to", truncated=True)).body == b"." * 200 + b"to"  # too short to reveal anything
     whole = answer(b"." * 200 + b"tok/42")
     assert redactor.redact(whole) == whole
 
@@ -186,7 +186,7 @@ def test_an_answer_that_broke_off_does_not_end_with_the_beginning_of_a_secret(fo
         "application/json; charset=utf-8",
     ],
 )
-def test_an_ordinary_value_shreds_no_answer(value: str) -> None:
+def test_an_ordinary_value_is_not_redacted(value: str) -> None:
     exchange = answer(
         b'{"true": 120, "env": "production", "v1": 1}',
         (
@@ -198,13 +198,13 @@ def test_an_ordinary_value_shreds_no_answer(value: str) -> None:
     assert Redactor([value], [SECRET]).redact(exchange) is exchange
 
 
-def test_a_short_value_is_cut_out_where_it_is_a_word() -> None:
+def test_a_short_value_is_redacted_only_as_a_whole_word() -> None:
     assert left_of('{"tenant":"acme","for":"ACME inc"} acmes macme', "acme") == (
         '{"tenant":"[redacted]","for":"[redacted] inc"} acmes macme'
     )
 
 
-def test_what_a_value_holds_is_cut_out_too() -> None:
+def test_the_parts_of_a_value_are_redacted_too() -> None:
     basic = "Basic " + base64.b64encode(b"alice:correct horse").decode()
     cookie = "session=0123456789abcdef; theme=dark"
     left = left_of(
@@ -225,13 +225,13 @@ def test_what_a_value_holds_is_cut_out_too() -> None:
         (b"\x8b\x0b\x80 brotli or whatever \xff", (("content-encoding", "br"),)),
     ],
 )
-def test_a_compressed_answer_is_not_kept_as_nobody_can_say_what_it_holds(body: bytes, headers: Headers) -> None:
+def test_a_compressed_answer_is_not_kept_because_it_cannot_be_searched(body: bytes, headers: Headers) -> None:
     left = Redactor([PLAIN]).redact(answer(body, headers))
     assert left.body.decode().startswith(f"[a compressed answer, {len(body)} bytes: it is not kept")
     named = answer(b"not compressed at all", (("Content-Encoding", "gzip"),))
     assert Redactor([PLAIN]).redact(named) == named
 
 
-def test_the_redactor_shows_its_secrets_nowhere() -> None:
+def test_repr_hides_the_secrets() -> None:
     assert repr(Redactor([PLAIN], [SECRET])) == "Redactor(***)"
     assert Redactor().redact(answer(b"anything at all", truncated=True)).body == b"anything at all"

@@ -1,4 +1,4 @@
-"""The parser of searches: what it understands, and that it says what it does not."""
+"""The parser of searches: what it accepts, and how it reports what it does not."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def why(name: str, value: str = "1") -> str:
     return reason
 
 
-def test_nothing_asks_for_everything() -> None:
+def test_an_empty_query_matches_everything() -> None:
     assert parsed() == AttemptQuery(conditions=(), sorts=(), page=1, per_page=25, ignored=())
 
 
@@ -74,7 +74,7 @@ def test_nothing_asks_for_everything() -> None:
         ("http_status_code_not_null", "TRUE", Condition("http_status_code", Predicate.NOT_NULL)),
     ],
 )
-def test_a_condition(name: str, value: str, condition: Condition) -> None:
+def test_conditions(name: str, value: str, condition: Condition) -> None:
     assert only(name, value) == condition
 
 
@@ -91,7 +91,7 @@ def test_a_condition(name: str, value: str, condition: Condition) -> None:
         ("created_at_gt", "2026-03-02T01:00:00+02:00", Predicate.GT, datetime(2026, 3, 1, 23, tzinfo=UTC)),
     ],
 )
-def test_a_time(name: str, value: str, predicate: Predicate, moment: datetime) -> None:
+def test_times(name: str, value: str, predicate: Predicate, moment: datetime) -> None:
     assert only(name, value) == Condition("created_at", predicate, (moment,))
 
 
@@ -111,7 +111,7 @@ def test_conditions_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("value", ["", " ", "\t\n"])
-def test_blank_values_are_dropped_and_only_noted(value: str) -> None:
+def test_blank_values_are_dropped_and_noted(value: str) -> None:
     found = parsed(("q[order_number_eq]", value), ("q[s]", value), ("page", value), ("q[nonsense]", value), ("q[s]", value))
     assert found == AttemptQuery(blank=("q[order_number_eq]", "q[s]", "q[nonsense]"))
 
@@ -133,7 +133,7 @@ def test_blank_values_are_dropped_and_only_noted(value: str) -> None:
         ("state_eq]x", "1", "q[state_eq]x]: write conditions as q[order_number_eq]"),
     ],
 )
-def test_what_is_ignored_is_reported(name: str, value: str, reason: str) -> None:
+def test_ignored_parameters_are_reported(name: str, value: str, reason: str) -> None:
     assert why(name, value) == reason
 
 
@@ -166,22 +166,22 @@ def test_what_is_ignored_is_reported(name: str, value: str, reason: str) -> None
         ("order_number_null", "on", "order_number_null: on is neither 1 nor 0"),
     ],
 )
-def test_a_value_that_cannot_be_read_is_reported_and_finds_nothing(name: str, value: str, reason: str) -> None:
+def test_an_invalid_value_is_reported_and_finds_nothing(name: str, value: str, reason: str) -> None:
     query = parse_query([(f"q[{name}]", value)])
     assert (query.conditions, query.ignored) == ((NOTHING,), (reason,))
 
 
-def test_a_query_that_is_no_hash_is_ignored() -> None:
+def test_a_query_that_is_not_a_hash_is_ignored() -> None:
     assert parsed(("q", "R1")).ignored == ("q: write conditions as q[order_number_eq]",)
 
 
-def test_one_bad_value_of_several_does_not_take_the_others_with_it() -> None:
+def test_an_invalid_value_does_not_invalidate_the_others() -> None:
     query = parsed(("q[endpoint_id_in][]", "7"), ("q[endpoint_id_in][]", "x"), ("q[endpoint_id_in][]", "8"))
     assert query.conditions == (Condition("endpoint_id", Predicate.IN, (7, 8)),)
     assert query.ignored == ("endpoint_id_in: x is not a whole number",)
 
 
-def test_a_second_value_where_one_is_taken_is_reported() -> None:
+def test_an_extra_value_is_reported_where_one_is_expected() -> None:
     query = parsed(("q[order_number_eq]", "R1"), ("q[order_number_eq]", "R2"))
     assert query.conditions == (Condition("order_number", Predicate.EQ, ("R2",)),)
     assert query.ignored == ("q[order_number_eq]: only the last value counts, R1 was left out; several are written with []",)
@@ -190,7 +190,7 @@ def test_a_second_value_where_one_is_taken_is_reported() -> None:
     assert query.ignored == ("order_number_eq: it takes one value, R1 was left out",)
 
 
-def test_a_comparison_with_a_value_that_cannot_be_read_holds_for_nothing() -> None:
+def test_a_comparison_with_an_invalid_value_is_never_true() -> None:
     either = parsed(("q[order_number_or_endpoint_id_eq]", "R1"))
     assert either.conditions == (ConditionGroup(Combinator.OR, (Condition("order_number", Predicate.EQ, ("R1",)), NOTHING)),)
     assert either.ignored == ("order_number_or_endpoint_id_eq: R1 is not a whole number",)
@@ -219,7 +219,7 @@ def test_a_comparison_with_a_value_that_cannot_be_read_holds_for_nothing() -> No
         ("endpoint_id_eq", "0" * 30 + "7", 7),
     ],
 )
-def test_a_number(name: str, value: str, expected: float) -> None:
+def test_numbers(name: str, value: str, expected: float) -> None:
     condition = only(name, value)
     assert isinstance(condition, Condition)
     assert [(type(one), one) for one in condition.values] == [(type(expected), expected)]
@@ -257,11 +257,11 @@ def test_pages(page: str, per_page: str, expected: tuple[int, int]) -> None:
     assert (query.page, query.per_page) == expected
 
 
-def test_keys_of_others_are_none_of_its_business() -> None:
+def test_unrelated_parameters_are_ignored() -> None:
     assert parsed(("strict", "1"), ("attempts_count", "3"), ("query", "x")) == AttemptQuery()
 
 
-def test_every_attribute_takes_every_predicate_of_its_kind() -> None:
+def test_every_attribute_accepts_every_predicate_of_its_kind() -> None:
     samples = {
         Kind.INTEGER: "1",
         Kind.NUMBER: "1",
@@ -381,17 +381,17 @@ def test_groups(pairs: list[tuple[str, str]], conditions: tuple[Filter, ...]) ->
     assert parsed(*pairs) == AttemptQuery(conditions=conditions)
 
 
-def test_a_group_without_conditions_is_reported() -> None:
+def test_an_empty_group_is_reported() -> None:
     assert parsed(("q[g][0][m]", "or")) == AttemptQuery(ignored=("q[g][0]: the group has no conditions",))
 
 
-def test_a_condition_whose_value_is_blank_is_none() -> None:
+def test_a_condition_with_a_blank_value_is_ignored() -> None:
     pairs = [("q[c][0][a][0][name]", "state"), ("q[c][0][p]", "eq"), ("q[c][0][v][0][value]", " ")]
     reason = "q[c][0]: a condition needs a value (v)"
     assert parsed(*pairs) == AttemptQuery(blank=("q[c][0][v][0][value]",), ignored=(reason,))
 
 
-def test_one_of_all_conditions() -> None:
+def test_the_combinator_or() -> None:
     query = parsed(("q[m]", "or"), ("q[state_eq]", "failed"), ("q[id_eq]", "1"))
     assert query.combinator is Combinator.OR
     assert query.required == (either(FAILED, eq("id", 1)),)
@@ -399,7 +399,7 @@ def test_one_of_all_conditions() -> None:
     assert parsed(("q[g][0][state_eq]", "failed"), ("q[g][0][id_eq]", "1")).required == (FAILED, eq("id", 1))
 
 
-def test_sorts_in_the_long_form() -> None:
+def test_sorts_in_long_form() -> None:
     query = parsed(
         ("q[s][0][name]", "created_at"), ("q[s][0][dir]", "desc"), ("q[sorts][1][name]", "id"), ("q[s][2][name]", "token")
     )
@@ -421,7 +421,7 @@ def test_sorts_in_the_long_form() -> None:
         ([("after", Cursor(1, 1).encode()), ("q[s]", "created_at asc")], "opposite order"),
     ],
 )
-def test_what_is_beyond_a_bound_is_refused(pairs: list[tuple[str, str]], reason: str) -> None:
+def test_searches_beyond_a_limit_are_refused(pairs: list[tuple[str, str]], reason: str) -> None:
     with pytest.raises(SearchLimitError, match=reason):
         parse_query(pairs)
 
@@ -432,7 +432,7 @@ def test_groups_may_be_nested_as_deep_as_the_error_says() -> None:
     assert query.ignored == ()
 
 
-def test_the_notes_are_bounded() -> None:
+def test_the_number_of_notes_is_limited() -> None:
     ignored = parse_query([(f"q[typo_{n}]", "1") for n in range(1_000)]).ignored
     assert len(ignored) == 51
     assert ignored[-1] == "and 950 more were left out"
@@ -447,14 +447,14 @@ def test_cursors(time: int, identifier: int, descending: bool) -> None:
 
 
 @given(st.text(max_size=40))
-def test_what_is_no_cursor(text: str) -> None:
+def test_invalid_cursors(text: str) -> None:
     found = decode_cursor(text)
     assert found is None or decode_cursor(found.encode()) == found
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["gt", "gteq", "lt", "lteq"]))
-def test_times_between_milliseconds(micros: int, predicate: str) -> None:
-    """Rows have whole milliseconds: whatever is compared with them, the answer is that of the exact time."""
+def test_times_between_milliseconds_compare_exactly(micros: int, predicate: str) -> None:
+    """Rows have whole milliseconds: the answer to any comparison is that of the exact time."""
     asked = datetime(2026, 3, 2, tzinfo=UTC) + timedelta(microseconds=micros)
     condition = only(f"created_at_{predicate}", asked.isoformat())
     assert isinstance(condition, Condition)
@@ -482,7 +482,7 @@ names = st.one_of(
 
 
 @given(st.lists(st.tuples(names, st.text(st.characters(), max_size=20)), max_size=6))
-def test_never_fails(pairs: list[tuple[str, str]]) -> None:
+def test_the_parser_never_fails(pairs: list[tuple[str, str]]) -> None:
     query = parse_query(pairs)
     assert 1 <= query.per_page <= 200
     assert query.page >= 1

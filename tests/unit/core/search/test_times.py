@@ -64,7 +64,7 @@ def day(month: int, number: int, year: int = 2026) -> TimeRange:
         ("0001-01-01T00:00:00+12:00", TimeRange(EARLIEST)),
     ],
 )
-def test_a_time_is_read(text: str, expected: TimeRange) -> None:
+def test_times_are_parsed(text: str, expected: TimeRange) -> None:
     assert read_time(text, NOW) == expected
 
 
@@ -112,13 +112,13 @@ def test_a_time_is_read(text: str, expected: TimeRange) -> None:
         ),
     ],
 )
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_invalid_times_are_refused(text: str) -> None:
     with pytest.raises(NotUsableError, match="is not a time or a date, such as"):
         read_time(text, NOW)
 
 
 @given(st.text())
-def test_whatever_is_typed_is_read_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:
         found = read_time(text, NOW)
     except NotUsableError:
@@ -127,19 +127,19 @@ def test_whatever_is_typed_is_read_or_refused(text: str) -> None:
 
 
 @given(st.floats(3e7, 7e9).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)), st.integers(-14, 14))
-def test_every_iso_time_is_read(moment: datetime, hours: int) -> None:
+def test_every_iso_time_is_parsed(moment: datetime, hours: int) -> None:
     at = moment.astimezone(timezone(timedelta(hours=hours)))
     assert read_time(at.isoformat()).at == at
     assert read_time(TimeRange(at.astimezone(UTC)).text).at == at
 
 
-def test_relative_times_need_to_know_now() -> None:
+def test_relative_times_need_the_current_time() -> None:
     for text in ("today", "-2h", "monday"):
         with pytest.raises(NotUsableError):
             read_time(text)
 
 
-def test_days_and_times_without_an_offset_are_those_of_the_zone_of_now() -> None:
+def test_days_and_times_without_an_offset_use_the_time_zone_of_now() -> None:
     zone = timezone(timedelta(hours=2))
     now = datetime(2026, 3, 5, 1, tzinfo=zone)
     assert read_time("today", now) == TimeRange(datetime(2026, 3, 5, tzinfo=zone), is_day=True)
@@ -149,7 +149,7 @@ def test_days_and_times_without_an_offset_are_those_of_the_zone_of_now() -> None
     assert read_time("2026-03-04T12:00", now).text == "2026-03-04T10:00:00Z"
 
 
-def test_a_day_on_which_clocks_change_is_as_long_as_it_is() -> None:
+def test_a_day_on_which_clocks_change_has_its_real_length() -> None:
     now = datetime(2026, 3, 30, 9, tzinfo=ZoneInfo("Europe/Berlin"))
     query = parse_query([("q[created_at_gteq]", "yesterday"), ("q[created_at_lteq]", "yesterday")], now)
     times = [one.values[0] for one in query.conditions if isinstance(one, Condition)]
@@ -157,7 +157,7 @@ def test_a_day_on_which_clocks_change_is_as_long_as_it_is() -> None:
     assert read_time("-12h", now).at == datetime(2026, 3, 29, 19, tzinfo=UTC)
 
 
-def test_a_day_is_meant_to_its_end() -> None:
+def test_a_day_includes_its_end() -> None:
     for text in ("20260301", "2026-03-01", "last sunday"):
         query = parse_query([("q[created_at_lteq]", text)], NOW)
         assert query == AttemptQuery((Condition("created_at", Predicate.LT, (datetime(2026, 3, 2, tzinfo=UTC),)),))
@@ -166,5 +166,5 @@ def test_a_day_is_meant_to_its_end() -> None:
     )
 
 
-def test_a_moment_is_written_as_it_was_meant() -> None:
+def test_a_moment_is_formatted_as_it_was_meant() -> None:
     assert [TimeRange(NOW).text, day(3, 4).text] == ["2026-03-04T15:30:45.123000Z", "2026-03-04"]
