@@ -1,4 +1,4 @@
-"""A delivery_service with a sender and a producer in memory."""
+"""A delivery service with a sender and a producer in memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ NO_ANSWER = NoResponse(Failure.TIMEOUT, "hooks.example.com: no complete response
 
 
 class FakeSender:
-    """Answers every request alike; or does what it is told to first."""
+    """Gives every request the same answer, after an optional step."""
 
     def __init__(self) -> None:
         self.exchange: Exchange | NotSent = answer(200)
@@ -74,7 +74,7 @@ class FakeSender:
 
 
 class Scene:
-    """A delivery_service and everything around it."""
+    """A delivery service and everything around it."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Scene:
         return [sent for sent in self.producer.sent if sent.topic.startswith("t.webhooks.delay.")]
 
     def left_behind(self) -> list[Sent]:
-        """What was sent, without what is said of the endpoint's health."""
+        """Return what was sent, without the records about the endpoint's health."""
         return [sent for sent in self.producer.sent if sent.topic != TOPICS.endpoint_health]
 
     def read_health(self) -> None:
@@ -140,12 +140,12 @@ class Scene:
     def facts(self) -> list[HealthRecord]:
         return [from_json(sent.value, HealthRecord) for sent in self.producer.to(TOPICS.endpoint_health)]
 
-    def told(self) -> list[Any]:
-        """The events of endpoints that were disabled; their data differs from that of the others."""
+    def disabled_events(self) -> list[Any]:
+        """Return the events about disabled endpoints; their data differs from that of the others."""
         return [event for event in self.events() if event.event_name == ENDPOINT_DISABLED]
 
     def notices(self) -> list[tuple[str, Any]]:
-        """The other operational events: names and data."""
+        """Return the other operational events: names and data."""
         return [(event.event_name, event.notice) for event in self.events() if event.event_name != ENDPOINT_DISABLED]
 
     def events(self) -> list[OperationalEvent]:

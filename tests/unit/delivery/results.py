@@ -1,4 +1,4 @@
-"""Attempts that were made, for tests of what follows from them."""
+"""Results of attempts, for tests of what follows from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENDPOINT = open_endpoint(endpoint_record(7), Vault(Vault.new_key()))
 def result_of(
     exchange: Exchange, verdict: Verdict, *, attempt: int = 1, trigger: Trigger = Trigger.EVENT, finished_at: datetime = NOW
 ) -> AttemptResult:
-    """An attempt at endpoint 7 that ended so."""
+    """Return the result of an attempt at endpoint 7 with this outcome."""
     delivery = Delivery(META, b"{}", _ENDPOINT, attempt, trigger)
     sent = SignedRequest(Request(_ENDPOINT.target_url, {}, b"{}"), {"webhook-id": META.id})
     return AttemptResult(delivery, sent, exchange, verdict, finished_at, finished_at)

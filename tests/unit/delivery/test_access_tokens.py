@@ -1,4 +1,4 @@
-"""Access tokens: asked for once, renewed before they end, renewed after a 401, and failing by name."""
+"""Access tokens: requested once, renewed before they expire and after a 401, and named in failures."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ class Provider:
         return await self.tokens.post(ENDPOINT, question, REQUEST)
 
 
-async def test_one_request_for_many_deliveries() -> None:
+async def test_many_deliveries_share_one_token_request() -> None:
     provider = Provider()
     provider.before_token.clear()
     under_way = [asyncio.create_task(provider.deliver()) for _ in range(50)]
     await provider.is_asked.wait()
-    under_way[0].cancel()  # who asked first may go: the others want the answer
+    under_way[0].cancel()  # the first one may be cancelled: the others still want the answer
     await asyncio.sleep(0)
     provider.before_token.set()
     done = await asyncio.gather(*under_way, return_exceptions=True)
@@ -101,10 +101,10 @@ async def test_a_token_endpoint_that_hangs_makes_the_endpoint_slow() -> None:
     provider.before_token.set()
     await delivering
     shares.leave(ENDPOINT.id, place, provider.now)
-    assert not shares.is_slow(ENDPOINT.id, provider.now), "it has answered at once itself"
+    assert not shares.is_slow(ENDPOINT.id, provider.now), "the receiver itself answered at once"
 
 
-async def test_the_form_and_the_header() -> None:
+async def test_the_form_and_the_header_of_a_token_request() -> None:
     provider = Provider()
     await provider.deliver()
     (asked,) = provider.asked
@@ -119,7 +119,7 @@ async def test_the_form_and_the_header() -> None:
     assert parse_qs(in_form.body.decode())["client_secret"] == ["c d%"]
 
 
-async def test_a_token_is_renewed_before_it_ends_and_nobody_waits_for_that() -> None:
+async def test_a_token_is_renewed_before_it_expires_and_nobody_waits() -> None:
     provider = Provider()
     await provider.deliver()
     provider.now += 3539
@@ -127,7 +127,7 @@ async def test_a_token_is_renewed_before_it_ends_and_nobody_waits_for_that() -> 
     assert len(provider.asked) == 1
     provider.now += 1
     provider.before_token.clear()
-    await provider.deliver()  # the old one is good still
+    await provider.deliver()  # the old one is still valid
     assert provider.delivered == ["access-token-1"] * 3
     provider.before_token.set()
     while len(provider.asked) < 2 or provider.delivered[-1] == "access-token-1":
@@ -137,7 +137,7 @@ async def test_a_token_is_renewed_before_it_ends_and_nobody_waits_for_that() -> 
     assert len(provider.asked) == 2
 
 
-async def test_a_token_that_cannot_be_renewed_early_is_used_to_its_end() -> None:
+async def test_a_token_that_cannot_be_renewed_early_is_used_until_it_expires() -> None:
     provider = Provider()
     await provider.deliver()
     provider.now += 3550
@@ -146,7 +146,7 @@ async def test_a_token_that_cannot_be_renewed_early_is_used_to_its_end() -> None
         await provider.deliver()
         await asyncio.sleep(0)
     assert set(provider.delivered) == {"access-token-1"}
-    assert len(provider.asked) == 2  # it is not asked for again with each delivery
+    assert len(provider.asked) == 2  # it is not requested again with each delivery
     provider.now += 50
     failed = await provider.deliver()
     assert isinstance(failed, NoResponse)
@@ -164,7 +164,7 @@ async def test_a_401_renews_the_token_once() -> None:
     assert len(provider.asked) == 3
 
 
-async def test_a_receiver_that_refuses_every_token_does_not_have_one_asked_for_with_each_delivery() -> None:
+async def test_a_receiver_that_refuses_every_token_does_not_cause_a_request_per_delivery() -> None:
     provider = Provider()
     provider.receive = lambda _: answer(401)
     for _ in range(10):
@@ -175,7 +175,7 @@ async def test_a_receiver_that_refuses_every_token_does_not_have_one_asked_for_w
     assert len(provider.asked) == 3
 
 
-async def test_many_that_meet_a_401_renew_it_together() -> None:
+async def test_concurrent_401s_renew_the_token_once() -> None:
     provider = Provider()
     await provider.deliver()
     provider.receive = lambda token: answer(401 if token == "access-token-1" else 200)
@@ -184,7 +184,7 @@ async def test_many_that_meet_a_401_renew_it_together() -> None:
     assert len(provider.asked) == 2
 
 
-async def test_another_question_has_another_token() -> None:
+async def test_a_different_token_request_gets_its_own_token() -> None:
     provider = Provider()
     await provider.deliver()
     await provider.deliver(TokenRequest(TOKEN_URL, "oms", "another-s3cret"))
@@ -194,13 +194,13 @@ async def test_another_question_has_another_token() -> None:
     assert provider.delivered[-1] == "access-token-3"
 
 
-async def test_the_token_is_cut_out_of_what_the_receiver_answers() -> None:
+async def test_the_token_is_redacted_from_the_receivers_answer() -> None:
     provider = Provider()
     provider.receive = lambda token: answer(500, (("x-echo", f"Bearer {token}"),), f"you sent {token}".encode())
     echoed = cast("Response", await provider.deliver())
     assert echoed.body == b"you sent [redacted]"
     assert "access-token-1" not in str(echoed.headers)
-    provider.receive = lambda token: answer(401, body=b"access-token-1 access-token-2")  # both that were sent
+    provider.receive = lambda token: answer(401, body=b"access-token-1 access-token-2")  # both tokens that were sent
     assert b"access-token" not in cast("Response", await provider.deliver()).body
 
 
@@ -221,7 +221,7 @@ async def test_the_token_is_cut_out_of_what_the_receiver_answers() -> None:
         (NoResponse(Failure.CONNECTION_REFUSED, "login.example.com: refused, s3cret-of-ours.", 5.0), "no usable response. login"),
     ],
 )
-async def test_what_is_no_token_is_the_endpoints_failure_and_named_so(given: Exchange, sentence: str) -> None:
+async def test_an_unusable_token_answer_is_a_failure_of_the_endpoint(given: Exchange, sentence: str) -> None:
     provider = Provider()
     provider.answer = given
     failed = await provider.deliver()
@@ -233,7 +233,7 @@ async def test_what_is_no_token_is_the_endpoints_failure_and_named_so(given: Exc
     assert not provider.delivered
 
 
-async def test_a_fault_of_ours_stays_ours() -> None:
+async def test_an_own_fault_remains_an_own_fault() -> None:
     provider = Provider()
     doubt = NoResponse(Failure.DNS, "login.example.com: the host name does not resolve.", 5.0)
     provider.answer = NotSent(LocalFault.RESOLVER, "The resolver does not answer.", doubt)
@@ -257,17 +257,17 @@ async def test_a_fault_of_ours_stays_ours() -> None:
         (float("nan"), 300),
     ],
 )
-def test_how_long_a_token_is_valid(expires_in: object, lifetime: float) -> None:
+def test_token_lifetimes(expires_in: object, lifetime: float) -> None:
     assert granted(token_response(expires_in=expires_in)).lifetime == lifetime
 
 
-def test_a_token_without_a_type_is_taken() -> None:
+def test_a_token_without_a_type_is_accepted() -> None:
     assert granted(answer(200, body=b'{"access_token": "abc"}')).token == "abc"
     with pytest.raises(TokenAnswerError):
         granted(answer(204))
 
 
-async def test_an_attempt_says_that_there_was_no_token() -> None:
+async def test_an_attempt_records_that_there_was_no_token() -> None:
     scene = Scene()
     scene.sender.exchange = answer(503, body=b'{"error": "temporarily_unavailable"}')
     await scene.deliver(ENDPOINT)

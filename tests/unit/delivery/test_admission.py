@@ -1,4 +1,4 @@
-"""What holds a delivery up before its request, and where it is parked then."""
+"""What delays a delivery before its request, and where it is then parked."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ LIMITS = CircuitLimits(failures=3, open_seconds=5.0, max_open_seconds=300.0, max
 
 
 def parked(scene: Scene) -> list[tuple[str, DeliveryRecord]]:
-    """The deliveries that were put off without an attempt."""
+    """Return the deliveries that were postponed without an attempt."""
     found = [(sent.topic.removeprefix("t.webhooks.delay."), delivery_of(sent)) for sent in scene.delayed()]
     return [(delay, delivery) for delay, delivery in found if delivery.parked]
 
 
 async def failing(exchange: Exchange = NO_ANSWER, times: int = 3) -> Scene:
-    """A scene in which the endpoint has failed so often in a row."""
+    """Return a scene in which the endpoint has failed this many times in a row."""
     scene = Scene(limits=LIMITS)
     scene.sender.exchange = exchange
     for _ in range(times):
@@ -54,7 +54,7 @@ def limited(per_second: int, *, activated_version: int = 1) -> Endpoint:
 
 
 @pytest.mark.parametrize("exchange", [NO_ANSWER, answer(500), answer(429)], ids=["no answer", "500", "429"])
-async def test_after_failures_in_a_row_deliveries_are_parked_without_using_up_an_attempt(exchange: Exchange) -> None:
+async def test_consecutive_failures_park_deliveries_without_using_up_an_attempt(exchange: Exchange) -> None:
     scene = await failing(exchange)
 
     await scene.deliver(attempt=4, trigger=Trigger.RESEND)
@@ -64,14 +64,14 @@ async def test_after_failures_in_a_row_deliveries_are_parked_without_using_up_an
 
 
 @pytest.mark.parametrize("exchange", [answer(404), answer(301), answer(203)], ids=["404", "301", "203"])
-async def test_answers_that_speak_of_the_event_open_nothing(exchange: Exchange) -> None:
+async def test_answers_about_the_event_open_no_circuit(exchange: Exchange) -> None:
     scene = await failing(exchange, times=50)
 
     assert len(scene.sender.requests) == 50
     assert parked(scene) == []
 
 
-async def test_one_endpoints_circuit_is_no_others() -> None:
+async def test_each_endpoint_has_its_own_circuit() -> None:
     scene = await failing()
     other = endpoint()
     object.__setattr__(other, "id", 8)
@@ -82,7 +82,7 @@ async def test_one_endpoints_circuit_is_no_others() -> None:
 
 
 @pytest.mark.parametrize(("times", "delay"), [(0, "5s"), (1, "1m"), (2, "10m"), (3, "1h"), (4, "1h"), (1000, "1h")], ids=str)
-async def test_the_more_often_it_was_parked_the_longer_it_waits(times: int, delay: str) -> None:
+async def test_a_delivery_waits_longer_each_time_it_is_parked(times: int, delay: str) -> None:
     scene = await failing()
 
     await scene.deliver(parked=times)
@@ -90,7 +90,7 @@ async def test_the_more_often_it_was_parked_the_longer_it_waits(times: int, dela
     assert [(where, delivery.parked) for where, delivery in parked(scene)] == [(delay, times + 1)]
 
 
-async def test_it_is_not_parked_for_less_than_the_circuit_stays_open() -> None:
+async def test_a_delivery_is_parked_for_at_least_as_long_as_the_circuit_stays_open() -> None:
     scene = await failing(answer(503, (("Retry-After", "301"),)), times=1)
 
     await scene.deliver()
@@ -117,19 +117,19 @@ async def test_retry_after_opens_the_circuit_at_once_for_that_long(status: int, 
 
 
 @pytest.mark.parametrize("headers", [(("Retry-After", "nonsense"),), (("Retry-After", "0"),), ()])
-async def test_what_is_no_wish_opens_nothing(headers: Headers) -> None:
+async def test_an_invalid_retry_after_opens_nothing(headers: Headers) -> None:
     scene = await failing(answer(429, headers), times=2)
 
     assert len(scene.sender.requests) == 2
 
 
-async def test_retry_after_of_another_status_is_of_that_event_alone() -> None:
+async def test_retry_after_of_another_status_concerns_only_that_event() -> None:
     scene = await failing(answer(404, (("Retry-After", "3600"),)), times=2)
 
     assert len(scene.sender.requests) == 2
 
 
-async def test_one_probe_at_a_time_and_its_success_lets_all_through() -> None:
+async def test_probes_are_sent_one_at_a_time_and_a_success_lets_all_through() -> None:
     scene = await failing()
     release = asyncio.Event()
     scene.sender.exchange, scene.sender.before = answer(200), release.wait
@@ -146,7 +146,7 @@ async def test_one_probe_at_a_time_and_its_success_lets_all_through() -> None:
     assert len(scene.sender.requests) == 9
 
 
-async def test_a_failed_probe_opens_it_for_twice_as_long() -> None:
+async def test_a_failed_probe_doubles_the_open_time() -> None:
     scene = await failing()
     scene.seconds += 5.0
     await scene.deliver()
@@ -160,7 +160,7 @@ async def test_a_failed_probe_opens_it_for_twice_as_long() -> None:
     assert len(scene.sender.requests) == 5
 
 
-async def test_a_probe_that_is_cancelled_leaves_the_next_one_free() -> None:
+async def test_a_cancelled_probe_frees_the_next_one() -> None:
     scene = await failing()
     scene.seconds += 5.0
     scene.sender.before = asyncio.Event().wait
@@ -175,7 +175,7 @@ async def test_a_probe_that_is_cancelled_leaves_the_next_one_free() -> None:
     assert len(scene.sender.requests) == 5
 
 
-async def test_an_endpoint_that_was_activated_again_starts_over() -> None:
+async def test_an_endpoint_that_was_reactivated_starts_over() -> None:
     scene = await failing()
     scene.sender.exchange = answer(200)
 
@@ -184,7 +184,7 @@ async def test_an_endpoint_that_was_activated_again_starts_over() -> None:
     assert len(scene.sender.requests) == 4
 
 
-async def test_what_comes_of_the_endpoint_as_it_was_does_not_count_for_it_as_it_is() -> None:
+async def test_results_of_an_earlier_activation_do_not_count_for_the_current_one() -> None:
     scene = Scene(limits=LIMITS)
     release = asyncio.Event()
     scene.sender.exchange, scene.sender.before = NO_ANSWER, release.wait
@@ -229,7 +229,7 @@ async def test_open_and_half_open_circuits_are_counted() -> None:
 # --- the rate limit ---
 
 
-async def test_what_exceeds_the_rate_waits_shortly_and_is_parked_then() -> None:
+async def test_deliveries_above_the_rate_wait_briefly_and_are_then_parked() -> None:
     scene = Scene()
     limit = limited(200)  # a wait of at most 10 ms: two more
 
@@ -239,7 +239,7 @@ async def test_what_exceeds_the_rate_waits_shortly_and_is_parked_then() -> None:
     assert [delay for delay, _ in parked(scene)] == ["5s"] * 7
 
 
-async def test_one_endpoint_may_let_wait_a_quarter_of_what_may_wait() -> None:
+async def test_one_endpoint_may_use_a_quarter_of_the_waiting_slots() -> None:
     scene = Scene(longest_wait=10.0, max_waiting=8)
     limit = limited(100)
 
@@ -248,7 +248,7 @@ async def test_one_endpoint_may_let_wait_a_quarter_of_what_may_wait() -> None:
     assert len(scene.sender.requests) == 1 + 2
 
 
-async def test_there_are_never_more_that_wait_than_may() -> None:
+async def test_the_number_of_waiting_deliveries_is_limited() -> None:
     scene = Scene(longest_wait=10.0, max_waiting=8)
     limits = [limited(5) for _ in range(20)]
     for number, limit in enumerate(limits):
@@ -263,7 +263,7 @@ async def test_there_are_never_more_that_wait_than_may() -> None:
     assert len(scene.sender.requests) == 28
 
 
-async def test_an_endpoint_without_a_limit_has_none() -> None:
+async def test_an_endpoint_without_a_rate_limit_is_not_limited() -> None:
     scene = Scene(width=100)
 
     await asyncio.gather(*(scene.deliver() for _ in range(100)))
@@ -271,7 +271,7 @@ async def test_an_endpoint_without_a_limit_has_none() -> None:
     assert len(scene.sender.requests) == 100
 
 
-async def test_a_busy_endpoint_is_not_parked_for_as_long_as_a_dead_one() -> None:
+async def test_a_busy_endpoint_is_parked_for_a_shorter_time_than_a_dead_one() -> None:
     scene = Scene()
     limit = limited(1)
     await scene.deliver(limit)
@@ -281,7 +281,7 @@ async def test_a_busy_endpoint_is_not_parked_for_as_long_as_a_dead_one() -> None
     assert [delay for delay, _ in parked(scene)] == ["10m"]
 
 
-async def test_a_changed_limit_counts_at_once() -> None:
+async def test_a_changed_limit_takes_effect_at_once() -> None:
     scene = Scene()
     await scene.deliver(limited(1))
     await scene.deliver(limited(1))
@@ -292,7 +292,7 @@ async def test_a_changed_limit_counts_at_once() -> None:
     assert len(scene.sender.requests) == 2
 
 
-async def test_what_a_circuit_refuses_uses_up_no_rate() -> None:
+async def test_deliveries_that_the_circuit_refuses_use_up_no_rate() -> None:
     scene = Scene(limits=CircuitLimits(failures=1))
     scene.sender.exchange = NO_ANSWER
     await scene.deliver(limited(1))
@@ -319,17 +319,17 @@ def test_parking_delays(times: int, at_least: float, delay: str) -> None:
     assert delay_label(chosen) == delay
 
 
-def test_a_schedule_of_long_delays_parks_by_its_shortest() -> None:
+def test_a_schedule_of_long_delays_parks_for_the_shortest_one() -> None:
     schedule = RetrySchedule([timedelta(hours=2), timedelta(hours=3)])
 
     assert schedule.parking(5, timedelta(0), timedelta(hours=1)) == timedelta(hours=2)
 
 
-# --- endpoints that are gone ---
+# --- endpoints that are deleted, paused or disabled ---
 
 
 def gone(record: EndpointRecord, how: str) -> tuple[EndpointRecord, HealthRecord | None]:
-    """An endpoint's next record, and what is known of its health, after it was deleted, paused or disabled."""
+    """Return an endpoint's next record and its health after it was deleted, paused or disabled."""
     match how:
         case "deleted":
             return deleted(record, changed_by="somebody", at=NOW), None
@@ -343,7 +343,7 @@ def gone(record: EndpointRecord, how: str) -> tuple[EndpointRecord, HealthRecord
 
 @pytest.mark.parametrize("how", ["deleted", "paused", "disabled"])
 @pytest.mark.parametrize("state", ["open", "half_open"])
-async def test_the_circuit_and_the_pace_of_an_endpoint_that_is_gone_are_forgotten(how: str, state: str) -> None:
+async def test_circuit_and_pace_of_an_inactive_endpoint_are_forgotten(how: str, state: str) -> None:
     scene = Scene(limits=LIMITS)
     registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=scene.health)
     to = limited(100)
@@ -379,8 +379,8 @@ async def test_the_circuit_and_the_pace_of_an_endpoint_that_is_gone_are_forgotte
     assert gauge._value.get() == before
     if probe is not None:
         with probe:
-            probe.end(NO_ANSWER, NOW)  # it was under way
-    late = await admission.enter(to)  # a delivery that holds the endpoint as it was
+            probe.end(NO_ANSWER, NOW)  # it was in progress
+    late = await admission.enter(to)  # a delivery with the earlier version of the endpoint
     assert isinstance(late, Pass)
     with late:
         late.end(NO_ANSWER, NOW)

@@ -1,4 +1,4 @@
-"""The clock of a process that delivers, in front of brokers that write down their time and of one that does not."""
+"""The clock of a process that delivers, with brokers that stamp records with their time and with one that does not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOUR = 3600.0
 
 
 class Clocks:
-    """The wall clock of this machine, a steady one, and the broker's."""
+    """The wall clock of this machine, a steady clock, and the broker's clock."""
 
     def __init__(self) -> None:
         self.passed = 0.0
@@ -42,7 +42,7 @@ class Clocks:
 
 
 class Stamping(FakeProducer):
-    """A broker that writes its own time down, or not."""
+    """A broker that may stamp records with its own time."""
 
     def __init__(self, clocks: Clocks, *, stamps: bool = True) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def at(seconds: float) -> datetime:
 
 @pytest.mark.parametrize("stamps", [True, False], ids=["LogAppendTime", "CreateTime"])
 @pytest.mark.parametrize("jump", [HOUR, -HOUR, 5 * 24 * HOUR], ids=str)
-async def test_a_wall_clock_that_jumps_changes_nothing_and_is_told(stamps: bool, jump: float) -> None:
+async def test_a_jumping_wall_clock_changes_nothing_and_is_reported(stamps: bool, jump: float) -> None:
     clocks = Clocks()
     async with running(clocks, Stamping(clocks, stamps=stamps)) as clock:
         assert clock.warning() is None
@@ -90,7 +90,7 @@ async def test_a_wall_clock_that_jumps_changes_nothing_and_is_told(stamps: bool,
 
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["ahead", "behind"])
-async def test_a_wall_clock_within_the_tolerance_is_right(sign: int) -> None:
+async def test_a_wall_clock_within_the_tolerance_is_accepted(sign: int) -> None:
     clocks = Clocks()
     async with running(clocks, Stamping(clocks, stamps=False)) as clock:
         clocks.wall_is_ahead = sign * broker_clock.TOLERANCE_SECONDS
@@ -102,7 +102,7 @@ async def test_a_wall_clock_within_the_tolerance_is_right(sign: int) -> None:
 
 
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR], ids=str)
-async def test_a_wall_clock_that_is_wrong_from_the_start_is_put_right(ahead: float) -> None:
+async def test_a_wall_clock_that_is_wrong_from_the_start_is_corrected(ahead: float) -> None:
     clocks = Clocks()
     clocks.wall_is_ahead = ahead
     async with running(clocks, Stamping(clocks)) as clock:
@@ -110,7 +110,7 @@ async def test_a_wall_clock_that_is_wrong_from_the_start_is_put_right(ahead: flo
         assert clock.warning() is not None
 
 
-async def test_records_are_stamped_with_this_time() -> None:
+async def test_records_are_stamped_with_the_corrected_time() -> None:
     clocks = Clocks()
     assert BrokerClock(TOPIC, wall=clocks.wall, steady=clocks.steady).stamp() is None
     async with running(clocks, Stamping(clocks)) as clock:
@@ -118,7 +118,7 @@ async def test_records_are_stamped_with_this_time() -> None:
         assert clock.stamp() == pytest.approx(START * 1000, abs=100)
 
 
-async def test_a_brokers_clock_that_jumps_is_followed_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_jumping_broker_clock_is_followed_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_clock, "EVERY_SECONDS", 0.01)
     monkeypatch.setattr(broker_clock, "_SOON_SECONDS", 0.01)
     clocks = Clocks()
@@ -129,7 +129,7 @@ async def test_a_brokers_clock_that_jumps_is_followed_and_told(monkeypatch: pyte
         assert clock.warning() is not None
 
 
-async def test_without_the_right_to_write_the_topic_it_is_the_wall_clocks_time() -> None:
+async def test_without_the_permission_to_write_the_topic_the_wall_clock_is_used() -> None:
     clocks, producer = Clocks(), FakeProducer()
     producer.errors[TOPIC] = PublishError("Kafka does not accept a record for webhooks.clock")
     async with running(clocks, producer) as clock:
@@ -138,7 +138,7 @@ async def test_without_the_right_to_write_the_topic_it_is_the_wall_clocks_time()
         assert not clock.may_disable()
 
 
-async def test_an_unexpected_error_ends_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_error_does_not_stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_clock, "_SOON_SECONDS", 0.01)
     clocks = Clocks()
     producer = Stamping(clocks)

@@ -22,7 +22,7 @@ LETTER = DeadLetter(
 )
 
 
-async def set_aside(unusable: Record) -> Sent:
+async def sent_as_dead_letter(unusable: Record) -> Sent:
     producer = FakeProducer()
     await DeadLetters(producer, TOPIC, lambda: NOW).send(unusable, LETTER.reason, LETTER.detail)
     [sent] = producer.sent
@@ -30,10 +30,10 @@ async def set_aside(unusable: Record) -> Sent:
 
 
 @pytest.mark.parametrize("value", [b"", b"\xff\x00 not JSON", b'{"a": 1.10}', None])
-async def test_a_record_is_set_aside_as_it_came(value: bytes | None) -> None:
+async def test_a_dead_letter_keeps_the_record_unchanged(value: bytes | None) -> None:
     headers = [("trace", b"\xff\x00"), ("trace", b"again")]
 
-    sent = await set_aside(record(value, key=b"\xfeR1", headers=headers))
+    sent = await sent_as_dead_letter(record(value, key=b"\xfeR1", headers=headers))
 
     assert (sent.topic, sent.key, sent.value) == (TOPIC, b"\xfeR1", value)
     assert sent.headers[:2] == headers
@@ -44,16 +44,16 @@ async def test_a_record_is_set_aside_as_it_came(value: bytes | None) -> None:
 async def test_the_record_itself_is_not_changed() -> None:
     headers: list[tuple[str, bytes]] = []
 
-    await set_aside(record(b"x", headers=headers))
+    await sent_as_dead_letter(record(b"x", headers=headers))
 
     assert headers == []
 
 
-async def test_a_record_without_a_key_is_set_aside() -> None:
-    assert (await set_aside(record(b"x", key=None))).key is None
+async def test_a_record_without_a_key_becomes_a_dead_letter() -> None:
+    assert (await sent_as_dead_letter(record(b"x", key=None))).key is None
 
 
-async def test_it_is_done_when_kafka_has_it() -> None:
+async def test_sending_is_done_when_kafka_has_acknowledged() -> None:
     producer = FakeProducer(hold=True)
     sending = asyncio.ensure_future(DeadLetters(producer, TOPIC, lambda: NOW).send(record(b"x"), LETTER.reason, LETTER.detail))
     await settle()
@@ -63,11 +63,11 @@ async def test_it_is_done_when_kafka_has_it() -> None:
     assert (await sending).topic == TOPIC
 
 
-async def test_it_is_counted_and_logged_without_the_payload(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_dead_letters_are_counted_and_logged_without_the_payload(capsys: pytest.CaptureFixture[str]) -> None:
     counter = metrics.DEAD_LETTERS.labels("oms.orders", "not_json")
     before = counter._value.get()
 
-    await set_aside(record(b"hidden value", key=b"hidden key", headers=[("h", b"hidden header")]))
+    await sent_as_dead_letter(record(b"hidden value", key=b"hidden key", headers=[("h", b"hidden header")]))
 
     assert counter._value.get() == before + 1
     written = "".join(capsys.readouterr())
@@ -76,22 +76,22 @@ async def test_it_is_counted_and_logged_without_the_payload(capsys: pytest.Captu
     assert "hidden" not in written
 
 
-async def test_a_dead_letter_that_is_published_again_gets_its_new_reason() -> None:
+async def test_a_republished_dead_letter_gets_its_new_reason() -> None:
     old = to_header(DEAD_LETTER_HEADER, replace(LETTER, reason=DeadLetterReason.TOO_LARGE, offset=1))
 
-    sent = await set_aside(record(b"x", headers=[("trace", b"1"), old]))
+    sent = await sent_as_dead_letter(record(b"x", headers=[("trace", b"1"), old]))
 
     assert from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter) == LETTER
 
 
-async def test_a_record_with_a_null_header_is_set_aside() -> None:
+async def test_a_record_with_a_null_header_becomes_a_dead_letter() -> None:
     null: Any = None
 
-    assert (await set_aside(record(b"x", headers=[("trace", null)]))).value == b"x"
+    assert (await sent_as_dead_letter(record(b"x", headers=[("trace", null)]))).value == b"x"
 
 
-async def test_a_record_without_key_and_value_is_set_aside() -> None:
-    sent = await set_aside(record(None, key=None))
+async def test_a_record_without_key_and_value_becomes_a_dead_letter() -> None:
+    sent = await sent_as_dead_letter(record(None, key=None))
 
     assert (sent.key, sent.value) == (None, b"")
     assert from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter) == replace(LETTER, null_value=True)
@@ -107,8 +107,8 @@ async def test_a_record_without_key_and_value_is_set_aside() -> None:
     ],
     ids=["value", "value and key", "key", "headers"],
 )
-async def test_of_a_record_that_is_too_large_the_beginning_is_set_aside(large: Record) -> None:
-    sent = await set_aside(large)
+async def test_a_record_that_is_too_large_is_truncated(large: Record) -> None:
+    sent = await sent_as_dead_letter(large)
 
     letter = from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter)
     assert letter.truncated
@@ -120,26 +120,26 @@ async def test_of_a_record_that_is_too_large_the_beginning_is_set_aside(large: R
     assert (large.key is None) == (sent.key is None)
 
 
-async def test_the_largest_record_that_a_topic_takes_is_set_aside_whole() -> None:
-    sent = await set_aside(record(b"x" * (MAX_RECORD_BYTES - 2)))
+async def test_the_largest_record_that_a_topic_accepts_is_kept_whole() -> None:
+    sent = await sent_as_dead_letter(record(b"x" * (MAX_RECORD_BYTES - 2)))
 
     assert len(sent.value or b"") == MAX_RECORD_BYTES - 2
     assert not from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter).truncated
 
 
-async def test_a_long_detail_is_cut() -> None:
+async def test_a_long_detail_is_truncated() -> None:
     producer = FakeProducer()
     await DeadLetters(producer, TOPIC, lambda: NOW).send(record(b"x"), LETTER.reason, "x" * 3_000)
 
     assert from_header(producer.sent[0].headers, DEAD_LETTER_HEADER, DeadLetter).detail == "x" * 2_000
 
 
-async def test_a_producer_that_goes_wrong_does_not_fill_the_log() -> None:
+async def test_a_faulty_producer_of_events_does_not_fill_the_log() -> None:
     aside = DeadLetters(FakeProducer(), TOPIC, lambda: NOW)
     with capture_logs() as logs:
         for _ in range(1000):
             await aside.send(record(b"x"), LETTER.reason, LETTER.detail)
-        await aside.send(record(b"x"), DeadLetterReason.NULL_VALUE, "another kind is told of")
+        await aside.send(record(b"x"), DeadLetterReason.NULL_VALUE, "another kind is logged")
         aside._minute_is_over(LETTER.topic, LETTER.reason)
         await aside.send(record(b"x"), LETTER.reason, LETTER.detail)
     said = [line for line in logs if line["event"] == "dead letter"]

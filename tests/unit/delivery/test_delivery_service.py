@@ -1,4 +1,4 @@
-"""What the delivery_service sends, and what it leaves behind."""
+"""What the delivery service sends, and which records it writes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.waiting import until
 # --- the request ---
 
 
-async def test_the_body_is_posted_as_it_is_and_signed() -> None:
+async def test_the_body_is_posted_unchanged_and_signed() -> None:
     scene = Scene()
 
     await scene.deliver()
@@ -56,7 +56,7 @@ async def test_the_body_is_posted_as_it_is_and_signed() -> None:
     }
 
 
-async def test_what_receivers_order_events_by_is_sent() -> None:
+async def test_headers_for_ordering_are_sent() -> None:
     scene = Scene()
     event = structs.replace(META, key="oms.orders/3/R%0A1", sequence=41)
 
@@ -77,7 +77,7 @@ async def test_the_public_verifier_accepts_the_request() -> None:
     Webhook(SECRET).verify(request.body, dict(request.headers), json_parse=False)
 
 
-async def test_a_rotated_secret_signs_too_until_its_grace_is_over() -> None:
+async def test_a_rotated_secret_also_signs_until_its_grace_period_ends() -> None:
     scene = Scene()
 
     await scene.deliver(endpoint(rotated=True))
@@ -87,7 +87,7 @@ async def test_a_rotated_secret_signs_too_until_its_grace_is_over() -> None:
     assert [len(request.headers["webhook-signature"].split()) for request in scene.sender.requests] == [2, 1]
 
 
-async def test_a_token_is_sent_and_stands_nowhere_else(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_token_is_sent_and_appears_nowhere_else(capsys: pytest.CaptureFixture[str]) -> None:
     scene = Scene()
     scene.sender.exchange = answer(503)
 
@@ -104,7 +104,7 @@ async def test_a_token_is_sent_and_stands_nowhere_else(capsys: pytest.CaptureFix
         assert secret not in "".join(capsys.readouterr())
 
 
-async def test_every_attempt_has_the_same_id_and_body_and_a_time_of_its_own() -> None:
+async def test_all_attempts_have_the_same_id_and_body_but_their_own_time() -> None:
     scene = Scene()
     scene.sender.exchange = answer(500)
 
@@ -118,10 +118,10 @@ async def test_every_attempt_has_the_same_id_and_body_and_a_time_of_its_own() ->
     assert {sent.value for sent in scene.delayed()} == {BODY}
 
 
-# --- what is left behind ---
+# --- the records ---
 
 
-async def test_an_acknowledged_attempt_leaves_its_record() -> None:
+async def test_an_acknowledged_attempt_writes_its_record() -> None:
     scene = Scene()
     scene.sender.exchange = answer(204, (("Server", "x"),), b"\xff")
 
@@ -144,7 +144,7 @@ async def test_an_acknowledged_attempt_leaves_its_record() -> None:
 
 @pytest.mark.parametrize("exchange", [answer(500), answer(301), answer(203), NO_ANSWER], ids=["500", "301", "203", "no answer"])
 @pytest.mark.parametrize("attempt", range(1, 6))
-async def test_a_failed_attempt_leaves_its_record_and_the_next_attempt(exchange: Exchange, attempt: int) -> None:
+async def test_a_failed_attempt_writes_its_record_and_the_next_attempt(exchange: Exchange, attempt: int) -> None:
     scene = Scene()
     scene.sender.exchange = exchange
 
@@ -161,7 +161,7 @@ async def test_a_failed_attempt_leaves_its_record_and_the_next_attempt(exchange:
 
 @pytest.mark.parametrize("exchange", [answer(500), NO_ANSWER], ids=["500", "no answer"])
 @pytest.mark.parametrize("attempt", [6, 7, 100])
-async def test_the_last_attempt_leaves_its_record_alone(exchange: Exchange, attempt: int) -> None:
+async def test_the_last_attempt_writes_only_its_record(exchange: Exchange, attempt: int) -> None:
     scene = Scene()
     scene.sender.exchange = exchange
 
@@ -171,7 +171,7 @@ async def test_the_last_attempt_leaves_its_record_alone(exchange: Exchange, atte
     assert len(scene.left_behind()) == 1
 
 
-async def test_a_notification_is_sent_six_times_at_most() -> None:
+async def test_a_notification_is_sent_at_most_six_times() -> None:
     scene = Scene()
     scene.sender.exchange = answer(500)
     await scene.deliver()
@@ -185,7 +185,7 @@ async def test_a_notification_is_sent_six_times_at_most() -> None:
     assert [sent.topic for sent in scene.delayed()] == [TOPICS.delay(delay) for delay in DELAYS]
 
 
-async def test_retry_after_chooses_the_delay() -> None:
+async def test_retry_after_selects_the_delay() -> None:
     scene = Scene()
     scene.sender.exchange = answer(429, (("Retry-After", "61"),))
 
@@ -195,7 +195,7 @@ async def test_retry_after_chooses_the_delay() -> None:
     assert scene.attempts()[0].next_attempt_at == NOW + timedelta(minutes=10)
 
 
-async def test_a_discarded_attempt_leaves_its_record() -> None:
+async def test_a_discarded_attempt_writes_its_record() -> None:
     scene = Scene()
     before = metrics.DISCARDED.labels("endpoint_deleted")._value.get()
 
@@ -215,7 +215,7 @@ async def test_a_discarded_attempt_leaves_its_record() -> None:
     assert metrics.DISCARDED.labels("endpoint_deleted")._value.get() == before + 1
 
 
-async def test_a_delivery_to_an_endpoint_that_is_not_known_is_parked_as_it_is() -> None:
+async def test_a_delivery_to_an_unknown_endpoint_is_parked_unchanged() -> None:
     scene = Scene()
     before = metrics.PARKED.labels("endpoint_unknown")._value.get()
     later = {"added_later": msgspec.Raw(b"1")}
@@ -229,10 +229,10 @@ async def test_a_delivery_to_an_endpoint_that_is_not_known_is_parked_as_it_is() 
     assert metrics.PARKED.labels("endpoint_unknown")._value.get() == before + 1
 
 
-# --- the endpoint's bound ---
+# --- the endpoint's concurrency limit ---
 
 
-async def test_an_endpoint_at_its_bound_is_parked_without_using_up_an_attempt() -> None:
+async def test_a_delivery_above_the_limit_is_parked_without_using_up_an_attempt() -> None:
     scene = Scene(width=1)
     await scene.limiter.enter(7)
 
@@ -256,7 +256,7 @@ async def test_parking_is_done_when_it_is_acknowledged() -> None:
     await delivering
 
 
-async def test_what_is_due_for_a_paused_endpoint_is_held_and_uses_up_no_attempt() -> None:
+async def test_a_delivery_to_a_paused_endpoint_is_held_without_using_up_an_attempt() -> None:
     scene = Scene()
     paused = open_endpoint(endpoint_record(active=False), VAULT)
     await scene.deliver(paused, attempt=3, parked=2)
@@ -269,7 +269,7 @@ async def test_what_is_due_for_a_paused_endpoint_is_held_and_uses_up_no_attempt(
 
 
 async def _waiting_while_its_endpoint_becomes(changed: Endpoint | None) -> Scene:
-    """Two deliveries to an endpoint that takes one at a time. While the second waits, the endpoint changes."""
+    """Two deliveries to an endpoint that accepts one at a time. While the second waits, the endpoint changes."""
     scene = Scene(width=1, current=lambda _: known)
     known: Endpoint | None = endpoint()
     release = asyncio.Event()
@@ -284,7 +284,7 @@ async def _waiting_while_its_endpoint_becomes(changed: Endpoint | None) -> Scene
     return scene
 
 
-async def test_a_delivery_that_waited_goes_to_the_endpoint_as_it_is_now() -> None:
+async def test_a_waiting_delivery_is_sent_to_the_current_version_of_the_endpoint() -> None:
     secret = new_secret()
     changed = endpoint_record(
         target_url="https://new.example.com/", secrets=(SealedSecret(sealed=VAULT.seal(secret)),), version=2
@@ -299,7 +299,7 @@ async def test_a_delivery_that_waited_goes_to_the_endpoint_as_it_is_now() -> Non
 
 
 @pytest.mark.parametrize("becomes", [open_endpoint(endpoint_record(active=False), VAULT), None], ids=["paused", "deleted"])
-async def test_a_delivery_that_waited_while_its_endpoint_was_paused_or_deleted_is_held(becomes: Endpoint | None) -> None:
+async def test_a_waiting_delivery_is_held_if_its_endpoint_is_paused_or_deleted(becomes: Endpoint | None) -> None:
     scene = await _waiting_while_its_endpoint_becomes(becomes)
 
     assert len(scene.sender.requests) == len(scene.attempts()) == 1
@@ -307,7 +307,7 @@ async def test_a_delivery_that_waited_while_its_endpoint_was_paused_or_deleted_i
     assert from_header(held.headers, DELIVERY_HEADER, DeliveryRecord).attempt == 1
 
 
-async def test_a_delivery_that_waited_while_its_endpoint_became_unusable_is_parked() -> None:
+async def test_a_waiting_delivery_is_parked_if_its_endpoint_becomes_unusable() -> None:
     scene = await _waiting_while_its_endpoint_becomes(open_endpoint(endpoint_record(secrets=()), VAULT))
 
     assert len(scene.sender.requests) == 1
@@ -315,7 +315,7 @@ async def test_a_delivery_that_waited_while_its_endpoint_became_unusable_is_park
     assert (delivery_of(parked).attempt, delivery_of(parked).parked) == (1, 1)
 
 
-async def test_requests_to_one_endpoint_are_bounded() -> None:
+async def test_concurrent_requests_to_one_endpoint_are_limited() -> None:
     scene = Scene(width=3)
     release = asyncio.Event()
     scene.sender.before = release.wait
@@ -329,7 +329,7 @@ async def test_requests_to_one_endpoint_are_bounded() -> None:
     assert len(scene.attempts()) == 3
 
 
-async def test_one_endpoint_at_its_bound_leaves_room_for_another() -> None:
+async def test_one_endpoint_at_its_limit_leaves_room_for_another() -> None:
     scene = Scene(width=1)
     await scene.limiter.enter(8)
 
@@ -342,7 +342,7 @@ async def test_one_endpoint_at_its_bound_leaves_room_for_another() -> None:
     ("trigger", "repeat"),
     [(Trigger.EVENT, Trigger.RETRY), (Trigger.RETRY, Trigger.RETRY), (Trigger.RESEND, Trigger.RESEND)],
 )
-async def test_the_repeats_of_a_resend_are_resends(trigger: Trigger, repeat: Trigger) -> None:
+async def test_retries_of_a_resend_are_resends(trigger: Trigger, repeat: Trigger) -> None:
     scene = Scene()
     scene.sender.exchange = answer(500)
 
@@ -352,7 +352,7 @@ async def test_the_repeats_of_a_resend_are_resends(trigger: Trigger, repeat: Tri
     assert (delivery_of(delayed).trigger, delivery_of(delayed).attempt) == (repeat, 2)
 
 
-async def test_a_test_is_made_once_and_its_record_returned() -> None:
+async def test_a_test_delivery_is_attempted_once_and_its_record_returned() -> None:
     scene = Scene()
     scene.sender.exchange = answer(500)
 
@@ -364,7 +364,7 @@ async def test_a_test_is_made_once_and_its_record_returned() -> None:
     assert scene.delayed() == []
 
 
-async def test_custom_headers_are_sent_and_only_named_on_record() -> None:
+async def test_custom_headers_are_sent_but_only_their_names_are_recorded() -> None:
     scene = Scene()
     record = structs.replace(
         endpoint().record, sealed_headers={"x-tenant": VAULT.seal("s3cret"), "webhook-id": VAULT.seal("never ours")}
@@ -381,9 +381,7 @@ async def test_custom_headers_are_sent_and_only_named_on_record() -> None:
 
 
 @pytest.mark.parametrize("is_test", [False, True], ids=["delivery", "test delivery"])
-async def test_what_a_receiver_sends_back_of_our_secrets_is_nowhere_on_record(
-    is_test: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_our_secrets_in_a_receivers_answer_are_never_recorded(is_test: bool, caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene()
     record = structs.replace(
         endpoint(token="t0ken-of-the-endpoint", rotated=True).record,

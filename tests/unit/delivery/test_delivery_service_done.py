@@ -1,4 +1,4 @@
-"""When an attempt is done: not before everything is acknowledged, and never because of an endpoint's answer."""
+"""When an attempt is done: only when everything is acknowledged; and an endpoint's answer never raises an error."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.waiting import until
 
 
 @pytest.mark.parametrize("first", [0, 1])
-async def test_it_is_done_when_everything_is_acknowledged(first: int) -> None:
+async def test_an_attempt_is_done_when_everything_is_acknowledged(first: int) -> None:
     scene = Scene(hold=True)
     scene.sender.exchange = answer(500)
     delivering = asyncio.create_task(scene.deliver())
     await settle()
-    assert len(scene.left_behind()) == 2, "both are on their way at once"
+    assert len(scene.left_behind()) == 2, "both are sent at once"
 
     scene.left_behind()[first].acknowledge()
     await settle()
@@ -41,7 +41,7 @@ async def test_it_is_done_when_everything_is_acknowledged(first: int) -> None:
     await delivering
 
 
-async def test_a_discard_is_done_when_it_is_acknowledged() -> None:
+async def test_a_discarded_delivery_is_done_when_it_is_acknowledged() -> None:
     scene = Scene(hold=True)
     discarding = asyncio.create_task(
         scene.delivery_service.settle(
@@ -56,7 +56,7 @@ async def test_a_discard_is_done_when_it_is_acknowledged() -> None:
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-async def test_the_attempt_is_written_soon_where_the_next_delivery_of_a_lane_waits_for_it(
+async def test_the_attempt_is_written_at_once_when_the_next_delivery_of_its_lane_waits(
     in_place: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene()
@@ -86,7 +86,7 @@ async def test_a_record_that_kafka_refuses_is_an_error(topic: str) -> None:
         await scene.deliver()
 
 
-async def test_nothing_is_begun_while_kafka_takes_no_more() -> None:
+async def test_no_request_starts_while_kafka_accepts_no_more() -> None:
     scene = Scene()
     scene.producer.rooms = 0
     delivering = asyncio.create_task(scene.deliver())
@@ -98,7 +98,7 @@ async def test_nothing_is_begun_while_kafka_takes_no_more() -> None:
     assert len(scene.sender.requests) == 1
 
 
-async def test_a_repeat_waits_until_kafka_takes_its_body() -> None:
+async def test_a_retry_waits_until_kafka_accepts_its_body() -> None:
     scene = Scene()
     scene.sender.exchange = answer(500)
     scene.producer.rooms = 1  # for the attempt
@@ -111,12 +111,12 @@ async def test_a_repeat_waits_until_kafka_takes_its_body() -> None:
     assert len(scene.delayed()) == 1
 
 
-async def test_what_is_parked_waits_until_kafka_takes_its_body() -> None:
+async def test_a_parked_delivery_waits_until_kafka_accepts_its_body() -> None:
     scene = Scene(width=1)
     assert await scene.limiter.enter(7) is not None
     scene.producer.rooms = 1
     parking = asyncio.create_task(scene.deliver())
-    await until(lambda: scene.producer.rooms == -1 or scene.delayed())  # the delivery waits a moment for its lane first
+    await until(lambda: scene.producer.rooms == -1 or scene.delayed())  # first, the delivery waits a moment for a slot
     await settle()
     assert scene.delayed() == []
 
@@ -125,7 +125,7 @@ async def test_what_is_parked_waits_until_kafka_takes_its_body() -> None:
     assert len(scene.delayed()) == 1
 
 
-async def test_what_is_held_waits_until_kafka_takes_its_body() -> None:
+async def test_a_held_delivery_waits_until_kafka_accepts_its_body() -> None:
     scene = Scene()
     scene.producer.rooms = 0
     holding = asyncio.create_task(scene.deliver(open_endpoint(endpoint_record(active=False), VAULT)))
@@ -137,7 +137,7 @@ async def test_what_is_held_waits_until_kafka_takes_its_body() -> None:
     assert len(scene.left_behind()) == 1
 
 
-async def test_the_lane_is_free_while_the_records_are_on_their_way() -> None:
+async def test_the_slot_is_free_while_the_records_are_being_written() -> None:
     scene = Scene(hold=True, width=1)
     delivering = asyncio.create_task(scene.deliver())
     await settle()
@@ -147,7 +147,7 @@ async def test_the_lane_is_free_while_the_records_are_on_their_way() -> None:
     await delivering
 
 
-async def test_an_attempt_that_is_cancelled_leaves_nothing_and_holds_nothing() -> None:
+async def test_a_cancelled_attempt_writes_no_records_and_frees_its_slot() -> None:
     scene = Scene(width=1)
     scene.sender.before = asyncio.Event().wait
     delivering = asyncio.create_task(scene.deliver())
@@ -170,10 +170,10 @@ async def test_an_attempt_that_is_cancelled_before_its_acknowledgements_is_not_d
     await asyncio.gather(delivering, return_exceptions=True)
 
     assert delivering.cancelled()
-    scene.left_behind()[0].acknowledge()  # late, and nobody waits
+    scene.left_behind()[0].acknowledge()  # late, and nobody is waiting
 
 
-async def test_an_error_of_the_sender_frees_the_lane_and_is_not_done() -> None:
+async def test_an_error_of_the_sender_frees_the_slot_and_is_raised() -> None:
     scene = Scene(width=1)
 
     async def fail() -> None:
@@ -187,10 +187,10 @@ async def test_an_error_of_the_sender_frees_the_lane_and_is_not_done() -> None:
     assert await scene.limiter.enter(7) is not None
 
 
-# --- what must not end a role ---
+# --- what must not stop a role ---
 
 
-async def test_no_answer_of_an_endpoint_is_an_error_of_ours() -> None:
+async def test_an_endpoints_answer_never_raises_an_error() -> None:
     scene = Scene()
     scene.sender.exchange = answer(503, (("Retry-After", "Mon, 02 Mar 2026 15:06:00 +9999999999999999"),))
 
@@ -199,7 +199,7 @@ async def test_no_answer_of_an_endpoint_is_an_error_of_ours() -> None:
     assert len(scene.delayed()) == 1
 
 
-async def test_a_delivery_to_an_endpoint_without_a_secret_waits() -> None:
+async def test_a_delivery_to_an_endpoint_without_a_secret_is_parked() -> None:
     scene = Scene()
 
     await scene.deliver(endpoint(secret=None), attempt=2, parked=4)

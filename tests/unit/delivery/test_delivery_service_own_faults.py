@@ -1,4 +1,4 @@
-"""What a delivery leaves behind that could not be sent through a fault of ours: nothing that speaks against its endpoint."""
+"""What is written for a delivery that could not be sent because of an own fault: nothing that counts against its endpoint."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_it_is_parked_with_the_same_attempt_and_nothing_is_recorded(sent: 
     assert [attempt.outcome for attempt in scene.attempts()] == [Outcome.DELIVERED], "no circuit was opened"
 
 
-async def test_what_may_be_the_endpoints_fault_uses_up_attempts_in_the_end() -> None:
+async def test_a_fault_that_may_be_the_endpoints_eventually_uses_up_attempts() -> None:
     scene = Scene()
     scene.sender.exchange = IN_DOUBT
 
@@ -55,7 +55,7 @@ async def test_what_may_be_the_endpoints_fault_uses_up_attempts_in_the_end() -> 
     assert [delivery_of(each).attempt for each in scene.delayed()] == [3]
 
 
-async def test_a_probe_that_could_not_be_sent_is_made_again() -> None:
+async def test_a_probe_that_could_not_be_sent_is_repeated() -> None:
     scene = Scene(limits=ONE_FAILURE)
     scene.sender.exchange = NO_ANSWER
     await scene.deliver()
@@ -67,14 +67,14 @@ async def test_a_probe_that_could_not_be_sent_is_made_again() -> None:
     assert [attempt.outcome for attempt in scene.attempts()] == [Outcome.RETRIED, Outcome.DELIVERED]
 
 
-async def test_it_is_not_parked_for_longer_than_ten_minutes() -> None:
+async def test_it_is_parked_for_at_most_ten_minutes() -> None:
     scene = Scene()
     scene.sender.exchange = SHORT
     await scene.deliver(parked=50)
     assert [each.topic for each in scene.delayed()] == ["t.webhooks.delay.10m"]
 
 
-async def test_a_test_delivery_says_that_nothing_was_sent() -> None:
+async def test_a_test_delivery_reports_that_nothing_was_sent() -> None:
     scene = Scene()
     scene.sender.exchange = SHORT
     with pytest.raises(NotSentError, match="too many open files"):
@@ -82,7 +82,7 @@ async def test_a_test_delivery_says_that_nothing_was_sent() -> None:
     assert scene.attempts() == []
 
 
-async def test_the_time_to_the_first_attempt_is_of_attempts_that_were_made() -> None:
+async def test_the_time_to_the_first_attempt_counts_only_attempts_that_were_made() -> None:
     scene = Scene()
     before = metrics.registry.get_sample_value("oms_webhooks_event_to_first_attempt_seconds_count") or 0.0
     for exchange in (SHORT, answer(200)):

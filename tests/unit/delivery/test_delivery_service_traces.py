@@ -1,4 +1,4 @@
-"""A delivery's place in a trace: what the receiver is told, what the next attempt and the records hold."""
+"""A delivery's place in a trace: the headers of the request, and what the next attempt and the records contain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRACE = TraceContext(f"00-{TRACE_ID}-00f067aa0ba902b7-01", "rojo=00f067aa0ba902b
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """Our log as JSON, from debug on."""
+    """Our log as JSON, from level debug."""
     structlog.configure(
         processors=[structlog.processors.JSONRenderer()],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -33,7 +33,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture
     structlog.reset_defaults()
 
 
-async def test_the_receiver_gets_the_headers_and_the_attempt_shows_them() -> None:
+async def test_the_receiver_gets_the_headers_and_the_attempt_records_them() -> None:
     scene = Scene()
 
     await scene.delivery_service.deliver(Delivery(META, BODY, endpoint(), trace=TRACE))
@@ -44,7 +44,7 @@ async def test_the_receiver_gets_the_headers_and_the_attempt_shows_them() -> Non
         assert (headers["traceparent"], headers["tracestate"]) == TRACE
 
 
-async def test_a_delivery_without_a_trace_has_no_such_header() -> None:
+async def test_a_delivery_without_a_trace_sends_no_such_header() -> None:
     scene = Scene()
 
     await scene.deliver()
@@ -54,7 +54,7 @@ async def test_a_delivery_without_a_trace_has_no_such_header() -> None:
 
 @pytest.mark.parametrize("is_parked", [False, True], ids=["repeated", "parked"])
 @pytest.mark.parametrize("trace", [TRACE, TraceContext(TRACE.traceparent), None], ids=["whole", "without state", "none"])
-async def test_the_next_delivery_is_told(is_parked: bool, trace: TraceContext | None) -> None:
+async def test_the_trace_is_passed_to_the_next_delivery(is_parked: bool, trace: TraceContext | None) -> None:
     scene = Scene()
     scene.sender.exchange = answer(503)
     to = endpoint(secret=None) if is_parked else endpoint()
@@ -77,7 +77,7 @@ async def test_the_latency_histograms_have_exemplars() -> None:
         assert {"trace_id": TRACE_ID} in found
 
 
-async def test_every_attempt_is_one_line_at_debug(lines: pytest.LogCaptureFixture) -> None:
+async def test_every_attempt_is_logged_in_one_line_at_debug(lines: pytest.LogCaptureFixture) -> None:
     scene = Scene()
     scene.sender.exchange = answer(503)
 

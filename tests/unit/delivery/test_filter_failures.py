@@ -1,4 +1,4 @@
-"""Filters that fail: gathered, told with an example, and not more often than somebody can read."""
+"""Failures of filters: collected, reported with an example, and not more often than somebody can read."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def of_endpoint(endpoint_id: int) -> FilterFailure:
     return FilterFailure("order_completed", "data.total > 1", FilterFault.TYPE, "Values of different kinds.", endpoint_id)
 
 
-def told(producer: FakeProducer) -> list[tuple[bytes | None, HealthRecord]]:
+def reported(producer: FakeProducer) -> list[tuple[bytes | None, HealthRecord]]:
     return [(sent.key, from_json(sent.value, HealthRecord)) for sent in producer.sent]
 
 
-async def test_a_failure_is_told_with_an_example_and_a_number() -> None:
+async def test_a_failure_is_reported_with_an_example_and_a_count() -> None:
     producer = FakeProducer()
     monitor = FilterFailureMonitor(registry_of("data.total > 1"), producer, "webhooks.endpoint-health", lambda: NOW)
     monitor.note(of_endpoint(1), "evt_1")
     monitor.note(of_endpoint(1), "evt_2")
-    monitor.note(of_endpoint(99), "evt_2")  # deleted meanwhile
+    monitor.note(of_endpoint(99), "evt_2")  # deleted in the meantime
     monitor.report()
 
-    [(key, fact)] = told(producer)
+    [(key, fact)] = reported(producer)
     assert key == b"1/filter"
     assert (fact.event_id, fact.count, fact.expression, fact.reason) == ("evt_2", 2, "data.total > 1", "type")
     assert fact.endpoint_version == 3
@@ -53,18 +53,18 @@ async def test_a_failure_is_told_with_an_example_and_a_number() -> None:
 
     monitor.note(of_endpoint(1), "evt_3")
     monitor.report()
-    assert len(producer.sent) == 1  # its next turn is in ten minutes
+    assert len(producer.sent) == 1  # the next report is due in ten minutes
     monitor.close()
 
 
-async def test_the_owner_is_told_of_a_filter_that_goes_on_failing_once_a_day() -> None:
+async def test_the_owner_of_a_failing_filter_is_notified_once_a_day() -> None:
     producer, health, now = FakeProducer(), HealthTable(MemoryBroker(), "webhooks.endpoint-health"), [NOW]
     notices = OwnerNotices(producer, "webhooks.operational-events", lambda: now[0], disable_after=timedelta(days=5))
     registry = registry_of("data.total > 1")
     registry.health = health
 
     async def fails_after(**passed: float) -> None:
-        """In another process each time: it knows what was told."""
+        """Runs in a new process each time, which knows what was reported."""
         now[0] = NOW + timedelta(**passed)
         monitor = FilterFailureMonitor(registry, producer, "webhooks.endpoint-health", lambda: now[0], notices)
         monitor.note(of_endpoint(1), "evt_1")
@@ -83,13 +83,13 @@ async def test_the_owner_is_told_of_a_filter_that_goes_on_failing_once_a_day() -
     assert isinstance(events[0].notice, EndpointNotice)
     assert (events[0].notice.expression, events[0].notice.failing_since) == ("data.total > 1", NOW)
 
-    for hours in (12, 30, 31, 70, 71):  # it goes on for another day; then it is quiet for more than a day, and starts over
+    for hours in (12, 30, 31, 70, 71):  # it fails for another day; then it stops for more than a day, and starts over
         await fails_after(hours=hours)
     ids = [from_json(sent.value, OperationalEvent).id for sent in producer.to("webhooks.operational-events")]
     assert len(set(ids)) == len(ids) == 3
 
 
-async def test_a_field_that_is_missing_is_told_to_all_whose_filters_compare_it() -> None:
+async def test_a_missing_field_is_reported_for_all_filters_that_compare_it() -> None:
     producer = FakeProducer()
     registry = registry_of('data.chanel == "a"', 'data.chanel == "b"', "data.chanel == null", 'data.channel == "a"')
     monitor = FilterFailureMonitor(registry, producer, "webhooks.endpoint-health", lambda: NOW)
@@ -101,7 +101,7 @@ async def test_a_field_that_is_missing_is_told_to_all_whose_filters_compare_it()
     )
     monitor.report()
 
-    assert [(key, fact.detail) for key, fact in told(producer)] == [
+    assert [(key, fact.detail) for key, fact in reported(producer)] == [
         (b"1/filter", "The event has no field 'chanel'."),
         (b"2/filter", "The event has no field 'chanel'."),
     ]

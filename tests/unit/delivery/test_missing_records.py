@@ -1,4 +1,4 @@
-"""What is missing is told in words, to this process and to others, for a day."""
+"""Missing records are reported in words, to this process and to others, for a day."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Now:
         return self.at
 
 
-async def told() -> None:
+async def report_is_sent() -> None:
     await asyncio.sleep(0)
 
 
-async def test_the_warning_has_the_count_the_partition_the_offsets_and_the_time() -> None:
+async def test_the_warning_names_count_partition_offsets_and_time() -> None:
     losses = MissingRecords(FakeProducer(), TOPIC, Now())
     assert losses.warning() is None
 
@@ -47,14 +47,14 @@ async def test_the_warning_has_the_count_the_partition_the_offsets_and_the_time(
     )
 
 
-async def test_one_record_is_counted_in_the_singular() -> None:
+async def test_a_single_record_is_reported_in_the_singular() -> None:
     losses = MissingRecords(FakeProducer(), TOPIC, Now())
     losses.note(MissingOffsets(GROUP, ORDERS, 40, 41, 1))
     assert (losses.warning() or "").startswith("1 record was removed from Kafka before being read: 1 of oms.orders")
     assert str(MissingOffsets(GROUP, ORDERS, 40, 41, 1)).startswith("Kafka removed 1 record of oms.orders-3, offsets 40 to 40,")
 
 
-async def test_it_stays_for_a_day_after_the_last_of_them() -> None:
+async def test_the_warning_stays_for_a_day_after_the_last_loss() -> None:
     clock = Now()
     losses = MissingRecords(FakeProducer(), TOPIC, clock)
     losses.note(MissingOffsets(GROUP, ORDERS, 40, 400, 360))
@@ -67,13 +67,13 @@ async def test_it_stays_for_a_day_after_the_last_of_them() -> None:
     assert losses.warning() is None
 
 
-async def test_other_processes_are_told_also_those_that_start_later() -> None:
+async def test_other_processes_learn_of_a_loss_even_if_they_start_later() -> None:
     producer, clock = FakeProducer(), Now()
     losses = MissingRecords(producer, TOPIC, clock)
     losses.note(MissingOffsets(GROUP, ORDERS, 40, 400, 360))
-    await told()
+    await report_is_sent()
     losses.note(MissingOffsets(GROUP, ORDERS, 400, 410, 10))
-    await told()
+    await report_is_sent()
     first, second = producer.to(TOPIC)
     assert first.key == second.key == b"missing/webhooks.fanout/oms.orders/3/40", "compaction keeps one record of them"
 
@@ -85,22 +85,22 @@ async def test_other_processes_are_told_also_those_that_start_later() -> None:
     assert "370 records" in (elsewhere.warning() or "")
 
 
-async def test_what_comes_back_to_who_told_it_is_not_counted_twice() -> None:
+async def test_a_process_does_not_count_its_own_report_twice() -> None:
     producer = FakeProducer()
     losses = MissingRecords(producer, TOPIC, Now())
     health = HealthTable(MemoryBroker(), TOPIC, on_missing=losses.learn)
     losses.note(MissingOffsets(GROUP, ORDERS, 40, 400, 360))
-    await told()
+    await report_is_sent()
     [sent] = producer.to(TOPIC)
     health.apply([record(sent.value, topic=TOPIC, key=sent.key, partition=0)])
 
     assert "360 records" in (losses.warning() or "")
 
 
-async def test_a_loss_of_last_week_is_read_and_not_shown() -> None:
+async def test_a_loss_of_last_week_is_not_shown() -> None:
     producer, clock = FakeProducer(), Now()
     MissingRecords(producer, TOPIC, clock).note(MissingOffsets(GROUP, ORDERS, 40, 400, 360))
-    await told()
+    await report_is_sent()
     clock.at += timedelta(days=7)
     losses = MissingRecords(FakeProducer(), TOPIC, clock)
     health = HealthTable(MemoryBroker(), TOPIC, on_missing=losses.learn)
@@ -109,7 +109,7 @@ async def test_a_loss_of_last_week_is_read_and_not_shown() -> None:
     assert losses.warning() is None
 
 
-async def test_many_places_make_one_line_that_can_be_read() -> None:
+async def test_losses_in_many_places_make_one_readable_line() -> None:
     losses = MissingRecords(FakeProducer(), TOPIC, Now())
     for number in range(30):
         losses.note(MissingOffsets(GROUP, Partition("oms.orders", number), 0, 2, 2))
@@ -120,13 +120,13 @@ async def test_many_places_make_one_line_that_can_be_read() -> None:
     assert len(warning) < 1000
 
 
-async def test_a_producer_that_refuses_takes_nothing_from_the_warning(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_warning_stays_when_the_producer_refuses_the_report(capsys: pytest.CaptureFixture[str]) -> None:
     producer = FakeProducer()
     producer.errors[TOPIC] = UnavailableError("no broker answers")
     losses = MissingRecords(producer, TOPIC, Now())
     losses.note(MissingOffsets(GROUP, ORDERS, 40, 400, 360))
-    await told()
-    await told()
+    await report_is_sent()
+    await report_is_sent()
 
     assert "360 records" in (losses.warning() or "")
     assert "could not be reported" in capsys.readouterr().err

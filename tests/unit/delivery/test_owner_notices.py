@@ -1,4 +1,4 @@
-"""What the owner of an endpoint is told of it while it fails, when it recovers, and when a secret ends."""
+"""What the owner of an endpoint is notified of: failure, recovery, and the expiry of secrets and certificates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WILL_BE = "endpoint.will_be_disabled"
 
 
 async def failing_for(scene: Scene, *hours: float) -> None:
-    """Attempts that fail, so many hours after the first one."""
+    """Make failing attempts, each this many hours after the first one."""
     for number in hours:
         scene.now = NOW + number * HOUR
         await attempted(scene, NO_ANSWER)
@@ -39,7 +39,7 @@ def names(scene: Scene) -> list[str]:
     return [name if data.percent is None else f"{name} {data.percent}" for name, data in scene.notices()]
 
 
-async def test_the_owner_is_told_after_an_hour_and_at_50_75_and_90_percent_of_the_days() -> None:
+async def test_the_owner_is_notified_after_an_hour_and_at_50_75_and_90_percent_of_the_days() -> None:
     scene = Scene(report_every_seconds=0.0)
     for hours in (0, 0.5, 1, 2, 59, 60, 61, 90, 91, 108, 110):
         await failing_for(scene, hours)
@@ -54,7 +54,7 @@ async def test_the_owner_is_told_after_an_hour_and_at_50_75_and_90_percent_of_th
     )
 
 
-async def test_many_that_find_out_at_once_tell_it_once_and_a_short_failure_is_not_told() -> None:
+async def test_concurrent_failures_notify_once_and_a_short_failure_notifies_nobody() -> None:
     scene = Scene()
     await failing_for(scene, 0, *([2.0] * 20))
     assert names(scene) == ["endpoint.failing"]
@@ -65,7 +65,7 @@ async def test_many_that_find_out_at_once_tell_it_once_and_a_short_failure_is_no
     assert names(brief) == []
 
 
-async def test_a_process_that_restarts_does_not_tell_again() -> None:
+async def test_a_restarted_process_does_not_notify_again() -> None:
     before, after = Scene(report_every_seconds=0.0), Scene()
     await failing_for(before, 0, 2)
     await settle()
@@ -78,7 +78,7 @@ async def test_a_process_that_restarts_does_not_tell_again() -> None:
     assert names(after) == [f"{WILL_BE} 50"]
 
 
-async def test_an_event_that_is_told_again_has_the_same_id() -> None:
+async def test_an_event_that_is_sent_again_has_the_same_id() -> None:
     one, other = Scene(), Scene()
     await failing_for(one, 0)
     other.producer.sent += one.producer.to(TOPICS.endpoint_health)
@@ -90,7 +90,7 @@ async def test_an_event_that_is_told_again_has_the_same_id() -> None:
     assert one.events()[1].id == "endpoint-will-be-disabled_7_50_1772463840512"
 
 
-async def test_the_owner_of_an_endpoint_that_recovers_is_told_if_it_was_told_that_it_fails() -> None:
+async def test_the_owner_is_notified_of_a_recovery_only_after_a_notice_of_the_failure() -> None:
     scene = Scene(report_every_seconds=0.0)
     await failing_for(scene, 0, 2)
     scene.now = NOW + 3 * HOUR
@@ -106,7 +106,7 @@ async def test_the_owner_of_an_endpoint_that_recovers_is_told_if_it_was_told_tha
     assert names(scene)[2:] == ["endpoint.failing"], "it is another failure"
 
 
-async def test_nobody_is_told_by_a_clock_that_may_be_wrong() -> None:
+async def test_an_uncertain_clock_notifies_nobody() -> None:
     scene = Scene()
     scene.health_monitor._is_time_certain = lambda: False
     await failing_for(scene, 0, 61)
@@ -114,10 +114,10 @@ async def test_nobody_is_told_by_a_clock_that_may_be_wrong() -> None:
     assert names(scene) == []
 
 
-# --- a secret that ends ---
+# --- a secret that expires ---
 
 
-def watching(scene: Scene) -> ExpiryMonitor:
+def expiry_monitor(scene: Scene) -> ExpiryMonitor:
     registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=scene.health)
     secrets = (SealedSecret(sealed=VAULT.seal(SECRET)), SealedSecret(sealed=VAULT.seal(OLD_SECRET), expires_at=NOW + 24 * HOUR))
     value = to_json(endpoint_record(secrets=secrets))
@@ -125,50 +125,52 @@ def watching(scene: Scene) -> ExpiryMonitor:
     return ExpiryMonitor(registry, scene.producer, TOPICS.endpoint_health, scene.health_monitor.notices, lambda: scene.now)
 
 
-async def test_the_owner_is_told_once_before_a_former_secret_ends() -> None:
+async def test_the_owner_is_notified_once_before_a_former_secret_expires() -> None:
     scene = Scene()
-    watch = watching(scene)
+    monitor = expiry_monitor(scene)
     for hours in (0, 19, 20.5, 21, 23, 25):
         scene.now = NOW + hours * HOUR
-        await watch.check()
+        await monitor.check()
 
     [(name, data)] = scene.notices()
     assert (name, data.expires_at) == ("endpoint.secret_expiring", NOW + 24 * HOUR)
 
     scene.read_health()
     scene.now = NOW + 22 * HOUR
-    await watching(scene).check()
+    await expiry_monitor(scene).check()
     assert len(scene.notices()) == 1, "another process knows"
 
 
-async def test_the_owner_is_told_of_a_secret_that_ends_before_the_one_that_was_told() -> None:
+async def test_the_owner_is_notified_of_a_secret_that_expires_before_the_reported_one() -> None:
     scene = Scene()
-    watch = watching(scene)
+    monitor = expiry_monitor(scene)
     scene.now = NOW + 21 * HOUR
-    await watch.check()
+    await monitor.check()
     scene.read_health()
     secrets = tuple(
         SealedSecret(sealed=VAULT.seal(secret), expires_at=ends)
         for secret, ends in ((new_secret(), None), (SECRET, NOW + 22 * HOUR), (OLD_SECRET, NOW + 24 * HOUR))
     )
     rotated = to_json(endpoint_record(version=2, secrets=secrets))
-    watch._registry._apply([record(rotated, topic=TOPICS.endpoints, key=b"7", partition=0)])
+    monitor._registry._apply([record(rotated, topic=TOPICS.endpoints, key=b"7", partition=0)])
 
     for hours in (21.1, 21.5, 23):
         scene.now = NOW + hours * HOUR
-        await watch.check()
+        await monitor.check()
 
     assert [data.expires_at for _, data in scene.notices()] == [NOW + 24 * HOUR, NOW + 22 * HOUR]
 
 
 @pytest.mark.parametrize("error", [PublishError("Kafka refuses it"), ZeroDivisionError()], ids=["refused", "a bug"])
-async def test_an_endpoint_that_fails_keeps_no_other_owner_from_being_told(
+async def test_a_failure_for_one_endpoint_does_not_prevent_notices_to_other_owners(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene()
-    watch, tell = watching(scene), scene.health_monitor.notices.secret_expiring
+    monitor, tell = expiry_monitor(scene), scene.health_monitor.notices.secret_expiring
     secrets = (SealedSecret(sealed=VAULT.seal(SECRET), expires_at=NOW + 24 * HOUR),)
-    watch._registry._apply([record(to_json(endpoint_record(6, secrets=secrets)), topic=TOPICS.endpoints, key=b"6", partition=0)])
+    monitor._registry._apply(
+        [record(to_json(endpoint_record(6, secrets=secrets)), topic=TOPICS.endpoints, key=b"6", partition=0)]
+    )
     scene.now = NOW + 21 * HOUR
 
     async def fail_for_one(endpoint: Endpoint, expires_at: datetime) -> None:
@@ -178,7 +180,7 @@ async def test_an_endpoint_that_fails_keeps_no_other_owner_from_being_told(
 
     monkeypatch.setattr(scene.health_monitor.notices, "secret_expiring", fail_for_one)
     with capture_logs() as logs:
-        await watch.check()
+        await monitor.check()
 
     assert [(name, data.id) for name, data in scene.notices()] == [("endpoint.secret_expiring", 7)]
     [line] = [line for line in logs if line["log_level"] == "error"]
@@ -186,30 +188,30 @@ async def test_an_endpoint_that_fails_keeps_no_other_owner_from_being_told(
     assert line["exc_info"] is (None if isinstance(error, PublishError) else error)
 
     monkeypatch.undo()
-    await watch.check()
+    await monitor.check()
     assert [data.id for _, data in scene.notices()] == [7, 6], "it is tried again"
 
 
-async def test_a_look_that_fails_ends_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_check_does_not_stop_the_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.delivery.expiry_monitor.CHECK_SECONDS", 0.001)
     scene, looks = Scene(), asyncio.Queue[None]()
-    watch = watching(scene)
+    monitor = expiry_monitor(scene)
 
     async def fail() -> None:
         looks.put_nowait(None)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(watch, "check", fail)
-    watch.start()
+    monkeypatch.setattr(monitor, "check", fail)
+    monitor.start()
     for _ in range(2):
         await asyncio.wait_for(looks.get(), 60)
-    await watch.stop()
+    await monitor.stop()
 
 
 # --- a client certificate that expires ---
 
 
-def certified(scene: Scene, expires_at: datetime) -> ExpiryMonitor:
+def certificate_monitor(scene: Scene, expires_at: datetime) -> ExpiryMonitor:
     registry = Registry(MemoryBroker(), TOPICS.endpoints, VAULT, health=scene.health)
     certificate = SealedCertificate(sealed="", subject="CN=oms", expires_at=expires_at, fingerprint="00" * 32)
     value = to_json(replace(endpoint_record(), client_certificate=certificate))
@@ -217,15 +219,15 @@ def certified(scene: Scene, expires_at: datetime) -> ExpiryMonitor:
     return ExpiryMonitor(registry, scene.producer, TOPICS.endpoint_health, scene.health_monitor.notices, lambda: scene.now)
 
 
-async def test_the_owner_is_told_30_7_and_1_days_before_a_client_certificate_expires() -> None:
+async def test_the_owner_is_notified_30_7_and_1_days_before_a_client_certificate_expires() -> None:
     scene, end = Scene(), NOW + timedelta(days=40)
-    watch = certified(scene, end)
+    monitor = certificate_monitor(scene, end)
     for days in (0, 9, 10.5, 20, 33, 35, 39, 39.5, 41):
         scene.now = NOW + timedelta(days=days)
-        await watch.check()
-        if days == 20:  # another process goes on, and knows
+        await monitor.check()
+        if days == 20:  # another process takes over, and knows
             scene.read_health()
-            watch = certified(scene, end)
+            monitor = certificate_monitor(scene, end)
 
     assert [(name, data.days, data.expires_at) for name, data in scene.notices()] == [
         ("endpoint.certificate_expiring", days, end) for days in (30, 7, 1)
@@ -235,13 +237,13 @@ async def test_the_owner_is_told_30_7_and_1_days_before_a_client_certificate_exp
 
     scene.read_health()
     renewed = NOW + timedelta(days=71)
-    await certified(scene, renewed).check()
-    assert scene.notices()[-1][1].expires_at == renewed, "another certificate is told of again"
+    await certificate_monitor(scene, renewed).check()
+    assert scene.notices()[-1][1].expires_at == renewed, "a new certificate is reported again"
 
 
-async def test_a_certificate_that_has_expired_is_not_told_of() -> None:
+async def test_an_expired_certificate_is_not_reported() -> None:
     scene = Scene()
-    await certified(scene, NOW - HOUR).check()
+    await certificate_monitor(scene, NOW - HOUR).check()
     assert scene.notices() == []
 
 

@@ -1,4 +1,4 @@
-"""A rate limit when a process was held up: on a clock that jumps to whatever is next."""
+"""A rate limit after a stall of the process, on a clock that jumps to the next event."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMIT = 50
 
 
 async def _begun(stall_after: float, stall: float) -> list[float]:
-    """When requests begin of 200 that are there at once, in a process that stands still for a while."""
+    """Return when 200 simultaneous requests begin in a process that stalls for a while."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     admission = Admission(
@@ -33,19 +33,19 @@ async def _begun(stall_after: float, stall: float) -> list[float]:
         with admitted:
             begun.append(loop.time())
 
-    def stand_still() -> None:
+    def jump() -> None:
         loop._jumping.now += stall
 
-    loop.call_later(stall_after, stand_still)
+    loop.call_later(stall_after, jump)
     await asyncio.gather(*(deliver() for _ in range(200)))
     return begun
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.03, 0.3, 2.0])
-def test_what_waited_while_the_process_stood_still_does_not_begin_at_once(stall: float) -> None:
+def test_requests_that_waited_during_a_stall_do_not_begin_at_once(stall: float) -> None:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         begun = runner.run(_begun(1.0, stall))
 
     assert len(begun) == 200
     assert max(sum(1 for one in begun if first <= one < first + 1.0) for first in begun) <= 1.1 * LIMIT
-    assert begun[-1] <= 200 / LIMIT + stall + 0.1, "and nothing is lost of the rate beside"
+    assert begun[-1] <= 200 / LIMIT + stall + 0.1, "apart from that, no part of the rate is lost"

@@ -23,7 +23,7 @@ async def producer() -> FakeProducer:
     return FakeProducer()
 
 
-def said(producer: FakeProducer) -> list[RateShareRecord]:
+def announced(producer: FakeProducer) -> list[RateShareRecord]:
     return [from_json(sent.value, RateShareRecord) for sent in producer.to(TOPIC)]
 
 
@@ -31,34 +31,34 @@ def make(producer: FakeProducer, seconds: list[float]) -> RateShareExchange:
     return RateShareExchange(MemoryBroker(), TOPIC, producer, clock=lambda: seconds[0], process="me")
 
 
-async def test_nothing_is_said_while_nothing_is_limited(producer: FakeProducer) -> None:
+async def test_nothing_is_announced_while_nothing_is_limited(producer: FakeProducer) -> None:
     exchange = make(producer, [0.0])
     await settle()
     await exchange.close()
 
-    assert said(producer) == []
+    assert announced(producer) == []
 
 
 @in_virtual_time()
-async def test_what_is_sent_to_is_said_at_once_and_again_until_there_is_nothing_to_say() -> None:
+async def test_an_endpoint_is_announced_at_once_and_repeatedly_until_it_is_idle() -> None:
     producer, seconds = FakeProducer(), [0.0]
     exchange = make(producer, seconds)
     exchange.share(7)
     exchange.share(7)
     await settle()
-    assert [one.endpoint_ids for one in said(producer)] == [(7,)]
-    await until(lambda: len(said(producer)) >= 3)
+    assert [one.endpoint_ids for one in announced(producer)] == [(7,)]
+    await until(lambda: len(announced(producer)) >= 3)
 
     seconds[0] = 60.0
-    await until(lambda: not said(producer)[-1].endpoint_ids)
-    count = len(said(producer))
+    await until(lambda: not announced(producer)[-1].endpoint_ids)
+    count = len(announced(producer))
     await asyncio.sleep(10 * ANNOUNCE_SECONDS)
-    assert len(said(producer)) == count
+    assert len(announced(producer)) == count
     await exchange.close()
 
 
 @in_virtual_time()
-async def test_one_record_at_a_time_is_under_way_when_kafka_is_away() -> None:
+async def test_at_most_one_record_is_in_progress_while_kafka_is_unreachable() -> None:
     producer = FakeProducer(hold=True)
     exchange = make(producer, [0.0])
     for endpoint_id in range(50):
@@ -69,7 +69,7 @@ async def test_one_record_at_a_time_is_under_way_when_kafka_is_away() -> None:
     await asyncio.wait_for(exchange.close(), 60)
 
 
-async def test_records_that_cannot_be_read_are_passed_over(producer: FakeProducer) -> None:
+async def test_unreadable_records_are_skipped(producer: FakeProducer) -> None:
     exchange = make(producer, [0.0])
     for value in (None, b"", b"{", b'{"process":5}', b'{"process":"p","endpoint_ids":["x"]}'):
         exchange.apply([record(value, topic=TOPIC, partition=0)])
@@ -79,16 +79,16 @@ async def test_records_that_cannot_be_read_are_passed_over(producer: FakeProduce
     await exchange.close()
 
 
-async def test_the_part_is_given_back_at_the_end(producer: FakeProducer) -> None:
+async def test_the_share_is_given_back_at_the_end(producer: FakeProducer) -> None:
     exchange = make(producer, [0.0])
     exchange.share(7)
     await settle()
     await exchange.close()
 
-    assert [one.endpoint_ids for one in said(producer)] == [(7,), ()]
+    assert [one.endpoint_ids for one in announced(producer)] == [(7,), ()]
 
 
-async def test_two_processes_over_one_broker_come_to_halves() -> None:
+async def test_two_processes_on_one_broker_converge_to_halves() -> None:
     broker, seconds = MemoryBroker(), [0.0]
     broker.cluster.create(TOPIC)
     producers = [Producer(broker, [TOPIC]) for _ in range(2)]
@@ -99,7 +99,7 @@ async def test_two_processes_over_one_broker_come_to_halves() -> None:
     one, other = exchanges
 
     def later(holds: Callable[[], bool]) -> Callable[[], bool]:
-        """Time goes on with each look: whoever hears late waits from then on."""
+        """Time advances with each check: a process that hears late starts to wait late."""
 
         def look() -> bool:
             seconds[0] += 0.05

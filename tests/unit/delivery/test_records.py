@@ -56,7 +56,7 @@ def test_a_delivered_attempt() -> None:
     )
 
 
-def test_an_attempt_that_will_be_repeated() -> None:
+def test_an_attempt_that_will_be_retried() -> None:
     record = record_of(answer(status=503), RetryLater(timedelta(minutes=1)))
 
     assert (record.state, record.outcome) == (AttemptState.FAILED, Outcome.RETRIED)
@@ -77,7 +77,7 @@ def test_an_attempt_without_an_answer(failure: Failure) -> None:
     assert (record.response_headers, record.response_body, record.response_truncated) == ((), "", False)
 
 
-def test_what_had_arrived_of_a_broken_answer_is_kept() -> None:
+def test_the_received_part_of_a_broken_answer_is_kept() -> None:
     exchange = NoResponse(Failure.TRUNCATED, "It broke off.", 5.0, 200, (("A", "1"),), b"half")
 
     record = record_of(exchange, Exhausted())
@@ -86,7 +86,7 @@ def test_what_had_arrived_of_a_broken_answer_is_kept() -> None:
     assert record.state is AttemptState.FAILED
 
 
-def test_that_an_answer_was_cut_off_is_kept() -> None:
+def test_a_truncated_answer_is_marked() -> None:
     assert record_of(answer(b"x", body_truncated=True), Delivered()).response_truncated
     assert not record_of(answer(b"x"), Delivered()).response_truncated
 
@@ -108,7 +108,7 @@ def test_a_body_is_text_or_base64(body: bytes, text: str, encoding: str) -> None
 
 
 @given(st.binary(max_size=300))
-def test_every_body_can_be_written_down_and_got_back(body: bytes) -> None:
+def test_every_body_survives_a_round_trip(body: bytes) -> None:
     record = from_json(to_json(record_of(answer(body), Delivered())), Attempt)
 
     text = record.response_body
@@ -126,7 +126,7 @@ def test_a_discarded_attempt() -> None:
     assert (record.duration_ms, record.http_status_code, record.request_headers) == (0.0, None, {})
 
 
-# --- what is written of each outcome ---
+# --- the records of each outcome ---
 
 
 def test_a_retry_is_written_beside_the_attempt() -> None:
@@ -146,7 +146,7 @@ def test_nothing_follows_the_last_attempt(verdict: Verdict) -> None:
     assert records_of(result, START) == DeliveryRecords(attempt_record(result))
 
 
-def test_what_is_parked_or_held_has_no_attempt() -> None:
+def test_a_parked_or_held_delivery_has_no_attempt() -> None:
     delivery = replace(result_of(answer(b""), Delivered(), attempt=2, trigger=Trigger.RESEND).delivery, parked=3)
     due = DeliveryRecord(event=META, endpoint_id=7, attempt=2, trigger=Trigger.RESEND, parked=3)
 
@@ -157,7 +157,7 @@ def test_what_is_parked_or_held_has_no_attempt() -> None:
     assert held == DeliveryRecords(None, due, delivery.body, None)
 
 
-def test_what_is_discarded_is_an_attempt_alone() -> None:
+def test_a_discarded_delivery_has_only_an_attempt() -> None:
     discarded = DiscardedDelivery(DeliveryRecord(event=META, endpoint_id=7, attempt=2), "", "expired", "Too late.")
 
     assert records_of(discarded, START) == DeliveryRecords(discarded_record(discarded, START))

@@ -1,4 +1,4 @@
-"""An endpoint that is back with much waiting: what it sees of that, on a clock that jumps to whatever is next."""
+"""An endpoint that is back with a large backlog: what it receives, on a clock that jumps to the next event."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Outage:
         self.seen.clear()
 
     async def drain(self, count: int) -> None:
-        """Deliver what waits: all of it is due at once, and was put off five times before."""
+        """Deliver the backlog: all of it is due at once and was parked five times before."""
         began = self.loop.time()
         self.waiting = [(began, 5)] * count
         under_way: set[asyncio.Task[None]] = set()
@@ -81,8 +81,8 @@ class Outage:
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
             for _ in range(3):
-                await asyncio.sleep(0)  # those that find no place are parked at once
-            # Reading, parking and committing 5,000 records take a process a second.
+                await asyncio.sleep(0)  # those that are refused are parked at once
+            # A process needs a second to read, park and commit 5,000 records.
             next_due = self.waiting[0][0] if self.waiting and len(under_way) < OUTSTANDING else math.inf
             await asyncio.sleep(max(0.2, min(next_due - self.loop.time(), 1.0 if under_way else 600.0)))
         self.seen = [at - began for at in self.seen]
@@ -104,24 +104,24 @@ def by_second(outage: Outage) -> Counter[int]:
 
 
 @pytest.mark.parametrize("count", [2_000, pytest.param(50_000, marks=pytest.mark.slow)])
-def test_an_endpoint_that_is_back_sees_a_ramp_and_no_flood(count: int) -> None:
+def test_a_recovered_endpoint_gets_a_ramp_and_no_flood(count: int) -> None:
     outage = recovery(count, endpoint(), RAMP)
 
     rates = by_second(outage)
     assert len(outage.seen) == count, "and gets everything"
     for second in range(60):
         assert rates[second] <= 1.5 * RAMP.start_per_second * 2 ** ((second + 1) / RAMP.double_seconds) + 5, f"in second {second}"
-    assert sum(rates[second] for second in range(10)) > 50, "the rate that it may have is made use of"
+    assert sum(rates[second] for second in range(10)) > 50, "the permitted rate is used"
     assert max(outage.seen) < timedelta(minutes=30).total_seconds()
-    assert outage.parked < 6 * count, "what waits is not written again every few seconds"
+    assert outage.parked < 6 * count, "the backlog is not written again every few seconds"
 
 
-def test_without_a_ramp_it_is_flooded() -> None:
+def test_without_a_ramp_a_recovered_endpoint_is_flooded() -> None:
     assert max(by_second(recovery(2_000, endpoint(), None)).values()) >= 1000
 
 
 def test_the_ramp_ends_at_the_endpoints_own_limit() -> None:
-    """Its second or two are CPU: thousands of deliveries, one by one, in a time of their own."""
+    """Its second or two are CPU: thousands of deliveries, one by one, in virtual time."""
     outage = recovery(2_000, limited(20), RAMP)
 
     rates = by_second(outage)
@@ -163,7 +163,7 @@ async def test_an_endpoint_that_fails_again_during_its_ramp_starts_over() -> Non
     assert admission._ramps[to.id].per_second == RAMP.start_per_second < grown
 
 
-async def test_an_endpoint_that_was_resumed_gets_a_ramp_and_one_that_is_gone_none() -> None:
+async def test_a_deleted_endpoint_gets_no_ramp() -> None:
     gone = Admission(
         ConcurrencyLimiter(64, 1.0),
         AdmissionLimits(CircuitLimits(), 0.0, 256, RAMP),

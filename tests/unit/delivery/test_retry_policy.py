@@ -23,7 +23,7 @@ def with_policy(policy: str) -> Endpoint:
         ("of a newer release", 2, "1m"),
     ],
 )
-async def test_the_policy_that_the_endpoint_has_at_the_attempt_decides(policy: str, attempt: int, topic: str | None) -> None:
+async def test_the_endpoints_policy_at_the_time_of_the_attempt_applies(policy: str, attempt: int, topic: str | None) -> None:
     scene = Scene()
     scene.sender.exchange = answer(500)
 

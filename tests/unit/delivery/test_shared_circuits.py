@@ -1,4 +1,4 @@
-"""What one process finds out about an endpoint, and another one makes of it."""
+"""What one process finds out about an endpoint, and what another one makes of it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Pair:
         return scene
 
     async def exchange(self, *scenes: Scene) -> None:
-        """Everybody reads what was written since."""
+        """Let both read what was written since the last time."""
         await settle()
         await settle()
         for scene in (self.one, self.other):
@@ -51,17 +51,17 @@ class Pair:
                 self.topic.append((sent.key, sent.value))
                 offset = len(self.topic) - 1
                 for reader in (self.one, self.other, *scenes):
-                    told = reader.health_monitor._written_facts.get((TO.id, HealthFact.CIRCUIT))
-                    if reader is scene and told is not None and to_json(told.record) == sent.value:
-                        told.offset = offset
+                    written = reader.health_monitor._written_facts.get((TO.id, HealthFact.CIRCUIT))
+                    if reader is scene and written is not None and to_json(written.record) == sent.value:
+                        written.offset = offset
                     reader.health.apply([record(sent.value, topic=sent.topic, key=sent.key, partition=0, offset=offset)])
             scene.producer.sent.clear()
 
     def state(self, scene: Scene, to: Endpoint = TO) -> CircuitState:
         return scene.delivery_service.admission._circuits[to.id][1].state
 
-    async def down(self) -> None:
-        """The endpoint goes down, and the first process finds that out."""
+    async def take_down(self) -> None:
+        """Take the endpoint down, and let the first process find out."""
         self.one.sender.exchange = self.other.sender.exchange = answer(200)
         await self.other.deliver(TO)
         self.one.sender.exchange = self.other.sender.exchange = NO_ANSWER
@@ -70,9 +70,9 @@ class Pair:
         await self.exchange()
 
 
-async def test_a_process_hears_that_a_circuit_is_open_and_sends_one_probe_instead_of_many() -> None:
+async def test_a_process_learns_of_an_open_circuit_and_sends_one_probe_instead_of_many() -> None:
     pair = Pair()
-    await pair.down()
+    await pair.take_down()
     assert pair.state(pair.other) is CircuitState.OPEN
     before = len(pair.other.sender.requests)
 
@@ -83,9 +83,9 @@ async def test_a_process_hears_that_a_circuit_is_open_and_sends_one_probe_instea
     assert pair.state(pair.other) is CircuitState.OPEN
 
 
-async def test_a_process_whose_own_network_fails_does_not_cut_the_others_off() -> None:
+async def test_a_process_whose_own_network_fails_does_not_affect_the_others() -> None:
     pair = Pair()
-    await pair.down()
+    await pair.take_down()
     pair.other.sender.exchange = answer(200)
     before = len(pair.other.sender.requests)
 
@@ -93,12 +93,12 @@ async def test_a_process_whose_own_network_fails_does_not_cut_the_others_off() -
         await pair.other.deliver(TO)
 
     assert len(pair.other.sender.requests) == before + 20
-    assert pair.other.delivery_service.admission._ramps == {}, "nothing has gathered in that moment"
+    assert pair.other.delivery_service.admission._ramps == {}, "there is no backlog after such a short time"
 
 
-async def test_good_news_is_tried_once_by_the_one_whose_circuit_is_open() -> None:
+async def test_a_recovery_is_probed_once_by_a_process_with_an_open_circuit() -> None:
     pair = Pair()
-    await pair.down()
+    await pair.take_down()
     await pair.other.deliver(TO)  # its own probe fails
     await pair.exchange()
     pair.one.sender.exchange = pair.other.sender.exchange = answer(200)
@@ -109,14 +109,14 @@ async def test_good_news_is_tried_once_by_the_one_whose_circuit_is_open() -> Non
 
     await pair.other.deliver(TO)
 
-    assert len(pair.other.sender.requests) == before + 1, "though its circuit would have been open for longer"
+    assert len(pair.other.sender.requests) == before + 1, "although its circuit would have been open for longer"
     assert pair.state(pair.other) is CircuitState.CLOSED
     assert TO.id in pair.other.delivery_service.admission._ramps
 
 
-async def test_a_process_that_starts_begins_with_what_the_others_knew() -> None:
+async def test_a_new_process_starts_with_what_the_others_knew() -> None:
     pair = Pair()
-    await pair.down()
+    await pair.take_down()
     third = pair.process()
     third.sender.exchange = NO_ANSWER
 
@@ -130,9 +130,9 @@ async def test_a_process_that_starts_begins_with_what_the_others_knew() -> None:
     assert TO.id in third.delivery_service.admission._ramps
 
 
-async def test_what_was_told_before_the_endpoint_was_activated_again_means_nothing() -> None:
+async def test_reports_from_before_an_activation_are_ignored() -> None:
     pair = Pair()
-    await pair.down()
+    await pair.take_down()
     activated_again = replace(endpoint().record, activated_version=99, version=99)
     fresh = Pair()
     fresh.topic = pair.topic
@@ -149,7 +149,7 @@ def opened(circuit: Circuit, now: float) -> None:
         circuit.end(permit, HealthSign.FAILED, now)
 
 
-def test_good_news_that_was_in_vain_is_not_tried_again_while_the_circuit_is_open() -> None:
+def test_after_a_failed_probe_reports_of_recovery_are_ignored_until_it_may_probe_again() -> None:
     circuit = Circuit(LIMITS)
     opened(circuit, 0.0)
     circuit.remote_closed(1.0)
@@ -167,7 +167,7 @@ def test_good_news_that_was_in_vain_is_not_tried_again_while_the_circuit_is_open
 
 
 @pytest.mark.parametrize("seconds", [0.0, 60.0, 1e12])
-def test_a_circuit_that_was_heard_of_is_open_as_long_as_the_others_when_the_probe_fails(seconds: float) -> None:
+def test_a_circuit_opened_by_a_report_stays_open_as_long_if_its_probe_fails(seconds: float) -> None:
     circuit = Circuit(LIMITS)
     circuit.remote_opened(seconds, 0.0)
     probe = circuit.start(0.0)
