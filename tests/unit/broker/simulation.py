@@ -1,4 +1,4 @@
-"""Several processes of one group on a broker in memory, a turn at a time, and a ledger of all that they do."""
+"""Several processes of one group on a broker in memory, a turn at a time, and a ledger of everything they do."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ class Stepped(GroupConsumer):
 
 @dataclass(slots=True)
 class Ledger:
-    """What an observer outside has seen."""
+    """What an outside observer has seen."""
 
     written: set[Place] = field(default_factory=set)
     removed: set[Place] = field(default_factory=set)
-    """Gone before anybody had begun them."""
+    """Removed before any process began them."""
     begun: Counter[Place] = field(default_factory=Counter)
     finished: set[Place] = field(default_factory=set)
     missing: list[MissingOffsets] = field(default_factory=list)
 
 
 class Process:
-    """One process: what it has in hand, and what its consumer believes."""
+    """One process: the records it has, and what its consumer believes."""
 
     def __init__(self, cluster: Cluster, ledger: Ledger, slot: str | None = None, topics: Sequence[str] = (TOPIC,)) -> None:
         self.broker = MemoryBroker(cluster, session_seconds=SESSION, slot=slot)
         self.ledger = ledger
-        self.in_hand: list[Record] = []
-        self.under_way: list[Record] = []
+        self.fetched: list[Record] = []
+        self.in_progress: list[Record] = []
         self.consumer = Stepped(
             self.broker,
             ConsumerOptions(group=GROUP, topics=topics, max_outstanding=20, max_outstanding_bytes=1024 * 1024),
-            on_records=self.in_hand.extend,
+            on_records=self.fetched.extend,
             on_missing=ledger.missing.append,
         )
 
     def join(self) -> None:
-        """A turn of the group thread."""
+        """Take a turn of the group thread."""
         if not self.broker.faults.is_frozen:
             try:
                 self.consumer._member.step()
@@ -62,7 +62,7 @@ class Process:
                 self.broker.faults.is_frozen = True
 
     def die_at_revocation(self) -> None:
-        """Be killed when partitions are revoked, so that the group assigns them to nobody."""
+        """Kill the process when partitions are revoked, so that the group assigns them to nobody."""
 
         def revoked(partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
             raise SystemExit
@@ -70,26 +70,26 @@ class Process:
         self.consumer._member.revoked = revoked  # type: ignore[method-assign]
 
     def fetch(self) -> None:
-        """A turn of the fetch thread."""
+        """Take a turn of the fetch thread."""
         if not self.broker.faults.is_frozen:
             self.consumer.step()
 
     def begin(self) -> list[Record]:
-        """Begin what is in hand, if that may be; what has been lost meanwhile is let go. Returns what was begun."""
+        """Begin the fetched records if allowed, and drop those of lost partitions. Return what was begun."""
         if self.broker.faults.is_frozen or not self.consumer._member.lease.is_valid():
             return []
-        taken, self.in_hand[:] = list(self.in_hand), []
+        taken, self.fetched[:] = list(self.fetched), []
         begun = [record for record in taken if self.consumer.is_current(record)]
         for record in taken:
             if record in begun:
                 self.ledger.begun[record.partition, record.offset] += 1
             else:
                 self.consumer.finish(record)
-        self.under_way += begun
+        self.in_progress += begun
         return begun
 
     def finish(self, record: Record) -> None:
-        """Everything that came of a record is acknowledged."""
-        self.under_way.remove(record)
+        """Finish a record: everything that it caused is acknowledged."""
+        self.in_progress.remove(record)
         self.ledger.finished.add((record.partition, record.offset))
         self.consumer.finish(record)

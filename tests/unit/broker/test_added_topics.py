@@ -1,4 +1,4 @@
-"""A group is given topics to read while it runs, a turn at a time, on the broker in memory: nothing is left unread, nothing is begun twice."""
+"""A group gets more topics while it runs, a turn at a time, on the broker in memory: nothing is left unread or begun twice."""
 
 from __future__ import annotations
 
@@ -44,26 +44,26 @@ def held(process: Process) -> set[Partition]:
     return set(process.consumer._assignment.partitions)
 
 
-def test_what_is_held_and_under_way_stays_so_and_the_topic_is_read_from_its_beginning(cluster: Cluster) -> None:
+def test_adding_a_topic_keeps_held_partitions_and_reads_the_topic_from_its_beginning(cluster: Cluster) -> None:
     ledger = Ledger()
     process = Process(cluster, ledger)
     write(cluster, ledger, TOPIC)
     write(cluster, ledger, ADDED)
     turns(cluster, process, finish=False)
     epochs = {partition: process.consumer._assignment.epoch(partition) for partition in held(process)}
-    assert len(process.under_way) == 6
+    assert len(process.in_progress) == 6
     process.consumer.add_topics([ADDED])
     turns(cluster, process)
     assert {partition: process.consumer._assignment.epoch(partition) for partition in epochs} == epochs, "no epoch has ended"
     assert {partition.topic for partition in held(process)} == {TOPIC, ADDED}
-    for record in list(process.under_way):
+    for record in list(process.in_progress):
         process.finish(record)
     assert set(ledger.begun) == ledger.finished == ledger.written
     assert set(ledger.begun.values()) == {1}, "nothing is begun twice"
     assert process.consumer.topics == (TOPIC, ADDED)
 
 
-def test_who_does_not_know_the_topic_yet_is_given_none_of_it(cluster: Cluster) -> None:
+def test_a_member_that_does_not_know_the_topic_yet_is_assigned_none_of_it(cluster: Cluster) -> None:
     ledger = Ledger()
     knowing, unknowing = Process(cluster, ledger), Process(cluster, ledger)
     turns(cluster, knowing, unknowing)
@@ -80,18 +80,18 @@ def test_who_does_not_know_the_topic_yet_is_given_none_of_it(cluster: Cluster) -
 
 
 @pytest.mark.parametrize("slot", [None, "a"])
-def test_after_a_kill_between_the_news_and_the_join_the_topic_is_read_all_the_same(cluster: Cluster, slot: str | None) -> None:
-    """A static member comes back in the place of its former self, and the group shares nothing out again."""
+def test_the_topic_is_read_even_if_the_process_is_killed_before_it_joins(cluster: Cluster, slot: str | None) -> None:
+    """A static member returns in its former place, and the group does not redistribute anything."""
     ledger = Ledger()
     killed = Process(cluster, ledger, slot)
     turns(cluster, killed)
     killed.broker.faults.is_frozen = True
     write(cluster, ledger, ADDED)
     back = Process(cluster, ledger, slot)
-    back.consumer.add_topics([ADDED])  # it has read of it before it joins
+    back.consumer.add_topics([ADDED])  # it has learnt of the topic before it joins
     turns(cluster, back, count=20)
     if slot is not None:
-        assert ADDED not in {partition.topic for partition in held(back)}, "this is what has to be found out"
+        assert ADDED not in {partition.topic for partition in held(back)}, "this is the state to detect"
         for wait in (FIRST_LOOK_S, CONFIRM_S):
             cluster.virtual.advance(wait)
             turns(cluster, back, count=20)
@@ -103,7 +103,7 @@ def test_after_a_kill_between_the_news_and_the_join_the_topic_is_read_all_the_sa
     assert {partition.topic for partition, _ in history} >= {ADDED}
 
 
-def test_a_member_that_lost_its_membership_joins_with_all_topics(cluster: Cluster) -> None:
+def test_a_removed_member_rejoins_with_all_topics(cluster: Cluster) -> None:
     ledger = Ledger()
     process = Process(cluster, ledger)
     process.consumer.add_topics([ADDED])
@@ -115,20 +115,20 @@ def test_a_member_that_lost_its_membership_joins_with_all_topics(cluster: Cluste
     process.broker.faults.is_frozen = False
     write(cluster, ledger, ADDED)
     turns(cluster, process, other)
-    cluster.virtual.advance(SESSION + 1)  # the group waits for whom it knew the process as
+    cluster.virtual.advance(SESSION + 1)  # the group waits for the former member
     turns(cluster, process, other, count=30)
     assert ledger.finished == ledger.written
     assert ADDED in {partition.topic for partition in held(process)}
 
 
 @pytest.mark.parametrize("seed", range(15))
-def test_nothing_is_lost_whatever_dies_whenever(seed: int) -> None:
+def test_nothing_is_lost_when_processes_die_at_any_time(seed: int) -> None:
     chance, ledger, cluster = random.Random(seed), Ledger(), Cluster()
     cluster.create(TOPIC, PARTITIONS)
     topics, processes = [TOPIC], {slot: Process(cluster, ledger, slot) for slot in ("a", "b")}
     for step in range(60):
         match chance.randrange(8):
-            case 0 if len(topics) < 4:  # an event type is added: every process hears of it, now or later
+            case 0 if len(topics) < 4:  # an event type is added: every process learns of it, now or later
                 topics.append(f"oms.added-{step}")
                 cluster.create(topics[-1], PARTITIONS)
             case 1:
@@ -149,7 +149,7 @@ def test_nothing_is_lost_whatever_dies_whenever(seed: int) -> None:
     for _ in range(6):
         turns(cluster, *processes.values(), count=10)
         for process in processes.values():
-            for record in list(process.under_way):
+            for record in list(process.in_progress):
                 process.finish(record)
         cluster.virtual.advance(2 * ADDED_S)
     assert ledger.finished == ledger.written

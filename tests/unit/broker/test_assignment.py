@@ -1,4 +1,4 @@
-"""Epochs: what was handed over under one assignment never moves the offsets of another."""
+"""Epochs: records of one assignment never move the offsets of another."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_records_of_a_revoked_assignment_are_fenced() -> None:
     assert offsets(assignment.committable()) == {A: 1}
 
 
-def test_revoke_returns_what_can_be_committed_and_was_not() -> None:
+def test_revoke_returns_the_offsets_that_were_not_committed() -> None:
     assignment = held(A, B)
     for partition in (A, B):
         for offset in (4, 5, 6):
@@ -105,8 +105,8 @@ def test_an_acknowledged_commit_is_not_repeated() -> None:
     assert assignment.committable() == {}
 
 
-def test_a_commit_of_an_assignment_that_is_gone_says_nothing_of_a_later_one() -> None:
-    """Both assignments have finished as many records: the answer to the first one's commit is not the second one's."""
+def test_a_commit_of_an_earlier_assignment_does_not_count_for_a_later_one() -> None:
+    """Both assignments have finished as many records: the first one's commit must not be taken for the second one's."""
     assignment = held(A)
     assignment.start(A, epoch_of(assignment), 0)
     assignment.finish(A, epoch_of(assignment), 0)
@@ -121,7 +121,7 @@ def test_a_commit_of_an_assignment_that_is_gone_says_nothing_of_a_later_one() ->
     assert offsets(assignment.committable()) == {A: 1}
 
 
-def test_what_is_not_held_is_neither_started_nor_finished() -> None:
+def test_partitions_that_are_not_held_are_neither_started_nor_finished() -> None:
     assignment = Assignment()
 
     assert assignment.epoch(A) is None
@@ -139,10 +139,9 @@ def test_starting_out_of_order_is_an_error_of_the_caller() -> None:
 
 
 class AssignmentMachine(RuleBasedStateMachine):
-    """One partition comes and goes; records that were handed over under any epoch finish at any time.
+    """One partition comes and goes; records of any epoch finish at any time.
 
-    The broker restarts from what was committed, so whatever is committed must be finished: under some epoch, and everything
-    before it too.
+    The broker restarts from what was committed, so everything before a committed offset must be finished, under some epoch.
     """
 
     @initialize()
@@ -199,7 +198,9 @@ TestAssignment = AssignmentMachine.TestCase
 
 
 def test_threads() -> None:
-    """The poll thread starts and commits, the event loop finishes, the I/O thread revokes and assigns: nothing is lost or early."""
+    """The poll thread starts and commits, the event loop finishes, the I/O thread revokes and assigns: nothing is lost or
+    early.
+    """
     assignment = Assignment()
     handed_over: deque[tuple[int, int]] = deque()
     finished: set[int] = set()
@@ -244,7 +245,7 @@ def test_threads() -> None:
                 waiting.append(handed_over.popleft())
             if waiting:
                 epoch, offset = waiting.pop(chooser.randrange(len(waiting)))
-                # Finished before it is told: what was told may be committed at once.
+                # It counts as finished before the call: from then on, it may be committed at once.
                 finished.add(offset)
                 assignment.finish(A, epoch, offset)
 
@@ -284,7 +285,7 @@ def test_the_oldest_is_the_lowest_unfinished_record_of_each_partition() -> None:
     assert assignment.oldest() == {}
 
 
-def test_what_an_earlier_assignment_finished_is_not_the_oldest() -> None:
+def test_records_finished_in_an_earlier_assignment_are_not_the_oldest() -> None:
     assignment = held(A)
     assignment.begin(StartPosition(A, epoch_of(assignment), Committed(0), [0]))
     assert not assignment.start(A, epoch_of(assignment), 0, since=1.0)
@@ -292,8 +293,8 @@ def test_what_an_earlier_assignment_finished_is_not_the_oldest() -> None:
     assert assignment.oldest() == {A: 2.0}
 
 
-def test_what_came_together_is_ready_together() -> None:
-    """A fetch that asks for some of it holds up the rest: the broker keeps it for a while."""
+def test_partitions_assigned_together_are_ready_together() -> None:
+    """A fetch of only some of them would delay the rest, because the broker holds it for a while."""
     assignment = held(A, B)
     first, second = (StartPosition(place, epoch_of(assignment, place), Committed(at)) for place, at in ((A, 3), (B, 5)))
     gone = StartPosition(Partition("gone", 0), 77, Committed(0))

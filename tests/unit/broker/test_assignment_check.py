@@ -1,4 +1,4 @@
-"""When a member looks at the assignments of its group, and when it must rejoin."""
+"""When a member checks the assignments of its group, and when it must rejoin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MEMBER = Membership("a", 1)
 
 
 def looked(check: AssignmentCheck, at: float, unassigned: frozenset[Partition], rank: int = 0) -> bool:
-    assert check.is_due(MEMBER, at), "it looks"
+    assert check.is_due(MEMBER, at), "the check is due"
     return check.must_rejoin(unassigned, rank, at)
 
 
@@ -21,7 +21,7 @@ def begun() -> AssignmentCheck:
     return check
 
 
-def test_it_looks_soon_after_a_rebalance_and_then_once_a_minute() -> None:
+def test_it_checks_soon_after_a_rebalance_and_then_once_a_minute() -> None:
     check = begun()
     assert not check.is_due(MEMBER, FIRST_LOOK_S - 0.1)
     assert not looked(check, FIRST_LOOK_S, NOBODY_MISSES)
@@ -31,7 +31,7 @@ def test_it_looks_soon_after_a_rebalance_and_then_once_a_minute() -> None:
     assert check.is_due(Membership("a", 2), 100 + FIRST_LOOK_S)
 
 
-def test_partitions_that_stay_unassigned_after_a_rebalance_need_a_new_member() -> None:
+def test_partitions_that_stay_unassigned_after_a_rebalance_make_the_member_rejoin() -> None:
     check = begun()
     assert not looked(check, 3, FIRST)
     assert not check.is_due(MEMBER, 3 + CONFIRM_S - 0.1)
@@ -53,14 +53,14 @@ def test_added_partitions_are_left_to_the_leader_for_a_while() -> None:
     assert looked(check, 63 + ADDED_S, FIRST)
 
 
-def test_other_partitions_than_before_start_the_wait_anew() -> None:
+def test_different_unassigned_partitions_restart_the_wait() -> None:
     check = begun()
     assert not looked(check, 3, FIRST)
     assert not looked(check, 3 + CONFIRM_S, SECOND)
     assert looked(check, 3 + 2 * CONFIRM_S, SECOND)
 
 
-def test_a_member_that_rejoins_in_vain_does_so_more_and_more_rarely() -> None:
+def test_a_member_that_rejoins_without_effect_does_so_less_and_less_often() -> None:
     check, now, rejoined = AssignmentCheck(), 0.0, list[float]()
     identity = Membership("a", 0)
     assert not check.lasting
@@ -75,6 +75,6 @@ def test_a_member_that_rejoins_in_vain_does_so_more_and_more_rarely() -> None:
     assert not check.lasting
 
 
-def test_many_partitions_are_named_by_the_first_few() -> None:
+def test_of_many_partitions_only_the_first_few_are_named() -> None:
     assert named(FIRST | SECOND) == "oms.orders-0, oms.orders-1"
     assert named({Partition("oms.orders", number) for number in range(7)}).endswith("oms.orders-4 and 2 more")

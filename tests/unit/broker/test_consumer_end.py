@@ -1,6 +1,7 @@
-"""That whoever waits for the end of a consumer learns of it, however it ends: with a broker that answers nothing.
+"""Whoever waits for a consumer to end is notified, however it ends; the broker answers nothing.
 
-It takes seconds, for which clients wait for an answer. With shorter ones, a client would be closed between two waits, and not in one.
+It takes seconds, for which clients wait for an answer. With shorter waits, a client would be closed between two of them instead
+of during one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 
 
 class Broker:
-    """Takes requests, and answers none."""
+    """Accepts requests, and answers none."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -39,7 +40,7 @@ class Broker:
 async def broker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
     monkeypatch.setattr(
         "pipeline.broker.kafka.session.reach_brokers", lambda config: config["bootstrap_servers"]
-    )  # it hangs only after it was met
+    )  # the broker hangs only after it was reached
     broker = Broker()
     async with await asyncio.start_server(broker.serve, "127.0.0.1", 0) as server:
         broker.port = server.sockets[0].getsockname()[1]
@@ -47,7 +48,9 @@ async def broker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
 
 
 class Fault:
-    """Has kafka-python's loops die in the midst of a wait, once it is there: those of members on I/O threads, those of readers on their own."""
+    """Makes kafka-python's loops die during a wait once it is set: those of members on I/O threads, those of readers on their
+    own.
+    """
 
     is_there = False
     threads = ("kafka-io", "fetch ", "table ")
@@ -113,7 +116,7 @@ def _group(kafka: KafkaBroker) -> GroupConsumer:
     )
 
 
-async def test_a_group_consumer_tells_that_the_io_thread_died(kafka: KafkaBroker, broker: Broker, fault: Fault) -> None:
+async def test_a_group_consumer_reports_the_death_of_its_io_thread(kafka: KafkaBroker, broker: Broker, fault: Fault) -> None:
     consumer = _group(kafka)
     await consumer.start()
     await _soon(broker.was_asked.wait())
@@ -122,7 +125,7 @@ async def test_a_group_consumer_tells_that_the_io_thread_died(kafka: KafkaBroker
         await _soon(consumer.stop(10))
 
 
-async def test_a_table_tells_that_the_io_thread_died(kafka: KafkaBroker, broker: Broker, fault: Fault) -> None:
+async def test_a_table_reports_the_death_of_its_io_thread(kafka: KafkaBroker, broker: Broker, fault: Fault) -> None:
     table = CompactedTable(kafka, "orders", lambda _: None)
     starting = asyncio.create_task(table.start())
     await _soon(broker.was_asked.wait())
@@ -133,7 +136,7 @@ async def test_a_table_tells_that_the_io_thread_died(kafka: KafkaBroker, broker:
 
 
 @pytest.mark.parametrize("what", ["the last commit", "leaving"])
-async def test_what_goes_wrong_at_the_end_keeps_nobody_waiting(
+async def test_an_error_during_stop_keeps_nobody_waiting(
     kafka: KafkaBroker, broker: Broker, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     consumer = _group(kafka)
@@ -146,7 +149,7 @@ async def test_what_goes_wrong_at_the_end_keeps_nobody_waiting(
     await _soon(consumer.stop(0))
 
 
-async def test_a_table_that_cannot_be_closed_in_order_ends(
+async def test_a_table_ends_even_if_its_client_cannot_be_closed(
     kafka: KafkaBroker, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes five seconds: for that long, the table waits for an answer about its partition."""

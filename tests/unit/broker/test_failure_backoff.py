@@ -1,4 +1,4 @@
-"""What fails again and again is said once a minute, with a count, and tried again less and less often."""
+"""Repeated failures are logged once a minute, with a count, and retried less and less often."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def lines(logs: Any) -> list[tuple[str, int]]:
     return [(line["event"], line.get("times", line.get("failures"))) for line in logs]
 
 
-def test_pauses_grow_up_to_a_bound(clock: Clock) -> None:
+def test_pauses_grow_up_to_a_limit(clock: Clock) -> None:
     each = trouble(clock)
     with capture_logs():
         pauses = [each.note("it fails") for _ in range(12)]
@@ -50,8 +50,8 @@ def test_a_minute_of_failures_is_one_line(clock: Clock) -> None:
     assert lines(logs) == [("it fails", 1), ("it fails", 86), ("it works", 100)]
 
 
-def test_what_comes_and_goes_is_one_line_a_minute_too(clock: Clock) -> None:
-    """A coordinator that answers every other question: each answer ends the trouble, and it starts over."""
+def test_intermittent_failures_are_one_line_a_minute_too(clock: Clock) -> None:
+    """A coordinator answers every other request: each answer ends the failure, and it starts over."""
     each = trouble(clock)
     with capture_logs() as logs:
         for _ in range(30):
@@ -61,7 +61,7 @@ def test_what_comes_and_goes_is_one_line_a_minute_too(clock: Clock) -> None:
     assert lines(logs) == [("it fails", 1), ("it works", 1), ("it fails", 20), ("it works", 1)]
 
 
-def test_after_it_was_over_pauses_start_over(clock: Clock) -> None:
+def test_pauses_start_over_after_a_success(clock: Clock) -> None:
     each = trouble(clock)
     with capture_logs():
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""How long records gather before they are fetched."""
+"""How long records accumulate before they are fetched."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Process:
 
 
 @pytest.mark.parametrize(("share", "seconds"), [(0.0, 0.01), (0.5, 0.01), (0.75, 0.015), (1.0, 0.02), (1.6, 0.02)])
-def test_after_a_little_records_gather_and_the_busier_the_process_the_longer(share: float, seconds: float) -> None:
+def test_after_a_small_fetch_records_accumulate_for_longer_the_busier_the_process_is(share: float, seconds: float) -> None:
     process = Process()
     process.works(share)
     assert process.gathering.seconds(LITTLE) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_who_has_time_gathers_for_longer_however_busy(share: float) -> None:
+def test_a_longer_configured_period_applies_however_busy(share: float) -> None:
     process = Process(gather=0.1)
     process.works(share)
     assert process.gathering.seconds(LITTLE) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("came", [0, -5, 64 * 1024, 10**7])
-def test_where_nothing_or_much_has_come_the_next_fetch_is_at_once(came: int) -> None:
+def test_after_an_empty_or_a_large_fetch_the_next_one_follows_at_once(came: int) -> None:
     process = Process()
     process.works(1.0)
     assert process.gathering.seconds(came) == 0.0

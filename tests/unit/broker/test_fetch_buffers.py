@@ -1,4 +1,4 @@
-"""What was polled waits in buffers: in order, in turns, and within its bytes."""
+"""Polled records wait in buffers: in order, by turns, and within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_large_record_is_not_overtaken_until_it_fits() -> None:
     assert [partition for partition, _ in buffers.take(outstanding.fits, 0.0)] == [A, B]
 
 
-def test_only_what_is_due_is_taken_and_the_next_due_time_is_known() -> None:
+def test_only_due_records_are_taken_and_the_next_due_time_is_known() -> None:
     buffers = FetchBuffers(by_due, lambda: 0.0)
     buffers.add(A, 1, [polled(0, due=10.0), polled(1, due=30.0)])
     buffers.add(B, 1, [polled(0, due=20.0)])
@@ -88,11 +88,11 @@ def test_only_what_is_due_is_taken_and_the_next_due_time_is_known() -> None:
     assert buffers.heads()[A].record.offset == 1
 
 
-def test_those_that_are_due_last_go_to_sleep_when_there_are_too_many() -> None:
+def test_the_records_that_are_due_last_are_evicted_when_there_are_too_many() -> None:
     buffers = FetchBuffers(by_due, lambda: 0.0)
     buffers.add(A, 1, [polled(5, size=1_000, due=50.0)])
     buffers.add(B, 1, [polled(6, size=1_000, due=70.0)])
-    buffers.add(C, 1, [polled(7, size=9_000, due=0.0)])  # due: it is handed over, not put to sleep
+    buffers.add(C, 1, [polled(7, size=9_000, due=0.0)])  # due: it is handed over, not evicted
     one = size_of(b"", b"x" * 1_000, [])
 
     assert buffers.evict(2 * one, now=10.0) == {}
@@ -108,13 +108,13 @@ def test_those_that_are_due_last_go_to_sleep_when_there_are_too_many() -> None:
     assert buffers.partitions == frozenset(), "it can be fetched again"
 
 
-def test_a_consumer_whose_records_are_always_due_puts_none_to_sleep() -> None:
+def test_a_consumer_whose_records_are_always_due_evicts_none() -> None:
     buffers = FetchBuffers()
     buffers.add(A, 1, [polled(0, size=5_000)])
     assert buffers.evict(0, now=0.0) == {}
 
 
-def test_a_partition_that_goes_is_forgotten() -> None:
+def test_a_dropped_partition_is_forgotten() -> None:
     buffers = FetchBuffers(by_due, lambda: 0.0)
     buffers.add(A, 1, [polled(0, due=50.0)])
     buffers.add(B, 1, [polled(0, due=60.0)])
@@ -126,8 +126,8 @@ def test_a_partition_that_goes_is_forgotten() -> None:
 
 
 @given(seed=st.integers(0, 10**6))
-def test_nothing_is_lost_or_reordered_and_the_bounds_hold(seed: int) -> None:
-    """A consumer in small: fetch, hand over, put to sleep and read again, finish. Each record comes once, in order."""
+def test_nothing_is_lost_or_reordered_and_the_limits_hold(seed: int) -> None:
+    """A small consumer: fetch, hand over, evict and read again, finish. Each record is returned once, in order."""
     chance = random.Random(seed)
     max_bytes = chance.randint(3_000, 20_000)
     buffers, outstanding = FetchBuffers(by_due, lambda: 0.0), InFlight(chance.randint(1, 5), max_bytes)
@@ -142,7 +142,7 @@ def test_nothing_is_lost_or_reordered_and_the_bounds_hold(seed: int) -> None:
         for offset, record in enumerate(log):
             record.offset = offset
     position, came = dict.fromkeys(logs, 0), {partition: list[int]() for partition in logs}
-    under_way: deque[int] = deque()
+    in_progress: deque[int] = deque()
     for now in range(2_000):
         buffers.release_due(now)
         for partition in set(logs) - buffers.partitions:
@@ -151,18 +151,18 @@ def test_nothing_is_lost_or_reordered_and_the_bounds_hold(seed: int) -> None:
             position[partition] = min(20, position[partition] + count)
         for partition, buffered in buffers.take(outstanding.fits, now):
             outstanding.add(buffered.size)
-            under_way.append(buffered.size)
+            in_progress.append(buffered.size)
             came[partition].append(buffered.record.offset)
         assert outstanding.bytes <= max_bytes or outstanding.records == 1
         position |= buffers.evict(max_bytes // 2, now)
-        while under_way and chance.random() < 0.7:
-            outstanding.finish(under_way.popleft())
+        while in_progress and chance.random() < 0.7:
+            outstanding.finish(in_progress.popleft())
         if all(len(offsets) == 20 for offsets in came.values()):
             break
     assert came == {partition: list(range(20)) for partition in logs}
 
 
-def test_no_record_is_due_early_however_long_it_takes_to_ask() -> None:
+def test_no_record_is_returned_early_however_long_the_clock_takes() -> None:
     """A retry was made a few milliseconds early, because the process had to wait for a core between the two clocks."""
     now = 50.0
 

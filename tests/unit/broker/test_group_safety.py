@@ -1,4 +1,5 @@
-"""Whatever happens to processes, brokers and topics: nothing is lost, no commit goes back, and only what was under way is done again.
+"""Whatever happens to processes, brokers and topics: nothing is lost, no commit goes back, and only what was in progress is
+processed again.
 
 It takes seconds, which are CPU: 20 examples of up to 40 steps, and in each step several processes take turns.
 """
@@ -17,7 +18,7 @@ from tests.unit.broker.simulation import GROUP, SESSION, TOPIC, Ledger, Process
 
 PARTITIONS = 4
 NOT_COMMITTED = 100
-"""Records that may be done again beside those under way: finished, and not committed yet."""
+"""Records that may be processed again besides those in progress: finished, but not committed yet."""
 
 
 class GroupSafety(RuleBasedStateMachine):
@@ -29,7 +30,7 @@ class GroupSafety(RuleBasedStateMachine):
         self.cluster.create(TOPIC, PARTITIONS)
         self.ledger = Ledger()
         self.allowed = 0
-        """Records that the faults so far allow to be done again."""
+        """Records that the faults so far allow to be processed again."""
         self.number = 0
         self.processes = [self.started(), self.started()]
         for _ in range(6):
@@ -56,8 +57,8 @@ class GroupSafety(RuleBasedStateMachine):
             assert not holders or is_joining, f"{record.partition} was begun, and {holders} holds it"
 
     def disturbed(self, process: Process) -> None:
-        """A fault: what is in hand of a process may be done again, and what it has not committed."""
-        self.allowed += len(process.under_way) + len(process.in_hand) + NOT_COMMITTED
+        """Count what a fault allows to be processed again: what the process has, and what it has not committed."""
+        self.allowed += len(process.in_progress) + len(process.fetched) + NOT_COMMITTED
 
     @rule(partition=st.integers(0, PARTITIONS - 1), count=st.integers(1, 30))
     def write(self, partition: int, count: int) -> None:
@@ -70,31 +71,31 @@ class GroupSafety(RuleBasedStateMachine):
         self.cluster.virtual.advance(seconds)
 
     @rule(data=st.data())
-    def a_process_joins(self, data: st.DataObject) -> None:
+    def join_a_process(self, data: st.DataObject) -> None:
         data.draw(st.sampled_from(self.processes)).join()
 
     @rule(data=st.data())
-    def a_process_fetches(self, data: st.DataObject) -> None:
+    def let_a_process_fetch(self, data: st.DataObject) -> None:
         process = data.draw(st.sampled_from(self.processes))
         process.fetch()
         self.begun(process)
 
     @rule(data=st.data(), most=st.integers(1, 20))
-    def a_process_finishes(self, data: st.DataObject, most: int) -> None:
+    def finish_records(self, data: st.DataObject, most: int) -> None:
         process = data.draw(st.sampled_from(self.processes))
         if not process.broker.faults.is_frozen:
-            for record in data.draw(st.permutations(process.under_way))[:most]:
+            for record in data.draw(st.permutations(process.in_progress))[:most]:
                 process.finish(record)
 
     @precondition(lambda self: len(self.processes) < 4)
     @rule()
-    def a_process_starts(self) -> None:
+    def start_a_process(self) -> None:
         for process in self.processes:
             self.disturbed(process)
         self.processes.append(self.started())
 
     @rule(data=st.data())
-    def a_process_is_killed(self, data: st.DataObject) -> None:
+    def kill_a_process(self, data: st.DataObject) -> None:
         victim = data.draw(st.sampled_from(self.processes))
         for process in self.processes:
             self.disturbed(process)
@@ -104,10 +105,10 @@ class GroupSafety(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.processes) < 4)
     @rule(data=st.data())
-    def a_process_is_killed_while_it_gives_partitions_up(self, data: st.DataObject) -> None:
+    def kill_a_process_during_revocation(self, data: st.DataObject) -> None:
         victim = data.draw(st.sampled_from(self.processes))
         victim.die_at_revocation()
-        self.a_process_starts()
+        self.start_a_process()
         for _ in range(3):
             self.turn()
         if victim.broker.faults.is_frozen:
@@ -117,7 +118,7 @@ class GroupSafety(RuleBasedStateMachine):
             del victim.consumer._member.revoked
 
     @rule(data=st.data(), seconds=st.floats(0.5, 40.0), turns=st.integers(0, 4), silent=st.booleans())
-    def a_process_is_frozen_and_thawed(self, data: st.DataObject, seconds: float, turns: int, silent: bool) -> None:
+    def freeze_and_thaw_a_process(self, data: st.DataObject, seconds: float, turns: int, silent: bool) -> None:
         victim = data.draw(st.sampled_from(self.processes))
         for process in self.processes:
             self.disturbed(process)
@@ -129,7 +130,7 @@ class GroupSafety(RuleBasedStateMachine):
         victim.broker.faults.is_frozen = False
 
     @rule(seconds=st.floats(0.5, 40.0), data=st.data())
-    def brokers_are_away(self, seconds: float, data: st.DataObject) -> None:
+    def disconnect_the_brokers(self, seconds: float, data: st.DataObject) -> None:
         for process in self.processes:
             self.disturbed(process)
         self.cluster.is_away = True
@@ -139,12 +140,12 @@ class GroupSafety(RuleBasedStateMachine):
         self.cluster.is_away = False
 
     @rule(data=st.data(), offset=st.integers(0, 200))
-    def a_reader_rewinds(self, data: st.DataObject, offset: int) -> None:
+    def rewind_a_reader(self, data: st.DataObject, offset: int) -> None:
         data.draw(st.sampled_from(self.processes)).broker.faults.rewinds_to = offset
 
     @rule(partition=st.integers(0, PARTITIONS - 1), fewer=st.integers(1, 20))
-    def a_leader_shows_an_old_state(self, partition: int, fewer: int) -> None:
-        for process in self.processes:  # what was finished beyond the end may be another record by now
+    def show_an_old_state_of_a_leader(self, partition: int, fewer: int) -> None:
+        for process in self.processes:  # a record finished beyond the end may have been replaced by another one
             self.disturbed(process)
         log = self.cluster.log(Partition(TOPIC, partition))
         log.shown_end = max(log.end - fewer, log.first)
@@ -154,7 +155,7 @@ class GroupSafety(RuleBasedStateMachine):
         log.shown_end = None
 
     @rule(partition=st.integers(0, PARTITIONS - 1), count=st.integers(1, 40))
-    def retention_removes(self, partition: int, count: int) -> None:
+    def remove_records(self, partition: int, count: int) -> None:
         where = Partition(TOPIC, partition)
         log = self.cluster.log(where)
         before = log.first
@@ -162,7 +163,7 @@ class GroupSafety(RuleBasedStateMachine):
         self.ledger.removed |= {(where, offset) for offset in range(before, log.first) if not self.ledger.begun[where, offset]}
 
     @rule()
-    def everybody_takes_a_turn(self) -> None:
+    def take_turns(self) -> None:
         self.turn()
 
     @invariant()
@@ -173,25 +174,25 @@ class GroupSafety(RuleBasedStateMachine):
             highest[partition] = offset
 
     @invariant()
-    def only_what_was_under_way_is_done_again(self) -> None:
+    def only_what_was_in_progress_is_processed_again(self) -> None:
         again = sum(count - 1 for count in self.ledger.begun.values())
         assert again <= self.allowed
 
     def teardown(self) -> None:
-        """When the world is at peace, everything gets done, and what is missing was told of with its number."""
+        """When the faults have ended, everything is processed, and the number of missing records was reported."""
         for _ in range(60):
             self.cluster.virtual.advance(SESSION / 5)
             self.turn()
             for process in self.processes:
-                for record in list(process.under_way):
+                for record in list(process.in_progress):
                     process.finish(record)
         undone = self.ledger.written - self.ledger.finished - self.ledger.removed
         held = {partition: log.first for partition, log in ((p, self.cluster.log(p)) for p in self.cluster.partitions_of(TOPIC))}
         undone = {(partition, offset) for partition, offset in undone if offset >= held[partition]}
         assert not undone, f"lost: {sorted(undone)[:5]}"
-        told = sum(missing.records for missing in self.ledger.missing)
+        reported = sum(missing.records for missing in self.ledger.missing)
         unread = len(self.ledger.removed - self.ledger.finished)
-        assert told >= unread, f"{unread} were removed unread, {told} told of"
+        assert reported >= unread, f"{unread} were removed unread, {reported} reported"
 
 
 GroupSafety.TestCase.settings = settings(

@@ -41,7 +41,7 @@ class Scene:
         self.lag.measure(self.positions, dict.fromkeys(self.positions, 20), time.time())
 
     def take(self) -> None:
-        """Hand everything over that is due."""
+        """Hand over everything that is due."""
         for partition, buffered in self.buffers.take(lambda _: True, time.monotonic()):
             assert self.assignment.start(
                 partition, buffered.epoch, buffered.record.offset, waiting_since(buffered, time.monotonic(), time.time())
@@ -62,7 +62,7 @@ def lag_of(partition: Partition) -> float | None:
     return value("oms_webhooks_consumer_lag_records", topic=TOPIC, partition=str(partition.number))
 
 
-def test_a_record_waits_since_it_was_written_until_it_is_finished() -> None:
+def test_a_record_waits_from_its_writing_until_it_is_finished() -> None:
     scene = Scene(FetchBuffers())
     epoch = scene.assignment.epoch(A)
     assert epoch is not None
@@ -73,7 +73,7 @@ def test_a_record_waits_since_it_was_written_until_it_is_finished() -> None:
 
     scene.take()
     scene.measure()
-    assert oldest() == pytest.approx(50, abs=5), "it is under way"
+    assert oldest() == pytest.approx(50, abs=5), "it is in progress"
     scene.assignment.finish(A, epoch, 3)
     scene.measure()
     assert oldest() == pytest.approx(20, abs=5)
@@ -82,7 +82,7 @@ def test_a_record_waits_since_it_was_written_until_it_is_finished() -> None:
     assert oldest() == 0
 
 
-def test_the_clock_that_stamped_a_record_says_how_long_it_has_waited() -> None:
+def test_waiting_times_are_measured_with_the_clock_that_stamped_the_record() -> None:
     """A machine whose clock is two minutes ahead would raise a critical alert; one that is behind, none."""
     cluster = Cluster()
     cluster.create(simulation.TOPIC, 1)
@@ -96,7 +96,7 @@ def test_the_clock_that_stamped_a_record_says_how_long_it_has_waited() -> None:
     assert member.consumer._clock() - since == pytest.approx(3.0)
 
 
-def test_in_a_delay_topic_a_record_waits_since_it_was_due() -> None:
+def test_in_a_delay_topic_a_record_waits_from_its_due_time() -> None:
     due = {1: -30.0, 2: 600.0}
     scene = Scene(FetchBuffers(lambda record: due[record.offset]))
     epoch = scene.assignment.epoch(A)
@@ -109,10 +109,10 @@ def test_in_a_delay_topic_a_record_waits_since_it_was_due() -> None:
     assert oldest() == pytest.approx(30, abs=5)
     scene.assignment.finish(A, epoch, 1)
     scene.measure()
-    assert oldest() == 0, "what is not due is not late"
+    assert oldest() == 0, "a record that is not due is not late"
 
 
-def test_the_age_grows_though_nothing_is_measured() -> None:
+def test_the_age_grows_even_without_measurements() -> None:
     scene = Scene(FetchBuffers())
     scene.buffers.add(A, 1, [polled(3, written_ago=1)])
     scene.measure()
@@ -120,7 +120,7 @@ def test_the_age_grows_though_nothing_is_measured() -> None:
     assert oldest() == pytest.approx(301, abs=5)
 
 
-def test_a_partition_that_was_given_up_is_shown_no_more() -> None:
+def test_a_revoked_partition_is_no_longer_shown() -> None:
     scene = Scene(FetchBuffers())
     scene.measure()
     assert (lag_of(A), lag_of(B)) == (5, 5)

@@ -1,4 +1,4 @@
-"""Membership, a turn at a time, on the broker in memory: what is believed, what is proven, and what is forgotten."""
+"""Membership, a turn at a time, on the broker in memory: what is assumed, what is confirmed, and what is forgotten."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write(cluster: Cluster, count: int) -> None:
 
 
 def begun(process: Process) -> list[int]:
-    return [record.offset for record in process.under_way]
+    return [record.offset for record in process.in_progress]
 
 
 def committed(cluster: Cluster) -> Committed:
@@ -58,11 +58,11 @@ def kill(process: Process) -> None:
     process.broker.faults.is_frozen = True
 
 
-def test_what_was_finished_beyond_the_commit_is_not_begun_again(cluster: Cluster) -> None:
+def test_records_finished_beyond_the_commit_are_not_begun_again(cluster: Cluster) -> None:
     first = process(cluster)
     write(cluster, 6)
     turns(first)
-    for record in first.under_way[1:4]:
+    for record in first.in_progress[1:4]:
         first.finish(record)
     turns(first)
     assert committed(cluster).offset == 0, "the first record holds the offset back"
@@ -81,15 +81,15 @@ def test_a_record_of_an_epoch_that_has_ended_is_not_begun(cluster: Cluster) -> N
     member.join()
     for _ in range(3):
         member.fetch()
-    assert member.in_hand, "handed over, and not begun"
+    assert member.fetched, "handed over, and not begun"
     member.consumer._member.lost([ONLY])
     member.join()
-    cluster.virtual.advance(SESSION + 1)  # the group gives up who it was
+    cluster.virtual.advance(SESSION + 1)  # the group gives up the former member
     turns(member)
     assert begun(member) == [0, 1, 2], "each once: under the new epoch"
 
 
-def test_who_slept_while_another_went_on_begins_and_commits_nothing_of_it(cluster: Cluster) -> None:
+def test_a_member_that_slept_while_another_took_over_begins_and_commits_nothing(cluster: Cluster) -> None:
     sleeper = process(cluster)
     sleeper.broker.faults.reports_losses = False
     write(cluster, 10)
@@ -99,13 +99,13 @@ def test_who_slept_while_another_went_on_begins_and_commits_nothing_of_it(cluste
 
     other = process(cluster)
     turns(other)
-    for record in list(other.under_way):
+    for record in list(other.in_progress):
         other.finish(record)
     turns(other)
     assert committed(cluster).offset == 10
 
     sleeper.broker.faults.is_frozen = False
-    for record in list(sleeper.under_way):
+    for record in list(sleeper.in_progress):
         sleeper.finish(record)
     write(cluster, 1)
     turns(sleeper, other)
@@ -118,7 +118,7 @@ def test_in_doubt_nothing_is_begun_until_the_group_has_confirmed(cluster: Cluste
     member = process(cluster)
     write(cluster, 1)
     turns(member)
-    cluster.virtual.advance(SESSION * 0.8)  # not long enough to be given up
+    cluster.virtual.advance(SESSION * 0.8)  # not long enough to be removed from the group
     write(cluster, 1)
     member.fetch()
     member.begin()
@@ -129,22 +129,22 @@ def test_in_doubt_nothing_is_begun_until_the_group_has_confirmed(cluster: Cluste
     assert problem(member) is None
 
 
-def test_somebody_elses_commit_is_the_end_of_a_membership_in_doubt(cluster: Cluster) -> None:
+def test_a_commit_of_another_process_ends_a_membership_in_doubt(cluster: Cluster) -> None:
     member = process(cluster)
     write(cluster, 5)
     turns(member)
     cluster.virtual.advance(SESSION * 0.8)
-    cluster.coordinator.group(GROUP).committed[ONLY] = Committed(4)  # as one would that the coordinator believes is the owner
+    cluster.coordinator.group(GROUP).committed[ONLY] = Committed(4)  # as a process would that the coordinator takes for the owner
     client = member.consumer._member._client
     assert client is not None
     with pytest.raises(NotMemberError, match="another process"):
         member.consumer._member._turn(client)
 
 
-def test_a_proof_does_not_go_back_behind_a_commit_whose_answer_was_lost(
+def test_a_confirmation_does_not_go_back_behind_a_commit_whose_answer_was_lost(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two of three brokers away, a commit stood in the coordinator's log, and the coordinator told of the one before it."""
+    """With two of three brokers down, a commit was in the coordinator's log, but the coordinator returned the one before it."""
     member = process(cluster)
     write(cluster, 2)
     turns(member)
@@ -157,7 +157,7 @@ def test_a_proof_does_not_go_back_behind_a_commit_whose_answer_was_lost(
         raise UnavailableError("too few replicas")
 
     monkeypatch.setattr(client, "commit", lose_the_answer)
-    member.finish(member.under_way[0])
+    member.finish(member.in_progress[0])
     member.join()
     assert committed(cluster).offset == 1
     monkeypatch.setattr(client, "commit", commit)
@@ -169,7 +169,7 @@ def test_a_proof_does_not_go_back_behind_a_commit_whose_answer_was_lost(
     assert (problem(member), committed(cluster).offset) == (None, 1)
 
 
-def test_a_commit_during_which_membership_was_lost_counts_for_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_during_which_membership_was_lost_is_not_trusted(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     member = process(cluster)
     write(cluster, 2)
     turns(member)
@@ -182,21 +182,21 @@ def test_a_commit_during_which_membership_was_lost_counts_for_nothing(cluster: C
         client._identity = None  # type: ignore[attr-defined]  # what the client learns from its heartbeats
 
     monkeypatch.setattr(client, "commit", lose_it)
-    member.finish(member.under_way[0])
+    member.finish(member.in_progress[0])
     member.join()
-    assert member.consumer._member._client is None, "thrown away, with whatever it believed"
+    assert member.consumer._member._client is None, "discarded, with everything it believed"
     assert not member.consumer._member.lease.is_valid()
 
 
-def test_what_runs_out_while_the_brokers_are_asked_where_to_begin_commits_nothing(
+def test_a_lease_that_expires_while_offsets_are_looked_up_commits_nothing(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     member = process(cluster)
     write(cluster, 2)
     turns(member)
     before = committed(cluster)
-    member.finish(member.under_way[0])
-    # The answers took so long that the group may have given this process up.
+    member.finish(member.in_progress[0])
+    # The answers took so long that the group may have removed this process.
     monkeypatch.setattr(member.consumer._member, "_begin", lambda _: cluster.virtual.advance(SESSION * 0.8))
     client = member.consumer._member._client
     assert client is not None
@@ -204,7 +204,7 @@ def test_what_runs_out_while_the_brokers_are_asked_where_to_begin_commits_nothin
     assert committed(cluster) == before
 
 
-def test_a_new_partition_without_a_leader_keeps_no_other_from_being_committed(
+def test_a_new_partition_without_a_leader_does_not_block_commits_of_others(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     member = process(cluster)
@@ -221,7 +221,7 @@ def test_a_new_partition_without_a_leader_keeps_no_other_from_being_committed(
     topic.logs.append(type(topic.logs[0])())
     turns(member)
     assert held(member) == {ONLY, Partition(TOPIC, 1)}
-    for record in list(member.under_way):
+    for record in list(member.in_progress):
         member.finish(record)
     for _ in range(20):
         cluster.virtual.advance(1.0)
@@ -230,11 +230,11 @@ def test_a_new_partition_without_a_leader_keeps_no_other_from_being_committed(
     assert problem(member) is None
 
 
-def test_partitions_that_are_lost_are_let_go_at_once_and_the_member_joins_again(cluster: Cluster) -> None:
+def test_lost_partitions_are_released_at_once_and_the_member_rejoins(cluster: Cluster) -> None:
     member = process(cluster)
     write(cluster, 1)
     turns(member)
-    [record] = member.under_way
+    [record] = member.in_progress
     client = member.consumer._member._client
     assert client is not None
     member.consumer._member.lost([ONLY])
@@ -243,7 +243,7 @@ def test_partitions_that_are_lost_are_let_go_at_once_and_the_member_joins_again(
         member.consumer._member._turn(client)
 
 
-def test_what_a_discarded_client_reports_while_it_is_closed_says_nothing_about_the_next_one(
+def test_reports_of_a_discarded_client_during_close_do_not_affect_the_next_one(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A static member that joined twice was not told that it is the leader, and the group assigned nothing."""
@@ -256,7 +256,7 @@ def test_what_a_discarded_client_reports_while_it_is_closed_says_nothing_about_t
         raise NotMemberError("UnknownMemberIdError")
 
     monkeypatch.setattr(discarded, "commit", refuse)
-    member.finish(member.under_way[0])
+    member.finish(member.in_progress[0])
     member.join()
     member.join()
     client = member.consumer._member._client
@@ -266,25 +266,25 @@ def test_what_a_discarded_client_reports_while_it_is_closed_says_nothing_about_t
     assert held(member) == {ONLY}
 
 
-def test_in_doubt_nothing_is_committed_for_partitions_that_go(cluster: Cluster) -> None:
+def test_in_doubt_nothing_is_committed_for_revoked_partitions(cluster: Cluster) -> None:
     in_doubt, healthy = process(cluster), process(cluster)
     write(cluster, 2)
     for each, advances in ((healthy, 0.0), (in_doubt, SESSION * 0.8)):
         turns(each)
-        each.finish(each.under_way[0])
+        each.finish(each.in_progress[0])
         cluster.virtual.advance(advances)
         assert bool(each.consumer._member.revoked([ONLY])) == (advances == 0.0)
         each.consumer._member._part(leave=True)
 
 
-def test_of_partitions_that_are_about_to_go_nothing_more_is_begun(cluster: Cluster) -> None:
+def test_no_more_records_are_begun_of_partitions_that_are_about_to_be_revoked(cluster: Cluster) -> None:
     member = process(cluster)
     write(cluster, 2)
     turns(member)
     listener = member.consumer._member
-    first, second = member.under_way
+    first, second = member.in_progress
     member.finish(first)
-    assert not listener.releasing([ONLY]), "the second one is under way"
+    assert not listener.releasing([ONLY]), "the second one is in progress"
     write(cluster, 3)
     turns(member)
     assert begun(member) == [1]
@@ -293,7 +293,7 @@ def test_of_partitions_that_are_about_to_go_nothing_more_is_begun(cluster: Clust
     assert listener.revoked([ONLY]) == {ONLY: Committed(2)}
 
 
-def test_in_doubt_nobody_waits_for_what_is_under_way(cluster: Cluster) -> None:
+def test_in_doubt_nobody_waits_for_records_in_progress(cluster: Cluster) -> None:
     member = process(cluster)
     write(cluster, 1)
     turns(member)
@@ -302,13 +302,13 @@ def test_in_doubt_nobody_waits_for_what_is_under_way(cluster: Cluster) -> None:
     assert member.consumer._member.releasing([ONLY])
 
 
-def test_a_healthy_member_goes_on_while_a_join_waits_for_a_dead_neighbour(cluster: Cluster) -> None:
+def test_a_healthy_member_continues_while_a_join_waits_for_a_dead_one(cluster: Cluster) -> None:
     cluster.create(TOPIC, 2)
     healthy, dead = process(cluster), process(cluster)
     turns(healthy, dead, count=6)
     kill(dead)
     turns(healthy)
-    newcomer = process(cluster)  # its join cannot end before the dead one is given up
+    newcomer = process(cluster)  # its join cannot end before the dead one is removed
     newcomer.join()
     silent = 0.0
     while len(cluster.coordinator.group(GROUP).members) == 3 and silent < 2 * SESSION:
@@ -316,18 +316,18 @@ def test_a_healthy_member_goes_on_while_a_join_waits_for_a_dead_neighbour(cluste
         silent += 1.0
         for partition in range(2):
             cluster.append(Partition(TOPIC, partition), b"key", b"value")
-        before = len(healthy.under_way)
+        before = len(healthy.in_progress)
         for each in (healthy, newcomer):
             each.join()
             each.fetch()
             each.begin()
         if len(cluster.coordinator.group(GROUP).members) == 3:
-            assert len(healthy.under_way) > before, f"nothing was begun {silent} s into the join"
-    assert silent > SESSION / 2, "the join has taken a while, or this shows nothing"
+            assert len(healthy.in_progress) > before, f"nothing was begun {silent} s into the join"
+    assert silent > SESSION / 2, "the join took a while, otherwise this shows nothing"
 
 
 @pytest.mark.parametrize("is_over_in_time", [True, False])
-def test_who_stops_during_a_join_commits_at_its_end_and_leaves(
+def test_a_member_that_stops_during_a_join_commits_at_its_end_and_leaves(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, is_over_in_time: bool
 ) -> None:
     stopping, dead = process(cluster, slot="host-0"), process(cluster)
@@ -335,18 +335,18 @@ def test_who_stops_during_a_join_commits_at_its_end_and_leaves(
     turns(stopping, dead, count=6)
     assert begun(stopping) == [0, 1, 2]
     kill(dead)
-    newcomer = process(cluster)  # its join cannot end before the dead one is given up
+    newcomer = process(cluster)  # its join cannot end before the dead one is removed
     newcomer.join()
     turns(stopping, count=1)
     member, client = stopping.consumer._member, stopping.consumer._member._client
     assert client is not None
     assert client.membership() is None, "a join is in progress"
-    for record in list(stopping.under_way):
+    for record in list(stopping.in_progress):
         stopping.finish(record)
     poll = client.poll
 
     def take_long(seconds: float) -> None:
-        assert seconds > 0, "it would turn in circles"
+        assert seconds > 0, "it would spin"
         cluster.virtual.advance(2.0 if is_over_in_time else 0.0)
         poll(seconds)
 
@@ -358,7 +358,7 @@ def test_who_stops_during_a_join_commits_at_its_end_and_leaves(
     assert all(each.instance_id is None for each in cluster.coordinator.group(GROUP).members.values()), "it has left"
 
 
-def test_a_static_member_that_comes_back_goes_on_at_once(cluster: Cluster) -> None:
+def test_a_returning_static_member_continues_at_once(cluster: Cluster) -> None:
     before = process(cluster, slot="host-0")
     write(cluster, 1)
     turns(before)
@@ -369,8 +369,8 @@ def test_a_static_member_that_comes_back_goes_on_at_once(cluster: Cluster) -> No
     assert begun(after) == [0, 1], "without waiting for the session to end"
 
 
-def test_a_static_member_that_comes_back_with_more_topics_reads_them(cluster: Cluster) -> None:
-    """The group gives it what it had, and compares no topics: nobody would read the new one."""
+def test_a_returning_static_member_with_more_topics_reads_them(cluster: Cluster) -> None:
+    """The group gives it its former partitions and compares no topics: nobody would read the new one."""
     added = Partition("webhooks.delay.2m", 0)
     cluster.create(added.topic, 1)
     before = process(cluster, slot="host-0")
@@ -378,7 +378,7 @@ def test_a_static_member_that_comes_back_with_more_topics_reads_them(cluster: Cl
     kill(before)
     after = Process(cluster, Ledger(), slot="host-0", topics=[TOPIC, added.topic])
     turns(after)
-    assert held(after) == {ONLY}, "or this shows nothing"
+    assert held(after) == {ONLY}, "otherwise this shows nothing"
     for _ in range(150):
         cluster.virtual.advance(1.0)
         turns(after)
@@ -390,8 +390,8 @@ def test_a_static_member_that_comes_back_with_more_topics_reads_them(cluster: Cl
     assert cluster.coordinator.group(GROUP).generation == settled, "it stays"
 
 
-def test_partitions_that_are_added_after_the_leader_came_back_are_read(cluster: Cluster) -> None:
-    """It does not know that it is the leader, so nobody sees that there are more."""
+def test_partitions_added_after_the_leader_returned_are_read(cluster: Cluster) -> None:
+    """The returned leader does not know that it is the leader, so nobody sees the new partitions."""
     before = process(cluster, slot="host-0")
     turns(before)
     kill(before)
@@ -402,20 +402,20 @@ def test_partitions_that_are_added_after_the_leader_came_back_are_read(cluster: 
     new = Partition(TOPIC, 1)
     cluster.append(new, b"key", b"value")
     turns(after)
-    assert held(after) == {ONLY}, "or this shows nothing"
+    assert held(after) == {ONLY}, "otherwise this shows nothing"
     for _ in range(150):
         cluster.virtual.advance(1.0)
         turns(after)
     assert held(after) == {ONLY, new}
-    assert (new, 0) in {(record.partition, record.offset) for record in after.under_way}
+    assert (new, 0) in {(record.partition, record.offset) for record in after.in_progress}
     turns(after, other, count=20)
     assert held(after) | held(other) == {ONLY, new}
 
 
-def test_partitions_that_are_added_while_the_leader_is_attentive_cost_one_rebalance(cluster: Cluster) -> None:
+def test_partitions_added_while_the_leader_is_active_cost_one_rebalance(cluster: Cluster) -> None:
     member = process(cluster)
     turns(member)
-    for _ in range(100):  # the member looks at the assignments from time to time
+    for _ in range(100):  # the member checks the assignments from time to time
         cluster.virtual.advance(1.0)
         turns(member)
     before = cluster.coordinator.group(GROUP).generation
@@ -428,8 +428,10 @@ def test_partitions_that_are_added_while_the_leader_is_attentive_cost_one_rebala
     assert cluster.coordinator.group(GROUP).generation == before + 1
 
 
-def test_what_a_member_gave_up_before_it_was_killed_is_read(cluster: Cluster) -> None:
-    """Killed between the two rounds of a rebalance, and back within its session: the group assigns nothing again by itself."""
+def test_partitions_that_a_member_gave_up_before_it_was_killed_are_read(cluster: Cluster) -> None:
+    """It was killed between the two rounds of a rebalance and is back within its session: the group itself assigns nothing
+    again.
+    """
     topic = cluster.topics[TOPIC]
     topic.logs += [type(topic.logs[0])() for _ in range(3)]
     every = {Partition(TOPIC, number) for number in range(4)}
@@ -441,7 +443,7 @@ def test_what_a_member_gave_up_before_it_was_killed_is_read(cluster: Cluster) ->
     killed.join()
     back = process(cluster, slot="host-0")
     turns(back, other)
-    assert len(held(back) | held(other)) == 2, "or this shows nothing"
+    assert len(held(back) | held(other)) == 2, "otherwise this shows nothing"
     for _ in range(int(2 * CONFIRM_S + FIRST_LOOK_S) + 2):
         cluster.virtual.advance(1.0)
         turns(back, other)
@@ -454,11 +456,11 @@ def test_what_a_member_gave_up_before_it_was_killed_is_read(cluster: Cluster) ->
     assert cluster.coordinator.group(GROUP).generation == settled, "it stays"
 
 
-def test_a_member_that_was_given_nothing_joins_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_without_partitions_rejoins(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     member = process(cluster, slot="0")
     known = cluster.coordinator.group(GROUP).members
     with monkeypatch.context() as changed:
-        changed.setattr(cluster.coordinator, "_wanted", lambda _: set())  # the leader of the group was told of no topic
+        changed.setattr(cluster.coordinator, "_wanted", lambda _: set())  # the leader of the group knows no topic
         turns(member)
         (before,) = known
         for wait in (FIRST_LOOK_S, CONFIRM_S - 1):
@@ -482,7 +484,7 @@ def test_a_member_that_was_given_nothing_joins_again(cluster: Cluster, monkeypat
     assert problem(member) is None
 
 
-def test_a_member_too_many_stays_and_takes_nothing_from_others(cluster: Cluster) -> None:
+def test_a_surplus_member_stays_and_takes_nothing_from_others(cluster: Cluster) -> None:
     first, second = process(cluster), process(cluster)
     turns(first)
     turns(first, second)
@@ -495,7 +497,7 @@ def test_a_member_too_many_stays_and_takes_nothing_from_others(cluster: Cluster)
     assert held(first) == {ONLY}
 
 
-def test_a_group_that_cannot_be_described_goes_on(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_that_cannot_be_described_continues(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     member = process(cluster)
     refusals = []
 
@@ -513,11 +515,11 @@ def test_a_group_that_cannot_be_described_goes_on(cluster: Cluster, monkeypatch:
     assert problem(member) is None
 
 
-def test_records_that_were_removed_unread_are_told_of_with_their_number(cluster: Cluster) -> None:
+def test_records_removed_unread_are_reported_with_their_number(cluster: Cluster) -> None:
     member = process(cluster)
     write(cluster, 5)
     turns(member)
-    for record in list(member.under_way)[:3]:
+    for record in list(member.in_progress)[:3]:
         member.finish(record)
     turns(member)
     kill(member)
@@ -533,19 +535,19 @@ def test_records_that_were_removed_unread_are_told_of_with_their_number(cluster:
     kill(late)
     cluster.virtual.advance(SESSION + 1)
     turns(again)
-    assert again.ledger.missing == [], "it is told of once: the commit went beyond it"
+    assert again.ledger.missing == [], "it is reported once: the commit went beyond it"
 
 
-def test_a_group_that_comes_for_the_first_time_misses_nothing(cluster: Cluster) -> None:
+def test_a_new_group_misses_nothing(cluster: Cluster) -> None:
     write(cluster, 10)
     cluster.log(ONLY).remove_before(4)
     member = process(cluster)
     turns(member)
     assert member.ledger.missing == []
-    assert committed(cluster) == Committed(4), "so that what is removed from now on is missed"
+    assert committed(cluster) == Committed(4), "so that anything removed from now on is missed"
 
 
-def test_a_broker_that_cannot_be_reached_is_asked_again(cluster: Cluster) -> None:
+def test_an_unreachable_broker_is_asked_again(cluster: Cluster) -> None:
     cluster.is_away = True
     member = process(cluster)
     turns(member)
@@ -556,7 +558,7 @@ def test_a_broker_that_cannot_be_reached_is_asked_again(cluster: Cluster) -> Non
     assert begun(member) == [0]
 
 
-def test_brokers_of_memory_know_their_topics() -> None:
+def test_memory_brokers_know_topic_ids() -> None:
     broker = MemoryBroker()
     first = broker.cluster.create("a").id
     with broker.admin() as admin:
@@ -575,7 +577,7 @@ def test_a_reader_that_goes_back_repeats_nothing(cluster: Cluster) -> None:
     assert begun(member) == list(range(12))
 
 
-def test_records_that_are_removed_while_they_are_waited_for_are_told_of(cluster: Cluster) -> None:
+def test_records_removed_while_a_reader_waits_for_them_are_reported(cluster: Cluster) -> None:
     member = process(cluster)
     turns(member)
     member.consumer._reading._read[ONLY].position = 0
@@ -586,7 +588,7 @@ def test_records_that_are_removed_while_they_are_waited_for_are_told_of(cluster:
     assert begun(member)[0] == 30
 
 
-def test_a_log_that_ends_below_what_was_read_is_read_again_when_it_has_grown(cluster: Cluster) -> None:
+def test_a_log_that_ends_below_the_position_is_read_again_when_it_has_grown(cluster: Cluster) -> None:
     member = process(cluster)
     write(cluster, 5)
     turns(member)

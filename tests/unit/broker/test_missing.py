@@ -1,4 +1,4 @@
-"""Retention overtakes a consumer: each record that is gone is told once, with its partition and offsets."""
+"""Retention overtakes a consumer: each removed record is reported once, with its partition and offsets."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def turn(process: Process, count: int = 4) -> None:
 
 
 def finish_all(process: Process) -> None:
-    while process.under_way:
-        for record in list(process.under_way):
+    while process.in_progress:
+        for record in list(process.in_progress):
             process.finish(record)
         turn(process)
 
@@ -44,7 +44,7 @@ def counted() -> float:
     return float(metrics.RECORDS_MISSING.labels(GROUP, TOPIC)._value.get())
 
 
-def test_at_the_assignment(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_removed_before_the_assignment(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     before = counted()
     first = Process(cluster, Ledger())
     write(cluster, 40)
@@ -62,11 +62,11 @@ def test_at_the_assignment(cluster: Cluster, capsys: pytest.CaptureFixture[str])
     assert second.ledger.missing == [MissingOffsets(GROUP, ONLY, 40, 390, 350)]
     assert sorted(offset for _, offset in second.ledger.finished) == list(range(390, 400))
     assert counted() - before == 350
-    [told] = [line for line in capsys.readouterr().err.splitlines() if "records were removed before they were read" in line]
-    assert all(part in told for part in ("350", TOPIC, "40", "389", "error"))
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "records were removed before they were read" in line]
+    assert all(part in line for part in ("350", TOPIC, "40", "389", "error"))
 
 
-def test_while_it_reads(cluster: Cluster) -> None:
+def test_records_removed_while_reading(cluster: Cluster) -> None:
     before = counted()
     process = Process(cluster, Ledger())
     turn(process)
@@ -83,7 +83,7 @@ def test_while_it_reads(cluster: Cluster) -> None:
     assert counted() - before == 60
 
 
-def test_a_commit_that_fails_tells_of_nothing_twice(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_commit_reports_nothing_twice(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     before = counted()
     write(cluster, 40)
     first = Process(cluster, Ledger())
@@ -99,7 +99,7 @@ def test_a_commit_that_fails_tells_of_nothing_twice(cluster: Cluster, monkeypatc
 
     def commit(*arguments: object) -> None:
         if next(refused, False):
-            cluster.log(ONLY).remove_before(100)  # it goes on meanwhile
+            cluster.log(ONLY).remove_before(100)  # retention continues in the meantime
             raise UnavailableError("the coordinator is away")
         coordinator_commit(*arguments)  # type: ignore[arg-type]
 
@@ -110,11 +110,11 @@ def test_a_commit_that_fails_tells_of_nothing_twice(cluster: Cluster, monkeypatc
     assert counted() - before == 60
 
 
-def test_what_was_finished_before_it_was_removed_is_not_missing(cluster: Cluster) -> None:
+def test_a_record_finished_before_it_was_removed_is_not_missing(cluster: Cluster) -> None:
     write(cluster, 6)
     first = Process(cluster, Ledger())
     turn(first)
-    for record in first.under_way[1:4]:
+    for record in first.in_progress[1:4]:
         first.finish(record)
     turn(first)
     first.broker.faults.is_frozen = True
@@ -141,8 +141,8 @@ def wait_for_the_log(cluster: Cluster, process: Process) -> None:
 
 
 @pytest.mark.parametrize("is_seen", [True, False])
-def test_records_at_the_offsets_of_lost_ones_are_told_of(cluster: Cluster, is_seen: bool) -> None:
-    """Their offsets were read already, so nobody would read them, and nobody would say so."""
+def test_records_at_the_offsets_of_lost_ones_are_reported(cluster: Cluster, is_seen: bool) -> None:
+    """Their offsets were already read, so otherwise nobody would read or report them."""
     before = counted()
     process = Process(cluster, Ledger())
     write(cluster, 10)
@@ -164,7 +164,7 @@ def test_records_at_the_offsets_of_lost_ones_are_told_of(cluster: Cluster, is_se
     assert process.consumer.problem() is None
 
 
-def test_a_log_that_gets_its_old_end_back_lacks_nothing(cluster: Cluster) -> None:
+def test_a_log_that_gets_its_old_end_back_misses_nothing(cluster: Cluster) -> None:
     process = Process(cluster, Ledger())
     write(cluster, 10)
     turn(process)
@@ -180,7 +180,7 @@ def test_a_log_that_gets_its_old_end_back_lacks_nothing(cluster: Cluster) -> Non
     assert sorted(offset for _, offset in process.ledger.finished) == list(range(13))
 
 
-def test_a_doubt_about_a_log_ends_though_the_last_record_that_was_read_is_gone(cluster: Cluster) -> None:
+def test_doubt_about_a_log_ends_even_if_the_last_record_read_is_gone(cluster: Cluster) -> None:
     process = Process(cluster, Ledger())
     write(cluster, 10)
     turn(process)
@@ -191,10 +191,10 @@ def test_a_doubt_about_a_log_ends_though_the_last_record_that_was_read_is_gone(c
     write(cluster, 2)
     turn(process)
     assert process.ledger.missing == []
-    assert [record.offset for record in process.under_way] == [10, 11]
+    assert [record.offset for record in process.in_progress] == [10, 11]
 
 
-def test_after_a_restart_a_log_that_is_as_long_again_is_told_of(cluster: Cluster) -> None:
+def test_after_a_restart_a_replaced_log_of_the_same_length_is_reported(cluster: Cluster) -> None:
     first = Process(cluster, Ledger())
     write(cluster, 10)
     turn(first)
@@ -211,11 +211,11 @@ def test_after_a_restart_a_log_that_is_as_long_again_is_told_of(cluster: Cluster
     assert sorted(offset for _, offset in second.ledger.finished) == [10, 11, 12, 13]
 
 
-def test_what_was_finished_beyond_the_end_of_a_log_is_another_record_now(cluster: Cluster) -> None:
+def test_a_record_finished_beyond_the_end_of_a_log_is_replaced_by_another(cluster: Cluster) -> None:
     write(cluster, 10)
     first = Process(cluster, Ledger())
     turn(first)
-    for record in first.under_way[1:]:
+    for record in first.in_progress[1:]:
         first.finish(record)
     turn(first)
     first.broker.faults.is_frozen = True
@@ -227,10 +227,10 @@ def test_what_was_finished_beyond_the_end_of_a_log_is_another_record_now(cluster
     write(cluster, 8)
     turn(second)
 
-    assert [record.offset for record in second.under_way] == [0, *range(4, 12)]
+    assert [record.offset for record in second.in_progress] == [0, *range(4, 12)]
 
 
-def test_a_log_that_lost_its_end_and_its_broker_keeps_no_other_from_being_read(
+def test_a_log_without_its_end_and_its_broker_does_not_block_other_partitions(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.create(TOPIC, 2)
@@ -251,10 +251,12 @@ def test_a_log_that_lost_its_end_and_its_broker_keeps_no_other_from_being_read(
     cluster.virtual.advance(6.0)
     cluster.append(Partition(TOPIC, 1), b"key", b"value")
     turn(process)
-    assert [(record.partition.number, record.offset) for record in process.under_way] == [(1, 1)]
+    assert [(record.partition.number, record.offset) for record in process.in_progress] == [(1, 1)]
 
 
-def test_a_group_whose_commits_were_forgotten_says_where_it_starts(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_group_whose_commits_were_forgotten_reports_where_it_starts(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(cluster, 10)
     turn(Process(cluster, Ledger()))
     assert "has no commits" not in capsys.readouterr().err, "it is new, and misses nothing"
@@ -262,6 +264,6 @@ def test_a_group_whose_commits_were_forgotten_says_where_it_starts(cluster: Clus
     cluster.log(ONLY).remove_before(4)
     process = Process(cluster, Ledger())
     turn(process)
-    assert [record.offset for record in process.under_way] == list(range(4, 10))
-    [told] = [line for line in capsys.readouterr().err.splitlines() if "the group has no commits" in line]
-    assert str(ONLY) in told
+    assert [record.offset for record in process.in_progress] == list(range(4, 10))
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "the group has no commits" in line]
+    assert str(ONLY) in line

@@ -1,4 +1,4 @@
-"""What Kafka has not acknowledged is bounded: whoever asks for room waits for it, the first one first."""
+"""Records that Kafka has not acknowledged are limited: callers of ``room`` wait for it, first come, first served."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def started(client: FakeClient, max_bytes: int, monkeypatch: pytest.Monkey
 
 
 async def look_again(client: FakeClient) -> None:
-    """Let the producer look for acknowledgements a few times more."""
+    """Let the producer look for acknowledgements a few more times."""
     before = client.served
     await until(lambda: client.served >= before + 5)
 
@@ -85,7 +85,7 @@ def send(producer: Producer, count: int = 1) -> list[asyncio.Future[Any]]:
     return [producer.send(TOPIC, key=b"k", value=b"x" * 1_000, spread=True) for _ in range(count)]
 
 
-async def test_there_is_room_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_there_is_room_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, 3 * SIZE, monkeypatch)
     send(producer, 2)
@@ -100,7 +100,7 @@ async def test_there_is_room_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) ->
     await asyncio.wait_for(waiting, 60)
 
 
-async def test_those_that_wait_come_in_order_and_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_callers_proceed_in_order_and_only_as_room_permits(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, 3 * SIZE, monkeypatch)
     send(producer, 3)
@@ -116,11 +116,11 @@ async def test_those_that_wait_come_in_order_and_no_more_than_there_is_room_for(
     for acknowledged in range(1, 6):
         client.acknowledge()
         await until(lambda: len(order) >= acknowledged)  # noqa: B023
-        assert order == list(range(acknowledged)), "one was acknowledged, one came"
+        assert order == list(range(acknowledged)), "one was acknowledged, one proceeded"
     await asyncio.gather(*tasks)
 
 
-async def test_what_is_larger_than_the_bound_has_room_when_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_larger_than_the_limit_has_room_when_it_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, SIZE, monkeypatch)
     await producer.room(100 * SIZE)
@@ -146,7 +146,7 @@ async def test_a_record_that_is_sent_again_keeps_its_room_until_it_is_acknowledg
     assert (await sent).topic == TOPIC
 
 
-async def test_a_record_that_is_refused_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_record_gives_its_room_back(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, SIZE, monkeypatch)
     [sent] = send(producer)
@@ -157,7 +157,7 @@ async def test_a_record_that_is_refused_gives_its_room_back(monkeypatch: pytest.
     await asyncio.wait_for(waiting, 60)
 
 
-async def test_one_that_no_longer_waits_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_wait_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, SIZE, monkeypatch)
     send(producer)
@@ -168,7 +168,7 @@ async def test_one_that_no_longer_waits_takes_no_room(monkeypatch: pytest.Monkey
     await asyncio.wait_for(waiting, 60)
 
 
-async def test_nobody_waits_for_room_in_a_producer_that_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_a_producer_ends_all_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, SIZE, monkeypatch)
     send(producer)
@@ -178,7 +178,7 @@ async def test_nobody_waits_for_room_in_a_producer_that_closes(monkeypatch: pyte
     await asyncio.wait_for(waiting, 60)
 
 
-async def test_the_records_of_a_slice_of_time_go_to_one_partition_which_all_processes_agree_on() -> None:
+async def test_the_records_of_a_time_slice_go_to_the_same_partition_in_all_processes() -> None:
     chosen, now = [], [1_200.0]
     for _ in range(2):
         client, now[0] = FakeClient(), 1_200.0
@@ -213,9 +213,7 @@ async def test_at_high_rates_all_partitions_get_records_within_a_slice(monkeypat
 
 
 @pytest.mark.parametrize("error", [PublishError("no permission"), RuntimeError("a fault of the client's")])
-async def test_a_partition_that_cannot_be_chosen_settles_what_it_concerns(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_partition_that_cannot_be_chosen_fails_only_its_record(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, SIZE, monkeypatch)
     client.refuses = error
@@ -225,7 +223,7 @@ async def test_a_partition_that_cannot_be_chosen_settles_what_it_concerns(
     await asyncio.wait_for(producer.room(SIZE), 60)
 
 
-async def test_a_partition_that_is_not_known_for_now_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unknown_partition_is_requested_again(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, SIZE, monkeypatch)
     client.refuses = UnavailableError("nothing is known of the topic")
@@ -239,7 +237,7 @@ async def test_a_partition_that_is_not_known_for_now_is_asked_for_again(monkeypa
 
 
 async def test_a_partition_that_was_just_added_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever reads it knew it before this client, and writes to the partition of the same number in another topic."""
+    """Its reader learnt of it before this client, and writes to the partition of the same number in another topic."""
     client = FakeClient()
     producer = await started(client, SIZE, monkeypatch)
     sent = producer.send(TOPIC, key=b"k", value=None, partition=3)
@@ -251,7 +249,7 @@ async def test_a_partition_that_was_just_added_is_waited_for(monkeypatch: pytest
     assert (await sent).topic == TOPIC
 
 
-async def test_a_partition_that_nobody_adds_is_left_to_the_client_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_partition_that_is_never_added_is_refused_by_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, SIZE, monkeypatch)
     monkeypatch.setattr("pipeline.broker.producer._NEW_PARTITION_S", 0.0)
@@ -261,7 +259,7 @@ async def test_a_partition_that_nobody_adds_is_left_to_the_client_to_refuse(monk
         await sent
 
 
-async def test_a_record_that_is_not_acknowledged_for_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_without_an_acknowledgement_is_reported_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, 100 * SIZE, monkeypatch)
     assert producer.problem() is None
@@ -278,7 +276,7 @@ async def test_a_record_that_is_not_acknowledged_for_long_is_told(monkeypatch: p
     assert not producer.is_stuck(TOPIC)
 
 
-async def test_a_record_that_is_about_to_be_sent_again_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_that_waits_to_be_sent_again_counts_as_unacknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, 100 * SIZE, monkeypatch)
     monkeypatch.setattr("pipeline.broker.failure_backoff._FIRST_S", 3600.0)
@@ -292,7 +290,7 @@ async def test_a_record_that_is_about_to_be_sent_again_is_not_forgotten(monkeypa
     assert producer.is_stuck(TOPIC)
 
 
-async def test_a_client_that_fails_while_it_is_served_strands_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_fails_in_serve_loses_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     client = FakeClient()
     producer = await started(client, 100 * SIZE, monkeypatch)
     failures = [RuntimeError("it cannot connect"), RuntimeError("still not")]
@@ -309,8 +307,8 @@ async def test_a_client_that_fails_while_it_is_served_strands_no_record(monkeypa
         await acknowledged
 
 
-async def test_the_client_is_served_though_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What librdkafka has to say while the brokers are away gathers until then."""
+async def test_the_client_is_served_even_if_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, librdkafka's messages would accumulate while the brokers are unreachable."""
     monkeypatch.setattr("pipeline.broker.producer._SELDOM_S", 0.01)
     client = FakeClient()
     served: list[int] = []
@@ -319,5 +317,5 @@ async def test_the_client_is_served_though_nothing_is_written(monkeypatch: pytes
     await until(lambda: len(served) > 3)
     await producer.close()
     before = len(served)
-    await asyncio.sleep(0.03)  # a timer of the same loop that is due later than the producer's next two would be
+    await asyncio.sleep(0.03)  # longer than the producer's next two timers would take
     assert len(served) == before, "it is closed"

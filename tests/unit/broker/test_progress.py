@@ -1,4 +1,4 @@
-"""An event for very many endpoints on the broker in memory: whoever goes on with it leaves out what is done, and nothing else."""
+"""An event for very many endpoints on the broker in memory: whoever continues it skips what is done, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ IN_FLIGHT = 20
 
 
 class Parted:
-    """A process that deals with each record in parts, ``IN_FLIGHT`` of them at a time; ``sent`` and ``acknowledged`` are the world's."""
+    """A process that handles each record in parts, ``IN_FLIGHT`` of them at a time; ``sent`` and ``acknowledged`` belong to the
+    world.
+    """
 
     def __init__(self, cluster: Cluster, sent: Counter[tuple[int, int]], acknowledged: set[tuple[int, int]]) -> None:
         self.process = Process(cluster, Ledger())
@@ -43,7 +45,7 @@ class Parted:
             self.left[record] = list(left)
 
     def work(self, chance: random.Random, count: int) -> None:
-        """Begin what there is room for, and see ``count`` acknowledgements, in nearly any order."""
+        """Begin as many as there is room for, and see ``count`` acknowledgements, in nearly any order."""
         consumer = self.process.consumer
         for record, left in self.left.items():
             while left and len(self.in_flight) < IN_FLIGHT and self.may_begin(record):
@@ -54,10 +56,10 @@ class Parted:
             record, part = self.in_flight.pop(chance.randrange(len(self.in_flight)))
             self.acknowledged.add((record.offset, part))
             consumer.finish_part(record, part)
-        under_way = {record for record, _ in self.in_flight}
-        # What was lost is let go of, too, as the fan-out does: it would keep its place among the outstanding ones for ever.
+        in_progress = {record for record, _ in self.in_flight}
+        # Lost records are also finished here, as in the fan-out: otherwise, they would count as outstanding for ever.
         over = [record for record, left in self.left.items() if not left or not consumer.is_current(record)]
-        for record in [record for record in over if record not in under_way]:
+        for record in [record for record in over if record not in in_progress]:
             del self.left[record]
             self.process.finish(record)
 
@@ -110,7 +112,7 @@ def finished_by(world: World, second: Parted) -> None:
     assert set(world.sent) == {(0, part) for part in PARTS}
 
 
-def test_an_event_that_was_killed_half_way_is_not_sent_to_the_finished_half_again() -> None:
+def test_after_a_kill_half_way_an_event_is_not_sent_to_the_finished_half_again() -> None:
     world = World()
     first = world.process()
     half_way(world, first)
@@ -123,11 +125,11 @@ def test_an_event_that_was_killed_half_way_is_not_sent_to_the_finished_half_agai
 
     assert world.sent_again <= in_flight
     assert in_flight > 0
-    assert world.committed == Committed(1), "nothing of it stays behind"
+    assert world.committed == Committed(1), "no progress remains"
 
 
 def test_progress_moves_with_the_partition_in_a_rebalance() -> None:
-    """The partition is taken away in order: what was acknowledged a moment before goes along."""
+    """The partition is revoked in order: the latest acknowledgements are passed on too."""
     world = World()
     first = world.process()
     half_way(world, first)
@@ -142,7 +144,7 @@ def test_progress_moves_with_the_partition_in_a_rebalance() -> None:
     assert world.sent_again == in_flight
 
 
-def test_a_process_that_goes_on_commits_what_it_was_told_until_it_comes_to_it() -> None:
+def test_a_new_process_keeps_the_committed_progress_until_it_reaches_the_record() -> None:
     world = World()
     first = world.process()
     half_way(world, first)
@@ -155,7 +157,8 @@ def test_a_process_that_goes_on_commits_what_it_was_told_until_it_comes_to_it() 
     second = world.process()
     second.turn()
     second.process.join()
-    # It has read nothing yet, or has begun nothing: a proof of membership and other records must not lose what the first one did.
+    # It has read or begun nothing yet: confirming its membership and committing other records must not lose the first one's
+    # progress.
     world.cluster.virtual.advance(SESSION / 2)
     second.process.join()
     assert world.committed == before
@@ -169,7 +172,7 @@ def test_a_process_that_goes_on_commits_what_it_was_told_until_it_comes_to_it() 
     assert world.sent_again <= IN_FLIGHT
 
 
-def test_progress_of_another_record_is_told_of_and_left_aside() -> None:
+def test_progress_of_another_record_is_reported_and_ignored() -> None:
     world = World()
     first = world.process()
     half_way(world, first)
@@ -188,7 +191,7 @@ def test_progress_of_another_record_is_told_of_and_left_aside() -> None:
 
 
 @pytest.mark.parametrize("metadata", ["1;0,1;;", "2;0,4711,150", "moved by hand"])
-def test_metadata_that_cannot_be_read_means_that_nothing_is_known(metadata: str) -> None:
+def test_unreadable_metadata_is_reported_and_ignored(metadata: str) -> None:
     world = World()
     world.write()
     world.cluster.coordinator.group(GROUP).committed[ONLY] = Committed(0, metadata)
@@ -203,8 +206,8 @@ def test_metadata_that_cannot_be_read_means_that_nothing_is_known(metadata: str)
     assert len([line for line in lines if "cannot be read" in line["event"]]) == 1
 
 
-def test_brokers_that_take_less_metadata_get_the_offsets_alone() -> None:
-    """``offset.metadata.max.bytes`` is a setting of theirs: a small one must end no role."""
+def test_brokers_that_accept_less_metadata_get_only_the_offsets() -> None:
+    """``offset.metadata.max.bytes`` is a setting of the brokers: a small value must not stop any role."""
     world = World()
     world.cluster.coordinator.most_metadata = 10
     process = world.process()
@@ -217,7 +220,7 @@ def test_brokers_that_take_less_metadata_get_the_offsets_alone() -> None:
 
 
 class ProgressSafety(RuleBasedStateMachine):
-    """Processes come, die, freeze and thaw in the middle of events; the model is what was sent and what was acknowledged."""
+    """Processes start, die, freeze and thaw in the middle of events; the model is what was sent and what was acknowledged."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -226,10 +229,10 @@ class ProgressSafety(RuleBasedStateMachine):
         self.allowed = 0
         self.processes = [self.world.process(), self.world.process()]
         for _ in range(4):
-            self.everybody_takes_a_turn()
+            self.take_turns()
 
     def disturbed(self) -> None:
-        """A fault: whatever was sent and is not committed may be sent again."""
+        """Count what a fault allows: whatever was sent and is not committed may be sent again."""
         self.allowed += sum(len(process.in_flight) for process in self.processes) + len(self.uncommitted())
 
     def uncommitted(self) -> set[tuple[int, int]]:
@@ -251,7 +254,7 @@ class ProgressSafety(RuleBasedStateMachine):
         self.written += 1
 
     @rule()
-    def everybody_takes_a_turn(self) -> None:
+    def take_turns(self) -> None:
         for process in self.processes:
             process.turn()
 
@@ -260,25 +263,25 @@ class ProgressSafety(RuleBasedStateMachine):
         self.world.cluster.virtual.advance(seconds)
 
     @rule(which=st.integers(0, 1), seed=st.integers(0, 100), count=st.integers(1, 60))
-    def a_process_works(self, which: int, seed: int, count: int) -> None:
+    def let_a_process_work(self, which: int, seed: int, count: int) -> None:
         process = self.processes[which]
         if not process.process.broker.faults.is_frozen:
             process.work(random.Random(seed), count)
 
     @rule(which=st.integers(0, 1))
-    def a_process_is_killed(self, which: int) -> None:
+    def kill_a_process(self, which: int) -> None:
         self.disturbed()
         self.processes[which].kill()
         self.processes[which] = self.world.process()
 
     @rule(which=st.integers(0, 1), seconds=st.floats(0.5, 30.0), silent=st.booleans())
-    def a_process_is_frozen_and_thawed(self, which: int, seconds: float, silent: bool) -> None:
+    def freeze_and_thaw_a_process(self, which: int, seconds: float, silent: bool) -> None:
         self.disturbed()
         faults = self.processes[which].process.broker.faults
         faults.reports_losses, faults.is_frozen = not silent, True
         for _ in range(3):
             self.world.cluster.virtual.advance(seconds / 3)
-            self.everybody_takes_a_turn()
+            self.take_turns()
             self.processes[1 - which].work(random.Random(0), 30)
         self.disturbed()
         faults.is_frozen = False
@@ -288,11 +291,11 @@ class ProgressSafety(RuleBasedStateMachine):
         assert self.world.sent_again <= self.allowed
 
     def teardown(self) -> None:
-        """At peace, everything is sent."""
+        """When the faults have ended, everything is sent."""
         chance = random.Random(0)
         for _ in range(200):
             self.world.cluster.virtual.advance(SESSION / 20)
-            self.everybody_takes_a_turn()
+            self.take_turns()
             for process in self.processes:
                 process.work(chance, IN_FLIGHT)
         wanted = {(offset, part) for offset in range(self.written) for part in PARTS}

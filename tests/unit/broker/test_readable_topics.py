@@ -1,4 +1,4 @@
-"""Whether topics can be read is found out before a group member subscribes to them."""
+"""Topics are checked for readability before a group member subscribes to them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_each_topic_is_readable_missing_or_refused() -> None:
     assert found.ids == one.admin().ids([ORDERS.topic, RETURNS.topic])
 
 
-def test_a_topic_whose_broker_does_not_answer_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_topic_whose_broker_does_not_answer_is_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
     bounds = MemoryFetchClient.bounds
 
     def timed_out(client: MemoryFetchClient, partitions: Collection[Partition]) -> dict[Partition, OffsetRange]:
@@ -46,9 +46,9 @@ def test_a_topic_whose_broker_does_not_answer_is_told_apart(monkeypatch: pytest.
     assert (found.refused, list(found.unanswered)) == ({RETURNS.topic: "KafkaTimeoutError"}, [RETURNS.topic])
 
 
-def test_a_topic_whose_first_record_has_just_been_removed_is_readable() -> None:
+def test_a_topic_whose_first_record_was_just_removed_is_readable() -> None:
     class Expiring(MemoryBroker):
-        """Retention removes a record whenever a reader has asked where the log begins, and has not fetched yet."""
+        """Retention removes a record between a reader's request for the start of the log and its fetch."""
 
         def fetch_client(self, *, partition_bytes: int, read_committed: bool = False) -> MemoryFetchClient:
             cluster = self.cluster

@@ -1,4 +1,4 @@
-"""Bundles: entries gather into records, and each learns what became of its record."""
+"""Batches: entries are collected into records, and each learns what became of its record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def bundles(producer: FakeProducer, *, header: str | None = None) -> RecordBatch
     return RecordBatcher(producer, "webhooks.attempts", separator=b"\n", header=header)
 
 
-async def test_entries_of_one_turn_are_one_record_in_their_order() -> None:
+async def test_entries_of_one_turn_become_one_record_in_order() -> None:
     producer = FakeProducer()
     gathering = bundles(producer, header="oms-webhooks-dispatch")
 
@@ -31,7 +31,7 @@ async def test_entries_of_one_turn_are_one_record_in_their_order() -> None:
     assert sent.headers == [("oms-webhooks-dispatch", b"meta0\nmeta1\nmeta2")]
 
 
-async def test_nothing_is_acknowledged_before_its_record_is() -> None:
+async def test_no_entry_is_acknowledged_before_its_record() -> None:
     producer = FakeProducer(hold=True)
     gathering = bundles(producer)
     first = [gathering.add(b"1", day=DAY), gathering.add(b"2", day=DAY)]
@@ -49,7 +49,7 @@ async def test_nothing_is_acknowledged_before_its_record_is() -> None:
     assert await second == (0, 1, 0)
 
 
-async def test_a_record_is_of_one_day() -> None:
+async def test_a_record_covers_one_day() -> None:
     producer = FakeProducer()
     gathering = bundles(producer)
 
@@ -59,7 +59,7 @@ async def test_a_record_is_of_one_day() -> None:
 
 
 @pytest.mark.parametrize(("size", "entries"), [(1, MAX_BATCHED), (100_000, 2), (300_000, 1), (6_000_000, 1)])
-async def test_a_record_has_bounds_in_number_and_size(size: int, entries: int) -> None:
+async def test_records_are_limited_in_number_of_entries_and_size(size: int, entries: int) -> None:
     producer = FakeProducer()
     gathering = bundles(producer)
 
@@ -69,7 +69,7 @@ async def test_a_record_has_bounds_in_number_and_size(size: int, entries: int) -
     assert counts == [entries, entries, 1]
 
 
-async def test_what_kafka_refuses_is_an_error_for_each_entry() -> None:
+async def test_a_refused_record_is_an_error_for_each_entry() -> None:
     producer = FakeProducer()
     producer.errors["webhooks.attempts"] = PermissionError("not allowed")
     gathering = bundles(producer)
@@ -79,7 +79,7 @@ async def test_what_kafka_refuses_is_an_error_for_each_entry() -> None:
     assert [type(outcome) for outcome in outcomes] == [PermissionError, PermissionError]
 
 
-async def test_an_entry_whose_waiter_is_gone_does_not_hurt_the_others() -> None:
+async def test_an_entry_whose_caller_was_cancelled_does_not_affect_the_others() -> None:
     producer = FakeProducer(hold=True)
     gathering = bundles(producer)
     gone, stays = gathering.add(b"1", day=DAY), gathering.add(b"2", day=DAY)
@@ -95,15 +95,13 @@ async def test_an_entry_whose_waiter_is_gone_does_not_hurt_the_others() -> None:
 @pytest.mark.parametrize(
     ("a_second", "gathers"), [(0.0, 1), (4.9, 1), (5.0, 5), (160.0, 5), (200.0, 4), (400.0, 2), (401.0, 1), (1e9, 1)]
 )
-def test_entries_gather_longer_where_few_come_and_not_where_each_is_alone(
-    a_second: float, gathers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_batching_period_depends_on_the_rate(a_second: float, gathers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_batcher, "_GATHER_S", 0.02)
 
     assert batch_periods(a_second) == gathers
 
 
-def test_the_pace_is_that_of_the_last_second_and_all_topics_are_written_at_the_same_moments(
+def test_the_rate_is_that_of_the_last_second_and_all_topics_share_the_same_moments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(record_batcher, "_GATHER_S", 0.0625)  # binary, so that moments can be compared
@@ -115,22 +113,22 @@ def test_the_pace_is_that_of_the_last_second_and_all_topics_are_written_at_the_s
         moments.append(now + pace.seconds(now))
 
     assert {moment % 0.0625 for moment in moments} == {0.0}
-    assert moments[0] == 100.0625  # nothing is known yet
+    assert moments[0] == 100.0625  # no rate is known yet
     assert moments[-1] - (100 + 599 / 64) <= 4 * 0.0625
     assert len(set(moments[-64:])) in (4, 5)  # records a second, not sixteen
     pace.count()
-    assert pace.seconds(200.0) == 0.0625  # it was quiet meanwhile
+    assert pace.seconds(200.0) == 0.0625  # it was quiet in the meantime
 
 
-async def test_what_is_awaited_is_written_at_the_next_moment_with_all_that_has_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_urgent_entry_is_written_at_the_next_moment_with_all_waiting_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_batcher, "_MAX_GATHERS", 1_000_000_000_000)
     monkeypatch.setattr(record_batcher, "_WANTED", 1_000_000_000_000)
     monkeypatch.setattr(record_batcher, "_RATE_OVER_S", 0.0)
     monkeypatch.setattr(record_batcher, "_SPARSE", 0.0)
     producer = FakeProducer()
     gathering = bundles(producer)
-    await gathering.add(b"1", day=DAY)  # the first one knows of no rate
-    await until(lambda: asyncio.get_running_loop().time() != gathering._pace._since)  # a clock of milliseconds
+    await gathering.add(b"1", day=DAY)  # for the first one, no rate is known
+    await until(lambda: asyncio.get_running_loop().time() != gathering._pace._since)  # the clock has milliseconds
     waits = gathering.add(b"2", day=DAY)
     await settle()
     assert not waits.done()

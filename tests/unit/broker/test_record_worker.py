@@ -1,4 +1,4 @@
-"""A worker deals with what is still its own, and tells how it ended."""
+"""A worker handles only records that still belong to it, and reports how it ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.broker.record_worker import RecordWorker
 from tests.unit.fake_kafka import record
 
 
-async def test_a_record_that_is_somebody_elses_by_now_is_not_dealt_with() -> None:
+async def test_a_record_that_now_belongs_to_another_process_is_not_handled() -> None:
     dealt_with: list[int] = []
 
     async def handle(record: Record) -> None:
@@ -40,7 +40,7 @@ async def test_a_record_that_is_somebody_elses_by_now_is_not_dealt_with() -> Non
     assert dealt_with == [epoch]
 
 
-async def test_what_is_in_doubt_waits_until_the_group_has_confirmed() -> None:
+async def test_a_record_in_doubt_waits_until_the_group_has_confirmed() -> None:
     dealt_with = asyncio.Event()
 
     async def handle(_: Record) -> None:
@@ -73,8 +73,8 @@ async def test_what_is_in_doubt_waits_until_the_group_has_confirmed() -> None:
     assert dealt_with.is_set()
 
 
-async def test_what_comes_while_others_wait_is_begun_behind_them() -> None:
-    """The order of one key's events depends on it."""
+async def test_records_that_arrive_while_others_wait_are_begun_after_them() -> None:
+    """The order of a key's events depends on it."""
     dealt_with: list[int] = []
 
     async def handle(record: Record) -> None:
@@ -95,7 +95,7 @@ async def test_what_comes_while_others_wait_is_begun_behind_them() -> None:
     running = [run(1), run(2)]
     await asyncio.sleep(0)
     consumer._member.lease.prove(consumer._broker.clock())
-    running.append(run(3))  # the lease holds again, and those that wait have not been told yet
+    running.append(run(3))  # the lease is valid again, but the waiting records have not been notified yet
     await asyncio.sleep(0)
     assert dealt_with == []
     consumer._wake_waiting()

@@ -1,4 +1,4 @@
-"""A reader that goes back and forth, a turn at a time, on a broker in memory."""
+"""A reader that seeks back and forth, a turn at a time, on a broker in memory."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def missing() -> float:
     return float(metrics.RECORDS_MISSING.labels(GROUP, TOPIC)._value.get())
 
 
-async def test_the_next_one_begins_at_the_highest_commit() -> None:
+async def test_the_next_consumer_starts_at_the_highest_commit() -> None:
     world = World(50)
     world.turn()
     assert world.held == {0}
@@ -96,7 +96,7 @@ async def test_the_next_one_begins_at_the_highest_commit() -> None:
     assert (await world.read(None)).records[0].offset == 31
 
 
-async def test_what_retention_took_while_it_read_is_told_once_with_the_number() -> None:
+async def test_records_removed_while_reading_are_reported_once_with_their_number() -> None:
     world = World(50)
     world.turn()
     assert (await world.read(0)).next == 50
@@ -108,7 +108,7 @@ async def test_what_retention_took_while_it_read_is_told_once_with_the_number() 
     assert missing() - before == 15
 
 
-async def test_a_log_that_ends_below_what_was_read_is_waited_for_and_told() -> None:
+async def test_a_log_that_ends_below_the_position_is_waited_for_and_reported() -> None:
     world = World(10)
     world.turn()
     asked = asyncio.create_task(world.consumer.fetch(0, 40, 0.0))
@@ -123,7 +123,7 @@ async def test_a_log_that_ends_below_what_was_read_is_waited_for_and_told() -> N
     assert world.consumer.problem() is None
 
 
-async def test_a_log_that_ends_below_for_an_hour_is_told_of_once_a_minute() -> None:
+async def test_a_log_that_ends_below_the_position_for_an_hour_is_logged_once_a_minute() -> None:
     world = World(10)
     world.turn()
     asked = asyncio.create_task(world.consumer.fetch(0, 40, 0.0))
@@ -132,9 +132,9 @@ async def test_a_log_that_ends_below_for_an_hour_is_told_of_once_a_minute() -> N
         for _ in range(360):
             world.turn(2)
             world.cluster.virtual.advance(10.0)
-    told = [line for line in logs if line["event"] == "a log ends below what was read"]
-    assert 1 < len(told) <= 60, "there was a line for each look"
-    assert told[-1]["times"] > 1
+    lines = [line for line in logs if line["event"] == "a log ends below what was read"]
+    assert 1 < len(lines) <= 60, "there was a line for each check"
+    assert lines[-1]["times"] > 1
     asked.cancel()
 
 
@@ -145,7 +145,7 @@ def cut(world: World, offset: int) -> None:
 
 
 async def waited_for(world: World, asked: asyncio.Task[FetchedPage]) -> list[int]:
-    """The offsets that a reader gets when its log has grown again."""
+    """Return the offsets that a reader gets when its log has grown again."""
     world.cluster.virtual.advance(6.0)
     for _ in range(10):
         await asyncio.sleep(0)
@@ -180,7 +180,7 @@ async def test_records_at_the_offsets_of_lost_ones_are_reported(is_seen: bool) -
     assert len(found) == 1
 
 
-async def test_a_log_that_gets_its_old_end_back_lacks_nothing() -> None:
+async def test_a_log_that_gets_its_old_end_back_misses_nothing() -> None:
     world = World(10)
     found: list[MissingOffsets] = []
     world.consumer.missing.on_missing = found.append
@@ -197,7 +197,7 @@ async def test_a_log_that_gets_its_old_end_back_lacks_nothing() -> None:
     assert found == []
 
 
-async def test_a_log_that_grows_slowly_is_not_read_before_it_is_as_long_again() -> None:
+async def test_a_log_that_grows_slowly_is_not_read_until_it_is_as_long_as_before() -> None:
     world = World(10)
     found: list[MissingOffsets] = []
     world.consumer.missing.on_missing = found.append
@@ -217,7 +217,7 @@ async def test_a_log_that_grows_slowly_is_not_read_before_it_is_as_long_again() 
     assert found == [MissingOffsets(GROUP, PLACE, 6, 10, 4, are_replaced=True)]
 
 
-async def test_after_a_restart_a_log_that_is_as_long_again_is_reported() -> None:
+async def test_after_a_restart_a_replaced_log_of_the_same_length_is_reported() -> None:
     world = World(10)
     world.turn()
     assert (await world.read(0)).next == 10
@@ -235,7 +235,7 @@ async def test_after_a_restart_a_log_that_is_as_long_again_is_reported() -> None
     assert found == [MissingOffsets(GROUP, PLACE, 6, 10, 4, are_replaced=True)]
 
 
-async def test_while_the_broker_of_a_log_that_lost_its_end_is_away_the_others_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_without_its_end_and_its_broker_does_not_block_other_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(0)
     world.cluster.create(TOPIC, 2)
     for number in range(2):
@@ -261,8 +261,8 @@ async def test_while_the_broker_of_a_log_that_lost_its_end_is_away_the_others_ar
     asked.cancel()
 
 
-async def test_while_membership_is_in_doubt_the_client_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kafka is away, perhaps for a day: what the client has to say of that must not gather in it."""
+async def test_while_membership_is_in_doubt_the_client_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka is unreachable, perhaps for a day: the client's messages about that must not accumulate in it."""
     world = World(10)
     world.turn()
     client = world.consumer._client
@@ -286,10 +286,10 @@ async def test_while_membership_is_in_doubt_the_client_rests(monkeypatch: pytest
     assert [record.offset for record in (await asyncio.wait_for(asked, 30)).records] == list(range(5, 10))
     before = len(rests)
     world.consumer.step()
-    assert len(rests) == before + 1, "nobody asks for anything"
+    assert len(rests) == before + 1, "nobody requests anything"
 
 
-async def test_records_below_what_was_asked_for_are_not_handed_out() -> None:
+async def test_records_below_the_requested_offset_are_not_returned() -> None:
     world = World(50)
     world.turn()
     assert (await world.read(40)).next == 50
@@ -298,7 +298,7 @@ async def test_records_below_what_was_asked_for_are_not_handed_out() -> None:
     assert [record.offset for record in (await world.read(50)).records] == [50, 51, 52]
 
 
-async def test_a_partition_that_went_is_told_and_nothing_is_committed_for_it() -> None:
+async def test_a_revoked_partition_is_reported_and_nothing_is_committed_for_it() -> None:
     world = World(50)
     world.turn()
     world.consumer._member._part(leave=True)
@@ -310,7 +310,7 @@ async def test_a_partition_that_went_is_told_and_nothing_is_committed_for_it() -
     assert world.committed() == Committed(0)
 
 
-async def test_a_gap_is_told_once_and_to_whoever_keeps_it_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gap_is_reported_once_also_to_the_listener(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(50)
     world.turn()
     world.consumer.commit(0, 10)
@@ -318,8 +318,8 @@ async def test_a_gap_is_told_once_and_to_whoever_keeps_it_for_others(monkeypatch
     world.consumer._member._part(leave=True)
     world.cluster.log(PLACE).remove_before(30)
     world.consumer = world._consumer()
-    told: list[MissingOffsets] = []
-    world.consumer.missing.on_missing = told.append
+    reported: list[MissingOffsets] = []
+    world.consumer.missing.on_missing = reported.append
     before, commit, refused = missing(), world.cluster.coordinator.commit, iter([True, True])
 
     def refuse(*arguments: object) -> None:
@@ -330,5 +330,5 @@ async def test_a_gap_is_told_once_and_to_whoever_keeps_it_for_others(monkeypatch
     monkeypatch.setattr(world.cluster.coordinator, "commit", refuse)
     world.turn(8)
     assert world.committed() == Committed(30)
-    assert told == [MissingOffsets(GROUP, PLACE, 10, 30, 20)]
+    assert reported == [MissingOffsets(GROUP, PLACE, 10, 30, 20)]
     assert missing() - before == 20

@@ -1,4 +1,4 @@
-"""A table whose position is not in its log ends, and says why. One that may no longer be read keeps what it has."""
+"""A table whose position is not in its log ends and says why. One that may no longer be read keeps its content."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class World:
             self.cluster.append(ONLY, b"key", b"value")
 
 
-async def test_what_retention_removed_is_not_called_a_lost_end() -> None:
+async def test_records_that_retention_removed_are_not_called_a_lost_end() -> None:
     world = World()
     world.write(20)
     world.cluster.log(ONLY).remove_before(25)
@@ -46,7 +46,7 @@ async def test_what_retention_removed_is_not_called_a_lost_end() -> None:
         world.table._turn(world.client)
 
 
-async def test_a_table_that_is_to_end_prepares_no_more_records() -> None:
+async def test_a_table_that_is_stopping_prepares_no_more_records() -> None:
     world, prepared = World(), list[int]()
 
     def prepare(record: Record) -> None:
@@ -60,7 +60,7 @@ async def test_a_table_that_is_to_end_prepares_no_more_records() -> None:
 
 
 @pytest.mark.parametrize("is_as_long_again", [False, True])
-async def test_a_log_that_lost_its_end_is_named(is_as_long_again: bool) -> None:
+async def test_a_log_that_lost_its_end_is_reported(is_as_long_again: bool) -> None:
     world = World()
     world.cluster.log(ONLY).truncate(6)
     if is_as_long_again:
@@ -70,7 +70,7 @@ async def test_a_log_that_lost_its_end_is_named(is_as_long_again: bool) -> None:
         world.table._turn(world.client)
 
 
-async def test_while_the_reason_cannot_be_found_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_while_the_reason_is_unknown_the_table_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     world.cluster.log(ONLY).truncate(6)
 
@@ -85,12 +85,12 @@ async def test_while_the_reason_cannot_be_found_it_waits(monkeypatch: pytest.Mon
         world.table._turn(world.client)
 
 
-async def test_a_table_that_may_no_longer_be_read_keeps_what_it_has_and_tries_again() -> None:
+async def test_a_table_that_may_no_longer_be_read_keeps_its_content_and_tries_again() -> None:
     world = World()
     world.table._stopping.set()  # so that it does not wait
     world.broker.faults.unreadable.add(TOPIC)
     with pytest.raises(RefusedError):
-        world.table._turn(world.client)  # the start ends, and names the missing right
+        world.table._turn(world.client)  # the start fails and names the missing permission
     world.table.is_caught_up = True
     world.table._turn(world.client)
     world.write(1)

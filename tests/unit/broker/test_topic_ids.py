@@ -1,4 +1,4 @@
-"""A topic that was recreated is told from the one that is known."""
+"""A recreated topic is distinguished from the known one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ORDERS, ENDPOINTS, CLOCK = "oms.orders", "webhooks.endpoints", "webhooks.clock"
 
 
 def known(ids: dict[str, UUID]) -> TopicIds:
-    """A process of before has seen these."""
+    """Topics that an earlier process has seen."""
     before = TopicIds([])
     before.note_current(ids)
     record = before.to_write(NOW)
@@ -22,7 +22,7 @@ def known(ids: dict[str, UUID]) -> TopicIds:
     return topics
 
 
-def test_what_is_seen_first_is_written_down_and_no_problem() -> None:
+def test_a_topic_seen_for_the_first_time_is_recorded_and_accepted() -> None:
     topics = TopicIds([ORDERS])
     topics.note_current({ORDERS: uuid4(), CLOCK: uuid4()})
     record = topics.to_write(NOW)
@@ -33,7 +33,7 @@ def test_what_is_seen_first_is_written_down_and_no_problem() -> None:
     assert topics.to_write(NOW) is None, "once"
 
 
-def test_the_same_topics_are_no_problem() -> None:
+def test_the_same_topics_are_accepted() -> None:
     ids = {ORDERS: uuid4(), ENDPOINTS: uuid4()}
     topics = known(ids)
     topics.note_current(ids)
@@ -41,21 +41,21 @@ def test_the_same_topics_are_no_problem() -> None:
     assert topics.to_write(NOW) is None
 
 
-def test_a_topic_that_was_recreated_is_refused_in_words_that_name_the_command() -> None:
+def test_a_recreated_topic_is_refused_with_the_command_to_accept_it() -> None:
     ids = {ORDERS: uuid4(), ENDPOINTS: uuid4()}
     topics = known(ids)
     topics.note_current(ids | {ORDERS: uuid4()})
     assert topics.recreated() == [ORDERS]
     assert (topics.problem() or "").endswith("or accept the new one: oms-webhooks topics --accept-recreated oms.orders")
-    assert topics.to_write(NOW) is None, "it is not taken for known"
+    assert topics.to_write(NOW) is None, "it is not recorded as known"
 
 
-def test_an_accepted_topic_is_no_problem() -> None:
+def test_a_topic_accepted_by_hand_is_no_problem() -> None:
     ids = {ORDERS: uuid4(), ENDPOINTS: uuid4()}
     topics = known(ids)
     topics.note_current({ORDERS: uuid4(), ENDPOINTS: uuid4()})
     topics.learn(topics.record_accepting([ORDERS], NOW))
-    assert topics.recreated() == [ENDPOINTS], "only what was named"
+    assert topics.recreated() == [ENDPOINTS], "only the named one"
     topics.learn(topics.record_accepting([ENDPOINTS], NOW))
     assert topics.problem() is None
 
@@ -66,7 +66,7 @@ def test_topics_whose_content_this_process_does_not_read_do_not_matter() -> None
     assert topics.problem() is None
 
 
-def test_a_broker_without_ids_is_taken_at_its_word() -> None:
+def test_a_broker_without_ids_is_trusted() -> None:
     topics = known({ORDERS: uuid4()})
     topics.note_current({})
     assert topics.problem() is None

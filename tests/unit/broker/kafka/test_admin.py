@@ -54,7 +54,7 @@ class FakeClient:
         self.waited_for += names
 
     def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
-        # What was added is shown from the second look on.
+        # New partitions are shown from the second look on.
         self.looks_after_growing += bool(self.grown)
         for name in self.grown if self.looks_after_growing > 1 else ():
             self.topics[name] |= {"num_partitions": self.grown[name]}
@@ -89,7 +89,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     return fake
 
 
-def test_missing_topics_are_made_as_they_must_be(client: FakeClient) -> None:
+def test_missing_topics_are_created_with_their_settings(client: FakeClient) -> None:
     client.topics[ORDERS.name] = {"num_partitions": 9, "replication_factor": 3, "configs": {}}
 
     with KafkaTopicAdmin(SETTINGS) as admin:
@@ -98,7 +98,7 @@ def test_missing_topics_are_made_as_they_must_be(client: FakeClient) -> None:
     assert created == [spec.name for spec in SPECS if spec is not ORDERS]
     assert client.waited_for == created
     assert client.topics[ORDERS.name] == {"num_partitions": 9, "replication_factor": 3, "configs": {}}, (
-        "what is there is left as it is"
+        "existing topics are left unchanged"
     )
     assert client.topics[ENDPOINTS.name] == {
         "num_partitions": 1,
@@ -109,7 +109,7 @@ def test_missing_topics_are_made_as_they_must_be(client: FakeClient) -> None:
     assert client.closed
 
 
-def test_making_them_again_makes_nothing(client: FakeClient) -> None:
+def test_creating_them_again_does_nothing(client: FakeClient) -> None:
     admin = KafkaTopicAdmin(SETTINGS)
     admin.create_missing(SPECS)
     client.waited_for.clear()
@@ -119,7 +119,7 @@ def test_making_them_again_makes_nothing(client: FakeClient) -> None:
     assert admin.differences(SPECS) == []
 
 
-def test_another_process_may_be_quicker(client: FakeClient) -> None:
+def test_another_process_may_create_a_topic_first(client: FakeClient) -> None:
     client.errors[ORDERS.name] = TopicAlreadyExistsError("there")
 
     assert ORDERS.name in KafkaTopicAdmin(SETTINGS).create_missing(SPECS)
@@ -154,7 +154,7 @@ def test_differences(client: FakeClient) -> None:
     assert str(admin.differences(SPECS)[1]) == "oms.orders: partitions is 3, wanted 4"
 
 
-def test_every_topic_may_be_missing(client: FakeClient) -> None:
+def test_all_topics_may_be_missing(client: FakeClient) -> None:
     differences = KafkaTopicAdmin(SETTINGS).differences(SPECS)
 
     assert [difference.topic for difference in differences] == [spec.name for spec in SPECS]
@@ -162,7 +162,7 @@ def test_every_topic_may_be_missing(client: FakeClient) -> None:
     assert client.topics == {}
 
 
-def test_replicas_and_how_many_must_be_in_sync_are_compared_where_they_are_set(client: FakeClient) -> None:
+def test_configured_replicas_and_in_sync_minimum_are_compared(client: FakeClient) -> None:
     settings = SETTINGS.model_copy(update={"kafka_min_insync_replicas": 2})
     admin = KafkaTopicAdmin(settings)
     admin.create_missing(SPECS)
@@ -184,7 +184,7 @@ UNSET = SETTINGS.model_copy(update={"kafka_replication_factor": -1})
     ("brokers", "default", "replicas", "in_sync"),
     [(1, 1, 1, {}), (2, 1, 2, {}), (3, 1, 3, IN_SYNC), (5, 1, 3, IN_SYNC), (2, 2, 2, {}), (3, 3, 3, IN_SYNC)],
 )
-def test_unset_the_replicas_follow_the_cluster(
+def test_unset_replicas_follow_the_cluster(
     client: FakeClient, brokers: int, default: int, replicas: int, in_sync: dict[str, str]
 ) -> None:
     client.brokers, client.default_replicas = brokers, default
@@ -197,7 +197,7 @@ def test_unset_the_replicas_follow_the_cluster(
     assert admin.differences(SPECS) == []
 
 
-def test_a_cluster_that_is_still_being_started_is_waited_for_where_its_default_says_so(client: FakeClient) -> None:
+def test_a_starting_cluster_is_waited_for_if_its_default_requires_more_brokers(client: FakeClient) -> None:
     client.brokers, client.default_replicas = 1, 3
     with pytest.raises(TopicError, match="could not be created") as caught:
         KafkaTopicAdmin(UNSET).create_missing(SPECS)
@@ -205,7 +205,7 @@ def test_a_cluster_that_is_still_being_started_is_waited_for_where_its_default_s
     assert client.topics == {}
 
 
-def test_topics_that_were_made_when_there_was_one_broker_are_weak_when_there_are_three(client: FakeClient) -> None:
+def test_topics_created_with_one_broker_are_weak_with_three(client: FakeClient) -> None:
     client.brokers = 1
     admin = KafkaTopicAdmin(UNSET)
     admin.create_missing(SPECS)
@@ -215,7 +215,7 @@ def test_topics_that_were_made_when_there_was_one_broker_are_weak_when_there_are
     assert admin.differences(SPECS) == [Difference(spec.name, "replicas", "3", "1") for spec in SPECS]
 
 
-def test_three_replicas_of_which_one_is_enough_are_weak(client: FakeClient) -> None:
+def test_three_replicas_with_a_minimum_of_one_are_weak(client: FakeClient) -> None:
     admin = KafkaTopicAdmin(UNSET)
     admin.create_missing(SPECS)
     client.topics[ORDERS.name]["configs"] = ORDERS.config() | {"min.insync.replicas": "1"}
@@ -233,7 +233,7 @@ def test_a_topic_that_refuses_every_write_is_named(client: FakeClient) -> None:
     )
 
 
-def test_topics_whose_number_of_partitions_is_a_setting_grow_once(client: FakeClient) -> None:
+def test_topics_with_a_configured_number_of_partitions_grow_once(client: FakeClient) -> None:
     admin = KafkaTopicAdmin(SETTINGS)
     admin.create_missing(SPECS)
     client.topics[ORDERS.name] |= {"num_partitions": 12}
@@ -243,13 +243,13 @@ def test_topics_whose_number_of_partitions_is_a_setting_grow_once(client: FakeCl
     assert {(growth.before, growth.after) for growth in planned} == {(4, 8)}
     admin.grow(planned)
     admin.grow([])
-    assert client.looks_after_growing == 2, "it has waited until they were shown"
+    assert client.looks_after_growing == 2, "it waited until they were shown"
     assert client.topics[ENDPOINTS.name]["num_partitions"] == 1
     assert admin.planned_growth(SPECS, 8) == []
     assert admin.planned_growth(SPECS, 4) == []
 
 
-def test_a_topic_that_may_not_grow_is_named(client: FakeClient) -> None:
+def test_a_topic_that_cannot_be_altered_is_named(client: FakeClient) -> None:
     admin = KafkaTopicAdmin(SETTINGS)
     admin.create_missing(SPECS)
     client.errors["webhooks.attempts"] = TopicAuthorizationFailedError("no")
@@ -260,7 +260,7 @@ def test_a_topic_that_may_not_grow_is_named(client: FakeClient) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_the_command_that_makes_a_topic_by_hand_says_everything(spec: TopicSpec) -> None:
+def test_the_command_that_creates_a_topic_is_complete(spec: TopicSpec) -> None:
     command = describe(spec, SETTINGS)
 
     assert command.startswith(
@@ -271,7 +271,7 @@ def test_the_command_that_makes_a_topic_by_hand_says_everything(spec: TopicSpec)
         assert f"--config {name}={value}" in command
 
 
-def test_the_command_names_the_servers_and_leaves_the_replicas_to_the_broker_where_the_settings_do() -> None:
+def test_the_command_names_the_servers_and_omits_unset_replicas() -> None:
     command = describe(ORDERS, Settings(_env_file=None, kafka_bootstrap_servers="a:9092,b:9092"))
 
     assert command.startswith("kafka-topics.sh --bootstrap-server a:9092,b:9092 --create ")

@@ -1,4 +1,4 @@
-"""Which brokers answer: all are asked at once, and one that hangs holds up nobody."""
+"""Which brokers answer: all are asked at once, and one that hangs delays nobody."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def listening(sockets: ExitStack) -> socket.socket:
 
 
 def hanging(sockets: ExitStack) -> str:
-    """As a frozen process: the kernel takes connections, and nobody answers."""
+    """Return the address of a frozen process: the kernel accepts connections, and nobody answers."""
     return f"127.0.0.1:{listening(sockets).getsockname()[1]}"
 
 
 def answering(sockets: ExitStack) -> str:
-    """A broker, as far as its first word."""
+    """Return the address of a broker that gives the first answer only."""
     server = listening(sockets)
 
     def serve() -> None:
@@ -59,13 +59,13 @@ def config(*servers: str) -> dict[str, object]:
     return {"bootstrap_servers": list(servers), "security_protocol": "PLAINTEXT"}
 
 
-def test_those_that_answer_are_named_in_their_order(sockets: ExitStack) -> None:
+def test_brokers_that_answer_are_returned_in_order(sockets: ExitStack) -> None:
     first, second = answering(sockets), answering(sockets)
     assert reach_brokers(config(first, refusing(), second)) == [first, second]
 
 
-def test_one_that_hangs_is_not_waited_for(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    """kafka-python, given all of them, waits for the one that hangs for as long as it may, and gives up."""
+def test_a_hanging_broker_is_not_waited_for(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kafka-python, given all of them, waits for the hanging one until its time limit, and gives up."""
     monkeypatch.setattr(bootstrap, "_ANSWER_SECONDS", 600.0)
     monkeypatch.setattr(bootstrap, "_ALL_SECONDS", 600.0)
     frozen, alive = hanging(sockets), answering(sockets)
@@ -75,7 +75,7 @@ def test_one_that_hangs_is_not_waited_for(sockets: ExitStack, monkeypatch: pytes
     assert asked["bootstrap_servers"] == [frozen, alive], "the next client asks them all again"
 
 
-def test_without_any_each_is_named_with_its_reason(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_no_broker_answers_each_is_named_with_its_reason(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "_ANSWER_SECONDS", 0.2)
     frozen, away = hanging(sockets), refusing()
     with pytest.raises(NoSessionError) as caught:
@@ -85,14 +85,14 @@ def test_without_any_each_is_named_with_its_reason(sockets: ExitStack, monkeypat
     assert not caught.value.needs_operator
 
 
-def test_one_of_which_nothing_is_heard_is_named_too(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_does_not_answer_in_time_is_named_too(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "_ALL_SECONDS", 0.1)
     frozen = hanging(sockets)
     with pytest.raises(NoSessionError, match=f"{frozen}: It did not answer within"):
         reach_brokers(config(frozen))
 
 
-def test_of_several_brokers_those_that_do_not_answer_are_named(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_brokers_are_named(sockets: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "_ANSWER_SECONDS", 0.7)
     monkeypatch.setattr(bootstrap, "_OTHERS_SECONDS", 0.0)
     brokers = {"1": answering(sockets), "2": hanging(sockets), "3": refusing()}

@@ -14,7 +14,7 @@ from pipeline.broker.kafka.group_client import bounds
 
 
 class Consumer:
-    """Knows the offsets of one topic. Of another one, kafka-python finds none in the brokers' answer."""
+    """Knows the offsets of one topic. For any other topic, kafka-python finds none in the brokers' answer."""
 
     def beginning_offsets(self, partitions: Collection[TopicPartition], **_: Any) -> dict[TopicPartition, int]:
         known = {TopicPartition("known", 0): 3}
@@ -23,7 +23,7 @@ class Consumer:
     end_offsets = beginning_offsets
 
 
-def test_a_topic_that_was_deleted_meanwhile_is_one_that_cannot_be_reached_now() -> None:
+def test_a_topic_deleted_in_the_meantime_is_reported_as_unavailable() -> None:
     consumer = cast("KafkaConsumer", Consumer())
     assert bounds(consumer, [Partition("known", 0)]) == {Partition("known", 0): OffsetRange(3, 3)}
     with pytest.raises(UnavailableError, match="deleted"):

@@ -1,4 +1,4 @@
-"""The selector of kafka-python's clients behaves as the standard one, and asks the system for less."""
+"""The selector of kafka-python's clients behaves like the standard one, with fewer system calls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 Pair = tuple[socket.socket, socket.socket]
 
 
-def test_it_knows_what_was_registered_open_or_closed(selector: FewWaitsSelector, pair: Pair) -> None:
+def test_registered_sockets_are_known_open_or_closed(selector: FewWaitsSelector, pair: Pair) -> None:
     known, other = pair
     registered = selector.register(known, selectors.EVENT_READ, "reader")
     assert selector.get_key(known) == selector.get_key(known.fileno()) == registered
@@ -41,13 +41,13 @@ def test_it_knows_what_was_registered_open_or_closed(selector: FewWaitsSelector,
         selector.get_key(known)
 
 
-def test_a_socket_that_it_does_not_know_is_not_described(selector: FewWaitsSelector, pair: Pair) -> None:
+def test_an_unknown_socket_has_no_key(selector: FewWaitsSelector, pair: Pair) -> None:
     here, _ = pair
     with pytest.raises(KeyError, match=rf"^'{here.fileno()} is not registered'$"):
         selector.get_key(here)
 
 
-def test_what_was_taken_out_is_waited_for_no_more(selector: FewWaitsSelector, pair: Pair) -> None:
+def test_an_unregistered_socket_is_not_waited_for(selector: FewWaitsSelector, pair: Pair) -> None:
     here, there = pair
     selector.register(here, selectors.EVENT_READ)
     selector.unregister(here)
@@ -59,7 +59,9 @@ def test_what_was_taken_out_is_waited_for_no_more(selector: FewWaitsSelector, pa
 
 
 @pytest.mark.parametrize("events", [selectors.EVENT_READ, selectors.EVENT_READ | selectors.EVENT_WRITE])
-def test_what_comes_back_before_the_next_wait_is_waited_for(selector: FewWaitsSelector, pair: Pair, events: int) -> None:
+def test_a_socket_registered_again_before_the_next_wait_is_waited_for(
+    selector: FewWaitsSelector, pair: Pair, events: int
+) -> None:
     here, there = pair
     selector.register(here, selectors.EVENT_READ, "first")
     selector.unregister(here)
@@ -69,10 +71,10 @@ def test_what_comes_back_before_the_next_wait_is_waited_for(selector: FewWaitsSe
     there.send(b"x")
     assert selector.select(1) == [(again, events)]
     with pytest.raises(KeyError):
-        selector.register(here, events)  # it is there already
+        selector.register(here, events)  # it is already registered
 
 
-def test_another_socket_may_get_the_descriptor_of_a_closed_one(selector: FewWaitsSelector) -> None:
+def test_another_socket_may_reuse_the_descriptor_of_a_closed_one(selector: FewWaitsSelector) -> None:
     old, far = socket.socketpair()
     descriptor = old.fileno()
     selector.register(old, selectors.EVENT_READ)
@@ -87,7 +89,7 @@ def test_another_socket_may_get_the_descriptor_of_a_closed_one(selector: FewWait
         assert selector.select(1) == [(registered, selectors.EVENT_READ)]
 
 
-def test_a_closed_socket_is_taken_out(selector: FewWaitsSelector, pair: Pair) -> None:
+def test_a_closed_socket_can_be_unregistered(selector: FewWaitsSelector, pair: Pair) -> None:
     here, _ = pair
     selector.register(here, selectors.EVENT_READ)
     here.close()
@@ -96,7 +98,7 @@ def test_a_closed_socket_is_taken_out(selector: FewWaitsSelector, pair: Pair) ->
     assert not selector.get_map()
 
 
-def test_what_arrives_is_seen_though_there_is_always_more_to_do(selector: FewWaitsSelector, pair: Pair) -> None:
+def test_readable_sockets_are_seen_even_if_there_is_always_more_to_do(selector: FewWaitsSelector, pair: Pair) -> None:
     here, there = pair
     registered = selector.register(here, selectors.EVENT_READ)
     there.send(b"x")
@@ -104,8 +106,8 @@ def test_what_arrives_is_seen_though_there_is_always_more_to_do(selector: FewWai
     assert seen.count([(registered, selectors.EVENT_READ)]) == 2
 
 
-def test_another_thread_may_take_sockets_out_in_the_middle_of_a_wait() -> None:
-    # kafka-python does when a client is closed.
+def test_another_thread_may_unregister_sockets_during_a_wait() -> None:
+    # kafka-python does this when a client is closed.
     with ThreadPoolExecutor(1) as other, FewWaitsSelector() as selector:
         for _ in range(50):
             pairs = [socket.socketpair() for _ in range(20)]

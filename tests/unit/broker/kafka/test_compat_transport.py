@@ -1,4 +1,4 @@
-"""How kafka-python's clients read and write a socket."""
+"""How kafka-python's clients read from and write to a socket."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def connection() -> Iterator[Connection]:
     connection.loop.close()
 
 
-def test_what_comes_is_handed_over(connection: Connection) -> None:
+def test_received_data_is_passed_on(connection: Connection) -> None:
     connection.turn()
     connection.there.send(b"one")
     connection.turn()
@@ -76,7 +76,7 @@ def test_what_comes_is_handed_over(connection: Connection) -> None:
     assert connection.protocol.received == b"onetwo"
 
 
-def test_large_answers_come_whole(connection: Connection) -> None:
+def test_large_answers_arrive_whole(connection: Connection) -> None:
     answer = bytes(range(256)) * 4096
     left = memoryview(answer)
     for _ in range(1000):
@@ -89,8 +89,8 @@ def test_large_answers_come_whole(connection: Connection) -> None:
     assert connection.protocol.received == answer
 
 
-def test_an_answer_that_comes_with_the_end_of_the_connection_is_handed_over(connection: Connection) -> None:
-    # kafka-python throws it away: it may say why the broker ends the connection.
+def test_an_answer_that_arrives_with_the_end_of_the_connection_is_passed_on(connection: Connection) -> None:
+    # kafka-python discards it, although it may say why the broker ends the connection.
     connection.there.send(b"unsupported mechanism")
     connection.there.shutdown(socket.SHUT_WR)
     connection.turn()
@@ -98,7 +98,7 @@ def test_an_answer_that_comes_with_the_end_of_the_connection_is_handed_over(conn
     assert [str(error) for error in connection.protocol.lost] == ["KafkaConnectionError: The broker closed the connection."]
 
 
-def test_what_the_socket_does_not_take_at_once_is_sent_later(connection: Connection) -> None:
+def test_data_that_the_socket_does_not_accept_at_once_is_sent_later(connection: Connection) -> None:
     request = bytes(range(256)) * 4096 * 4
     connection.transport.write(request)
     received = b""
@@ -113,7 +113,7 @@ def test_what_the_socket_does_not_take_at_once_is_sent_later(connection: Connect
     assert connection.read() == b"the next one"
 
 
-def test_a_write_that_fails_ends_the_connection(connection: Connection) -> None:
+def test_a_failed_write_ends_the_connection(connection: Connection) -> None:
     connection.there.close()
     connection.transport.pause_reading()
     connection.transport.write(b"request")
@@ -122,7 +122,7 @@ def test_a_write_that_fails_ends_the_connection(connection: Connection) -> None:
     assert len(connection.protocol.lost) == 1
 
 
-def test_what_comes_before_a_reset_is_handed_over(connection: Connection) -> None:
+def test_data_before_a_reset_is_passed_on(connection: Connection) -> None:
     answer = bytes(64 * 1024)  # as much as is read at once, so that there is a next read
     connection.transport._sock = _Reset(connection.transport._sock, answer)
     connection.there.send(b"readable")

@@ -1,4 +1,4 @@
-"""How often kafka-python's clients turn round while there is nothing to do but wait: without a broker that answers."""
+"""kafka-python's clients do not spin when there is nothing to do but wait, with a broker that does not answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PARTITION = TopicPartition("orders", 0)
 
 @pytest.fixture
 def silent_broker() -> Iterator[int]:
-    """The port of one who takes connections, and answers nothing."""
+    """Return the port of a server that accepts connections and answers nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -35,7 +35,7 @@ def test_polls_wait_while_the_answer_to_a_heartbeat_is_overdue(silent_broker: in
     Speedups().speed_up_member(consumer)
     rounds = _counted(monkeypatch, KafkaConsumer, "_poll_once")
     try:
-        # All that is assigned is paused, as with the retry: nothing is due yet.
+        # Everything assigned is paused, as in the retry when nothing is due.
         consumer.assign([PARTITION])
         consumer.seek(PARTITION, 0)
         consumer.pause(PARTITION)
@@ -47,13 +47,13 @@ def test_polls_wait_while_the_answer_to_a_heartbeat_is_overdue(silent_broker: in
         assert coordinator.heartbeat.time_to_next_heartbeat() == 0
         for _ in range(5):
             consumer.poll(timeout_ms=100)
-        assert len(rounds) < 50  # thousands otherwise
+        assert len(rounds) < 50  # thousands without our change
     finally:
         consumer.close(autocommit=False, timeout_ms=0)
 
 
 def test_a_poll_of_a_member_ends_with_the_join(silent_broker: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not when its time is over, here a day."""
+    """It does not wait for its timeout, here a day."""
     settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{silent_broker}")
     consumer = KafkaConsumer(**consumer_config(settings), group_id="group", api_version=(2, 6))
     Speedups().speed_up_member(consumer)
@@ -75,7 +75,7 @@ def test_a_poll_of_a_member_ends_with_the_join(silent_broker: int, monkeypatch: 
 
 
 @pytest.mark.parametrize("state", ["connecting", "five requests to answer", "no leader"])
-def test_a_producer_waits_for_a_broker_that_can_take_no_more_and_for_a_leader(
+def test_a_producer_waits_for_a_full_broker_and_for_a_leader(
     silent_broker: int, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{silent_broker}")
@@ -89,9 +89,9 @@ def test_a_producer_waits_for_a_broker_that_can_take_no_more_and_for_a_leader(
         if connection is not None and state == "five requests to answer":
             connection.connected, connection.initializing, connection.paused = True, False, {"max_in_flight"}
         turns = _counted(monkeypatch, Sender, "run_once")
-        time.sleep(0.5)  # how often kafka-python's thread goes round in this time is what is measured
-        assert len(turns) < 200  # ten thousand and more otherwise
-        assert turns or state == "no leader"  # for a leader, it waits until the metadata can be asked for again
+        time.sleep(0.5)  # the test counts how often kafka-python's thread loops in this time
+        assert len(turns) < 200  # ten thousand and more without our change
+        assert turns or state == "no leader"  # for a leader, it waits until the metadata may be requested again
     finally:
         producer._sender.force_close()
         producer._sender.join(60)
@@ -99,7 +99,7 @@ def test_a_producer_waits_for_a_broker_that_can_take_no_more_and_for_a_leader(
 
 
 def _counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[None]:
-    """One entry for each call of a method from now on."""
+    """Return a list that gets an entry for each call of the method from now on."""
     calls: list[None] = []
     method = getattr(owner, name)
 

@@ -1,4 +1,4 @@
-"""Clients of Kafka that no broker lets in end in one sentence, soon, and kafka-python's log is not in ours."""
+"""Clients that no broker accepts fail soon with a single sentence, and kafka-python's log is not in ours."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ CONFIG: dict[str, Any] = {"bootstrap_servers": ["kafka:9092"], "security_protoco
 NOBODY = r"^No Kafka broker can be used\. 127\.0\.0\.1:1: .*Connection refused.*; 127\.0\.0\.1:2: .*Connection refused"
 
 
-def test_topics_cannot_be_asked_for() -> None:
+def test_without_a_broker_topics_cannot_be_listed() -> None:
     with pytest.raises(NoSessionError, match=NOBODY) as raised:
         KafkaTopicAdmin(SETTINGS)
     assert not raised.value.needs_operator
 
 
-def test_nothing_can_be_written(capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_a_broker_nothing_can_be_written(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(NoSessionError, match=NOBODY):
         asyncio.run(Producer(open_broker(SETTINGS), ["oms.orders"]).start())
     assert capfd.readouterr().err == ""
@@ -39,12 +39,12 @@ def test_nothing_can_be_written(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """A broker that takes connections and never says a word."""
+    """A broker that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_broker_that_hangs_is_given_up_soon(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_broker_is_given_up_soon(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.broker.kafka.bootstrap._ANSWER_SECONDS", 0.2)
     started = time.monotonic()
     with pytest.raises(NoSessionError, match=r"It accepts connections but does not answer within 0\.2 s"):
@@ -52,7 +52,7 @@ def test_a_broker_that_hangs_is_given_up_soon(silent: str, monkeypatch: pytest.M
     assert time.monotonic() - started < 10
 
 
-def test_a_broker_answers_and_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_is_reported_when_a_broker_answers_but_accepts_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
     def give_up(**_: Any) -> None:
         raise KafkaTimeoutError("Unable to bootstrap from ['127.0.0.1:1']")
 
@@ -71,7 +71,7 @@ def test_brokers_that_are_starting_are_waited_for() -> None:
     assert not error.needs_operator
 
 
-def test_a_password_that_is_not_used_is_not_called_wrong() -> None:
+def test_an_unused_password_is_not_called_wrong() -> None:
     config = CONFIG | {"security_protocol": "SSL", "sasl_mechanism": "PLAIN", "sasl_plain_username": "shop"}
     said = [
         "Bootstrap attempt to bootstrap-0 failed: KafkaConnectionError: The broker closed the connection. (backoff 0.04 secs)"
@@ -79,7 +79,7 @@ def test_a_password_that_is_not_used_is_not_called_wrong() -> None:
     assert "it may require SASL" in str(no_session(config, said, KafkaTimeoutError("late")))
 
 
-def test_a_right_that_is_missing_is_for_a_person() -> None:
+def test_a_missing_permission_needs_an_operator() -> None:
     error = no_session(CONFIG, [], TopicAuthorizationFailedError())
     assert "oms-webhooks grants" in str(error)
     assert error.needs_operator

@@ -27,7 +27,7 @@ from pipeline.broker.kafka.errors import ours
         (errors.InvalidSessionTimeoutError(), RefusedError),
     ],
 )
-def test_errors_are_told_apart_by_what_can_be_done(error: errors.KafkaError, meaning: type[BrokerError]) -> None:
+def test_errors_are_translated_by_what_can_be_done(error: errors.KafkaError, meaning: type[BrokerError]) -> None:
     assert type(ours(error)) is meaning
 
 
@@ -39,7 +39,7 @@ def test_errors_are_told_apart_by_what_can_be_done(error: errors.KafkaError, mea
         errors.LogTruncationError({TopicPartition("t", 3): None}),
     ],
 )
-def test_a_log_that_lost_what_was_read_ends_no_reader(error: errors.KafkaError) -> None:
-    told = ours(error)
-    assert isinstance(told, OutOfRangeError)
-    assert told.partitions == {Partition("t", 3)}
+def test_a_log_that_lost_records_already_read_stops_no_reader(error: errors.KafkaError) -> None:
+    translated = ours(error)
+    assert isinstance(translated, OutOfRangeError)
+    assert translated.partitions == {Partition("t", 3)}

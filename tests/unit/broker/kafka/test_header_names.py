@@ -1,4 +1,4 @@
-"""Records with header names that are not UTF-8: brokers accept them, and kafka-python could not read the batch."""
+"""Records with header names that are not UTF-8: brokers accept them, but kafka-python cannot read the batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def batch_with_broken_names() -> bytes:
-    """Three records. In the second one, the names of two headers are not UTF-8; its key and value have the same bytes."""
+    """Return three records. In the second one, the names of two headers are not UTF-8; its key and value have the same bytes."""
     builder = MemoryRecordsBuilder(magic=2, compression_type=0, batch_size=10_000)
     name, headers = b"name-of-it", [("name-of-it", b"1"), ("größe", None), ("name-of-it", b"name-of-it")]
     builder.append(timestamp=1, key=None, value=b"first", headers=[])
@@ -35,7 +35,7 @@ def read(batch: bytes) -> list[tuple[Any, Any, Any]]:
     return [(record.key, record.value, record.headers) for record in MemoryRecords(batch).next_batch()]
 
 
-def test_the_records_are_read_with_question_marks_in_such_names() -> None:
+def test_invalid_header_names_are_read_with_question_marks() -> None:
     Speedups()
     assert read(batch_with_broken_names()) == [
         (None, b"first", []),
@@ -44,13 +44,13 @@ def test_the_records_are_read_with_question_marks_in_such_names() -> None:
     ]
 
 
-def test_another_fault_of_a_batch_is_an_error() -> None:
+def test_other_faults_of_a_batch_are_errors() -> None:
     Speedups()
     with pytest.raises(CorruptRecordError, match="IndexError"):
         read(batch_with_broken_names().replace(b"\x02k\x01\x02", b"\x02k\x01\x04"))  # two headers instead of one
 
 
 def test_without_speed_ups_such_a_batch_is_an_error() -> None:
-    """If a new version of kafka-python can read it, this hook can go."""
+    """If a new version of kafka-python can read it, this hook can be removed."""
     with pytest.raises(CorruptRecordError, match="UnicodeDecodeError"):
         read(batch_with_broken_names())

@@ -19,8 +19,8 @@ def library(now: list[float]) -> LibraryLog:
     return LibraryLog(clock=lambda: now[0])
 
 
-def said(library: LibraryLog, *messages: tuple[str, str]) -> list[Any]:
-    """What stands in the log after these, by logger and message."""
+def logged(library: LibraryLog, *messages: tuple[str, str]) -> list[Any]:
+    """Return the log lines of these messages, given by logger."""
     with capture_logs() as logs:
         for name, message in messages:
             library.handle(logging.LogRecord(name, logging.WARNING, "", 0, message, (), None))
@@ -36,19 +36,21 @@ def said(library: LibraryLog, *messages: tuple[str, str]) -> list[Any]:
         ("kafka.coordinator", "Error sending FindCoordinatorRequest to node 1 [KafkaConnectionError: 111 ECONNREFUSED]"),
     ],
 )
-def test_that_a_broker_is_away_is_said_by_the_probe(library: LibraryLog, name: str, message: str) -> None:
-    assert said(library, (name, message)) == [("debug", message, None)]
+def test_connection_failures_are_logged_at_debug_because_the_probe_reports_them(
+    library: LibraryLog, name: str, message: str
+) -> None:
+    assert logged(library, (name, message)) == [("debug", message, None)]
 
 
-def test_the_rest_is_said_once_a_minute(library: LibraryLog, now: list[float]) -> None:
+def test_other_messages_are_logged_once_a_minute(library: LibraryLog, now: list[float]) -> None:
     one, other = ("kafka.consumer.fetcher", "Fetch position is out of range"), ("kafka.coordinator", "The group is odd")
-    assert said(library, one, one, other, one) == [("warning", one[1], 1), ("warning", other[1], 1)]
+    assert logged(library, one, one, other, one) == [("warning", one[1], 1), ("warning", other[1], 1)]
     now[0] += 61
-    assert said(library, one) == [("warning", one[1], 3)]
+    assert logged(library, one) == [("warning", one[1], 3)]
 
 
-def test_what_it_says_of_one_topic_after_the_other_is_said_once(library: LibraryLog) -> None:
-    """The sticky assignor does, of all topics of a group, when it has to divide them before it knows their partitions."""
+def test_messages_that_differ_only_in_the_topic_are_logged_once(library: LibraryLog) -> None:
+    """The sticky assignor logs one for each topic of a group if it must divide them before it knows their partitions."""
     of_topics = [("kafka.coordinator.assignors", f"No partition metadata for topic {topic}") for topic in ("oms.orders", "a.b-c")]
     of_batches = [
         (
@@ -57,10 +59,10 @@ def test_what_it_says_of_one_topic_after_the_other_is_said_once(library: Library
         )
         for topic in ("oms.orders", "oms.shipments")
     ]
-    assert said(library, *of_topics, *of_batches) == [("warning", of_topics[0][1], 1), ("warning", of_batches[0][1], 1)]
+    assert logged(library, *of_topics, *of_batches) == [("warning", of_topics[0][1], 1), ("warning", of_batches[0][1], 1)]
 
 
-def test_an_exception_is_a_word_and_no_traceback(library: LibraryLog) -> None:
+def test_an_exception_is_logged_in_words_and_without_a_traceback(library: LibraryLog) -> None:
     found = (ValueError, ValueError("odd"), None)
     with capture_logs() as logs:
         library.handle(logging.LogRecord("kafka.producer", logging.ERROR, "", 0, "It failed", (), found))
@@ -75,7 +77,7 @@ def test_an_exception_is_a_word_and_no_traceback(library: LibraryLog) -> None:
     ]
 
 
-def test_what_it_says_of_connections_can_be_heard() -> None:
+def test_messages_about_connections_can_be_listened_to() -> None:
     with listening() as heard:
         logging.getLogger("kafka.net.manager").warning("Bootstrap connection to %s failed: %s", "bootstrap-0", "no")
         logging.getLogger("kafka.coordinator").warning("something else")

@@ -68,8 +68,8 @@ def probe(client: FakeClient, network: Network, monkeypatch: pytest.MonkeyPatch)
     return probe
 
 
-async def test_a_leader_that_this_process_does_not_reach_is_named(probe: BrokerProbe, network: Network) -> None:
-    """Another broker answers every question of the probe; the consumer waits for the leader, and says nothing."""
+async def test_an_unreachable_leader_is_named(probe: BrokerProbe, network: Network) -> None:
+    """Another broker answers every request of the probe; the consumer waits for the leader and reports nothing."""
     await probe.ask()
     assert network.asked == [{"2": ("kafka-2", 9092)}]
     await probe.ask()
@@ -87,7 +87,7 @@ async def test_a_leader_that_this_process_does_not_reach_is_named(probe: BrokerP
     assert len(network.asked) == 4
 
 
-async def test_deliveries_that_kafka_will_remove_before_they_are_sent_are_told(probe: BrokerProbe, client: FakeClient) -> None:
+async def test_a_warning_names_deliveries_that_kafka_would_remove_too_early(probe: BrokerProbe, client: FakeClient) -> None:
     """``hold_days`` was raised, and the topic was not changed."""
     required = next(spec.retention_ms for spec in SETTINGS.topics.specs() if spec.name == HELD)
     client.configs = {HELD: {"retention.ms": str(required - 1), "retention.bytes": "-1"}, ORDERS: {"retention.ms": "1"}}

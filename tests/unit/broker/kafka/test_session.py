@@ -49,7 +49,7 @@ def test_a_refusal_says_what_to_check(said: list[str], mechanism: str | None, wo
         ([], "Unable to bootstrap"),
     ],
 )
-def test_what_may_mend_itself_needs_nobody(said: list[str], words: str) -> None:
+def test_a_temporary_problem_needs_no_operator(said: list[str], words: str) -> None:
     problem, needs_operator = refusal([*said, TIMEOUT], "OAUTHBEARER")
     assert words in problem
     assert not needs_operator

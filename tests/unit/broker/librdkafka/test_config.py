@@ -1,4 +1,4 @@
-"""The settings as librdkafka's configuration: every one of these is accepted by the library, which refuses names that it does not know."""
+"""The settings as librdkafka's configuration. The library refuses names that it does not know, and accepts every one of these."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_login(mechanism: str) -> None:
 
 
 def test_a_token(tmp_path: Path) -> None:
-    """It takes three seconds: with tokens, librdkafka takes one to make a client."""
+    """It takes three seconds: with tokens, librdkafka needs one to create a client."""
     (tmp_path / "token").write_text("a.b.c\n")
     chosen = settings(
         kafka_security_protocol="SASL_PLAINTEXT", kafka_sasl_mechanism="OAUTHBEARER", kafka_oauth_token_file=tmp_path / "token"
@@ -77,13 +77,13 @@ def test_the_producer_is_durable() -> None:
     assert config["partitioner"] == "murmur2_random"
 
 
-def test_a_member_has_a_name_only_when_it_is_given_one() -> None:
+def test_a_member_has_a_static_name_only_if_one_is_given() -> None:
     assert "group.instance.id" not in member_config(settings(), "group", None)
     assert member_config(settings(), "group", "host-0")["group.instance.id"] == "host-0"
 
 
 def accepted(chosen: Settings) -> dict[str, Any]:
-    """Make every client; none needs a broker for that. Returns the reader's configuration."""
+    """Create every client; none needs a broker for that. Return the reader's configuration."""
     reader = reader_config(chosen, partition_bytes=64 * 1024, read_committed=True)
     for config in (reader, member_config(chosen, "group", "host-0")):
         Consumer(config).close()
@@ -91,17 +91,17 @@ def accepted(chosen: Settings) -> dict[str, Any]:
     return reader
 
 
-def test_the_setting_chooses() -> None:
+def test_the_setting_selects_the_client() -> None:
     assert isinstance(open_broker(settings()), LibrdkafkaBroker)
     assert isinstance(open_broker(settings().model_copy(update={"kafka_client": "kafka-python"})), KafkaBroker)
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys  # noqa: PLC0415
 
     for name in [name for name in sys.modules if name.startswith("pipeline.broker.librdkafka")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
-    with pytest.raises(MissingClientError, match=r"pip install 'oms-webhooks\[librdkafka\]'") as told:
+    with pytest.raises(MissingClientError, match=r"pip install 'oms-webhooks\[librdkafka\]'") as raised:
         open_broker(settings())
-    assert told.value.needs_operator
+    assert raised.value.needs_operator

@@ -1,4 +1,4 @@
-"""When librdkafka's consumer is replaced, and when its brokers are asked something, with a library that notes what it is told."""
+"""When librdkafka's consumer is replaced and its brokers are queried, with a library that records its calls."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ A, B, C = (Partition("orders", number) for number in range(3))
 
 
 class Library:
-    """In the place of ``confluent_kafka.Consumer``."""
+    """In place of ``confluent_kafka.Consumer``."""
 
     made: list[Library]
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.told: list[tuple[str, list[tuple[int, int]]]] = []
+        self.calls: list[tuple[str, list[tuple[int, int]]]] = []
         self.is_closed = False
         self.config = config
         self.came: list[Any] = []
         Library.made.append(self)
 
     def _note(self, what: str, partitions: Sequence[Any]) -> None:
-        self.told.append((what, sorted((each.partition, each.offset) for each in partitions)))
+        self.calls.append((what, sorted((each.partition, each.offset) for each in partitions)))
 
     def incremental_assign(self, partitions: Sequence[Any]) -> None:
         self._note("assign", partitions)
@@ -62,7 +62,7 @@ class Library:
         self.is_closed = True
 
     def steps(self) -> list[str]:
-        return [what for what, _ in self.told]
+        return [what for what, _ in self.calls]
 
 
 @pytest.fixture
@@ -74,38 +74,38 @@ def client(monkeypatch: pytest.MonkeyPatch) -> LibrdkafkaFetchClient:
     return LibrdkafkaFetchClient(Settings(_env_file=None), partition_bytes=1024, read_committed=False)
 
 
-def test_nothing_is_fetched_before_all_that_came_can_be(client: LibrdkafkaFetchClient) -> None:
+def test_fetching_starts_when_all_new_partitions_are_ready(client: LibrdkafkaFetchClient) -> None:
     client.assign({A: 5, B: 7})
     assert Library.made[0].steps() == ["assign", "pause", "ask", "resume", "ask"]
 
 
-def test_a_partition_alone_is_fetched_at_once(client: LibrdkafkaFetchClient) -> None:
+def test_a_single_partition_is_fetched_at_once(client: LibrdkafkaFetchClient) -> None:
     client.assign({A: 5})
     assert Library.made[0].steps() == ["assign", "resume"]
 
 
-def test_partitions_that_come_to_others_wait_for_no_fetch_that_the_broker_holds(client: LibrdkafkaFetchClient) -> None:
+def test_new_partitions_replace_the_consumer_instead_of_waiting_for_a_pending_fetch(client: LibrdkafkaFetchClient) -> None:
     client.assign({A: 5, B: 7})
     client.pause([B])
-    client.assign({A: 9, B: 9, C: 1})  # where it reads what it has had, it knows best
+    client.assign({A: 9, B: 9, C: 1})  # it knows best where it continues partitions that it has read
     first, second = Library.made
-    assert second.told[0] == ("assign", [(0, 5), (1, 7), (2, 1)])
-    assert second.told[-1][0] == "pause"
-    assert [number for number, _ in second.told[-1][1]] == [B.number]
+    assert second.calls[0] == ("assign", [(0, 5), (1, 7), (2, 1)])
+    assert second.calls[-1][0] == "pause"
+    assert [number for number, _ in second.calls[-1][1]] == [B.number]
     assert "unassign" not in first.steps()
 
 
-def test_partitions_that_go_leave_the_consumer_to_the_others(client: LibrdkafkaFetchClient) -> None:
+def test_removed_partitions_do_not_replace_the_consumer(client: LibrdkafkaFetchClient) -> None:
     client.assign({A: 5, B: 7})
     client.assign({A: 5})
     assert len(Library.made) == 1
-    assert Library.made[0].told[-1][0] == "unassign"
+    assert Library.made[0].calls[-1][0] == "unassign"
 
 
-def test_what_is_resumed_wakes_its_brokers(client: LibrdkafkaFetchClient) -> None:
+def test_resuming_wakes_the_brokers(client: LibrdkafkaFetchClient) -> None:
     client.assign({A: 5, B: 7})
     client.pause([A, B])
-    Library.made[0].told.clear()
+    Library.made[0].calls.clear()
     client.pause([B])
     client.pause([B])
     assert Library.made[0].steps() == ["resume", "ask"]
@@ -141,26 +141,26 @@ class Message:
         return 10
 
 
-def test_while_it_rests_errors_are_heard_and_records_are_for_the_next_poll(client: LibrdkafkaFetchClient) -> None:
+def test_while_idle_errors_are_received_and_records_are_left_for_the_next_poll(client: LibrdkafkaFetchClient) -> None:
     client.assign({A: 7})
     client.pause([A])
     library = Library.made[-1]
     library.came = [Message(None, 0, KafkaError(KafkaError._ALL_BROKERS_DOWN)) for _ in range(50)]
     client.idle()
     assert library.came == []
-    library.told.clear()
+    library.calls.clear()
     library.came = [Message(A, 6), Message(B, 3)]
     client.idle()
-    assert library.told == [], "it was read already, or is not wanted"
+    assert library.calls == [], "it was read already, or is not wanted"
     library.came = [Message(A, 7), Message(A, 8)]
     client.idle()
-    assert ("assign", [(0, 7)]) in library.told
+    assert ("assign", [(0, 7)]) in library.calls
     assert library.steps()[-1] == "pause"
     assert client.position(A) == 7
     client.close()
 
 
-def test_a_record_whose_header_names_cannot_be_read_has_none(client: LibrdkafkaFetchClient) -> None:
+def test_a_record_with_unreadable_header_names_gets_no_headers(client: LibrdkafkaFetchClient) -> None:
     class Unreadable(Message):
         def headers(self) -> None:
             b"n\xffme".decode()
@@ -174,8 +174,8 @@ def test_a_record_whose_header_names_cannot_be_read_has_none(client: LibrdkafkaF
     client.close()
 
 
-def test_what_librdkafka_says_in_an_outage_is_not_kept(client: LibrdkafkaFetchClient) -> None:
-    """It says twenty things a second while its brokers are away: 1.7 million a day and reader."""
+def test_errors_reported_during_an_outage_are_not_kept(client: LibrdkafkaFetchClient) -> None:
+    """librdkafka reports twenty a second while its brokers are unreachable: 1.7 million a day per reader."""
     error = KafkaError(KafkaError._TRANSPORT)
     before = sys.getrefcount(error)
     for _ in range(100):
@@ -185,11 +185,11 @@ def test_what_librdkafka_says_in_an_outage_is_not_kept(client: LibrdkafkaFetchCl
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "expected"),
     [(KafkaError._AUTO_OFFSET_RESET, OutOfRangeError), (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError)],
 )
-def test_an_error_of_one_partition_is_told_though_records_of_another_come_with_each_poll(
-    client: LibrdkafkaFetchClient, monkeypatch: pytest.MonkeyPatch, code: int, told: type[Exception]
+def test_an_error_of_one_partition_is_raised_although_polls_return_other_records(
+    client: LibrdkafkaFetchClient, monkeypatch: pytest.MonkeyPatch, code: int, expected: type[Exception]
 ) -> None:
     monkeypatch.setattr(fetch_client, "_TOLD_AFTER_S", 0.0)
     client.assign({A: 0, B: 50})
@@ -197,8 +197,8 @@ def test_an_error_of_one_partition_is_told_though_records_of_another_come_with_e
     library.came = [Message(B, 50, KafkaError(code)), Message(A, 0)]
     assert [record.offset for record in client.poll(0.1)[A]] == [0]
     library.came = [Message(A, 1)]
-    with pytest.raises(told):
+    with pytest.raises(expected):
         client.poll(0.1)
     client.seek(B, 50)
-    assert [record.offset for record in client.poll(0.1)[A]] == [1], "the record that had come was not lost"
+    assert [record.offset for record in client.poll(0.1)[A]] == [1], "the record that had arrived was not lost"
     client.close()

@@ -20,7 +20,7 @@ HELD = Partition("t", 0)
 
 
 class Library:
-    """In the place of ``confluent_kafka.Consumer``: each poll does the next thing."""
+    """In place of ``confluent_kafka.Consumer``: each poll does the next thing."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.answered = config["on_commit"]
@@ -67,7 +67,7 @@ def member(monkeypatch: pytest.MonkeyPatch) -> LibrdkafkaGroupClient:
     return client
 
 
-def test_a_rebalance_while_a_commit_is_under_way_puts_nobody_out(member: LibrdkafkaGroupClient) -> None:
+def test_a_rebalance_during_a_commit_does_not_end_the_membership(member: LibrdkafkaGroupClient) -> None:
     library: Any = member._consumer
     library.to_do = [
         lambda: library.callbacks["on_revoke"](library, []),
@@ -77,7 +77,7 @@ def test_a_rebalance_while_a_commit_is_under_way_puts_nobody_out(member: Librdka
         member.commit({HELD: Committed(5)})
 
 
-def test_a_rebalance_waits_until_what_was_begun_of_partitions_that_go_is_finished(member: LibrdkafkaGroupClient) -> None:
+def test_a_rebalance_waits_for_records_in_progress_of_revoked_partitions(member: LibrdkafkaGroupClient) -> None:
     library = cast("Any", member._consumer)
     asked: list[Partition] = []
     heard = member._listener = Heard(lambda _: Committed(len(asked)))
@@ -89,7 +89,7 @@ def test_a_rebalance_waits_until_what_was_begun_of_partitions_that_go_is_finishe
 
     heard.is_released = is_finished
     library.callbacks["on_revoke"](library, [TopicPartition(*HELD)])
-    assert [each.offset for sent in library.sent for each in sent] == [3], "what was finished meanwhile is committed"
+    assert [each.offset for sent in library.sent for each in sent] == [3], "what was finished in the meantime is committed"
 
 
 def test_a_rebalance_does_not_wait_long_for_a_slow_delivery(
@@ -105,14 +105,14 @@ def test_a_rebalance_does_not_wait_long_for_a_slow_delivery(
     assert (len(library.sent), heard.held) == (1, set())
 
 
-def test_a_commit_without_a_rebalance_is_done(member: LibrdkafkaGroupClient) -> None:
+def test_a_commit_without_a_rebalance_succeeds(member: LibrdkafkaGroupClient) -> None:
     library: Any = member._consumer
     library.to_do = [lambda: library.answered(None, library.sent[-1])]
     member.commit({HELD: Committed(5)})
 
 
-def test_partitions_are_given_back_before_the_client_is_closed(member: LibrdkafkaGroupClient) -> None:
-    """close() reports a rebalance when librdkafka answers nothing any more: answering it would stop the whole process."""
+def test_partitions_are_revoked_before_the_client_is_closed(member: LibrdkafkaGroupClient) -> None:
+    """close() reports a rebalance when librdkafka no longer answers: handling it would block the whole process."""
     library = cast("Any", member._consumer)
     heard = member._listener = Heard()
     topic_partition = TopicPartition(HELD.topic, HELD.number)
@@ -125,7 +125,7 @@ def test_partitions_are_given_back_before_the_client_is_closed(member: Librdkafk
     library.to_do = [lambda: None, lambda: None, revoke]
     member.close(leave=False)
     assert library.calls == ["unsubscribe", "revoked", "close"]
-    assert heard.held == {HELD}  # who closes is not asked any more
+    assert heard.held == {HELD}  # nothing is revoked once closing has begun
 
 
 def test_closing_does_not_wait_for_partitions_that_are_not_revoked(
@@ -138,7 +138,7 @@ def test_closing_does_not_wait_for_partitions_that_are_not_revoked(
     assert library.calls == ["unsubscribe", "close"]
 
 
-def test_a_named_member_that_stays_is_closed_without_leaving(member: LibrdkafkaGroupClient) -> None:
+def test_a_static_member_that_stays_is_closed_without_leaving(member: LibrdkafkaGroupClient) -> None:
     member._instance_id = "fanout-0"
     library = cast("Any", member._consumer)
     library.callbacks["on_assign"](library, [TopicPartition(HELD.topic, HELD.number)])

@@ -1,4 +1,4 @@
-"""What librdkafka says: connections at the level debug, the rest once a minute."""
+"""librdkafka's messages: those about connections at level debug, the rest once a minute."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def line(kind: str, text: str) -> logging.LogRecord:
     return logging.LogRecord("librdkafka", logging.WARNING, "", 0, "%s [%s] %s", (kind, "rdkafka#consumer-1", text), None)
 
 
-def test_that_a_broker_is_away_is_said_by_the_probe() -> None:
+def test_connection_failures_are_logged_at_debug_because_the_probe_reports_them() -> None:
     with capture_logs() as logs:
         LibrdkafkaLog().handle(line("FAIL", "Connect to ipv4#127.0.0.1:1 failed: Connection refused"))
     assert [entry["log_level"] for entry in logs] == ["debug"]
 
 
-def test_each_kind_is_said_once_a_minute() -> None:
+def test_each_kind_of_message_is_logged_once_a_minute() -> None:
     now = [1000.0]
     library = LibrdkafkaLog(clock=lambda: now[0])
     with capture_logs() as logs:
@@ -32,7 +32,7 @@ def test_each_kind_is_said_once_a_minute() -> None:
     assert [(entry["event"], entry["times"]) for entry in logs] == [("librdkafka", 1), ("librdkafka", 1), ("librdkafka", 3)]
 
 
-def test_errors_of_a_client_are_heard() -> None:
+def test_errors_of_a_client_are_received() -> None:
     with capture_logs() as logs:
         log_error(KafkaError(KafkaError._ALL_BROKERS_DOWN, "2/2 brokers are down"))
         log_error(KafkaError(KafkaError._AUTHENTICATION, "refused"))

@@ -1,4 +1,4 @@
-"""A producer that cannot continue is replaced once, however and whenever that is heard."""
+"""A producer that cannot continue is replaced once, however and whenever the error is reported."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ FATAL = KafkaError(KafkaError._FATAL, "out of order sequence", fatal=True)
 
 
 class Library:
-    """In the place of ``confluent_kafka.Producer``."""
+    """In place of ``confluent_kafka.Producer``."""
 
     made: list[Library]
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.tell = config["error_cb"]
         self.to_tell: list[KafkaError] = []
-        self.under_way: list[Callable[..., None]] = []
+        self.in_progress: list[Callable[..., None]] = []
         self.is_fatal = False
         Library.made.append(self)
 
@@ -36,17 +36,17 @@ class Library:
     def produce(self, *_: object, on_delivery: Callable[..., None], **__: object) -> None:
         if self.is_fatal:
             raise KafkaException(FATAL)
-        self.under_way.append(on_delivery)
+        self.in_progress.append(on_delivery)
 
     def poll(self, _: float) -> None:
         while self.to_tell:
             self.tell(self.to_tell.pop())
 
     def purge(self, **_: bool) -> None:
-        self.under_way.clear()
+        self.in_progress.clear()
 
     def __len__(self) -> int:
-        return len(self.under_way)
+        return len(self.in_progress)
 
     def close(self) -> None:
         """Nothing to do."""
@@ -65,7 +65,7 @@ def send(client: LibrdkafkaProducerClient) -> None:
     client.send("t", 0, None, b"value", (), None)
 
 
-def test_it_is_heard_in_a_poll(client: LibrdkafkaProducerClient) -> None:
+def test_a_fatal_error_reported_in_a_poll_replaces_the_producer(client: LibrdkafkaProducerClient) -> None:
     send(client)
     Library.made[0].fail()
     client.serve()
@@ -76,8 +76,8 @@ def test_it_is_heard_in_a_poll(client: LibrdkafkaProducerClient) -> None:
     assert len(Library.made[1]) == 1
 
 
-def test_it_is_heard_when_a_record_is_sent_and_once_more_later(client: LibrdkafkaProducerClient) -> None:
-    """What its successor had under way was purged and written again, so it was in Kafka twice."""
+def test_a_fatal_error_reported_twice_replaces_the_producer_once(client: LibrdkafkaProducerClient) -> None:
+    """The second report purged what the new producer had in progress. It was written again, so Kafka had it twice."""
     Library.made[0].fail()
     with pytest.raises(UnavailableError, match="replaced"):
         send(client)
