@@ -59,7 +59,7 @@ _PICTURE = """
 """
 _NEXT = """What to try next:
   make demo              leave it running; open the dashboard, look up an order
-  oms-webhooks all       your own endpoints: see "Five minutes" in README.md
+  oms-webhooks all       your own endpoints: see docs/get-started.md
   oms-webhooks --help    all commands"""
 _SHIPMENT_EVENTS = (EventType.SHIPMENT_SHIPPED, EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED)
 _STOCK_EVENTS: Final = (EventType.STOCK_ITEM_BACK_IN_STOCK, EventType.STOCK_ITEM_OUT_OF_STOCK)
