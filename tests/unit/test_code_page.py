@@ -7,6 +7,7 @@ import re
 import textwrap
 from pathlib import Path
 
+from consumers.fanout import FanOut
 from pipeline.delivery.delivery_service import DeliveryService
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +16,7 @@ PAGE = (ROOT / "docs" / "code.md").read_text("utf-8")
 
 def test_the_way_of_an_event_is_the_real_function() -> None:
     for step in (
+        FanOut.plan,
         DeliveryService.deliver,
         DeliveryService.outcome,
         DeliveryService._attempt_if_admitted,
