@@ -46,7 +46,7 @@ async def rotate(deployment: Deployment, old: str, new: str) -> None:
         for role in ("fanout", "retry", "api"):
             await replace(deployment, role, f"{role}-{step}", keys)
     before = await command(deployment, "endpoints", "reencrypt", "--status")
-    assert (before.returncode, "encrypted with an old key" in before.stdout) == (1, True), before
+    assert (before.returncode, "Encrypted with an old key" in before.stdout) == (1, True), before
     made = await command(deployment, "endpoints", "reencrypt")
     assert (made.returncode, "You can remove the other keys from all roles" in made.stdout) == (0, True), made
     for role in ("fanout", "retry", "api"):
