@@ -90,15 +90,8 @@ async def show(api: EndpointListServices, request: web.Request) -> web.Response:
 
 
 async def create(api: EndpointListServices, request: web.Request) -> web.Response:
-    asked, actor = (
-        parse_endpoint(
-            await read_body(request),
-            required=_REQUIRED,
-            types=api.events.types,
-            is_strict=is_true(request, STRICT.name),
-        ),
-        principal_of(request).actor,
-    )
+    body, actor = await read_body(request), principal_of(request).actor
+    asked = parse_endpoint(body, required=_REQUIRED, types=api.events.types, is_strict=is_true(request, STRICT.name))
     endpoint, secret = await endpoint_changes.create_endpoint(api, asked.given, actor)
     if secret is not None:
         endpoint = await verify_when_asked(api, endpoint, actor)
