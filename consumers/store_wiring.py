@@ -15,6 +15,7 @@ from consumers.wiring import DeliveryContext
 from pipeline.broker.api import Broker
 from pipeline.broker.producer import Producer
 from pipeline.delivery.dead_letters import DeadLetters
+from pipeline.delivery.delivery_service import DeliveryService
 from pipeline.delivery.verification import EndpointVerifier
 from pipeline.endpoints.source_topics import SourceTopics
 from pipeline.ops.clock import utc_now
@@ -52,16 +53,17 @@ def make_api(
     settings: Settings, broker: Broker, producer: Producer, connections: Connections, deliveries: DeliveryContext
 ) -> Api:
     """The services of the HTTP API."""
-    ring, events = KeyRing(broker, settings.topics.api_keys), settings.event_reader
+    topics, clock, seconds = settings.topics, deliveries.clock.now, settings.request_timeout_seconds + 10.0
+    ring, events = KeyRing(broker, topics.api_keys), settings.event_reader
     reports = Reports(connections, longest_delay=settings.retry_policies.delays[-1])
     history = EventHistory(connections, settings.event_types.names)
     deliveries.event_types.follow(events.use)
     deliveries.event_types.follow(history.use)
-    audit = AuditLog(producer, settings.topics.audit, deliveries.clock.now, settings.trusted_proxies, ring.person)
+    audit = AuditLog(producer, topics.audit, clock, settings.trusted_proxies, ring.person)
     resender = Resender(
         registry=deliveries.registry,
         producer=producer,
-        topics=settings.topics,
+        topics=topics,
         audit=audit,
         notifications=NotificationHistory(connections),
         reports=reports,
@@ -76,10 +78,10 @@ def make_api(
         search=Search(connections),
         reports=reports,
         delivery_service=deliveries.delivery_service,
-        topics=settings.topics,
+        topics=topics,
         ring=ring,
         keys=ApiKeys(settings.api_keys, ring.opening),
-        ended_sessions=EndedSessions(broker, settings.topics.ended_sessions, deliveries.clock.now),
+        ended_sessions=EndedSessions(broker, topics.ended_sessions, clock),
         eraser=Eraser(connections),
         history=history,
         catalogue=deliveries.event_types,
@@ -88,20 +90,24 @@ def make_api(
         resender=resender,
         runs=ResendRuns(resender),
         events=events,
-        clock=deliveries.clock.now,
+        clock=clock,
         hold=timedelta(days=settings.hold_days),
         disable_after=timedelta(days=settings.disable_after_days),
         proxies=settings.trusted_proxies,
-        test_timeout_seconds=settings.request_timeout_seconds + 10.0,
-        verifier=EndpointVerifier(
-            deliveries=deliveries.delivery_service,
-            producer=producer,
-            dispatches=settings.topics.dispatches,
-            origin=settings.webhook_origin,
-            seconds=settings.request_timeout_seconds + 10.0,
-        ),
+        test_timeout_seconds=seconds,
+        verifier=_verifier(settings, producer, deliveries.delivery_service, seconds),
         # A ClickHouse server is queried directly, with its own users and roles (deploy/clickhouse).
         analyst=SqlConsole(connections) if connections.is_embedded else None,
+    )
+
+
+def _verifier(settings: Settings, producer: Producer, service: DeliveryService, seconds: float) -> EndpointVerifier:
+    return EndpointVerifier(
+        deliveries=service,
+        producer=producer,
+        dispatches=settings.topics.dispatches,
+        origin=settings.webhook_origin,
+        seconds=seconds,
     )
 
 
