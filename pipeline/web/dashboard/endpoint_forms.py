@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Final
 
@@ -58,6 +58,17 @@ _EVERYTHING: Final = Notice(
     "This endpoint subscribes to all events. Every change to every order, shipment and stock item becomes a request to its "
     "server, and most of these are unnecessary. Select only the events that the receiver uses.",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a page asks before an action. ``fields`` are sent with the answer."""
+
+    action: str
+    title: str
+    button: str
+    sentences: Sequence[str]
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 def page_of(endpoint: Endpoint) -> str:
@@ -152,26 +163,20 @@ class _Handlers:
         held = api.registry.held(endpoint).count
         day = (await optional(api, api.reports.endpoint_days(api.clock()))).found
         made = day[endpoint.id].succeeded + day[endpoint.id].failed if day and endpoint.id in day else 0
-        return self._ask(
-            request,
-            endpoint,
-            "pause",
-            "Pause this endpoint?",
-            "Pause endpoint",
-            "It receives nothing until you resume it. Nothing is lost: new events and due retries are held and use up no attempts.",
-            *(
-                [
-                    f"In the last 24 hours, it was sent {_deliveries(made, 'request', 'requests')}. Expect about the same number "
-                    "to be held per day."
-                ]
-                if made
-                else []
-            ),
-            *([f"{_deliveries(held, 'delivery is held', 'deliveries are held')} for it."] if held else []),
+        sentences = [
+            "It receives nothing until you resume it. Nothing is lost: new events and due retries are held and use up no attempts."
+        ]
+        if made:
+            requests = _deliveries(made, "request", "requests")
+            sentences.append(f"In the last 24 hours, it was sent {requests}. Expect about the same number to be held per day.")
+        if held:
+            sentences.append(f"{_deliveries(held, 'delivery is held', 'deliveries are held')} for it.")
+        sentences += [
             f"When you resume it, the held deliveries are sent as fast as the endpoint's limits allow. After "
             f"{span(api.hold)}, held deliveries expire and are never sent.",
             "The endpoint's page shows how many deliveries are held. You can also drop them there.",
-        )
+        ]
+        return self._ask(request, endpoint, _Question("pause", "Pause this endpoint?", "Pause endpoint", sentences))
 
     async def pause(self, request: web.Request) -> web.Response:
         endpoint = await self._change(request, {"active": False})
@@ -205,16 +210,12 @@ class _Handlers:
         if not count:
             return self._back(request, endpoint, Notice("good", "Nothing is held for this endpoint."))
         what = _deliveries(count, "held delivery", "held deliveries")
-        return self._ask(
-            request,
-            endpoint,
-            "drop",
-            f"Drop {what}?",
-            f"Drop {what}",
+        sentences = [
             "They will not be sent, even if you resume the endpoint. Each is recorded as not sent, with your name.",
             "Deliveries that are held later are kept. If the number changes before you confirm, nothing is dropped.",
-            count=str(count),
-        )
+        ]
+        question = _Question("drop", f"Drop {what}?", f"Drop {what}", sentences, {"count": str(count)})
+        return self._ask(request, endpoint, question)
 
     async def drop(self, request: web.Request) -> web.Response:
         api = self._api
@@ -231,16 +232,12 @@ class _Handlers:
 
     async def ask_delete(self, request: web.Request) -> web.Response:
         endpoint = find_endpoint(self._api, path_id(request))
-        return self._ask(
-            request,
-            endpoint,
-            "delete",
-            "Delete this endpoint?",
-            "Delete endpoint",
+        sentences = [
             "It receives nothing more, not even retries that are due. Its signing secrets, token and headers are deleted "
             "permanently.",
             "Its recorded attempts are kept. To stop deliveries only for a while, pause the endpoint instead.",
-        )
+        ]
+        return self._ask(request, endpoint, _Question("delete", "Delete this endpoint?", "Delete endpoint", sentences))
 
     async def delete(self, request: web.Request) -> web.Response:
         endpoint = find_endpoint(self._api, path_id(request))
@@ -317,20 +314,18 @@ class _Handlers:
             delays=", ".join(map(delay_label, policies.delays)),
         )
 
-    def _ask(
-        self, request: web.Request, endpoint: Endpoint, what: str, title: str, button: str, *sentences: str, **fields: str
-    ) -> web.Response:
+    def _ask(self, request: web.Request, endpoint: Endpoint, question: _Question) -> web.Response:
         return self._renderer.show(
             request,
             "confirm.html",
-            title=title,
+            title=question.title,
             called=name_of(endpoint),
             subject=endpoint.target_url,
-            sentences=sentences,
-            button=button,
-            fields=fields,
-            is_harmful=what in {"delete", "drop"},
-            action=f"{page_of(endpoint)}/{what}",
+            sentences=question.sentences,
+            button=question.button,
+            fields=question.fields,
+            is_harmful=question.action in {"delete", "drop"},
+            action=f"{page_of(endpoint)}/{question.action}",
             back=page_of(endpoint),
         )
 
