@@ -201,12 +201,17 @@ class EndpointStatsServices(EndpointListServices, StatsServices):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndpointPageServices(EndpointStatsServices, PauseServices, SendTestServices):
+class EndpointActionServices(EndpointStatsServices, PauseServices):
+    """Actions on an endpoint, with what they affect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointPageServices(EndpointActionServices, SendTestServices):
     """An endpoint, its recent attempts, and test deliveries to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndpointFormServices(EndpointStatsServices, PauseServices, PreviewServices):
+class EndpointFormServices(EndpointServices, PreviewServices):
     """Forms that register and change endpoints, with a preview of what they would have received."""
 
     catalogue: EventTypeCatalogue

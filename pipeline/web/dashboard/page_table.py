@@ -9,6 +9,7 @@ from pipeline.web.dashboard.attempt_list import attempt_search_pages
 from pipeline.web.dashboard.attempt_live import attempt_live_pages
 from pipeline.web.dashboard.attempt_page import attempt_detail_pages
 from pipeline.web.dashboard.dead_letters import dead_letter_pages
+from pipeline.web.dashboard.endpoint_actions import endpoint_action_pages
 from pipeline.web.dashboard.endpoint_bulk import endpoint_bulk_pages
 from pipeline.web.dashboard.endpoint_forms import endpoint_form_pages
 from pipeline.web.dashboard.endpoint_list import endpoint_list_pages
@@ -39,6 +40,7 @@ def dashboard_pages(renderer: PageRenderer, api: Api, warnings: Callable[[], Map
         *endpoint_list_pages(renderer, api),
         *endpoint_bulk_pages(renderer, api),
         *endpoint_form_pages(renderer, api),
+        *endpoint_action_pages(renderer, api),
         *endpoint_pages(renderer, api),
         *rotation_pages(renderer, api),
         *event_type_pages(renderer, api),
