@@ -180,7 +180,7 @@ class World:
         self.asked: list[ReceivedRequest] = []
         self.discarded: list[DiscardedDelivery] = []
         self.most_at_once: dict[bytes, int] = {}
-        self._under_way: dict[bytes, int] = {}
+        self._in_progress: dict[bytes, int] = {}
         self.is_time_certain = True
         self.in_flight = AttemptsInFlight(1000, 64 * 1024 * 1024)
         self._task: asyncio.Task[None] | None = None
@@ -231,8 +231,8 @@ class World:
 
     async def outcome(self, delivery: Delivery) -> DeliveryOutcome:
         key = lane_key(delivery.endpoint.id, record_key(delivery.event.key or ""))
-        self._under_way[key] = self._under_way.get(key, 0) + 1
-        self.most_at_once[key] = max(self.most_at_once.get(key, 0), self._under_way[key])
+        self._in_progress[key] = self._in_progress.get(key, 0) + 1
+        self.most_at_once[key] = max(self.most_at_once.get(key, 0), self._in_progress[key])
         try:
             await asyncio.sleep(0)
             if self.kafka.is_dead:
@@ -245,7 +245,7 @@ class World:
                 ReceivedRequest(delivery.endpoint.id, delivery.event.id, delivery.event.key or "", delivery.attempt, answer)
             )
         finally:
-            self._under_way[key] -= 1
+            self._in_progress[key] -= 1
         return AttemptResult(
             delivery, cast("SignedRequest", None), cast("Exchange", None), _verdict(answer, delivery.attempt), NOW, NOW
         )
@@ -265,7 +265,7 @@ class World:
 
     def start(self, most: int = 5, commit_every: int = 1, turns: int = 1) -> None:
         self.kafka.dies_at, self.kafka.writes = None, 0
-        self._under_way.clear()
+        self._in_progress.clear()
         self.in_flight = AttemptsInFlight(1000, 64 * 1024 * 1024)
         self.consumer = FakeSeekingConsumer(self.kafka, most, commit_every, turns)
         self.health = HealthTable(MemoryBroker(), TOPICS.endpoint_health)

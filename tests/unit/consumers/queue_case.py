@@ -38,7 +38,7 @@ class FakeWriter(Writer):
         self.errors: list[Exception] = []
         self.forgotten: list[tuple[Table, int]] = []
         self.refused: frozenset[int] = frozenset()
-        self.under_way = 0
+        self.in_progress = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -52,12 +52,12 @@ class FakeWriter(Writer):
         self.tried.append(rows)
         if self.refused & {row[-1] for row in rows}:
             raise StoreRowsError("ClickHouse refused: a row.")
-        assert self.under_way == 0, "one batch at a time"
-        self.under_way += 1
+        assert self.in_progress == 0, "one batch at a time"
+        self.in_progress += 1
         try:
             await self._statement()
         finally:
-            self.under_way -= 1
+            self.in_progress -= 1
         self.appended.append([row[-1] for row in rows])
 
     def forget(self, table: Table, partition: int) -> None:

@@ -57,7 +57,7 @@ class Scene:
 
 
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.added_topics._FIRST_AGAIN_SECONDS", 0.01)
     monkeypatch.setattr("consumers.added_topics._AGAIN_SECONDS", 0.01)
 
@@ -95,10 +95,10 @@ async def test_an_unreadable_topic_is_reported_and_retried_and_blocks_no_other()
     )
     async with scene.running():
         assert scene.read == ["eu.oms.b"]
-        told = scene.added.warning() or ""
-        assert "eu.oms.refunds is not read: TopicAuthorizationFailedError" in told
-        assert "grants --role fanout --event-topic oms.refunds" in told
-        assert "eu.oms.c is not read: it does not exist" in told
+        text = scene.added.warning() or ""
+        assert "eu.oms.refunds is not read: TopicAuthorizationFailedError" in text
+        assert "grants --role fanout --event-topic oms.refunds" in text
+        assert "eu.oms.c is not read: it does not exist" in text
         assert metrics.UNREAD_TOPICS._value.get() == 2
         scene.broker.faults.unreadable.clear()
         scene.broker.cluster.create("eu.oms.c")

@@ -41,10 +41,10 @@ def state(deliveries: Any) -> dict[str, int]:
     """The number of endpoints that each part keeps state of."""
     watch, failures, admission = deliveries.health_monitor, deliveries.filter_failures, deliveries.delivery_service.admission
     parts = {
-        "told": watch._written_facts,
+        "reported facts": watch._written_facts,
         "quiet": watch._quiet,
-        "filters that failed": failures._reported_at,
-        "filters to tell of": failures._waiting,
+        "failed filters": failures._reported_at,
+        "filters to report": failures._waiting,
         "slow": admission._limiter._shares._usages,
         "circuits": admission._circuits,
         "attempts": metrics.ENDPOINT_ATTEMPTS._counts,

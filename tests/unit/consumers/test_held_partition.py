@@ -401,10 +401,10 @@ async def _play(steps: list[tuple[str, int, int]]) -> None:
     # The reported counts are those of the deliveries that have not left.
     left = world.outcomes()
     waiting = Counter(endpoint_id for endpoint_id, event in world.sent if not left[endpoint_id, event])
-    told = Counter(world.counts())
+    reported = Counter(world.counts())
     # Deliveries that left shortly before a crash are counted once more.
-    assert not waiting - told
-    assert (told - waiting).total() <= crashes * held_partition.CHUNK
+    assert not waiting - reported
+    assert (reported - waiting).total() <= crashes * held_partition.CHUNK
     for endpoint_id in world.endpoints:
         world.change(endpoint_id, active=True)
     await world.until_quiet()

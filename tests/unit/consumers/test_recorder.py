@@ -226,5 +226,5 @@ async def test_partitions_waiting_for_clickhouse_are_one_log_line(scene: Scene, 
         scene.writer.error = None
         await until(lambda: len(scene.writer.rows) >= 3)
         await settle()
-    told = [(entry["log_level"], entry["event"]) for entry in logs if entry["log_level"] != "debug"]
-    assert told == [("warning", "a dependency cannot be used"), ("info", "a dependency is back")]
+    logged = [(entry["log_level"], entry["event"]) for entry in logs if entry["log_level"] != "debug"]
+    assert logged == [("warning", "a dependency cannot be used"), ("info", "a dependency is back")]

@@ -155,8 +155,8 @@ async def test_rows_lost_by_the_store_are_reported_once(
         opened(scenes, scene)
         scene.add(first, first + 4)
         await scene.until_finished(2)
-    told = [(line["first"], line["last"]) for line in lines if line["event"].startswith("ClickHouse lacks records")]
-    assert told == [(5, 8)] * is_told
+    reported = [(line["first"], line["last"]) for line in lines if line["event"].startswith("ClickHouse lacks records")]
+    assert reported == [(5, 8)] * is_told
 
 
 # --- a topic whose offsets start at 0 again ---
@@ -265,9 +265,9 @@ async def test_losing_the_end_of_a_topic_later_ends_no_queue(scenes: list[Scene]
 
 async def test_a_cancelled_queue_finishes_nothing(scenes: list[Scene]) -> None:
     """The process is dying, so unwritten records must not be committed."""
-    for under_way in ("assign", "append", "wait"):
-        scene = Scene(rows=1 if under_way == "append" else 1000)
-        if under_way != "wait":
+    for stage in ("assign", "append", "wait"):
+        scene = Scene(rows=1 if stage == "append" else 1000)
+        if stage != "wait":
             scene.writer.gate.clear()
         opened(scenes, scene)
         scene.add(0, 1)
@@ -275,7 +275,7 @@ async def test_a_cancelled_queue_finishes_nothing(scenes: list[Scene]) -> None:
         scene.queue.task.cancel()
         await scene.ended()
 
-        assert scene.consumer.finished == [], under_way
+        assert scene.consumer.finished == [], stage
 
 
 async def test_a_revoked_partition_frees_its_room_and_writes_nothing_more(scenes: list[Scene]) -> None:
@@ -292,17 +292,17 @@ async def test_a_revoked_partition_frees_its_room_and_writes_nothing_more(scenes
     assert scene.queue.task.cancelled()
 
 
-@pytest.mark.parametrize("under_way", ["assign", "append", "backoff", "dead letter"])
-async def test_a_partition_revoked_during_a_batch_frees_its_room_once(scenes: list[Scene], under_way: str) -> None:
+@pytest.mark.parametrize("stage", ["assign", "append", "backoff", "dead letter"])
+async def test_a_partition_revoked_during_a_batch_frees_its_room_once(scenes: list[Scene], stage: str) -> None:
     scene = opened(scenes, Scene(rows=2, hold=True))
-    if under_way != "assign":
+    if stage != "assign":
         await settle()
-    if under_way in {"assign", "append"}:
+    if stage in {"assign", "append"}:
         scene.writer.gate.clear()
-    if under_way == "backoff":
+    if stage == "backoff":
         scene.writer.errors = [StoreUnavailableError("not now")] * 1000
     scene.add(0)
-    scene.add(1, value=b"bad" if under_way == "dead letter" else b"x")
+    scene.add(1, value=b"bad" if stage == "dead letter" else b"x")
     scene.add(2)
     await settle()
 

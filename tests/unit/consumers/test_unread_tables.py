@@ -15,7 +15,7 @@ from schemas.topics import Topics
 TOPICS = Topics([], "eu.")
 
 
-def watched(role: Grantee) -> tuple[MemoryBroker, UnreadTables]:
+def monitored(role: Grantee) -> tuple[MemoryBroker, UnreadTables]:
     broker = MemoryBroker()
     read, _ = used_topics([role], TOPICS)
     for topic in read:
@@ -24,15 +24,15 @@ def watched(role: Grantee) -> tuple[MemoryBroker, UnreadTables]:
 
 
 async def test_an_unreadable_topic_is_reported_until_it_can_be_read_again() -> None:
-    broker, tables = watched(Grantee.FANOUT)
+    broker, tables = monitored(Grantee.FANOUT)
     await tables.look()
     assert (tables.warning(), metrics.UNREAD_TABLES._value.get()) == (None, 0)
     broker.faults.unreadable.add(TOPICS.endpoints)
     with capture_logs() as lines:
         await tables.look()
         await tables.look()
-        told = tables.warning() or ""
-        assert told.startswith(f"{TOPICS.endpoints} can no longer be read: TopicAuthorizationFailedError")
+        text = tables.warning() or ""
+        assert text.startswith(f"{TOPICS.endpoints} can no longer be read: TopicAuthorizationFailedError")
         assert metrics.UNREAD_TABLES._value.get() == 1
         broker.faults.unreadable.clear()
         await tables.look()
@@ -41,29 +41,29 @@ async def test_an_unreadable_topic_is_reported_until_it_can_be_read_again() -> N
 
 
 async def test_a_deleted_topic_is_reported_although_its_reader_gets_no_error() -> None:
-    broker, tables = watched(Grantee.API)
+    broker, tables = monitored(Grantee.API)
     del broker.cluster.topics[TOPICS.api_keys]
     await tables.look()
     assert f"{TOPICS.api_keys} can no longer be read: it does not exist" in (tables.warning() or "")
 
 
 async def test_nothing_new_is_reported_while_kafka_is_away() -> None:
-    broker, tables = watched(Grantee.RETRY)
+    broker, tables = monitored(Grantee.RETRY)
     broker.cluster.is_away = True
     await tables.look()
     assert tables.warning() is None
 
 
 async def test_a_topic_whose_broker_does_not_answer_is_not_called_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, tables = watched(Grantee.FANOUT)
+    _, tables = monitored(Grantee.FANOUT)
     found = [
         ReadableTopics(refused={TOPICS.endpoints: "KafkaTimeoutError"}, unanswered=[TOPICS.endpoints]),
         ReadableTopics(refused={TOPICS.endpoints: "TopicAuthorizationFailedError"}),
         ReadableTopics(refused={TOPICS.endpoints: "KafkaTimeoutError"}, unanswered=[TOPICS.endpoints]),
     ]
     monkeypatch.setattr("consumers.unread_tables.check_topics", lambda *_: found.pop(0))
-    told = []
+    reported = []
     for _ in range(3):
         await tables.look()
-        told.append("TopicAuthorizationFailedError" in (tables.warning() or ""))
-    assert told == [False, True, True]
+        reported.append("TopicAuthorizationFailedError" in (tables.warning() or ""))
+    assert reported == [False, True, True]

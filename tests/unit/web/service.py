@@ -141,7 +141,7 @@ class Kafka(Producer):
         """The records written to a topic."""
         return [record for record in self.records if record.partition.topic == topic]
 
-    def tell(self, entry: AuditEntry) -> None:
+    def write_elsewhere(self, entry: AuditEntry) -> None:
         """Simulate an audit entry written by another process."""
         value = to_json(entry)
         self.records.append(Record(Partition(TOPICS.audit, 0), len(self.to(TOPICS.audit)), 0, b"", value, [], 0))
@@ -162,7 +162,7 @@ class Kafka(Producer):
         return [from_json(record.value, EndpointRecord) for record in self.written if record.key != b"id-claim"]
 
 
-class Attempts(Search):
+class FakeAttempts(Search):
     """A store in memory: records what the handlers ask for, and returns prepared rows."""
 
     def __init__(self) -> None:
@@ -176,7 +176,7 @@ class Attempts(Search):
         """Set when an answer is awaited, and when nobody awaits it any more."""
         self.since: datetime | None = None
         """If only the newest are counted or sorted: since when."""
-        self.told: list[tuple[TimelineSubject, str]] = []
+        self.timelines_requested: list[tuple[TimelineSubject, str]] = []
         self.known: set[tuple[str, str]] = set()
         """Recorded values, by attribute."""
         self.record = timeline.TimelineRecords((), (), is_complete=True)
@@ -228,7 +228,7 @@ class Attempts(Search):
 
     async def record_of(self, about: TimelineSubject, value: str) -> timeline.TimelineRecords:
         await self._answer()
-        self.told.append((about, value))
+        self.timelines_requested.append((about, value))
         return self.record
 
     async def recorded_values(self, asked: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
@@ -259,10 +259,10 @@ class Attempts(Search):
         return {one: EndpointSummary(len(rows), rows[:last]) for one, rows in found.items()}
 
 
-class Reported(Reports):
+class FakeReports(Reports):
     """Reports in memory."""
 
-    def __init__(self, attempts: Attempts, kafka: Kafka) -> None:
+    def __init__(self, attempts: FakeAttempts, kafka: Kafka) -> None:
         self.attempts = attempts
         self.kafka = kafka
         self.stats = EndpointStats((), 0, None, None)
@@ -313,23 +313,23 @@ class Reported(Reports):
 
     def _repaired(self, letter: DeadLetterDetail) -> DeadLetterDetail:
         """Include the repair, as the recorder would have stored it from the audit entry."""
-        told = [
+        entries = [
             one
             for one in self.kafka.audits
             if one.subject == f"{LETTER}{letter.summary.id}"
             and (one.detail.startswith(PUBLISHED) or one.action is AuditAction.DISMISS_DEAD_LETTER)
         ]
-        if not told:
+        if not entries:
             return letter
-        is_dismissed = told[-1].action is AuditAction.DISMISS_DEAD_LETTER
-        done = RepairedBy(told[-1].at, told[-1].actor, told[-1].actor_name, is_dismissed)
+        is_dismissed = entries[-1].action is AuditAction.DISMISS_DEAD_LETTER
+        done = RepairedBy(entries[-1].at, entries[-1].actor, entries[-1].actor_name, is_dismissed)
         return replace(letter, summary=replace(letter.summary, repaired=done))
 
     async def resends(self, events: Sequence[str], since: datetime) -> dict[tuple[str, int], DoneBy]:
         await self.attempts._answer()
-        told = [one for one in self.kafka.audits if one.action is AuditAction.RESEND]
+        entries = [one for one in self.kafka.audits if one.action is AuditAction.RESEND]
         found = {}
-        for one in told:
+        for one in entries:
             event, _, endpoint = one.detail.removeprefix("event ").rpartition(", endpoint ")
             found[event, int(endpoint.partition(",")[0])] = DoneBy(one.at, one.actor, one.actor_name)
         return {place: done for place, done in found.items() if place[0] in events}
@@ -360,7 +360,7 @@ class Reported(Reports):
         )
 
 
-class Erasing(Eraser):
+class FakeEraser(Eraser):
     """A store in memory that holds traces of the people asked for: ``found`` lists the answers in order; after them, nothing is
     found.
     """
@@ -403,10 +403,10 @@ class FakeHistory(EventHistory):
         return [one for one in found if after is None or (one.received_at, one.id) < (after.received_at, after.id)][:limit]
 
 
-class Past(NotificationHistory):
+class FakeNotificationHistory(NotificationHistory):
     """What can be resent, from the attempts in memory. Any past event asked for is found."""
 
-    def __init__(self, attempts: Attempts) -> None:
+    def __init__(self, attempts: FakeAttempts) -> None:
         self.attempts = attempts
         self.events: list[tuple[EventMeta, tuple[int, ...], bytes | None]] = []
         """Each with its endpoints and its body."""
@@ -476,7 +476,7 @@ def _event_of(row: AttemptRow, received_at: datetime | None) -> EventMeta:
     )
 
 
-class Asked(SqlConsole):
+class FakeSqlConsole(SqlConsole):
     """An analyst's ClickHouse in memory, with one canned answer."""
 
     def __init__(self) -> None:
@@ -497,11 +497,11 @@ class Service:
     anonymous: aiohttp.ClientSession
     url: str
     kafka: Kafka
-    attempts: Attempts
-    reports: Reported
-    analyst: Asked
-    eraser: Erasing
-    past: Past
+    attempts: FakeAttempts
+    reports: FakeReports
+    analyst: FakeSqlConsole
+    eraser: FakeEraser
+    past: FakeNotificationHistory
     sender: FakeSender
     ring: KeyRing
     health: Health
@@ -564,8 +564,13 @@ async def running_service(
     now = [NOW]
     ended = EndedSessions(MemoryBroker(), TOPICS.ended_sessions, lambda: now[0])
     topics, catalogue = MemoryBroker(), EventTypeCatalogue(MemoryBroker(), TOPICS.event_types, BUILT_IN)
-    kafka, attempts, health, sender = Kafka(registry, ring, ended, catalogue), Attempts(), Health(), FakeSender()
-    reported, analyst, eraser, past = Reported(attempts, kafka), Asked(), Erasing(), Past(attempts)
+    kafka, attempts, health, sender = Kafka(registry, ring, ended, catalogue), FakeAttempts(), Health(), FakeSender()
+    reported, analyst, eraser, past = (
+        FakeReports(attempts, kafka),
+        FakeSqlConsole(),
+        FakeEraser(),
+        FakeNotificationHistory(attempts),
+    )
     history = FakeHistory()
     health_monitor = EndpointHealthMonitor(
         known, kafka, TOPICS, lambda: now[0], limits=FailingLimits(disable_after=timedelta(days=5))

@@ -75,7 +75,7 @@ async def test_a_slow_attempt_is_found_among_many_fast_ones(store: Store) -> Non
 
 
 @pytest.mark.parametrize(
-    ("query", "count", "said"),
+    ("query", "count", "sentence"),
     [
         (
             FAILED,
@@ -90,12 +90,12 @@ async def test_a_slow_attempt_is_found_among_many_fast_ones(store: Store) -> Non
         (WITH_BODY, 450, "More attempts were recorded than are shown. Narrow your search to see all of them."),
     ],
 )
-async def test_attempts_left_out_are_reported(store: Store, query: AttemptQuery, count: int, said: str) -> None:
+async def test_attempts_left_out_are_reported(store: Store, query: AttemptQuery, count: int, sentence: str) -> None:
     streams = AttemptStreams(poll_seconds=0.001)
     store.rows = [attempt_row(id=number, created_at=NOW) for number in range(1, count + 1)]
     async with streams.listen(query, store.look, lambda: NOW) as listener:
         assert [row.id for row in (await next_message(listener)).attempts] == list(range(count - 199, count + 1))
-        assert (await next_message(listener)).problem == said
+        assert (await next_message(listener)).problem == sentence
         store.rows.append(attempt_row(id=9_999, created_at=NOW))
         assert [row.id for row in (await next_message(listener)).attempts] == [9_999]
         assert listener.empty(), "a page that is full again starts with attempts already sent"

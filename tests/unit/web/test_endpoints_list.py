@@ -82,7 +82,7 @@ async def test_unknown_filters_are_named(service: Service, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "sentence"),
     [
         ("q[active_eq]=maybe", "q[active_eq]: maybe is neither 1 nor 0"),
         ("q[active_true]=yes", "q[active_true]: yes is neither 1 nor 0"),
@@ -91,11 +91,13 @@ async def test_unknown_filters_are_named(service: Service, query: str) -> None:
         ("q[id_in][0]=x", "q[id_in]: x is not a whole number"),
     ],
 )
-async def test_an_invalid_filter_value_matches_nothing_rather_than_everything(service: Service, query: str, told: str) -> None:
+async def test_an_invalid_filter_value_matches_nothing_rather_than_everything(
+    service: Service, query: str, sentence: str
+) -> None:
     await service.create()
     status, body = await request(service, "GET", f"{PATH}?{query}")
-    assert (status, body["count"], body["ignored_filters"]) == (200, 0, [told])
-    assert (await request(service, "GET", f"{PATH}?{query}&strict=1"))[1]["errors"] == {"q": [told]}
+    assert (status, body["count"], body["ignored_filters"]) == (200, 0, [sentence])
+    assert (await request(service, "GET", f"{PATH}?{query}&strict=1"))[1]["errors"] == {"q": [sentence]}
 
 
 async def test_attempts_are_included_on_request(service: Service) -> None:

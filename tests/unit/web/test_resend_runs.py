@@ -42,15 +42,15 @@ async def failing(service: Service) -> Service:
     return service
 
 
-async def over(service: Service, run: str) -> dict[str, Any]:
+async def ended_run(service: Service, run: str) -> dict[str, Any]:
     """Return the run when it has ended."""
-    await ended(service)
+    await until_idle(service)
     found = (await request(service, "GET", f"{RESENDS}/{run}"))[1]
     assert isinstance(found, dict)
     return found
 
 
-async def ended(service: Service) -> None:
+async def until_idle(service: Service) -> None:
     """Wait until no run is in progress."""
     task = service.runs._task
     assert task is not None
@@ -77,7 +77,7 @@ async def test_each_failed_notification_is_resent_once(failing: Service) -> None
     status, begun = await request(failing, "POST", f"{RESENDS}{FILTER}")
     assert (status, begun["state"], begun["total"]) == (202, "running", 4)
 
-    shown = await over(failing, begun["id"])
+    shown = await ended_run(failing, begun["id"])
     assert {name: shown[name] for name in ("state", "total", "resent", "delivered", "skipped", "last_attempt_id", "problem")} == {
         "state": "done",
         "total": 4,
@@ -93,11 +93,11 @@ async def test_each_failed_notification_is_resent_once(failing: Service) -> None
 
 async def test_a_run_is_audited_before_during_and_after(failing: Service) -> None:
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
-    await over(failing, run)
+    await ended_run(failing, run)
 
-    told = [(entry.action, entry.subject) for entry in failing.kafka.audits]
+    entries = [(entry.action, entry.subject) for entry in failing.kafka.audits]
     of_run = (AuditAction.RESEND_RUN, f"resend run {run}")
-    assert told == [of_run, (AuditAction.RESEND, "attempt 2"), (AuditAction.RESEND, "attempt 3"), of_run, of_run]
+    assert entries == [of_run, (AuditAction.RESEND, "attempt 2"), (AuditAction.RESEND, "attempt 3"), of_run, of_run]
     assert failing.kafka.audits[1].detail == f"event evt_1, endpoint 1, run {run}"
     progress = [
         from_json(entry.detail.encode(), ResendProgress)
@@ -150,7 +150,7 @@ async def test_only_one_run_at_a_time_and_anybody_may_cancel_it(failing: Service
 
 
 async def test_no_run_starts_while_another_process_has_one_in_progress(failing: Service) -> None:
-    failing.kafka.tell(run_entry("00000000000000aa"))
+    failing.kafka.write_elsewhere(run_entry("00000000000000aa"))
     failing.now[0] = NOW + timedelta(seconds=59)
     status, body = await request(failing, "POST", f"{RESENDS}{FILTER}")
     assert (status, body["error"]) == (
@@ -165,8 +165,8 @@ async def test_no_run_starts_while_another_process_has_one_in_progress(failing: 
 @pytest.mark.parametrize(("id_of_other", "state", "sent"), [("0" * 16, "stopped", 0), ("f" * 16, "done", 2)])
 async def test_only_one_of_two_simultaneous_runs_sends(failing: Service, id_of_other: str, state: str, sent: int) -> None:
     """The other process recorded its start in the same millisecond, after this one had checked."""
-    listening(failing, AuditAction.RESEND_RUN, lambda: failing.kafka.tell(run_entry(id_of_other)))
-    shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
+    listening(failing, AuditAction.RESEND_RUN, lambda: failing.kafka.write_elsewhere(run_entry(id_of_other)))
+    shown = await ended_run(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
     assert (shown["state"], shown["resent"], len(resent(failing))) == (state, sent, sent)
     assert (id_of_other in shown["problem"]) == (state == "stopped")
 
@@ -181,16 +181,16 @@ async def test_a_run_waits_until_it_is_recorded(failing: Service, monkeypatch: p
         return () if answers >= 0 else await looked(run_id)
 
     monkeypatch.setattr(failing.runs, "on_record", late)
-    listening(failing, AuditAction.RESEND_RUN, lambda: failing.kafka.tell(run_entry("0" * 16)))
-    shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
+    listening(failing, AuditAction.RESEND_RUN, lambda: failing.kafka.write_elsewhere(run_entry("0" * 16)))
+    shown = await ended_run(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
     assert (shown["state"], resent(failing)) == ("stopped", [])
 
 
 async def test_the_second_of_two_runs_sees_the_first_while_the_recorder_lags(failing: Service) -> None:
     """The latest records are 90 s old, and the first run continues in its process."""
     first, second = "0" * 16, "f" * 16
-    failing.kafka.tell(run_entry(first))
-    failing.kafka.tell(replace(run_entry(second), at=NOW + timedelta(seconds=1)))
+    failing.kafka.write_elsewhere(run_entry(first))
+    failing.kafka.write_elsewhere(replace(run_entry(second), at=NOW + timedelta(seconds=1)))
     failing.now[0] = NOW + timedelta(seconds=90)
     earlier = await failing.runs.earlier_than(second)
     assert (earlier and earlier.id, await failing.runs.earlier_than(first)) == (first, None)
@@ -204,8 +204,8 @@ async def test_the_second_of_two_runs_sees_the_first_while_the_recorder_lags(fai
 
 
 async def test_a_run_that_died_long_ago_does_not_stop_a_later_one(failing: Service) -> None:
-    failing.kafka.tell(run_entry("0" * 16))
-    failing.kafka.tell(replace(run_entry("f" * 16), at=NOW + timedelta(seconds=61)))
+    failing.kafka.write_elsewhere(run_entry("0" * 16))
+    failing.kafka.write_elsewhere(replace(run_entry("f" * 16), at=NOW + timedelta(seconds=61)))
     failing.now[0] = NOW + timedelta(seconds=62)
     assert await failing.runs.earlier_than("f" * 16) is None
 
@@ -217,7 +217,7 @@ async def test_a_run_that_is_never_recorded_sends_nothing(failing: Service, monk
 
     monkeypatch.setattr(failing.runs, "on_record", nothing)
     failing.runs.give_up_seconds = 0.2
-    shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
+    shown = await ended_run(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
     assert (shown["state"], resent(failing)) == ("stopped", [])
     assert shown["problem"].startswith("The recorder is more than 0.00333333 minutes behind or has stopped, so")
     times = [entry.at for entry in failing.kafka.audits]
@@ -232,7 +232,7 @@ async def test_a_run_that_waits_to_be_recorded_can_be_cancelled(failing: Service
     monkeypatch.setattr(failing.runs, "on_record", nothing)
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     assert (await request(failing, "POST", f"{RESENDS}/{run}/cancel"))[0] == 202
-    assert (await over(failing, run))["state"] == "cancelled"
+    assert (await ended_run(failing, run))["state"] == "cancelled"
     assert resent(failing) == []
 
 
@@ -246,7 +246,7 @@ async def test_a_slow_run_sends_heartbeats_and_a_silent_one_ends(
         failing.now[0] += timedelta(seconds=seconds)
 
     listening(failing, AuditAction.RESEND, pass_time)
-    shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
+    shown = await ended_run(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
     assert (shown["state"], "may have started another run" in shown["problem"]) == (state, state == "failed")
     assert sum(entry.action is AuditAction.RESEND_RUN for entry in failing.kafka.audits) == records
 
@@ -259,9 +259,9 @@ async def test_a_cancelled_run_stops_before_its_next_batch(failing: Service, mon
         return replace(entry, detail=to_json(detail).decode())
 
     # Another process has recorded the request to stop, and this one learns of it only from the audit log.
-    listening(failing, AuditAction.RESEND, lambda: failing.kafka.tell(cancel(failing.kafka.audits[0])))
+    listening(failing, AuditAction.RESEND, lambda: failing.kafka.write_elsewhere(cancel(failing.kafka.audits[0])))
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
-    shown = await over(failing, run)
+    shown = await ended_run(failing, run)
 
     assert (shown["state"], shown["resent"], len(resent(failing))) == ("cancelled", 1, 1)
     status, body = await request(failing, "POST", f"{RESENDS}/{run}/cancel")
@@ -307,7 +307,7 @@ def run_entry(run: str, state: RunState = RunState.RUNNING) -> AuditEntry:
 
 
 async def test_a_run_whose_process_died_is_shown_as_stopped(failing: Service) -> None:
-    failing.kafka.tell(run_entry("00000000000000aa"))
+    failing.kafka.write_elsewhere(run_entry("00000000000000aa"))
     path = f"{RESENDS}/00000000000000aa"
     failing.now[0] = NOW + timedelta(seconds=59)
     assert (await request(failing, "GET", path))[1]["state"] == "running"
@@ -319,7 +319,7 @@ async def test_a_run_whose_process_died_is_shown_as_stopped(failing: Service) ->
     assert shown["problem"].startswith("The run has not reported its progress")
     # Another run can send the rest, and nothing else.
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
-    assert (await over(failing, run))["state"] == "done"
+    assert (await ended_run(failing, run))["state"] == "done"
 
 
 @pytest.mark.parametrize("failure", ["kafka", "clickhouse", "something else"])
@@ -334,7 +334,7 @@ async def test_a_run_that_fails_says_why(failing: Service, monkeypatch: pytest.M
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
     work = failing.runs._known.get(run)
     assert work is not None
-    await ended(failing)
+    await until_idle(failing)
 
     sentence = {"kafka": "Kafka did not confirm", "clickhouse": "Attempts cannot be searched right now"}
     assert work.snapshot.progress.state is RunState.FAILED
@@ -343,7 +343,7 @@ async def test_a_run_that_fails_says_why(failing: Service, monkeypatch: pytest.M
 
 async def test_notifications_for_paused_endpoints_are_skipped(failing: Service) -> None:
     await request(failing, "PATCH", f"{PATH}/1", **wrapped(active=False))
-    shown = await over(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
+    shown = await ended_run(failing, (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"])
     assert (shown["resent"], shown["skipped"], resent(failing)) == (0, 3, [])
 
 
@@ -370,13 +370,13 @@ async def test_only_a_limited_number_of_runs_is_kept(failing: Service) -> None:
     work = [RunInProcess(runs, Actor("api-key:1", Access.OPERATOR, ""), ()) for _ in range(30)]
     for one in work:
         runs.begin(one)
-        await ended(failing)
+        await until_idle(failing)
     assert list(runs._known) == [one.snapshot.id for one in work[10:]]
 
 
 async def test_a_run_just_started_by_another_process_is_waited_for(failing: Service) -> None:
     run = new_run_id(NOW)
-    asyncio.get_running_loop().call_later(0.05, failing.kafka.tell, run_entry(run))
+    asyncio.get_running_loop().call_later(0.05, failing.kafka.write_elsewhere, run_entry(run))
     status, shown = await request(failing, "GET", f"{RESENDS}/{run}")
     assert (status, shown["id"]) == (200, run)
     status, answer = await request(failing, "GET", f"{RESENDS}/{new_run_id(NOW)}")
@@ -404,7 +404,7 @@ async def test_a_large_body_is_read_alone(failing: Service) -> None:
     """Fifty large bodies at once would not fit into memory."""
     failing.attempts.sent["evt_1"] = b"1" * (LARGE_BODY + 1)
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
-    assert (await over(failing, run))["resent"] == 2
+    assert (await ended_run(failing, run))["resent"] == 2
     assert failing.attempts.bodies_read == [[2, 3, 4, 6], [2]]
     assert [one.value for one in failing.kafka.to("webhooks.delay.0s")] == [failing.attempts.sent["evt_1"], b'{"n":2}']
 
@@ -412,6 +412,6 @@ async def test_a_large_body_is_read_alone(failing: Service) -> None:
 async def test_bodies_of_expired_attempts_are_requested_once(failing: Service) -> None:
     failing.attempts.expired = {2, 3}
     run = (await request(failing, "POST", f"{RESENDS}{FILTER}"))[1]["id"]
-    shown = await over(failing, run)
+    shown = await ended_run(failing, run)
     assert (shown["resent"], shown["delivered"], shown["skipped"]) == (0, 1, 3)
     assert failing.attempts.bodies_read == [[2, 3, 4, 6]]

@@ -37,10 +37,10 @@ def attempts(*changes: dict[str, Any], event_id: str = "evt_1") -> tuple[Attempt
     )
 
 
-def plain(said: Sentence) -> str:
+def plain(given: Sentence) -> str:
     """A sentence with its times in UTC."""
     return "".join(
-        one if isinstance(one, str) else ago(one.time, NOW) if one.is_relative else clock(one.time, NOW) for one in said
+        one if isinstance(one, str) else ago(one.time, NOW) if one.is_relative else clock(one.time, NOW) for one in given
     )
 
 
@@ -58,7 +58,7 @@ DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes
 
 
 @pytest.mark.parametrize(
-    ("made", "endpoint", "status", "said"),
+    ("made", "endpoint", "status", "text"),
     [
         ((DELIVERED, RETRIED), ERP, DeliveryStatus.DELIVERED, "returned 204"),
         # A delivered notification stays delivered, whatever happened later to a resend or to the endpoint.
@@ -91,24 +91,24 @@ DOWN = replace(ERP, is_down=True, failing_since=NOW - timedelta(hours=2, minutes
     ],
 )
 def test_notification_status(
-    made: tuple[dict[str, Any], ...], endpoint: EndpointState | None, status: DeliveryStatus, said: str
+    made: tuple[dict[str, Any], ...], endpoint: EndpointState | None, status: DeliveryStatus, text: str
 ) -> None:
     [part] = timeline(*made, endpoint=endpoint).endpoints
     [delivery] = part.deliveries
-    assert (delivery.status, plain(note(delivery)), len(delivery.attempts)) == (status, said, len(made))
+    assert (delivery.status, plain(note(delivery)), len(delivery.attempts)) == (status, text, len(made))
     assert part.status is status, "every status has a rank"
     assert (delivery.last is None) == (not made)
 
 
 def test_a_new_event_is_on_its_way() -> None:
-    told = timeline(minutes=0.5)
-    assert told.endpoints[0].status is DeliveryStatus.ON_ITS_WAY
-    assert (told.missing, plain(headline(told))) == ((), "1 notification is on its way.")
-    assert plain(sentence(told.endpoints[0])) == "1 of 1 is on its way."
+    built = timeline(minutes=0.5)
+    assert built.endpoints[0].status is DeliveryStatus.ON_ITS_WAY
+    assert (built.missing, plain(headline(built))) == ((), "1 notification is on its way.")
+    assert plain(sentence(built.endpoints[0])) == "1 of 1 is on its way."
 
 
 @pytest.mark.parametrize(
-    ("made", "endpoint", "said"),
+    ("made", "endpoint", "text"),
     [
         ((RETRIED,), DOWN, "1 of 3 not delivered because the endpoint has been returning 503 since 12:58; next retry in 4 min."),
         (
@@ -155,14 +155,14 @@ def test_a_new_event_is_on_its_way() -> None:
         ((DELIVERED,), ERP, "All 3 delivered, the last at 15:04."),
     ],
 )
-def test_the_sentence_about_an_endpoint(made: tuple[dict[str, Any], ...], endpoint: EndpointState | None, said: str) -> None:
+def test_the_sentence_about_an_endpoint(made: tuple[dict[str, Any], ...], endpoint: EndpointState | None, text: str) -> None:
     others = [attempts(DELIVERED | {"created_at": NOW}, event_id=f"evt_{one}") for one in (2, 3)]
     made = tuple({"created_at": NOW} | one if one.get("state") else one for one in made)
     record = TimelineRecords(
         tuple(event(one, 7) for one in (1, 2, 3)), (*attempts(*made), *others[0], *others[1]), is_complete=True
     )
     [part] = build_timeline(record, {7: endpoint} if endpoint else {}, NOW).endpoints
-    assert plain(sentence(part)) == said
+    assert plain(sentence(part)) == text
 
 
 @pytest.mark.parametrize("endpoint", [PAUSED, DISABLED, UNVERIFIED, replace(ERP, problem="No key.")])
@@ -256,22 +256,22 @@ def test_endpoints_that_miss_events_come_first_and_events_keep_their_order() -> 
         is_complete=False,
     )
     names = {7: ERP, 8: EndpointState(8, "BI", ""), 9: EndpointState(9, "Archive", "")}
-    told = build_timeline(record, names, NOW)
+    built = build_timeline(record, names, NOW)
 
-    assert [one.endpoint.name for one in told.endpoints] == ["BI", "ERP", "Archive"]
-    assert [one.event.event_id for one in told.endpoints[2].deliveries] == ["evt_1", "evt_2"]
-    assert [one.event_id for one in told.events] == ["evt_1", "evt_3", "evt_2"]
-    assert [one.event_id for one in told.unmatched] == ["evt_3"]
-    assert (told.order_numbers, told.subscription_ids, told.is_complete) == (("R1", "R2", "R758805215"), ("S1",), False)
-    assert told.skus == ("SKU-1", "SKU-2")
+    assert [one.endpoint.name for one in built.endpoints] == ["BI", "ERP", "Archive"]
+    assert [one.event.event_id for one in built.endpoints[2].deliveries] == ["evt_1", "evt_2"]
+    assert [one.event_id for one in built.events] == ["evt_1", "evt_3", "evt_2"]
+    assert [one.event_id for one in built.unmatched] == ["evt_3"]
+    assert (built.order_numbers, built.subscription_ids, built.is_complete) == (("R1", "R2", "R758805215"), ("S1",), False)
+    assert built.skus == ("SKU-1", "SKU-2")
 
 
 def test_endpoints_that_can_be_resent_to_come_before_blocked_ones() -> None:
     rows = tuple(attempt_row(id=one, event_id="evt_1", endpoint_id=one, **LATE) for one in (7, 6, 5, 4))
     states = {4: "paused", 5: "disabled", 7: "active"}
     known = {one: EndpointState(one, f"Endpoint {one}", "", state) for one, state in states.items()}
-    told = build_timeline(TimelineRecords((event(1, 4, 5, 6, 7),), rows, is_complete=True), known, NOW)
-    assert [one.endpoint.id for one in told.endpoints] == [7, 5, 4, 6]
+    built = build_timeline(TimelineRecords((event(1, 4, 5, 6, 7),), rows, is_complete=True), known, NOW)
+    assert [one.endpoint.id for one in built.endpoints] == [7, 5, 4, 6]
 
 
 def _timeline_missing(*missing: int, names: tuple[str, ...] = ("ERP", "BI", "CRM", "WMS", "Mailer")) -> Timeline:
@@ -289,7 +289,7 @@ def _timeline_missing(*missing: int, names: tuple[str, ...] = ("ERP", "BI", "CRM
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "text"),
     [
         ((0,), "Everything was delivered: 2 notifications to ERP."),
         ((0, 0), "Everything was delivered: 4 notifications to 2 endpoints."),
@@ -299,13 +299,13 @@ def _timeline_missing(*missing: int, names: tuple[str, ...] = ("ERP", "BI", "CRM
         ((1, 1, 1, 1, 1), "5 of 5 endpoints did not get everything: BI, CRM, ERP and 2 more."),
     ],
 )
-def test_the_headline(missing: tuple[int, ...], said: str) -> None:
-    assert plain(headline(_timeline_missing(*missing))) == said
+def test_the_headline(missing: tuple[int, ...], text: str) -> None:
+    assert plain(headline(_timeline_missing(*missing))) == text
 
 
 def test_the_headline_about_some_of_the_events() -> None:
-    told = replace(timeline(DELIVERED), is_complete=False)
-    assert plain(headline(told)) == "Everything shown here was delivered: 1 notification to ERP."
+    built = replace(timeline(DELIVERED), is_complete=False)
+    assert plain(headline(built)) == "Everything shown here was delivered: 1 notification to ERP."
 
 
 def test_the_headline_names_the_endpoints_or_says_that_nobody_subscribed() -> None:
@@ -314,14 +314,14 @@ def test_the_headline_names_the_endpoints_or_says_that_nobody_subscribed() -> No
     assert plain(headline(timeline(EXHAUSTED))) == "ERP did not get its notification."
     both = tuple(attempt_row(**EXHAUSTED | {"id": one, "event_id": "evt_1", "endpoint_id": one}) for one in (1, 2))
     known = {one: EndpointState(one, name, "") for one, name in ((1, "ERP"), (2, "BI"))}
-    told = build_timeline(TimelineRecords((event(1, 1, 2),), both, is_complete=True), known, NOW)
-    assert plain(headline(told)) == "BI and ERP did not get their notifications."
+    built = build_timeline(TimelineRecords((event(1, 1, 2),), both, is_complete=True), known, NOW)
+    assert plain(headline(built)) == "BI and ERP did not get their notifications."
     assert plain(headline(timeline(DELIVERED))) == "Everything was delivered: 1 notification to ERP."
 
 
 def test_a_timeline_without_events_is_empty() -> None:
-    told = build_timeline(TimelineRecords((), (), is_complete=True), {}, NOW)
-    assert (told.events, told.endpoints, told.order_numbers, told.resendable) == ((), (), (), 0)
+    built = build_timeline(TimelineRecords((), (), is_complete=True), {}, NOW)
+    assert (built.events, built.endpoints, built.order_numbers, built.resendable) == ((), (), (), 0)
 
 
 def test_a_deleted_endpoint_is_named_by_its_url() -> None:

@@ -75,11 +75,11 @@ def test_a_missing_kafka_session_is_reported_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "logged"),
     [(NoSessionError("There is no session"), ("problem", "There is no session")), (ZeroDivisionError(), ("exception", "Zero"))],
 )
 def test_a_role_that_cannot_start_says_so_in_its_log(
-    error: Exception, said: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, logged: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def fail(*_: object, **__: object) -> None:
         raise error
@@ -91,7 +91,7 @@ def test_a_role_that_cannot_start_says_so_in_its_log(
     assert (warning["level"], warning["name"]) == ("warning", "OMS_WEBHOOKS_ENCRYPTION_KY")
     assert "did you mean OMS_WEBHOOKS_ENCRYPTION_KEY?" in warning["problem"]
     assert (end["level"], end["event"], end["role"]) == ("error", "the role ends", "fanout")
-    assert said[1] in end[said[0]]
+    assert logged[1] in end[logged[0]]
 
 
 def test_all_roles_in_one_process_warn_of_unknown_names_too(
@@ -266,7 +266,7 @@ def test_the_check_reports_names_that_are_not_settings(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         ({"RETENTION_DAYS": "x"}, "OMS_WEBHOOKS_RETENTION_DAYS"),
         ({"CLICKHOUSE_URL": "http://127.0.0.1:999999"}, "must look like https://host:8443 or http://host:8123"),
@@ -279,22 +279,22 @@ def test_the_check_reports_names_that_are_not_settings(monkeypatch: pytest.Monke
     ],
 )
 def test_the_check_reports_any_problem_and_exits_with_1(
-    variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     for name, value in variables.items():
         monkeypatch.setenv(f"OMS_WEBHOOKS_{name}", value)
     checked = CliRunner().invoke(app, ["settings", "--check"])
     assert checked.exit_code == 1, checked.output
-    assert said in checked.stdout
+    assert message in checked.stdout
 
 
 def test_settings_as_json_contain_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMS_WEBHOOKS_CLICKHOUSE_PASSWORD", "hunter2")
     monkeypatch.setenv("OMS_WEBHOOKS_RETENTION_DAYS", "7")
-    told = CliRunner().invoke(app, ["settings", "--json"])
-    values = {one["variable"]: one["value"] for one in json.loads(told.stdout)["settings"]}
-    assert (values["OMS_WEBHOOKS_RETENTION_DAYS"], "hunter2" in told.output) == ("7", False)
+    result = CliRunner().invoke(app, ["settings", "--json"])
+    values = {one["variable"]: one["value"] for one in json.loads(result.stdout)["settings"]}
+    assert (values["OMS_WEBHOOKS_RETENTION_DAYS"], "hunter2" in result.output) == ("7", False)
     assert {name for name, value in values.items() if "*" in value} == {"OMS_WEBHOOKS_CLICKHOUSE_PASSWORD"}
 
     checked = CliRunner().invoke(app, ["settings", "--check", "--json"])
@@ -320,13 +320,13 @@ def test_a_pipeline_whose_kafka_is_gone_is_reported(monkeypatch: pytest.MonkeyPa
         address = f"127.0.0.1:{server.getsockname()[1]}"
     with leave_note(RunNote("http://127.0.0.1:1", "a-key", address, 3)):
         assert run_main(monkeypatch, "topics") == 1
-    said = capsys.readouterr().err
-    assert f"Using Kafka at {address}, of the local pipeline at http://127.0.0.1:1 (started " in said
-    assert f"No Kafka broker can be used. {address}: Could not connect (Connection refused)." in said
+    message = capsys.readouterr().err
+    assert f"Using Kafka at {address}, of the local pipeline at http://127.0.0.1:1 (started " in message
+    assert f"No Kafka broker can be used. {address}: Could not connect (Connection refused)." in message
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"),
+    ("option", "value", "message"),
     [
         ("--port", "99999", "It must be 65535 or less."),
         ("--status", "99", "It must be 300 or more."),
@@ -340,10 +340,10 @@ def test_a_pipeline_whose_kafka_is_gone_is_reported(monkeypatch: pytest.MonkeyPa
         ("--public-key", "whpk_AAAA", "32 bytes in base64"),
     ],
 )
-def test_invalid_options_of_the_receiver_are_refused(option: str, value: str, said: str) -> None:
+def test_invalid_options_of_the_receiver_are_refused(option: str, value: str, message: str) -> None:
     refused = CliRunner().invoke(app, ["receiver", option, value])
     assert refused.exit_code == 2
-    assert said in " ".join(click.unstyle(refused.output).replace("│", "").split())
+    assert message in " ".join(click.unstyle(refused.output).replace("│", "").split())
 
 
 @pytest.mark.parametrize("name", ["[bold]7", "[/order]", "e" * 128])

@@ -31,7 +31,7 @@ def test_an_attempt_is_one_line_on_a_terminal(event: EventType, name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "expected"),
     [
         # Sent by "endpoints verify": the answer was 500, because this line could not be written.
         (b'{"event_name":"webhook.verify","data":{"endpoint_id":1,"target_url":"http://127.0.0.1/"}}', "webhook.verify"),
@@ -43,11 +43,11 @@ def test_an_attempt_is_one_line_on_a_terminal(event: EventType, name: str) -> No
         (b"", "(not an event)"),
     ],
 )
-def test_any_request_to_a_receiver_is_one_line(body: bytes, told: str) -> None:
+def test_any_request_to_a_receiver_is_one_line(body: bytes, expected: str) -> None:
     written = io.StringIO()
     _print_delivery(Console(file=written, width=200), "erp", Received("/", "", 1, "acknowledged", 204, "", 0.0, {}, body))
     [line] = written.getvalue().splitlines()
-    assert line[10:].split("->")[0].rstrip() == told
+    assert line[10:].split("->")[0].rstrip() == expected
 
 
 SETTLED = DemoSummary(

@@ -44,7 +44,7 @@ def note(port: int, kafka: str = "127.0.0.1:29092") -> RunNote:
     return RunNote(f"http://127.0.0.1:{port}", f"key-{port}", kafka, 3, directory="/srv/shop")
 
 
-def forged(directory: Path, pid: int, process: str, port: int) -> None:
+def leave_foreign_note(directory: Path, pid: int, process: str, port: int) -> None:
     """A note as the process ``pid`` would have written it."""
     content = dataclasses.asdict(note(port)) | {"pid": pid, "process": process}
     with os.fdopen(os.open(directory / f"{pid}.json", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
@@ -76,15 +76,15 @@ def test_notes_of_dead_processes_are_removed(notes: Path, other: int) -> None:
     notes.mkdir(mode=0o700)
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
-    forged(notes, gone.pid, "1", 8081)
-    forged(notes, other, "1", 8082)  # another process has this id by now
+    leave_foreign_note(notes, gone.pid, "1", 8081)
+    leave_foreign_note(notes, other, "1", 8082)  # another process has this id by now
     assert find_notes() == []
     assert list(notes.iterdir()) == []
 
 
 def test_a_note_that_others_could_have_written_is_ignored(notes: Path, other: int, tmp_path: Path) -> None:
     notes.mkdir(mode=0o700)
-    forged(notes, other, begin(other), 8081)
+    leave_foreign_note(notes, other, begin(other), 8081)
     file = notes / f"{other}.json"
     file.chmod(0o644)
     assert find_notes() == []
@@ -143,7 +143,7 @@ def test_no_guess_is_made_among_several_pipelines(
     notes: Path, other: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with leave_note(note(8080)):
-        forged(notes, other, begin(other), 8081)
+        leave_foreign_note(notes, other, begin(other), 8081)
         for ask in (lambda: reachable(SETTINGS), lambda: client_for(None, None)):
             with pytest.raises(NoPipelineError, match=r"(?s)Several pipelines.*with OMS_WEBHOOKS_API_URL=http.*8080 .*8081 "):
                 ask()
@@ -167,12 +167,12 @@ def test_a_person_is_asked_to_choose(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setattr("typer.prompt", lambda *_, **__: 2)
     with leave_note(note(8080)):
-        forged(notes, other, begin(other), 8081)
+        leave_foreign_note(notes, other, begin(other), 8081)
         numbers = [one.url for one in find_notes()]
         client_for(None, None)
-    said = capsys.readouterr().err
-    assert f"  1. the local pipeline at {numbers[0]}" in said
-    assert f"Using the local pipeline at {numbers[1]}" in said
+    message = capsys.readouterr().err
+    assert f"  1. the local pipeline at {numbers[0]}" in message
+    assert f"Using the local pipeline at {numbers[1]}" in message
 
 
 def test_a_command_that_needs_the_pipeline_twice_asks_once(notes: Path, other: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def test_a_command_that_needs_the_pipeline_twice_asks_once(notes: Path, other: i
     answers = [9, 2]  # the first is not one of them
     monkeypatch.setattr("typer.prompt", lambda *_, **__: answers.pop(0))
     with leave_note(note(8080)):
-        forged(notes, other, begin(other), 8081)
+        leave_foreign_note(notes, other, begin(other), 8081)
         chosen = find_notes()[1]
         assert reachable(SETTINGS).kafka_bootstrap_servers == chosen.bootstrap_servers
         assert local_pipeline() == chosen

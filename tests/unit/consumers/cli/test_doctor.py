@@ -79,9 +79,9 @@ def test_the_most_important_problems_come_first(pipeline: dict[str, Any], monkey
     found = [CheckResult("OMS_WEBHOOKS_KAFK", "It is not a setting"), CheckResult("Kafka: a:9092", "it refuses connections")]
     monkeypatch.setattr(module, "all_findings", lambda: found)
     pipeline |= {"problems": {"recorder": "ClickHouse does not answer"}, "warnings": {"clock": "it is an hour fast"}}
-    said = CliRunner().invoke(app, ["doctor"])
-    assert said.exit_code == 1
-    lines = said.output.splitlines()
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
     assert [line.partition(": ")[0] for line in lines[:2]] == ["1. Kafka", "2. OMS_WEBHOOKS_KAFK"]
     assert lines[2].endswith(", recorder: ClickHouse does not answer")
     assert lines[3].endswith(", clock: it is an hour fast")
@@ -93,18 +93,18 @@ def test_the_most_important_problems_come_first(pipeline: dict[str, Any], monkey
 
 def test_when_all_is_well_it_says_what_it_checked(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "all_findings", lambda: [CheckResult("Kafka: a:9092", None)])
-    said = CliRunner().invoke(app, ["doctor"])
-    assert said.exit_code == 0
-    assert said.output.splitlines()[:2] == ["No problems found. Checked 3 things:", "  Kafka: a:9092"]
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    assert result.output.splitlines()[:2] == ["No problems found. Checked 3 things:", "  Kafka: a:9092"]
 
 
 def test_an_unresponsive_pipeline_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "all_findings", list)
     monkeypatch.setattr("consumers.cli.discovery.find_notes", lambda: [ABSENT])
-    said = CliRunner().invoke(app, ["doctor"])
-    assert said.exit_code == 1
-    assert "it is not responding" in said.output
-    assert "oms-webhooks all" in said.output
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "it is not responding" in result.output
+    assert "oms-webhooks all" in result.output
 
 
 def test_the_pipeline_in_the_variable_is_checked_if_there_are_several(
@@ -121,8 +121,8 @@ def test_the_pipeline_in_the_variable_is_checked_if_there_are_several(
     monkeypatch.setattr(module, "all_findings", lambda: [CheckResult("Kafka", str(several.value))])
     assert CliRunner().invoke(app, ["doctor"]).output.count("Choose one, for example") == 1, "printed when Kafka was looked for"
     monkeypatch.setattr(module, "all_findings", list)
-    said = CliRunner().invoke(app, ["doctor"], env={"OMS_WEBHOOKS_API_URL": ready.url})
-    assert (said.exit_code, said.output.splitlines()[1:]) == (
+    result = CliRunner().invoke(app, ["doctor"], env={"OMS_WEBHOOKS_API_URL": ready.url})
+    assert (result.exit_code, result.output.splitlines()[1:]) == (
         0,
         [f"  The API at {ready.url}: the key has the admin role", f"  The pipeline at {ready.url}"],
     )
@@ -140,9 +140,9 @@ def remote(pipeline: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def doctor(url: str | None, key: str | None) -> tuple[int, list[str]]:
-    said = CliRunner().invoke(app, ["doctor"], env={"OMS_WEBHOOKS_API_URL": url, "OMS_WEBHOOKS_API_KEY": key})
-    assert not key or key not in said.output, "the key is never printed"
-    return said.exit_code, said.output.splitlines()
+    result = CliRunner().invoke(app, ["doctor"], env={"OMS_WEBHOOKS_API_URL": url, "OMS_WEBHOOKS_API_KEY": key})
+    assert not key or key not in result.output, "the key is never printed"
+    return result.exit_code, result.output.splitlines()
 
 
 @pytest.mark.parametrize(("key", "role"), [("key", "admin"), ("of-an-operator", "operator"), ("of-a-viewer", "viewer")])
@@ -152,8 +152,8 @@ def test_the_role_of_the_key_is_checked_for_a_remote_api(remote: str, key: str, 
     if not is_told:
         _Api.release = None
     _Api.roles = {f"{one}-secret": given for one, given in _Api.roles.items()}
-    said = f"  The API at {remote}: the key has the {role} role"
-    assert doctor(f"{remote}/api/webhook", f"{key}-secret") == (0, ["No problems found. Checked 1 thing:", said])
+    sentence = f"  The API at {remote}: the key has the {role} role"
+    assert doctor(f"{remote}/api/webhook", f"{key}-secret") == (0, ["No problems found. Checked 1 thing:", sentence])
 
 
 def test_problems_of_the_remote_api_are_reported(remote: str, monkeypatch: pytest.MonkeyPatch) -> None:

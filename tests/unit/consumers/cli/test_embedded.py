@@ -40,8 +40,8 @@ def test_the_key_file_is_complete_or_absent(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_configured_kafka_requires_a_configured_encryption_key() -> None:
     """Otherwise nobody could decrypt the endpoints' secrets after a restart."""
-    told = "`oms-webhooks new-key`, and set OMS_WEBHOOKS_ENCRYPTION_KEY"
-    with pytest.raises(BrokerStartError, match=told), embedded_services(ELSEWHERE):
+    message = "`oms-webhooks new-key`, and set OMS_WEBHOOKS_ENCRYPTION_KEY"
+    with pytest.raises(BrokerStartError, match=message), embedded_services(ELSEWHERE):
         pass
     key = SecretStr(Vault.new_key())
     with embedded_services(ELSEWHERE.model_copy(update={"encryption_key": key})) as here:
@@ -56,14 +56,14 @@ def banner(here: EmbeddedServices) -> str:
 
 
 def test_the_advice_to_use_a_real_kafka_mentions_the_key_that_it_needs() -> None:
-    told = banner(EmbeddedServices(ELSEWHERE, TansuBroker()))
-    assert "OMS_WEBHOOKS_ENCRYPTION_KEY (make one: oms-webhooks new-key) and OMS_WEBHOOKS_CLICKHOUSE_URL" in told
+    text = banner(EmbeddedServices(ELSEWHERE, TansuBroker()))
+    assert "OMS_WEBHOOKS_ENCRYPTION_KEY (make one: oms-webhooks new-key) and OMS_WEBHOOKS_CLICKHOUSE_URL" in text
 
 
 def test_it_announces_that_attempts_are_lost_at_exit(tmp_path: Path) -> None:
     """Their offsets are committed in a Kafka that outlives the process, so no later process records them again."""
-    told = "Recorded attempts are kept in a temporary directory and are lost at exit. Set OMS_WEBHOOKS_CLICKHOUSE_URL or"
-    assert told in banner(EmbeddedServices(ELSEWHERE, None))
+    sentence = "Recorded attempts are kept in a temporary directory and are lost at exit. Set OMS_WEBHOOKS_CLICKHOUSE_URL or"
+    assert sentence in banner(EmbeddedServices(ELSEWHERE, None))
     lasting: list[dict[str, Any]] = [{"clickhouse_url": "http://clickhouse:8123"}, {"clickhouse_path": tmp_path}]
     for place in lasting:
         assert "lost at exit" not in banner(EmbeddedServices(ELSEWHERE.model_copy(update=place), None))

@@ -225,8 +225,8 @@ async def test_failed_notifications_of_a_filter_are_resent(
     )
     service.attempts.rows = ()
     nothing = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
-    said = "No failed notification matches that has not been delivered since. Nothing was sent.\n"
-    assert (nothing.exit_code, nothing.stdout) == (0, said)
+    message = "No failed notification matches that has not been delivered since. Nothing was sent.\n"
+    assert (nothing.exit_code, nothing.stdout) == (0, message)
     wrong = await run("attempts", "resend-failed", "--q", "colour_eq=red", "--yes")
     assert isinstance(wrong.exception, ApiCallError)
     assert len(service.kafka.to("webhooks.delay.0s")) == 1
@@ -266,8 +266,8 @@ async def test_unavailable_progress_is_reported_with_where_to_find_it(
     fail_first_looks(monkeypatch, status)
     monkeypatch.setattr("consumers.cli.search._SILENT_SECONDS", seconds)
     refused = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
-    said, where = str(refused.exception).splitlines()
-    assert (refused.exit_code, said) == (1, "Not now.")
+    message, where = str(refused.exception).splitlines()
+    assert (refused.exit_code, message) == (1, "Not now.")
     assert where.startswith(
         f"The run continues unless its process has ended. To see its progress: {service.url}/webhooks/resends/"
     )

@@ -51,8 +51,8 @@ NOT_LOADED = {
 
 
 def test_a_role_loads_what_every_role_needs_and_no_more() -> None:
-    told = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = set(told.stdout.split())
+    result = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
     assert {"consumers.run", "aiohttp", "kafka"} <= loaded
     assert not loaded & NOT_LOADED, "load it where it is used: see docs/code.md, Startup time"
 
@@ -60,8 +60,8 @@ def test_a_role_loads_what_every_role_needs_and_no_more() -> None:
 def test_little_is_loaded_before_ctrl_c_is_handled() -> None:
     """An interrupt while Python loads modules ends with a traceback."""
     code = "import consumers.cli.entry, sys; print(*sys.modules)"
-    told = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert not set(told.stdout.split()) & {"typing", "re", "enum", "typer"}
+    result = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(result.stdout.split()) & {"typing", "re", "enum", "typer"}
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_ctrl_c_while_code_is_loaded_ends_without_a_traceback() -> None:
         "    except KeyboardInterrupt: raise ImportError('a module was interrupted') from None\n"
         "entry._main = interrupted; entry.main()"
     )
-    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stderr) == (130, "")
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (130, "")
 
 
 @pytest.mark.parametrize(("command", "code"), [("fanout", 0), ("publish", -signal.SIGTERM)])
@@ -116,13 +116,13 @@ def test_sigterm_while_a_role_is_loaded_exits_with_0(command: str, code: int) ->
         f"import os, signal, sys, consumers.cli.entry as entry; sys.argv = ['oms-webhooks', {command!r}];\n"
         "entry._main = lambda: os.kill(os.getpid(), signal.SIGTERM); entry.main()"
     )
-    told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (told.returncode, told.stderr) == (code, "")
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (code, "")
 
 
 def test_a_locale_without_utf_8_shows_escapes() -> None:
     """For example LANG=en_US, which is ISO-8859-1. Even the help contains other characters, and the demo prints arrows."""
     command = [sys.executable, "-m", "consumers", "--help"]
     env = os.environ | {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
-    told = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="latin-1", check=False)
-    assert (told.returncode, told.stderr, "OMS_WEBHOOKS_\\u2026" in told.stdout) == (0, "", True)
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, encoding="latin-1", check=False)
+    assert (result.returncode, result.stderr, "OMS_WEBHOOKS_\\u2026" in result.stdout) == (0, "", True)

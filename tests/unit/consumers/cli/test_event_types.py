@@ -73,12 +73,12 @@ def test_check_against_an_older_file(tmp_path: Path) -> None:
     text = SHIPPED.read_text()
     changed = tmp_path / "changed.yaml"
     changed.write_text(text.replace("required: [id, paused_until]", "required: [id]"))
-    told = run("event-types", "check", changed, "--against", SHIPPED)
-    assert (told.exit_code, "change  subscription_paused, data.paused_until: It is no longer required" in told.stdout) == (
+    result = run("event-types", "check", changed, "--against", SHIPPED)
+    assert (result.exit_code, "change  subscription_paused, data.paused_until: It is no longer required" in result.stdout) == (
         0,
         True,
     )
-    assert told.stdout.endswith("\n1 change, 0 of them breaking.\n")
+    assert result.stdout.endswith("\n1 change, 0 of them breaking.\n")
     broken = run("event-types", "check", SHIPPED, "--against", changed)
     assert broken.exit_code == 3
     assert "breaks  subscription_paused, data.paused_until: It is required now" in broken.stdout

@@ -36,13 +36,16 @@ class Source:
         raise ApiCallError("It does not answer any more.")
 
 
-def told(*numbers: int, last_id: str = "", **more: Any) -> ServerEvent:
+def attempts_event(*numbers: int, last_id: str = "", **more: Any) -> ServerEvent:
     return ServerEvent("attempts", {"attempts": [{"id": number} for number in numbers], **more}, last_id)
 
 
 def test_each_attempt_is_shown_once_even_if_the_stream_breaks(capsys: pytest.CaptureFixture[str]) -> None:
     source, pauses = (
-        Source([told(1, 2), ServerEvent("problem", {"error": "ClickHouse is away."}), told(3)], [told(2, 3, 4)]),
+        Source(
+            [attempts_event(1, 2), ServerEvent("problem", {"error": "ClickHouse is away."}), attempts_event(3)],
+            [attempts_event(2, 3, 4)],
+        ),
         list[float](),
     )
     watched = new_attempts(source, [("q[state_eq]", "failed")], wait=pauses.append)
@@ -55,7 +58,7 @@ def test_each_attempt_is_shown_once_even_if_the_stream_breaks(capsys: pytest.Cap
 
 
 def test_tail_ends_when_the_key_is_revoked() -> None:
-    source = Source([told(1), ServerEvent("over", {"error": "The API key is not valid any more."})])
+    source = Source([attempts_event(1), ServerEvent("over", {"error": "The API key is not valid any more."})])
     with pytest.raises(ApiCallError, match="not valid any more"):
         list(new_attempts(source, [], wait=lambda _: None))
 
@@ -69,7 +72,7 @@ def test_tail_waits_for_an_api_that_restarts(capsys: pytest.CaptureFixture[str])
     """It used to end, because a starting API answers 503, and a proxy in front of it 502."""
     starting = ApiCallError("The service is starting.", 503)
     outage = [ApiCallError("A proxy answered 502.", 502), starting, starting, starting]
-    source = Source([told(1, last_id="11")], *outage, [told(1, 2)], starting)
+    source = Source([attempts_event(1, last_id="11")], *outage, [attempts_event(1, 2)], starting)
     watched = new_attempts(source, [], wait=lambda _: None)
     assert [one["id"] for one in islice(watched, 2)] == [1, 2]
     assert [dict(one).get("last_event_id") for one in source.asked] == [None, *["11"] * 5]
@@ -83,7 +86,7 @@ def test_tail_waits_for_an_api_that_restarts(capsys: pytest.CaptureFixture[str])
 def test_the_answer_of_a_proxy_does_not_end_tail(capsys: pytest.CaptureFixture[str], status: int) -> None:
     """While the API restarts, an ingress answers with its own page. This is reported once, and retried less and less often."""
     page, pauses = ForeignAnswerError(f"This is not the API: it returned {status} with text/html.", status), list[float]()
-    watched = new_attempts(Source([told(1)], *[page] * 5, [told(2)]), [], wait=pauses.append)
+    watched = new_attempts(Source([attempts_event(1)], *[page] * 5, [attempts_event(2)]), [], wait=pauses.append)
     assert [one["id"] for one in islice(watched, 2)] == [1, 2]
     assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     with pytest.raises(ApiCallError, match="may not"):
@@ -107,7 +110,7 @@ def test_attempts_missed_during_a_break_are_reported_with_the_command_to_list_th
     missed = [
         {**times, "count": count, "count_is_exact": is_exact} for count, is_exact in ((1, True), (1_200, False), (None, False))
     ]
-    streams = [[told(1, last_id="11"), ServerEvent("", None, "12")], [told(missed=one) for one in missed]]
+    streams = [[attempts_event(1, last_id="11"), ServerEvent("", None, "12")], [attempts_event(missed=one) for one in missed]]
     source = Source(*streams)
     with pytest.raises(ApiCallError, match="may not"):
         list(new_attempts(source, [("q[order_number_eq]", "R1 a")], wait=lambda _: None))

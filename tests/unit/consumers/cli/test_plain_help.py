@@ -44,7 +44,7 @@ def test_help_fits_80_columns_and_has_no_colour_in_a_pipe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         (["grants", "--role", "wrong"], "'--role': 'wrong' is not one of 'fanout', 'retry',"),
         (["receiver", "--failure", "wrong"], "'--failure': 'wrong' is not one of 'status', 'hang', 'reset'."),
@@ -55,10 +55,10 @@ def test_help_fits_80_columns_and_has_no_colour_in_a_pipe() -> None:
         (["grants", "--role", "\x1b[31m"], "'\\x1b[31m' is not one of"),
     ],
 )
-def test_a_refused_option_is_explained_without_library_jargon(command: list[str], said: str) -> None:
+def test_a_refused_option_is_explained_without_library_jargon(command: list[str], message: str) -> None:
     refused = CliRunner().invoke(app, command, env={"COLUMNS": "300"})
     assert refused.exit_code == 2
-    assert said in refused.output
+    assert message in refused.output
     for word in ("Value error", "Input should", "unable to parse", "\x1b"):
         assert word not in refused.output
 

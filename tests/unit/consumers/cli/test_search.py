@@ -197,7 +197,7 @@ def test_a_filter_without_a_value_resends_nothing(url: str, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "message"),
     [
         ("--state", "wrong", "'succeeded', 'failed'"),
         ("--event", "order_complete", "'order_completed'"),
@@ -210,10 +210,10 @@ def test_a_filter_without_a_value_resends_nothing(url: str, query: str) -> None:
         ("--after", "", "it has no value"),
     ],
 )
-def test_an_invalid_option_value_is_refused_and_never_widens_the_search(url: str, option: str, value: str, told: str) -> None:
+def test_an_invalid_option_value_is_refused_and_never_widens_the_search(url: str, option: str, value: str, message: str) -> None:
     refused = run(url, "attempts", option, value)
     text = " ".join(refused.output.replace("│", " ").split())
-    assert (refused.exit_code, option in text, told in text) == (2, True, True), text
+    assert (refused.exit_code, option in text, message in text) == (2, True, True), text
     assert Api.asked == []
 
 
@@ -272,10 +272,10 @@ def test_with_strict_a_filter_without_a_value_is_refused_at_once(url: str, comma
     assert Api.asked == []
 
 
-@pytest.mark.parametrize(("word", "said"), [("R123", "'R123' is not a command."), ("list", "--order"), ("resent", "'resend'")])
-def test_an_unknown_command_is_answered_with_search_options(word: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("word", "message"), [("R123", "'R123' is not a command."), ("list", "--order"), ("resent", "'resend'")])
+def test_an_unknown_command_is_answered_with_search_options(word: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     refused = CliRunner().invoke(app.app, ["attempts", word])
     assert refused.exit_code == 2
-    assert said in refused.output
+    assert message in refused.output
     assert ("--body for any text" in refused.output) is (word != "resent")

@@ -37,9 +37,9 @@ def test_the_table_shows_the_new_number_only_for_grown_topics(broker: MemoryBrok
     topics = Settings().topics
     run("--create")
     done = run("--add-partitions", "12", "--topic", topics.orders, "--yes")
-    told = partitions_in(done.stdout)
+    partitions = partitions_in(done.stdout)
     assert done.exit_code == 0, done.output
-    assert (told[topics.orders], told[topics.shipments], told[topics.endpoints]) == (12, 6, 1)
+    assert (partitions[topics.orders], partitions[topics.shipments], partitions[topics.endpoints]) == (12, 6, 1)
     assert [len(broker.cluster.topics[one].logs) for one in (topics.orders, topics.shipments)] == [12, 1]
 
 
@@ -47,8 +47,8 @@ def test_topics_created_at_the_same_time_get_the_new_number_of_partitions(broker
     topics = Settings().topics
     with broker.admin() as admin:
         admin.create_missing([one for one in topics.specs() if one.name == topics.orders])
-    told = partitions_in(run("--create", "--add-partitions", "12", "--yes").stdout)
-    assert {one: told[one] for one in (topics.orders, topics.shipments, topics.endpoints)} == {
+    partitions = partitions_in(run("--create", "--add-partitions", "12", "--yes").stdout)
+    assert {one: partitions[one] for one in (topics.orders, topics.shipments, topics.endpoints)} == {
         topics.orders: 12,
         topics.shipments: 12,
         topics.endpoints: 1,
@@ -58,17 +58,17 @@ def test_topics_created_at_the_same_time_get_the_new_number_of_partitions(broker
 
 def test_partitions_are_not_reduced_below_the_setting(broker: MemoryBroker) -> None:
     topics = Settings().topics
-    told = partitions_in(run("--create", "--add-partitions", "3", "--yes").stdout)
-    assert (told[topics.orders], len(broker.cluster.topics[topics.orders].logs)) == (6, 6)
+    partitions = partitions_in(run("--create", "--add-partitions", "3", "--yes").stdout)
+    assert (partitions[topics.orders], len(broker.cluster.topics[topics.orders].logs)) == (6, 6)
 
 
 def test_json(broker: MemoryBroker) -> None:
     orders = Settings().topics.orders
     absent = run("--json")
-    told = {one["topic"]: one for one in json.loads(absent.stdout)["topics"]}
-    assert (absent.exit_code, told[orders]["partitions"], told[orders]["created"]) == (1, 6, False)
-    assert told[orders]["differences"], "it does not exist"
-    assert told[orders]["settings"]["message.timestamp.type"] == "LogAppendTime"
+    listed = {one["topic"]: one for one in json.loads(absent.stdout)["topics"]}
+    assert (absent.exit_code, listed[orders]["partitions"], listed[orders]["created"]) == (1, 6, False)
+    assert listed[orders]["differences"], "it does not exist"
+    assert listed[orders]["settings"]["message.timestamp.type"] == "LogAppendTime"
     made = json.loads(run("--create", "--json").stdout)["topics"]
     assert {one["created"] for one in made} == {True}
     refused = run("--json", "--add-partitions", "12")
@@ -90,5 +90,5 @@ def test_a_recreated_topic_is_accepted_with_the_former_option_name_too(
 
 
 def test_the_help_has_no_former_names() -> None:
-    told = run("--help").stdout
-    assert ("--accept-recreated" in told, "--begin-anew" in told) == (True, False)
+    text = run("--help").stdout
+    assert ("--accept-recreated" in text, "--begin-anew" in text) == (True, False)

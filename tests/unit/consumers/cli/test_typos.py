@@ -75,12 +75,12 @@ def run(*arguments: str, url: str = NOBODY, stdin: str | bytes | None = None) ->
     return CliRunner().invoke(app.app, arguments, env=env, input=stdin)
 
 
-def said(result: Result) -> str:
+def output_of(result: Result) -> str:
     return " ".join(result.output.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         # These deleted endpoint 7, and endpoint 10.
         ("keys revoke ../endpoints/7", "8 characters of 0-9 and a-f"),
@@ -144,9 +144,9 @@ def said(result: Result) -> str:
         ("simulate --count 0", "It must be 1 or more"),
     ],
 )
-def test_a_typo_is_refused_without_a_request(arguments: str, told: str) -> None:
+def test_a_typo_is_refused_without_a_request(arguments: str, message: str) -> None:
     refused = run(*arguments.split(), stdin="")
-    assert (refused.exit_code, told in said(refused)) == (2, True), said(refused)
+    assert (refused.exit_code, message in output_of(refused)) == (2, True), output_of(refused)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_options_that_may_be_repeated(arguments: str) -> None:
 def test_an_empty_shell_variable_is_refused(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # no local pipeline is found if one is not refused
     refused = run(*arguments)
-    assert (refused.exit_code, "is a shell variable empty?" in said(refused).lower()) == (2, True), said(refused)
+    assert (refused.exit_code, "is a shell variable empty?" in output_of(refused).lower()) == (2, True), output_of(refused)
 
 
 def test_an_empty_variable_of_the_api_counts_as_unset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_an_invalid_replay_file_sends_nothing(tmp_path: Path, content: str) -> N
 def test_closed_or_invalid_standard_input_is_refused(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if command != "publish --check":  # which reports bytes that are not an event
         refused = run(*command.split(), stdin=b"\xff")
-        assert (refused.exit_code, "is not valid UTF-8 text" in said(refused)) == (2, True), said(refused)
+        assert (refused.exit_code, "is not valid UTF-8 text" in output_of(refused)) == (2, True), output_of(refused)
     monkeypatch.setattr("consumers.cli.standard_input.sys.stdin", None)  # as Python sets it; the runner replaces another one
     with pytest.raises(typer.BadParameter, match="is closed"):
         standard_input.read_bytes()
@@ -299,7 +299,7 @@ def test_a_field_ignored_by_an_earlier_release_is_not_reported_as_changed(any_se
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         ((404, "text/html", b"<html>"), "returned 404 with text/html. Check --url. A proxy in front of the API"),
         ((502, "text/html", b"<html>"), "returned 502 with text/html"),
@@ -310,12 +310,12 @@ def test_a_field_ignored_by_an_earlier_release_is_not_reported_as_changed(any_se
         ((200, "text/html", b"<html>"), "This is not the API of OMS webhooks"),
     ],
 )
-def test_foreign_refusals_are_reported(any_server: str, answer: tuple[int, str, bytes], told: str) -> None:
+def test_foreign_refusals_are_reported(any_server: str, answer: tuple[int, str, bytes], message: str) -> None:
     AnyServer.answer = answer
     for command in ("keys list", "endpoints export -", "tail"):
         refused = run(*command.split(), url=any_server)
         assert isinstance(refused.exception, ApiCallError), command
-        assert told in str(refused.exception), command
+        assert message in str(refused.exception), command
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ async def test_attempts_are_streamed_to_clients_with_a_key(service: Service) -> 
     async with asyncio.timeout(30), service.anonymous.get(f"{PATH}?q[state_eq]=failed&strict=1", headers=headers) as response:
         assert (response.status, response.content_type) == (200, "text/event-stream")
         await response.content.readuntil(b": here\n\n")
-        told = (await response.content.readuntil(b"\n\n")).decode()
-        name, data, last_id = told.strip().split("\n")
+        received = (await response.content.readuntil(b"\n\n")).decode()
+        name, data, last_id = received.strip().split("\n")
         assert (name, last_id) == ("event: attempts", f"id: {id_of_time(NOW)}")
         [attempt] = json.loads(data.removeprefix("data: "))["attempts"]
         assert (attempt["id"], attempt["outcome"], attempt["token"]) == (12, "repeated", None)

@@ -270,11 +270,11 @@ async def test_too_many_searches_are_answered_with_retry_after(service: Service,
 async def test_what_was_counted_and_sorted_is_reported(service: Service) -> None:
     service.attempts.since = NOW
     service.attempts.rows = (attempt_row(),)
-    told = "2026-03-02T15:04:00.512Z"
+    at = "2026-03-02T15:04:00.512Z"
     _, facets = await get(service, f"{PATH}/facets")
-    assert (facets["total_count_is_exact"], facets["counted_since"]) == (False, told)
-    assert (await get(service, f"{PATH}/histogram"))[1]["counted_since"] == told
-    assert (await get(service, params={"q[s]": "duration_ms desc"}))[1]["sorted_since"] == told
+    assert (facets["total_count_is_exact"], facets["counted_since"]) == (False, at)
+    assert (await get(service, f"{PATH}/histogram"))[1]["counted_since"] == at
+    assert (await get(service, params={"q[s]": "duration_ms desc"}))[1]["sorted_since"] == at
 
 
 async def test_a_search_is_cancelled_when_its_client_disconnects(service: Service) -> None:

@@ -207,9 +207,9 @@ async def test_removed_and_unusable_types_are_listed(service: Service) -> None:
     await service.kafka._tables["webhooks.event-types"].wait_for(position.offset)
     listed = (await request(service, "GET", PATH))[1]
     assert [one["name"] for one in listed["removed_event_types"]] == ["refund_issued"]
-    (told,) = listed["unusable_event_types"]
-    assert told["name"] == "parcel_lost"
-    assert "topic: Topics that begin with webhooks. are the pipeline's own" in told["problem"]
+    (unusable_type,) = listed["unusable_event_types"]
+    assert unusable_type["name"] == "parcel_lost"
+    assert "topic: Topics that begin with webhooks. are the pipeline's own" in unusable_type["problem"]
     assert (await request(service, "GET", f"{PATH}/parcel_lost"))[0] == 404
     assert (await request(service, "DELETE", f"{PATH}/parcel_lost"))[0] == 204
     assert (await request(service, "GET", PATH))[1]["unusable_event_types"] == []
@@ -266,8 +266,8 @@ async def test_a_topic_that_cannot_be_created_is_refused_with_instructions(
     monkeypatch.setattr(MemoryTopicAdmin, "create_missing", refused)
     status, answer = await request(service, "POST", PATH, **given(topic=REFUNDS))
     assert status == 409
-    for told in ("topics --create --event-topic oms.refunds", "grants --event-topic oms.refunds", "TopicAuthorizationFailed"):
-        assert told in answer["error"]
+    for part in ("topics --create --event-topic oms.refunds", "grants --event-topic oms.refunds", "TopicAuthorizationFailed"):
+        assert part in answer["error"]
     assert (await request(service, "POST", PATH, **given()))[0] == 201, "a topic that is already read needs no rights"
     status, answer = await request(service, "PUT", f"{PATH}/refund_issued", **given(topic=REFUNDS, allow_breaking=True))
     assert status == 409

@@ -109,8 +109,8 @@ async def test_a_key_has_an_owner_and_a_last_use(service: Service) -> None:
             async with service.anonymous.get("/api/webhook/endpoints", headers=headers) as response:
                 assert response.status == 200
     await settle()
-    told = [record for record in service.kafka.to(TOPICS.api_keys) if record.key == f"used:{made['id']}".encode()]
-    assert len(told) == 2, "one an hour, however often it is used"
+    uses = [record for record in service.kafka.to(TOPICS.api_keys) if record.key == f"used:{made['id']}".encode()]
+    assert len(uses) == 2, "one an hour, however often it is used"
     [shown] = (await request(service, "GET", PATH))[1]["keys"]
     assert shown["last_used_at"] == "2026-03-02T16:34:00.512Z"
 
@@ -119,7 +119,7 @@ async def test_a_key_has_an_owner_and_a_last_use(service: Service) -> None:
     assert later_process.last_used(made["id"]) == NOW + timedelta(minutes=90)
     assert [one.id for one in later_process.valid()] == [made["id"]], "a use is not a key"
     # A release that does not know uses reads a revoked key.
-    old = from_json(told[0].value or b"", ApiKeyRecord)
+    old = from_json(uses[0].value or b"", ApiKeyRecord)
     assert (old.revoked_at is not None, old.sha256) == (True, "0" * 64)
 
 

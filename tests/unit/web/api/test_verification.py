@@ -236,10 +236,10 @@ async def test_a_paused_endpoint_stays_paused(service: Service) -> None:
 
 
 async def test_the_secret_is_shown_even_if_the_verdict_cannot_be_written(service: Service) -> None:
-    async def kafka_ends() -> None:
+    async def kafka_fails() -> None:
         service.kafka.is_down = True
 
-    service.sender.before = kafka_ends
+    service.sender.before = kafka_fails
     status, made = await request(
         service, "POST", **wrapped(target_url="http://127.0.0.1/", events=["order_completed"], verification=HANDSHAKE)
     )

@@ -53,7 +53,7 @@ REPLAY = {"endpoint_ids": [7], "since": "2026-03-01T00:00:00Z", "until": "2026-0
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "told"),
+    ("model", "given", "message"),
     [
         (ReplayStep, {"endpoint_ids": [True]}, "endpoint_ids.0 must be a whole number."),
         (ReplayStep, {"endpoint_ids": ["7"]}, "endpoint_ids.0 must be a whole number."),
@@ -72,8 +72,10 @@ REPLAY = {"endpoint_ids": [7], "since": "2026-03-01T00:00:00Z", "until": "2026-0
         (ErasureInput, {"email": "a@b.example\0"}, "email must be an email address, and nothing else."),
     ],
 )
-def test_a_value_of_a_wrong_type_sends_and_changes_nothing(model: type[BaseModel], given: dict[str, object], told: str) -> None:
+def test_a_value_of_a_wrong_type_sends_and_changes_nothing(
+    model: type[BaseModel], given: dict[str, object], message: str
+) -> None:
     wrapped = {"w": (REPLAY if model is ReplayStep else {}) | given}
     with pytest.raises(InvalidError) as refused:
         parse_wrapped(json.dumps(wrapped).encode(), "w", model, hint="")
-    assert refused.value.errors == {next(iter(given)): [told]}
+    assert refused.value.errors == {next(iter(given)): [message]}

@@ -58,13 +58,13 @@ async def test_new_attempts_are_sent_as_rows(service: Service, admin: Visitor) -
         assert (response.status, response.content_type) == (200, "text/event-stream")
         assert "Content-Encoding" not in response.headers
         assert response.headers["Cache-Control"] == "no-store"
-        told = await event(response)
-    assert told.startswith('event: attempts\ndata: <tr data-attempt="12">\n')
-    *lines, last = told.strip().splitlines()[1:]
+        received = await event(response)
+    assert received.startswith('event: attempts\ndata: <tr data-attempt="12">\n')
+    *lines, last = received.strip().splitlines()[1:]
     assert all(line.startswith("data: ") for line in lines)
     assert last == f"id: {id_of_time(NOW)}", "so that a returning browser says what it has already got"
-    assert "R&lt;1&gt;" in told
-    assert "R<1>" not in told
+    assert "R&lt;1&gt;" in received
+    assert "R<1>" not in received
 
 
 async def test_a_browser_that_was_offline_is_told_what_it_missed(service: Service, admin: Visitor) -> None:
@@ -73,10 +73,10 @@ async def test_a_browser_that_was_offline_is_told_what_it_missed(service: Servic
     seen = id_of_time(NOW - timedelta(minutes=2))
     for query, headers in (("?q[state_eq]=failed", {"Last-Event-ID": seen}), (f"?q[state_eq]=failed&last_event_id={seen}", {})):
         async with stream(admin, query, **headers) as response:
-            told = (await event(response)).replace("\ndata: ", " ")
-        assert '<tr data-attempt="missed-2026-03-02T15:02:00.513Z"' in told
-        assert "2 attempts are missing here." in told
-        search = told.partition('<a href="')[2].partition('"')[0].replace("&amp;", "&")
+            received = (await event(response)).replace("\ndata: ", " ")
+        assert '<tr data-attempt="missed-2026-03-02T15:02:00.513Z"' in received
+        assert "2 attempts are missing here." in received
+        search = received.partition('<a href="')[2].partition('"')[0].replace("&amp;", "&")
         assert parse_qsl(search.partition("?")[2]) == [
             ("q[state_eq]", "failed"),
             ("q[created_at_gteq]", "2026-03-02T15:02:00.513Z"),

@@ -17,7 +17,7 @@ from tests.unit.web.service import API_KEY, Service
 OURS = {"Sec-Fetch-Site": "same-origin"}
 
 
-async def typed_and_expired(service: Service, visitor: Visitor, **headers: str) -> Seen:
+async def submitted_after_expiry(service: Service, visitor: Visitor, **headers: str) -> Seen:
     """Somebody fills in a long form, and sends it after the session has expired."""
     await visitor.log_in()
     await visitor.go("/webhooks/endpoints/new")
@@ -40,7 +40,7 @@ async def typed_and_expired(service: Service, visitor: Visitor, **headers: str) 
 
 
 async def test_form_input_survives_the_end_of_the_session(service: Service, visitor: Visitor) -> None:
-    seen = await typed_and_expired(service, visitor, **OURS)
+    seen = await submitted_after_expiry(service, visitor, **OURS)
     assert (seen.status, "Your session has ended." in seen.text) == (401, True)
     assert "Typed" not in seen.html, "encrypted, because somebody else may see the login page"
     assert "a-typed-token" not in seen.html
@@ -70,12 +70,12 @@ def test_no_secret_of_an_endpoint_is_shown(field: str) -> None:
     "headers", [{}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}]
 )
 async def test_input_from_another_site_is_not_carried(service: Service, visitor: Visitor, headers: dict[str, str]) -> None:
-    seen = await typed_and_expired(service, visitor, **headers)
+    seen = await submitted_after_expiry(service, visitor, **headers)
     assert (seen.status, "Your session has ended." in seen.text, "Log in" in seen.text) == (200, False, True)
 
 
 async def test_a_carried_form_is_encrypted_and_expires(service: Service, visitor: Visitor) -> None:
-    seen = await typed_and_expired(service, visitor, **OURS)
+    seen = await submitted_after_expiry(service, visitor, **OURS)
     sealed = dict(seen.form("/webhooks/login").fields)["carried"]
     seen = await visitor.send("/webhooks/login", {"key": API_KEY, "carried": sealed[:-8] + "AAAAAAAA"})
     assert "has not been processed yet" not in seen.text

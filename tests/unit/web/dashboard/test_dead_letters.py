@@ -78,12 +78,12 @@ async def test_republishing_repaired_or_unchanged(service: Service, admin: Visit
     repaired, as_it_was = service.kafka.to("oms.orders")
     assert repaired.value == EVENT.replace(b"{", b"{\n", 1), "line breaks are LF"
     assert as_it_was.value == EVENT
-    told = [entry.detail for entry in service.kafka.audits if entry.action is AuditAction.REPUBLISH]
-    assert [one for one in told if not one.startswith("published ")] == [
+    details = [entry.detail for entry in service.kafka.audits if entry.action is AuditAction.REPUBLISH]
+    assert [one for one in details if not one.startswith("published ")] == [
         "to oms.orders, event evt-1, repaired: value",
         "to oms.orders, event evt-1, as it was",
     ]
-    assert [one for one in told if one.startswith("published ")] == [
+    assert [one for one in details if one.startswith("published ")] == [
         "published to oms.orders, partition 0, offset 0, event evt-1",
         "published to oms.orders, partition 0, offset 1, event evt-1",
     ]

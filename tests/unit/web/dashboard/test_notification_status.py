@@ -38,7 +38,7 @@ def endpoint(**changes: Any) -> EndpointAnswer:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "at", "told"),
+    ("attempts", "at", "sentence"),
     [
         ([attempt(1, "delivered")], endpoint(), "good: Delivered on the first attempt."),
         ([attempt(1, next_attempt_at=EARLIER), attempt(2, "delivered")], endpoint(), "good: Delivered on the second attempt."),
@@ -70,9 +70,9 @@ def endpoint(**changes: Any) -> EndpointAnswer:
         ),
     ],
 )
-def test_status(attempts: list[AttemptAnswer], at: EndpointAnswer | None, told: str) -> None:
+def test_status(attempts: list[AttemptAnswer], at: EndpointAnswer | None, sentence: str) -> None:
     found = notification_status(attempts, at, NOW)
-    assert f"{found.kind}: {found.title} {found.how}".startswith(told)
+    assert f"{found.kind}: {found.title} {found.how}".startswith(sentence)
 
 
 def test_ordinals() -> None:

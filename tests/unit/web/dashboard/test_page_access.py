@@ -165,7 +165,7 @@ async def test_every_form_that_posts_has_a_token(service: Service, admin: Visito
         key = service.ring.valid()[0].id
     service.attempts.details[identifier] = detail()
     service.reports.letters = [letter(identifier)]
-    service.kafka.tell(run_entry("00000000000000aa"))
+    service.kafka.write_elsewhere(run_entry("00000000000000aa"))
     for page in PAGES:
         if page.method == "GET" and "static" not in page.path:
             path = page.key[1].replace("/keys/{id}", f"/keys/{key}").replace("/resends/{id}", "/resends/00000000000000aa")

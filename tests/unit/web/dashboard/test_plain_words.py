@@ -33,7 +33,7 @@ async def test_pages_for_staff_use_everyday_words(service: Service, admin: Visit
     ]
     service.attempts.rows = tuple(made)
     service.reports.letters = [letter(1)]
-    service.kafka.tell(run_entry("00000000000000aa"))
+    service.kafka.write_elsewhere(run_entry("00000000000000aa"))
     for path in (
         "/webhooks",
         "/webhooks/attempts",
@@ -43,13 +43,13 @@ async def test_pages_for_staff_use_everyday_words(service: Service, admin: Visit
         "/webhooks/resends/00000000000000aa",
         "/webhooks/resends/new?q[endpoint_id_eq]=1",
     ):
-        assert machine_words((await admin.go(path)).html) == [], path
+        assert technical_terms((await admin.go(path)).html) == [], path
     for one in made:
         service.attempts.record = TimelineRecords((event,), (one,), is_complete=True)
-        assert machine_words((await admin.go("/webhooks/orders/R1")).html) == [], one.outcome
+        assert technical_terms((await admin.go("/webhooks/orders/R1")).html) == [], one.outcome
 
 
-def machine_words(html: str) -> list[str]:
+def technical_terms(html: str) -> list[str]:
     """The technical terms in the text of a page, outside of technical details and of text from others."""
     main = html.partition("<main")[2].partition("</main>")[0]
     folded = re.sub(r"<details[^>]*><summary>Technical details</summary>.*?</details>", "", main, flags=re.DOTALL)

@@ -12,7 +12,7 @@ from schemas.audit import RunState
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import NOW, Service
-from tests.unit.web.test_resend_runs import ended, run_entry
+from tests.unit.web.test_resend_runs import run_entry, until_idle
 
 RESENDS = "/webhooks/resends"
 FILTER = "q%5Bendpoint_id_eq%5D=1"
@@ -34,7 +34,7 @@ async def test_a_run_from_the_preview_to_the_end(failing: Service, admin: Visito
     run = seen.path.rpartition("/")[2]
     assert (seen.status, len(run)) == (200, 16)
 
-    await ended(failing)
+    await until_idle(failing)
     seen = await admin.go(f"{RESENDS}/{run}")
     for part in ("done", "Resent 2 of 2", "attempt 2"):
         assert part in seen.text, part
@@ -60,7 +60,7 @@ async def test_relative_times_stay_fixed_from_the_preview_to_the_run(failing: Se
     assert (await admin.send(form.action)).path.startswith(f"{RESENDS}/")
     shown, started = failing.attempts.queries
     assert started.conditions == shown.conditions
-    await ended(failing)
+    await until_idle(failing)
 
 
 async def test_skipped_notifications_are_not_counted(failing: Service, admin: Visitor) -> None:
@@ -118,8 +118,8 @@ async def test_a_run_can_be_cancelled(failing: Service, admin: Visitor) -> None:
 
 
 async def test_a_run_whose_process_died_is_shown_as_stopped(failing: Service, admin: Visitor) -> None:
-    failing.kafka.tell(run_entry("00000000000000aa"))
-    failing.kafka.tell(run_entry("00000000000000bb", RunState.DONE))
+    failing.kafka.write_elsewhere(run_entry("00000000000000aa"))
+    failing.kafka.write_elsewhere(run_entry("00000000000000bb", RunState.DONE))
     failing.now[0] = NOW + timedelta(minutes=5)
     seen = await admin.go(f"{RESENDS}/00000000000000aa")
     for part in (

@@ -20,7 +20,7 @@ from tests.unit.web.api.test_resend import detail
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import NOW, Service
-from tests.unit.web.test_resend_runs import ended
+from tests.unit.web.test_resend_runs import until_idle
 
 DELIVERED = {"state": "succeeded", "outcome": "delivered", "http_status_code": 202, "error": None}
 
@@ -60,7 +60,7 @@ async def test_the_timeline_of_an_order(troubled: Service, viewer: Visitor) -> N
     seen = await viewer.go("/webhooks/orders/R%2F1")
     assert (await viewer.go("/webhooks/orders/%7BR%7D:%201")).status == 200
 
-    assert troubled.attempts.told == [(TimelineSubject.ORDER, "R/1"), (TimelineSubject.ORDER, "{R}: 1")]
+    assert troubled.attempts.timelines_requested == [(TimelineSubject.ORDER, "R/1"), (TimelineSubject.ORDER, "{R}: 1")]
     for part in (
         "Order R/1 ERP did not get 1 of 2 notifications.",
         "1 of 2 not delivered because the endpoint returned 503 at 15:05 ; no retries left.",
@@ -100,7 +100,7 @@ async def test_failed_notifications_are_resent_with_one_click(troubled: Service,
         Condition("order_number", Predicate.EQ, ("R/1",)),
         Condition("endpoint_id", Predicate.EQ, (1,)),
     )
-    await ended(troubled)
+    await until_idle(troubled)
     assert len(troubled.kafka.to("webhooks.delay.0s")) == 1
 
     troubled.attempts.rows = ()
@@ -261,7 +261,7 @@ async def test_timelines_of_other_objects(
     service: Service, viewer: Visitor, path: str, about: TimelineSubject, title: str
 ) -> None:
     seen = await viewer.go(f"/webhooks/{path}")
-    assert service.attempts.told == [(about, path.rpartition("/")[2])]
+    assert service.attempts.timelines_requested == [(about, path.rpartition("/")[2])]
     for part in (title, "No webhooks recorded for"):
         assert part in seen.text, part
     assert (await viewer.go(f"/webhooks/{path.partition('/')[0]}/" + "x" * 300)).status == 404
@@ -275,7 +275,10 @@ UNUSUAL = ("R\u202e1", "R\u200b1", "a\tb\n", "\x1b[31m", "\x00", " ", "R1/", "?#
 async def test_the_page_of_a_number_with_any_characters(service: Service, viewer: Visitor, folder: str, number: str) -> None:
     """An attempt with this number links to it."""
     seen = await viewer.go(f"/webhooks/{folder}/{segment(number)}")
-    assert (seen.status, [one for _, one in service.attempts.told]) == (200, [] if folder == "stock-items" else [number])
+    assert (seen.status, [one for _, one in service.attempts.timelines_requested]) == (
+        200,
+        [] if folder == "stock-items" else [number],
+    )
     assert not {"\u202e", "\u200b", "\x1b", "\x00"} & set(seen.html)
     assert (await viewer.go(f"/webhooks/{folder}/%FF%00")).status == 200, "bytes that are not text"
 
@@ -294,4 +297,4 @@ async def test_the_links_of_an_attempt_lead_to_pages(service: Service, viewer: V
 
 async def test_a_stock_item_id_is_a_whole_number(service: Service, viewer: Visitor) -> None:
     assert "No webhooks recorded for stock item “x”" in (await viewer.go("/webhooks/stock-items/x")).text
-    assert service.attempts.told == []
+    assert service.attempts.timelines_requested == []
