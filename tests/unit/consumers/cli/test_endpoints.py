@@ -111,7 +111,7 @@ async def test_endpoints_are_verified(service: Service, run: Command) -> None:
     assert str((await run("endpoints", "verify", "1")).exception).endswith(f"Verification is off for this endpoint. {advice}")
 
 
-async def test_who_removes_an_endpoint_hears_which_and_what_is_lost(service: Service, run: Command) -> None:
+async def test_removing_an_endpoint_prints_its_url_and_discarded_deliveries(service: Service, run: Command) -> None:
     await service.create(active=False)
     second = await service.create("http://127.0.0.1/other")
     service.learn(held_fact(1, 3))
@@ -121,14 +121,14 @@ async def test_who_removes_an_endpoint_hears_which_and_what_is_lost(service: Ser
     assert (await run("endpoints", "remove", str(second))).stdout.endswith("is deleted.\n")
 
 
-async def test_order_is_not_switched_on_by_leaving_out_what_to_do(service: Service, run: Command) -> None:
+async def test_ordered_without_on_or_off_is_refused(service: Service, run: Command) -> None:
     await service.create()
     refused = await run("endpoints", "ordered", "1")
     assert (refused.exit_code, "Use --on or --off." in refused.output, len(service.kafka.changes)) == (2, True, 1)
 
 
-async def test_what_the_api_does_not_accept_is_said_in_few_words(service: Service, run: Command) -> None:
-    """Without "Invalid resource", which only means something to programs, and without a name twice."""
+async def test_errors_of_the_api_are_printed_concisely(service: Service, run: Command) -> None:
+    """Without "Invalid resource", which is meant for programs, and without repeating names."""
     one = await run("endpoints", "add", "example.com/hooks")
     assert (one.exit_code, str(one.exception)) == (1, "target_url must start with http:// or https://.")
     several = await run("endpoints", "add", "http://127.0.0.1/x", "--event", "nonsense", "--retry-policy", "nonsense")
@@ -306,10 +306,10 @@ async def test_dead_letters_are_listed_and_shown(service: Service, run: Command)
     assert (await run("dead-letters", "dismiss", "5")).stdout == "Dead letter 5 is dismissed.\n"
     assert service.kafka.audits[-1].action is AuditAction.DISMISS_DEAD_LETTER
     assert "dismissed" not in listed.stdout
-    assert " dismissed " in (await run("dead-letters", "list")).stdout, "nobody repairs it again"
+    assert " dismissed " in (await run("dead-letters", "list")).stdout, "so that nobody repairs it again"
 
 
-async def test_what_a_typo_hides_is_told(service: Service, run: Command) -> None:
+async def test_an_empty_result_says_what_may_be_mistyped(service: Service, run: Command) -> None:
     summary = DeadLetterSummary(5, "not_json", "No JSON.", "oms.orders", 1, 2, NOW, 1)
     service.reports.letters = [DeadLetterDetail(summary, None, b"{", ())]
     listed = await run("dead-letters", "list", "--topic", "oms.order")
@@ -318,7 +318,7 @@ async def test_what_a_typo_hides_is_told(service: Service, run: Command) -> None
     assert "None match" not in (await run("dead-letters", "list", "--topic", "oms.orders")).stderr
 
     await service.create()
-    assert (await run("attempts", "--endpoint", "1")).stderr.count("\n") == 1, "it only says which API it asks"
+    assert (await run("attempts", "--endpoint", "1")).stderr.count("\n") == 1, "only the name of the API"
     searched = await run("attempts", "--endpoint", "99")
     assert (searched.exit_code, searched.stderr.splitlines()[1:]) == (0, ["There is no endpoint 99. It may have been deleted."])
 

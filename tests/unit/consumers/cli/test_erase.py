@@ -39,8 +39,8 @@ async def test_data_recorded_meanwhile_is_an_error(service: Service, run: Comman
     assert str(made.exception) == "1 row was recorded in the meantime. Run the same command again."
 
 
-async def test_what_is_not_found_is_not_said_to_be_erased(service: Service, run: Command) -> None:
-    """After a typo, it said that ClickHouse no longer finds any of it."""
+async def test_finding_nothing_is_not_reported_as_an_erasure(service: Service, run: Command) -> None:
+    """After a typo, it used to say that ClickHouse no longer finds any of it."""
     for option, name in (("--order", "order number"), ("--email", "email address")):
         nothing = f"Nothing was found for this {name}. If you expected something, check how you wrote it."
         shown = await run("erase", option, "ada@exmaple.com")
@@ -49,7 +49,7 @@ async def test_what_is_not_found_is_not_said_to_be_erased(service: Service, run:
         made = await run("erase", option, "ada@exmaple.com", "--yes")
         assert (made.exit_code, made.stdout.startswith(f"{nothing} (erasure ")) == (0, True)
         assert ("no longer finds" in made.stdout, "Erased" in made.stdout) == (False, False)
-        assert "30 days: webhooks.dead-letters" in made.stdout, "Kafka may still have some"
+        assert "30 days: webhooks.dead-letters" in made.stdout, "Kafka may still contain some"
 
 
 async def test_either_email_or_order_is_given_or_read_from_standard_input(service: Service, run: Command) -> None:

@@ -77,15 +77,15 @@ async def test_one_event_is_counted_in_the_singular(service: Service, run: Comma
 
 
 @pytest.mark.parametrize("yes", [(), ("--yes",)])
-async def test_without_an_event_it_says_so_and_leaves_no_file(
+async def test_if_no_event_matches_it_says_so_and_leaves_no_file(
     service: Service, run: Command, tmp_path: Path, yes: tuple[str, ...]
 ) -> None:
-    """After a typo, it said that notifications are queued, or advised to send them."""
+    """After a typo, it used to say that notifications are queued, or how to send them."""
     await service.create()
     state = tmp_path / "state.json"
     done = await run("replay", *FROM, "--order", "NOPE", "--state", str(state), *yes)
-    told = "0 events, 0 notifications.\nNo event matches, so nothing was sent. Check the options.\n"
-    assert (done.exit_code, done.stdout, state.exists()) == (0, told, False)
+    text = "0 events, 0 notifications.\nNo event matches, so nothing was sent. Check the options.\n"
+    assert (done.exit_code, done.stdout, state.exists()) == (0, text, False)
 
 
 async def test_it_resumes_after_a_refused_step(filled: Service, run: Command, tmp_path: Path) -> None:
