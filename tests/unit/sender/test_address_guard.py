@@ -12,7 +12,7 @@ GUARD = AddressGuard()
 
 # Address, and a word of the reason; None for an address that may be dialled.
 ADDRESSES: list[tuple[str, str | None]] = [
-    # Public IPv4, among them the neighbours of forbidden networks.
+    # Public IPv4, including the neighbours of forbidden networks.
     ("1.0.0.0", None),
     ("1.1.1.1", None),
     ("8.8.8.8", None),
@@ -187,7 +187,7 @@ ADDRESSES: list[tuple[str, str | None]] = [
     ("2606:4700::5efe:10.0.0.5", "ISATAP form of 10.0.0.5, a private"),
     ("2606:4700::200:5efe:127.0.0.1", "ISATAP form of 127.0.0.1"),
     ("2606:4700::200:5efe:808:808", None),
-    # What is no address, though a socket might take it for one.
+    # Texts that are no addresses, although a socket might take them for one.
     ("", "not an IP address"),
     ("localhost", "not an IP address"),
     ("hooks.example.com", "not an IP address"),
@@ -264,7 +264,7 @@ def test_address(address: str, words: str | None) -> None:
         assert words in refusal
 
 
-def test_table_is_long_enough_and_has_no_repeats() -> None:
+def test_table_is_long_enough_and_has_no_duplicates() -> None:
     assert len(ADDRESSES) >= 150
     assert len({address for address, _ in ADDRESSES}) == len(ADDRESSES)
 
@@ -295,19 +295,19 @@ def test_forbidden_ipv6_is_refused(address: IPv6Address) -> None:
 
 
 @given(st.ip_addresses())
-def test_nothing_passes_that_python_calls_local(address: IPv4Address | IPv6Address) -> None:
+def test_no_address_passes_that_python_calls_local(address: IPv4Address | IPv6Address) -> None:
     local = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
     if local or (address.version == 4 and not address.is_global):
         assert GUARD.refusal(str(address))
 
 
 @given(st.text(max_size=40))
-def test_any_text_has_an_answer(text: str) -> None:
+def test_any_text_gets_an_answer(text: str) -> None:
     refusal = GUARD.refusal(text)
     assert refusal is None or refusal
 
 
-def test_allowed_networks_open_what_they_name_and_its_embedded_forms() -> None:
+def test_allowed_networks_permit_their_addresses_and_embedded_forms() -> None:
     guard = AddressGuard([ip_network("127.0.0.0/8"), ip_network("fd00:1::/32")])
     for opened in ("127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::1", "fd00:1::5", "fd00:1::5%eth0"):
         assert guard.refusal(opened) is None, opened
@@ -321,12 +321,12 @@ def test_allowed_network_of_embedded_forms() -> None:
     assert guard.refusal("64:ff9b::127.0.0.1")
 
 
-def test_answers_are_remembered() -> None:
+def test_answers_are_cached() -> None:
     guard = AddressGuard()
     assert guard.refusal("10.0.0.1") is guard.refusal("10.0.0.1")
 
 
-def test_clause_for_the_user() -> None:
+def test_the_reason_for_the_user() -> None:
     refusal = GUARD.refusal("10.0.0.5")
     assert refusal == "a private address (10.0.0.0/8)"
     assert describe_refusal("10.0.0.5", "10.0.0.5", refusal) == "10.0.0.5 is a private address (10.0.0.0/8)"

@@ -18,7 +18,7 @@ def identities() -> list[ClientIdentity]:
     return [ClientIdentity(one.cert_chain_pems[0].bytes().decode(), one.private_key_pem.bytes().decode()) for one in issued]
 
 
-async def test_what_is_not_used_for_long_is_forgotten(identities: list[ClientIdentity]) -> None:
+async def test_an_unused_context_is_forgotten_after_a_while(identities: list[ClientIdentity]) -> None:
     now = [1000.0]
     contexts = ClientContexts(True, lambda context: context, clock=lambda: now[0])
     first = await contexts.of(identities[0])
@@ -35,7 +35,7 @@ async def test_what_is_not_used_for_long_is_forgotten(identities: list[ClientIde
     contexts.close()
 
 
-async def test_the_one_that_was_not_used_for_longest_goes_first(
+async def test_the_least_recently_used_context_is_evicted_first(
     identities: list[ClientIdentity], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_identities, "_MOST", 2)
@@ -48,7 +48,7 @@ async def test_the_one_that_was_not_used_for_longest_goes_first(
     contexts.close()
 
 
-async def test_a_key_that_does_not_fit_is_not_kept(identities: list[ClientIdentity]) -> None:
+async def test_a_key_that_does_not_match_is_not_kept(identities: list[ClientIdentity]) -> None:
     contexts = ClientContexts(True, lambda context: context)
     with pytest.raises(ssl.SSLError):
         await contexts.of(ClientIdentity(identities[0].certificate, identities[1].private_key))

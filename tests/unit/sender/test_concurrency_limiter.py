@@ -1,4 +1,4 @@
-"""Bounds per endpoint: never exceeded, given on in order, and never lost, whatever is cancelled when."""
+"""Limits per endpoint: never exceeded, slots passed on in order and never lost, whatever is cancelled when."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLOCK = "pipeline.sender.concurrency_limiter.monotonic"
 
 
 @in_virtual_time(CLOCK)
-async def test_there_is_room_for_as_many_as_the_width() -> None:
+async def test_there_are_as_many_slots_as_the_width() -> None:
     limiter = ConcurrencyLimiter(2, 0.01)
 
     first, second = await limiter.enter(7), await limiter.enter(7)
@@ -51,7 +51,7 @@ async def test_no_wait_means_no_wait() -> None:
         assert await limiter.enter(7) is None
 
 
-async def test_a_lane_is_left_when_its_block_fails() -> None:
+async def test_a_slot_is_released_when_its_block_fails() -> None:
     limiter = ConcurrencyLimiter(1, 0)
     lane = await limiter.enter(7)
     assert lane is not None
@@ -62,7 +62,7 @@ async def test_a_lane_is_left_when_its_block_fails() -> None:
     assert await limiter.enter(7) is not None
 
 
-async def test_room_goes_to_the_one_that_waits_longest() -> None:
+async def test_a_free_slot_goes_to_the_longest_waiter() -> None:
     limiter = ConcurrencyLimiter(1, LONG)
     inside = await limiter.enter(7)
     assert inside is not None
@@ -85,7 +85,7 @@ async def test_room_goes_to_the_one_that_waits_longest() -> None:
     assert order == list(range(10))
 
 
-async def test_nobody_overtakes_those_that_wait() -> None:
+async def test_nobody_overtakes_the_waiters() -> None:
     limiter = ConcurrencyLimiter(1, LONG)
     inside = await limiter.enter(7)
     assert inside is not None
@@ -103,7 +103,7 @@ async def test_nobody_overtakes_those_that_wait() -> None:
     await asyncio.gather(late, return_exceptions=True)
 
 
-async def test_a_wait_that_is_cancelled_holds_nothing() -> None:
+async def test_a_cancelled_wait_holds_nothing() -> None:
     limiter = ConcurrencyLimiter(1, LONG)
     inside = await limiter.enter(7)
     assert inside is not None
@@ -118,7 +118,7 @@ async def test_a_wait_that_is_cancelled_holds_nothing() -> None:
     assert await limiter.enter(7) is not None
 
 
-async def test_room_that_comes_while_its_waiter_is_cancelled_is_passed_on() -> None:
+async def test_a_slot_given_to_a_cancelled_waiter_is_passed_on() -> None:
     limiter = ConcurrencyLimiter(1, LONG)
     inside = await limiter.enter(7)
     assert inside is not None
@@ -126,7 +126,7 @@ async def test_room_that_comes_while_its_waiter_is_cancelled_is_passed_on() -> N
     await settle()
 
     with inside:
-        pass  # the room is the first one's now, who has not run yet
+        pass  # the slot belongs to the first one now, which has not run yet
     first.cancel()
     await settle()
 
@@ -135,7 +135,7 @@ async def test_room_that_comes_while_its_waiter_is_cancelled_is_passed_on() -> N
     assert await second is not None
 
 
-async def test_room_that_comes_while_its_waiter_is_cancelled_is_free_when_nobody_waits() -> None:
+async def test_a_slot_given_to_a_cancelled_waiter_is_free_when_nobody_waits() -> None:
     limiter = ConcurrencyLimiter(1, LONG)
     inside = await limiter.enter(7)
     assert inside is not None
@@ -194,13 +194,13 @@ class Traffic:
         for endpoint_id in range(endpoints):
             for _ in range(self.width):
                 async with asyncio.timeout(0):
-                    assert await self.limiter.enter(endpoint_id) is not None, "a place was lost"
-            assert await self.limiter.enter(endpoint_id) is None, "a place was made up"
+                    assert await self.limiter.enter(endpoint_id) is not None, "a slot was lost"
+            assert await self.limiter.enter(endpoint_id) is None, "there is a slot too many"
 
 
 @settings(max_examples=examples(40), deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.sampled_from([0.0, 0.001, 0.01]), st.integers(1, 40))
-def test_no_place_is_lost_or_made_up(seed: int, width: int, wait_seconds: float, deliveries: int) -> None:
+def test_no_slot_is_lost_or_invented(seed: int, width: int, wait_seconds: float, deliveries: int) -> None:
     in_virtual_time(CLOCK)(Traffic(seed, width, wait_seconds).run)(deliveries, endpoints=2)
 
 
@@ -218,8 +218,8 @@ async def test_an_endpoint_without_traffic_takes_no_memory() -> None:
 
 
 @in_virtual_time(CLOCK)
-async def test_a_lane_that_moves_turns_nobody_away_however_long_the_line() -> None:
-    """Being busy is no fault of the endpoint: its answers take a tenth of the wait, so everyone gets a turn."""
+async def test_an_endpoint_that_answers_turns_nobody_away_however_long_the_queue() -> None:
+    """Being busy is not the endpoint's fault: its answers take a tenth of the wait, so everyone gets a turn."""
     limiter, answer = ConcurrencyLimiter(2, 0.05), 0.005
 
     async def deliver() -> bool:
@@ -232,18 +232,18 @@ async def test_a_lane_that_moves_turns_nobody_away_however_long_the_line() -> No
 
     outcomes = await asyncio.gather(*(deliver() for _ in range(100)))
 
-    assert all(outcomes)  # the last ones waited five times as long as one may wait at a lane that stands still
+    assert all(outcomes)  # the last ones waited five times as long as is allowed without an answer
 
 
 @in_virtual_time(CLOCK)
-async def test_a_slow_endpoint_turns_away_those_that_it_cannot_take() -> None:
+async def test_a_slow_endpoint_turns_away_what_it_cannot_take() -> None:
     limiter = ConcurrencyLimiter(2, 0.05)
     places = [await limiter.enter(7) for _ in range(2)]
     waiting = [asyncio.create_task(limiter.enter(7)) for _ in range(3)]
     await asyncio.sleep(0.01)
     assert places[0] is not None
     with places[0]:
-        pass  # one request ends, fewer than the lane is wide
+        pass  # one request ends, fewer than the width
 
     outcomes = await asyncio.gather(*waiting)
 
@@ -251,7 +251,7 @@ async def test_a_slow_endpoint_turns_away_those_that_it_cannot_take() -> None:
 
 
 async def started(limiter: ConcurrencyLimiter, count: int, endpoint_id: int = 7) -> list[ConcurrencySlot]:
-    """Requests under way."""
+    """Start this many requests, and return their slots."""
     places = []
     for _ in range(count):
         place = await limiter.enter(endpoint_id)
@@ -267,7 +267,7 @@ async def test_slow_endpoints_leave_room_within_their_budget() -> None:
     for endpoint_id in range(4):
         await started(limiter, 2, endpoint_id)
     await asyncio.sleep(0.05)
-    for endpoint_id in range(4):  # that an endpoint is slow is found out when a delivery comes
+    for endpoint_id in range(4):  # an endpoint is found to be slow when a delivery arrives
         await limiter.enter(endpoint_id)
 
     assert [await limiter.enter(endpoint_id) for endpoint_id in range(4)] == [None] * 4
@@ -276,7 +276,7 @@ async def test_slow_endpoints_leave_room_within_their_budget() -> None:
 
 
 @in_virtual_time(CLOCK)
-async def test_at_a_slow_endpoint_no_more_may_wait_than_may_be_under_way() -> None:
+async def test_a_slow_endpoint_has_at_most_as_many_waiters_as_slots() -> None:
     limiter = ConcurrencyLimiter(2, 0.05, slow_budget=2)
     await started(limiter, 2)
     await asyncio.sleep(0.1)
@@ -289,7 +289,7 @@ async def test_at_a_slow_endpoint_no_more_may_wait_than_may_be_under_way() -> No
     assert turned_away_at_once == [False, False, True, True, True]
 
 
-async def test_the_first_quick_answer_lets_in_those_that_wait() -> None:
+async def test_the_first_fast_answer_admits_the_waiters() -> None:
     limiter = ConcurrencyLimiter(64, LONG)
     places = await started(limiter, START)
     waiting = [asyncio.create_task(limiter.enter(7)) for _ in range(100)]
@@ -307,8 +307,8 @@ async def test_the_first_quick_answer_lets_in_those_that_wait() -> None:
 
 
 @in_virtual_time(CLOCK)
-async def test_what_waits_for_us_is_not_slow() -> None:
-    """A request that has not started (no connection is free, say) takes our time and not the endpoint's."""
+async def test_a_request_that_has_not_started_does_not_make_its_endpoint_slow() -> None:
+    """A request that has not started (no connection is free, say) uses our time and not the endpoint's."""
     limiter = ConcurrencyLimiter(2, 0.02, slow_budget=1)
     place = await limiter.enter(7)
     assert place is not None

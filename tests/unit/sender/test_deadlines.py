@@ -14,7 +14,7 @@ CLOCK = "pipeline.sender.deadlines.monotonic"
 
 
 @in_virtual_time(CLOCK)
-async def test_what_is_added_is_told_of_in_order_and_in_time() -> None:
+async def test_deadlines_expire_in_order_and_in_time() -> None:
     loop = asyncio.get_running_loop()
     told: list[tuple[int, float]] = []
     added: dict[int, float] = {}
@@ -37,7 +37,7 @@ async def test_what_is_added_is_told_of_in_order_and_in_time() -> None:
     assert [seconds for _, seconds in told] == pytest.approx([0.03] * 5, abs=0.002)
 
 
-async def test_what_is_removed_is_not_told_of() -> None:
+async def test_a_removed_deadline_does_not_expire() -> None:
     told: list[str] = []
     last = asyncio.Event()
 
@@ -58,7 +58,7 @@ async def test_what_is_removed_is_not_told_of() -> None:
 
 
 @in_virtual_time(CLOCK)
-async def test_it_goes_on_after_a_pause() -> None:
+async def test_it_continues_after_a_pause() -> None:
     told = asyncio.Queue[int]()
     deadlines: Deadlines[int] = Deadlines(0.005, told.put_nowait)
 
@@ -69,7 +69,7 @@ async def test_it_goes_on_after_a_pause() -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_many_that_end_together_leave_time_for_others() -> None:
+async def test_many_simultaneous_deadlines_leave_time_for_others() -> None:
     turns, told, everything = 0, list[int](), asyncio.Event()
 
     def expire(number: int) -> None:
@@ -93,7 +93,7 @@ async def test_many_that_end_together_leave_time_for_others() -> None:
 
 
 @in_virtual_time(CLOCK)
-async def test_a_block_that_takes_too_long_is_a_timeout_and_the_task_goes_on() -> None:
+async def test_a_block_that_takes_too_long_is_a_timeout_and_the_task_continues() -> None:
     limit = TimeLimit(0.01)
 
     with pytest.raises(TimeoutError), limit.begin():
@@ -106,21 +106,21 @@ async def test_a_block_that_takes_too_long_is_a_timeout_and_the_task_goes_on() -
 
 
 @in_virtual_time(CLOCK)
-async def test_a_block_that_is_in_time_is_left_alone() -> None:
+async def test_a_block_that_finishes_in_time_is_left_alone() -> None:
     limit = TimeLimit(0.01)
 
     with limit.begin():
         await asyncio.sleep(0)
-    await asyncio.sleep(0.03)  # nothing comes afterwards
+    await asyncio.sleep(0.03)  # nothing follows
 
 
-async def test_an_error_of_the_block_is_its_own() -> None:
+async def test_an_error_of_the_block_is_raised_unchanged() -> None:
     with pytest.raises(KeyError), TimeLimit(60).begin():
         raise KeyError
 
 
 @pytest.mark.parametrize("has_expired", [False, True], ids=["in time", "at the very moment"])
-async def test_a_task_that_somebody_else_cancels_is_cancelled(*, has_expired: bool) -> None:
+async def test_a_task_that_is_cancelled_from_outside_stays_cancelled(*, has_expired: bool) -> None:
     begun = asyncio.Event()
     limit = TimeLimit(60)
 

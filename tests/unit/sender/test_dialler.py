@@ -29,7 +29,7 @@ def resolver(*addresses: str) -> GuardedResolver:
     return GuardedResolver(AddressGuard(), resolve)
 
 
-async def test_forbidden_addresses_are_dropped_and_the_order_kept() -> None:
+async def test_forbidden_addresses_are_dropped_and_the_order_is_kept() -> None:
     results = await resolver("10.0.0.5", "2606:4700::1", "8.8.8.8", "::1", "1.1.1.1").resolve("hooks.example.com", 443)
     assert [(result["host"], result["port"], result["family"]) for result in results] == [
         ("2606:4700::1", 443, socket.AF_INET6),
@@ -49,7 +49,7 @@ async def test_family_is_respected() -> None:
     assert [result["host"] for result in results] == ["2606:4700::1"]
 
 
-async def test_name_with_forbidden_addresses_only_is_blocked() -> None:
+async def test_name_with_only_forbidden_addresses_is_blocked() -> None:
     with pytest.raises(BlockedAddressError) as blocked:
         await resolver("10.0.0.5", "::1").resolve("hooks.example.com", 443)
     assert (blocked.value.address, blocked.value.refusal) == ("10.0.0.5", "a private address (10.0.0.0/8)")
@@ -97,7 +97,7 @@ async def test_name_that_cannot_be_encoded_does_not_resolve() -> None:
         await resolve_host(f"{'a' * 64}.example.com")
 
 
-async def test_a_name_waits_for_a_thread_only_while_none_looks_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_up_is_queued_only_if_none_for_the_name_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client asks once for each port, and the second look-up may be queued while the first one hangs."""
     is_asked, release = threading.Event(), threading.Event()
 
@@ -144,6 +144,6 @@ asyncio.run(ask())
 """
 
 
-def test_the_end_of_the_process_waits_for_no_look_up() -> None:
-    """A resolver that is away lets each wait for half a minute: so long a restart would take."""
+def test_a_process_exits_without_waiting_for_look_ups() -> None:
+    """An unreachable resolver delays each look-up by half a minute: a restart would take as long."""
     subprocess.run([sys.executable, "-c", _ENDS_DURING_A_LOOK_UP], check=True, timeout=60)

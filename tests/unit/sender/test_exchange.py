@@ -49,7 +49,7 @@ def test_exchanges_are_values() -> None:
     assert Response(200, (("A", "b"),), b"", False, 2.0, 1.0) == Response(200, (("A", "b"),), b"", False, 2.0, 1.0)
 
 
-def test_first_headers_are_kept() -> None:
+def test_only_the_first_headers_are_kept() -> None:
     headers = [(f"X-{number}", "v") for number in range(MAX_HEADERS + 10)]
     assert bounded_headers(headers) == tuple(headers[:MAX_HEADERS])
     assert bounded_headers([("A", "x" * (MAX_HEADER_BYTES - 1))]) == (("A", "x" * (MAX_HEADER_BYTES - 1)),)
@@ -57,7 +57,7 @@ def test_first_headers_are_kept() -> None:
 
 
 @given(st.lists(st.tuples(st.text("abcXYZ-", min_size=1), texts)))
-def test_headers_are_bounded_and_can_be_encoded(headers: list[tuple[str, str]]) -> None:
+def test_headers_are_limited_and_can_be_encoded(headers: list[tuple[str, str]]) -> None:
     kept = bounded_headers(headers)
     assert len(kept) <= min(len(headers), MAX_HEADERS)
     assert sum(len(name.encode()) + len(value.encode()) for name, value in kept) <= MAX_HEADER_BYTES

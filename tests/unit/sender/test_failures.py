@@ -19,7 +19,7 @@ KEY = ConnectionKey("hooks.example.com", 8443, True, True, None, None, None)
 
 
 def connecting(cause: OSError) -> aiohttp.ClientConnectorError:
-    """As the client raises it."""
+    """Return the error as the client raises it."""
     error = aiohttp.ClientConnectorError(KEY, cause)
     error.__cause__ = cause
     return error
@@ -81,7 +81,7 @@ def test_error_is_explained(error: Exception, failure: Failure, words: str) -> N
     assert "hush" not in explanation.detail
 
 
-def test_status_of_an_answer_that_broke_off_is_kept() -> None:
+def test_status_of_a_truncated_answer_is_kept() -> None:
     for code, status in ((503, 503), (2, None), (0, None)):
         message = Mock(spec=aiohttp.http_parser.RawResponseMessage, code=code)
         explanation = explain(aiohttp.ServerDisconnectedError(message), ENDPOINT)
@@ -89,5 +89,5 @@ def test_status_of_an_answer_that_broke_off_is_kept() -> None:
         assert (explanation.failure, explanation.status) == (Failure.TRUNCATED, status)
 
 
-def test_mistake_of_our_own_is_not_explained() -> None:
+def test_a_mistake_of_our_own_is_not_explained() -> None:
     assert explain(TypeError("'int' object is not a str"), ENDPOINT) is None

@@ -24,7 +24,7 @@ class Connection:
         self.ended.set()
 
 
-async def test_a_connection_is_reused_for_its_address_only_and_the_newest_first() -> None:
+async def test_a_connection_is_reused_for_its_address_only_newest_first() -> None:
     idle: IdleConnections[Connection] = IdleConnections(10, 60)
     here, there = idle.queue("a"), idle.queue("b")
     first, second = Connection(), Connection()
@@ -60,7 +60,7 @@ async def test_a_connection_is_closed_after_its_time() -> None:
     assert (len(idle), connection.closed) == (0, 1)
 
 
-async def test_a_process_that_was_stopped_does_not_reuse_what_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_process_that_was_stopped_does_not_reuse_expired_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(idle_connections, "monotonic", lambda: now)
     idle: IdleConnections[Connection] = IdleConnections(10, 4)
@@ -75,7 +75,7 @@ async def test_a_process_that_was_stopped_does_not_reuse_what_is_too_old(monkeyp
 
 
 @in_virtual_time("pipeline.sender.idle_connections.monotonic", "pipeline.sender.deadlines.monotonic")
-async def test_what_a_burst_needed_is_closed_although_there_is_traffic() -> None:
+async def test_connections_of_a_burst_are_closed_despite_traffic() -> None:
     idle: IdleConnections[Connection] = IdleConnections(10, 60.0)
     queue, connections = idle.queue("a"), [Connection() for _ in range(3)]
     for connection in connections:
@@ -89,7 +89,7 @@ async def test_what_a_burst_needed_is_closed_although_there_is_traffic() -> None
     assert [connection.closed for connection in connections] == [1, 1, 0]
 
 
-async def test_a_connection_that_ended_is_not_offered_and_may_be_removed_twice() -> None:
+async def test_an_ended_connection_is_not_offered_and_may_be_removed_twice() -> None:
     idle: IdleConnections[Connection] = IdleConnections(10, 60)
     queue, ended, other = idle.queue("a"), Connection(), Connection()
     idle.add(queue, ended)
@@ -101,7 +101,7 @@ async def test_a_connection_that_ended_is_not_offered_and_may_be_removed_twice()
     assert idle.take(queue) is other
 
 
-async def test_closing_closes_all_of_them() -> None:
+async def test_closing_closes_all_connections() -> None:
     idle: IdleConnections[Connection] = IdleConnections(10, 60)
     connections = [Connection() for _ in range(3)]
     for number, connection in enumerate(connections):
@@ -112,7 +112,7 @@ async def test_closing_closes_all_of_them() -> None:
     assert [connection.closed for connection in connections] == [1, 1, 1]
 
 
-async def test_addresses_that_nobody_uses_any_more_are_forgotten() -> None:
+async def test_unused_addresses_are_forgotten() -> None:
     idle: IdleConnections[Connection] = IdleConnections(10, 60)
     kept = idle.queue("kept by an idle connection")
     idle.add(kept, Connection())

@@ -38,7 +38,7 @@ async def test_an_egress_proxy_that_cannot_be_checked_leaves_a_doubt(fault: Prox
     )
 
 
-async def test_a_sender_that_is_closed_leaves_no_check_behind() -> None:
+async def test_a_closed_sender_leaves_no_check_behind() -> None:
     asked = asyncio.Event()
 
     async def hang(host: str) -> Sequence[str]:
@@ -52,7 +52,7 @@ async def test_a_sender_that_is_closed_leaves_no_check_behind() -> None:
     await sender.start()
     sending = asyncio.create_task(sender.post(Request("https://hooks.example.com/", {}, b"")))
     await asyncio.wait_for(asked.wait(), 60)
-    sending.cancel()  # the check goes on: others may wait for it
+    sending.cancel()  # the check continues: others may wait for it
     await asyncio.gather(sending, return_exceptions=True)
     await sender.close()
     assert asyncio.all_tasks() == before

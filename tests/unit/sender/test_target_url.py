@@ -161,7 +161,7 @@ UNREADABLE: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("url", "host", "port", "address"), READABLE)
-def test_url_is_read_as_it_is_dialled(url: str, host: str, port: int, address: str | None) -> None:
+def test_url_is_parsed_as_it_is_dialled(url: str, host: str, port: int, address: str | None) -> None:
     parsed = parse_target_url(url)
     assert (parsed.host, parsed.port, parsed.address) == (host, port, address)
     assert (URL(url).raw_host, URL(url).port) == (host, port)
@@ -204,7 +204,7 @@ urls = st.builds(
 @given(urls)
 @example("http://0x7f.1/")
 @example("http://\u2488.example/")
-def test_what_is_read_is_unambiguous(url: str) -> None:
+def test_accepted_urls_are_unambiguous(url: str) -> None:
     try:
         parsed = parse_target_url(url)
     except TargetUrlError:
@@ -217,7 +217,7 @@ def test_what_is_read_is_unambiguous(url: str) -> None:
     if parsed.address is not None:
         ipaddress.ip_address(parsed.address)
     else:
-        # Whatever a socket could read as an address must have been recognized as one.
+        # Anything that a socket could read as an address must have been recognized as one.
         with pytest.raises(OSError, match="illegal IP address"):
             socket.inet_aton(parsed.host)
         assert ":" not in parsed.host
@@ -249,7 +249,7 @@ async def test_public_address_passes(url: str) -> None:
 
 
 @pytest.mark.parametrize(("url", "_host", "_port", "address"), [row for row in READABLE if row[3]])
-async def test_address_is_judged_in_whatever_form(url: str, _host: str, _port: int, address: str) -> None:
+async def test_address_is_judged_in_any_form(url: str, _host: str, _port: int, address: str) -> None:
     if refusal := GUARD.refusal(address):
         with pytest.raises(TargetUrlError) as refused:
             await check_target_url(url, GUARD, resolve=resolving_is_not_needed)
@@ -298,7 +298,7 @@ async def test_name_that_does_not_resolve_passes() -> None:
     await check_target_url("https://not-yet.example.com/", GUARD, resolve=resolving_to())
 
 
-async def test_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_name_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def resolve(host: str) -> Sequence[str]:
         await asyncio.Event().wait()
         return []

@@ -1,4 +1,4 @@
-"""Which way POSTs go: the fast one only with a release of aiohttp that it was checked with."""
+"""Which transport sends POSTs: the fast one only with a release of aiohttp that it was tested with."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ async def wire_of(*, speedups: bool) -> object:
         return sender._transport
 
 
-def test_the_release_that_the_lock_file_names_was_checked() -> None:
+def test_the_locked_release_was_tested() -> None:
     assert version("aiohttp") in transport.CHECKED_WITH
 
 
-async def test_the_insides_are_used_with_a_checked_release(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_fast_transport_is_used_with_a_tested_release(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(await wire_of(speedups=True), CompatTransport)
     assert "without speed-ups" not in capsys.readouterr().err
 
 
-async def test_switched_off_the_public_api_sends_and_the_log_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_when_switched_off_the_public_api_sends_and_the_log_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(await wire_of(speedups=False), SessionTransport)
     said = capsys.readouterr().err
     assert said.count("without speed-ups") == 1
@@ -46,7 +46,7 @@ async def test_with_an_unknown_release_the_public_api_sends_and_the_log_says_why
 
 
 @pytest.mark.parametrize("headers", [{"X-A": "a\nb"}, {"X-A\r": "b"}, {"X-A": cast("str", 5)}])
-async def test_a_header_that_cannot_be_sent_is_found_before_a_connection_is_made(headers: dict[str, str]) -> None:
+async def test_an_invalid_header_is_found_before_connecting(headers: dict[str, str]) -> None:
     asked: list[str] = []
 
     async def resolve(host: str) -> list[str]:

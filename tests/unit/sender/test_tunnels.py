@@ -27,7 +27,7 @@ def tunnels() -> Tunnels:
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "0.0.0.1", "[::1]", "[2606:2800:220:1::1]", "[::ffff:10.0.0.1]"])
-def test_a_literal_address_gets_a_name_of_its_own(address: str) -> None:
+def test_a_literal_address_gets_its_own_name(address: str) -> None:
     url, verified = tunnelled_url(URL(f"https://{address}:8443/a%2Fb?c=d"))
     assert verified == URL(f"https://{address}").raw_host
     assert (url.port, url.raw_path_qs) == (8443, "/a%2Fb?c=d")
@@ -36,12 +36,12 @@ def test_a_literal_address_gets_a_name_of_its_own(address: str) -> None:
     assert url != tunnelled_url(URL("https://1.2.3.4:8443/a%2Fb?c=d"))[0]
 
 
-def test_a_name_stays() -> None:
+def test_a_name_is_kept() -> None:
     assert tunnelled_url(URL("https://hooks.example.com/a")) == (URL("https://hooks.example.com/a"), None)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "[::1]", "[::ffff:169.254.169.254]", "[fe80::1]"])
-async def test_a_literal_address_that_is_forbidden(address: str) -> None:
+async def test_a_forbidden_literal_address(address: str) -> None:
     with pytest.raises(BlockedAddressError):
         await tunnels().resolve(tunnelled_url(URL(f"http://{address}/"))[0].raw_host or "", 80)
 
@@ -52,12 +52,12 @@ def test_nothing_is_dialled_without_a_ticket(address: str) -> None:
         tunnels().make_socket((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, 443)))
 
 
-async def test_an_invalid_name_of_somebody_else_is_a_name() -> None:
+async def test_an_invalid_generated_name_is_an_ordinary_name() -> None:
     with pytest.raises(socket.gaierror):
         await tunnels().resolve("v4-7f000001.0123456789abcdef0123456789abcdef.invalid", 80)
 
 
-async def test_a_look_up_whose_asker_is_gone_is_no_error() -> None:
+async def test_a_look_up_whose_caller_is_gone_is_no_error() -> None:
     asked = asyncio.Event()
 
     async def slow(host: str) -> Sequence[str]:
