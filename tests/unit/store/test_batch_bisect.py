@@ -1,4 +1,4 @@
-"""Halving: everything that can be stored is, in order; what is refused alone is set aside before anything behind it is stored."""
+"""Bisecting: everything that can be stored is, in order; a row refused on its own is set aside before later rows are stored."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Table:
     poison=st.frozensets(st.integers(0, 60), max_size=8),
     room=st.integers(1, 40),
 )
-def test_all_that_can_be_stored_is_and_the_rest_is_set_aside_in_order(
+def test_everything_that_can_be_stored_is_and_the_rest_is_set_aside_in_order(
     offsets: list[int], poison: frozenset[int], room: int
 ) -> None:
-    """Several rows may be of one record: they have one offset, and stay together."""
+    """Several rows may belong to one record: they have one offset, and stay together."""
     table = Table(poison, room)
     stored = asyncio.run(append_in_parts(table.append, table.set_aside, [("row", offset) for offset in offsets]))
     kept = [offset for offset in offsets if offset not in poison]
@@ -55,7 +55,7 @@ def test_all_that_can_be_stored_is_and_the_rest_is_set_aside_in_order(
     assert stored == len(kept)
 
 
-async def test_a_batch_that_is_taken_is_tried_once() -> None:
+async def test_an_accepted_batch_is_tried_once() -> None:
     table = Table()
     assert await append_in_parts(table.append, table.set_aside, [("row", offset) for offset in range(100)]) == 100
     assert table.tries == 1
@@ -67,7 +67,7 @@ async def test_one_bad_row_costs_few_tries() -> None:
     assert table.tries < 25
 
 
-async def test_what_halving_does_not_mend_is_not_hidden() -> None:
+async def test_an_error_that_bisecting_does_not_avoid_is_raised() -> None:
     async def away(_: Sequence[Row]) -> None:
         raise StoreUnavailableError("not now")
 
@@ -75,7 +75,7 @@ async def test_what_halving_does_not_mend_is_not_hidden() -> None:
         await append_in_parts(away, Table().set_aside, [("row", 0), ("row", 1)])
 
 
-async def test_one_record_that_is_too_much_for_now_is_not_set_aside() -> None:
+async def test_a_record_that_is_temporarily_too_large_is_not_set_aside() -> None:
     async def short_of_memory(_: Sequence[Row]) -> None:
         raise StoreLimitError("no memory")
 

@@ -50,17 +50,17 @@ def rendered(sql: str) -> tuple[str, ...]:
     return render(sql, "shop", "webhooks")
 
 
-def test_a_single_server_gets_the_files_as_they_are() -> None:
+def test_a_single_server_gets_the_files_unchanged() -> None:
     for sql in bundled_migrations().values():
         assert render(sql, "", "webhooks") == (sql,)
     assert (storage_table("things", ""), on_cluster(""), render_everywhere(TABLE, "")) == ("things", "", TABLE)
 
 
-def test_a_table_becomes_a_replicated_one_and_one_in_front_of_it() -> None:
+def test_a_table_becomes_a_replicated_one_and_a_distributed_one() -> None:
     assert rendered(TABLE) == (LOCAL, DISTRIBUTED)
 
 
-def test_a_table_without_positions_has_no_sharding_key_and_cannot_be_written_through() -> None:
+def test_a_table_without_positions_has_no_sharding_key_and_accepts_no_writes() -> None:
     local, distributed = rendered(
         "CREATE TABLE IF NOT EXISTS sums\n(\n    n SimpleAggregateFunction(sum, UInt64)\n)\nENGINE = AggregatingMergeTree\nORDER BY n"
     )
@@ -73,7 +73,7 @@ def test_an_engine_keeps_its_arguments() -> None:
     assert "ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/{database}/{table}', '{replica}', v)" in local
 
 
-def test_columns_are_altered_in_both_and_indexes_where_the_rows_are() -> None:
+def test_columns_are_altered_in_both_tables_and_indexes_in_the_local_one() -> None:
     sql = """\
 -- Why.
 ALTER TABLE things
@@ -97,7 +97,7 @@ def test_a_feed_runs_within_its_shard() -> None:
     )
 
 
-def test_a_feed_that_changes_stays_within_its_shard() -> None:
+def test_an_altered_feed_stays_within_its_shard() -> None:
     sql = "-- Why.\nALTER TABLE feed MODIFY QUERY\nSELECT count() AS n\nFROM things\nGROUP BY name"
     assert rendered(sql) == (
         "ALTER TABLE feed ON CLUSTER 'shop' MODIFY QUERY\nSELECT count() AS n\nFROM things_local\nGROUP BY name",
@@ -109,7 +109,7 @@ def test_a_view_reads_all_shards(create: str) -> None:
     assert rendered(f"{create} AS\nSELECT * FROM things") == (f"{create} ON CLUSTER 'shop' AS\nSELECT * FROM things",)
 
 
-def test_what_was_applied_is_the_same_everywhere() -> None:
+def test_applied_migrations_are_the_same_everywhere() -> None:
     assert render_everywhere(TABLE, "shop") == LOCAL.replace("things_local", "things").replace(
         "'/clickhouse/tables/{shard}/{database}/{table}', '{replica}'",
         "'/clickhouse/tables/all/{database}/{table}', '{shard}-{replica}'",
@@ -119,12 +119,12 @@ def test_what_was_applied_is_the_same_everywhere() -> None:
 @pytest.mark.parametrize(
     "sql", ["DROP TABLE things", "CREATE TABLE things (a Int64) ENGINE = Memory", "INSERT INTO things SELECT 1"]
 )
-def test_a_form_that_is_not_known_is_refused(sql: str) -> None:
+def test_an_unknown_statement_is_refused(sql: str) -> None:
     with pytest.raises(ValueError, match="a migration is CREATE TABLE"):
         rendered(sql)
 
 
-def test_every_shipped_migration_is_for_the_whole_cluster_and_replicated() -> None:
+def test_every_shipped_migration_is_replicated_on_the_whole_cluster() -> None:
     created = set()
     for name, sql in bundled_migrations().items():
         for statement in rendered(sql):

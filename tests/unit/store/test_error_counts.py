@@ -1,4 +1,4 @@
-"""Failed statements are counted by what there is to do about them."""
+"""Failed statements are counted by what can be done about them."""
 
 from __future__ import annotations
 

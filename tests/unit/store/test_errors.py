@@ -1,4 +1,4 @@
-"""Errors of the driver by what there is to do about them."""
+"""Errors of the driver, by what can be done about them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_kinds(error: Error, searching: bool, kind: type[StoreError]) -> None:
     assert type(store_error(error, "ClickHouse at ch:8123", searching=searching)) is kind
 
 
-def test_messages_are_one_sentence_of_bounded_length() -> None:
+def test_messages_are_one_sentence_of_limited_length() -> None:
     error = DatabaseError("Received ClickHouse exception, code: 62: Code: 62. DB::Exception: " + "x" * 5000 + "\nstack", code=62)
     message = str(store_error(error, "ClickHouse at ch:8123", searching=True))
     assert message.startswith("ClickHouse at ch:8123 refused: xxx")
@@ -55,7 +55,7 @@ def test_messages_are_one_sentence_of_bounded_length() -> None:
     assert "stack" not in message
 
 
-def test_the_cause_in_the_network_is_named() -> None:
+def test_the_network_cause_is_named() -> None:
     error = OperationalError("Error executing HTTP request")
     error.__cause__ = OSError("https://user:password@ch quoted by an outer error")
     error.__cause__.__cause__ = ConnectionRefusedError(111, "Connection refused")
@@ -73,13 +73,13 @@ def test_the_cause_in_the_network_is_named() -> None:
         (158, "The search reads more data than it may."),
     ],
 )
-def test_what_a_search_has_too_much_of_is_told_with_what_to_do(code: int, words: str) -> None:
+def test_an_exceeded_limit_is_named_with_what_to_do(code: int, words: str) -> None:
     message = str(store_error(DatabaseError("Code: …", code=code), "ClickHouse at ch:8123", searching=True))
     assert message.startswith(f"{words} Narrow it with a time range")
     assert "too many searches" not in message.lower()
 
 
-def test_too_many_searches_are_told_as_that() -> None:
+def test_too_many_searches_are_reported_as_such() -> None:
     message = str(store_error(DatabaseError("Code: 202. DB::Exception: …", code=202), "ClickHouse at ch:8123", searching=True))
     assert message == "Too many searches at once: other searches are ahead of this one. Try again in 5 seconds."
     waited = "Too many searches at once: one other search is ahead of this one, and none of them finished within 10 seconds."

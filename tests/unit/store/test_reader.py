@@ -1,4 +1,4 @@
-"""A query that ClickHouse stopped for its time is told as that, also where ClickHouse answers as if it had ended."""
+"""A query that ClickHouse stopped at its time limit is reported as such, even if ClickHouse answers as if it had ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.store.reader import QueryBudget, Reader, Rows
 
 
 class CutShort:
-    """Connections to a ClickHouse that stops every query after its time, and returns the rows that it had found, without an error."""
+    """Connections to a ClickHouse that stops every query after its time and returns the rows found so far, without an error."""
 
     def __init__(self, takes: float, found: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
         self.turns = SimpleNamespace(place=lambda: 0)
@@ -32,7 +32,7 @@ class CutShort:
 
 
 @pytest.mark.parametrize("found", [[], [(1,)]])
-async def test_what_comes_when_the_time_is_over_is_no_answer(found: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rows_that_arrive_at_the_time_limit_are_no_answer(found: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = Reader(cast("Connections", CutShort(60, found, monkeypatch)), QueryBudget(seconds=10))
     with pytest.raises(StoreBudgetError, match="ran for longer than it may"):
         await reader.rows("SELECT 1", {})

@@ -63,14 +63,16 @@ PLACES = st.tuples(st.integers(0, MAX_PARTITIONS - 1), st.integers(0, 2**37 - 1)
 
 
 @given(PLACES, PLACES)
-def test_an_attempts_id_is_unique_and_fits_a_javascript_number(one: tuple[int, int, int], other: tuple[int, int, int]) -> None:
+def test_the_id_of_an_attempt_is_unique_and_fits_a_javascript_number(
+    one: tuple[int, int, int], other: tuple[int, int, int]
+) -> None:
     identifier = attempt_id(*one)
     assert (identifier == attempt_id(*other)) == (one == other)
     assert 0 <= identifier < 2**53
 
 
 @pytest.mark.parametrize("partition", [-1, MAX_PARTITIONS])
-def test_a_partition_that_no_id_has_room_for(partition: int) -> None:
+def test_a_partition_number_that_fits_no_id(partition: int) -> None:
     with pytest.raises(ValueError, match="at most 1024 partitions"):
         attempt_id(partition, 0)
 
@@ -97,17 +99,17 @@ def test_a_table_without_weeks() -> None:
     assert Table.ENDPOINT_CHANGES not in PARTITIONED_BY
 
 
-def test_an_endpoints_secrets_stay_out() -> None:
+def test_the_secrets_of_an_endpoint_are_left_out() -> None:
     assert "sealed" not in repr(ROWS[Table.ENDPOINT_CHANGES])
 
 
 @pytest.mark.parametrize(("identifier", "stored"), [(2**63 - 1, 2**63 - 1), (2**63, None), (-(2**63) - 1, None), (None, None)])
-def test_a_stock_item_id_that_no_column_holds_is_left_out(identifier: int | None, stored: int | None) -> None:
+def test_a_stock_item_id_that_fits_no_column_is_left_out(identifier: int | None, stored: int | None) -> None:
     row = attempt_row(RowPosition(0, 0), attempt(event=meta(stock_item_id=identifier)))
     assert row[list(COLUMNS[Table.ATTEMPTS]).index("stock_item_id")] == stored
 
 
-def test_any_year_that_a_producer_sends_is_clamped_to_what_can_be_compared() -> None:
+def test_any_year_is_clamped_to_the_range_that_can_be_compared() -> None:
     early = EventMeta(id="e", event_name="order_completed", created_at=datetime(1, 1, 1, tzinfo=UTC))
     row = event_row(RowPosition(0, 0), dispatch(event=early), b"")
     assert row[2] == datetime(1900, 1, 1, tzinfo=UTC).timestamp() * 1000

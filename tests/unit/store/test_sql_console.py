@@ -1,4 +1,4 @@
-"""What the console says of a statement that ClickHouse cannot read."""
+"""What the console says about a statement that ClickHouse cannot read."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pipeline.store.sql_console import _SYNTAX_ERROR, SqlConsole, _explained
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM attempts", "\n drop table attempts", "insert\tinto attempts select 1"])
-async def test_other_statements_are_told_that_one_select_is_taken(statement: str) -> None:
+async def test_other_statements_are_refused_because_only_one_select_is_accepted(statement: str) -> None:
     with pytest.raises(StoreRejectedError, match=r"^Only a single SELECT is accepted here, not (DELETE|DROP|INSERT)\.$"):
         await SqlConsole(cast("Connections", cast("Any", None))).ask(statement)
 
 
-def test_nothing_is_said_of_what_we_put_around_a_statement() -> None:
+def test_our_wrapping_of_a_statement_is_not_mentioned() -> None:
     cause = DatabaseError("...")
     cause.code = _SYNTAX_ERROR
     error = StoreRejectedError(

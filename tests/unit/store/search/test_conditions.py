@@ -20,7 +20,7 @@ def compiled(*conditions: Condition) -> tuple[str, dict[str, object]]:
     return where(conditions, parameters), parameters.values
 
 
-def test_no_condition_is_true() -> None:
+def test_no_condition_is_always_true() -> None:
     assert compiled() == ("1", {})
 
 
@@ -36,7 +36,7 @@ def test_conditions_are_joined() -> None:
     assert values == {"p0": [7, 8], "p1": 1767225600000}
 
 
-def test_a_body_finds_events_and_events_find_attempts() -> None:
+def test_a_search_for_a_body_finds_events_and_events_find_attempts() -> None:
     sql, values = compiled(Condition("request_body", Predicate.CONT, ("GÜN",)))
     folded = "normalizeUTF8NFC(caseFoldUTF8({p0:String}))"
     tests = f"lowerUTF8(request_body) LIKE lowerUTF8({{p0:String}}) OR lowerUTF8(request_body) LIKE {folded} OR request_body_strings LIKE {folded}"
@@ -52,7 +52,7 @@ def test_patterns(text: str, pattern: str) -> None:
     assert like_pattern(text) == pattern
 
 
-def test_the_order_is_always_whole() -> None:
+def test_the_order_is_always_total() -> None:
     assert order_by(AttemptQuery()) == "created_at DESC, id DESC"
     sorts = (Sort("idempotency_key"), Sort("duration_ms", descending=True))
     assert (

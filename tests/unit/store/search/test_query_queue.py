@@ -1,4 +1,6 @@
-"""Turns: so many at once, the others in the order in which their searches began, no longer than they may, and none is ever lost."""
+"""Turns: a limited number at once, the others in the order in which their searches began, with a limited wait, and none is
+lost.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ SOON = 0.01
 
 
 async def waiting(turns: QueryQueue, place: int, got: list[int]) -> asyncio.Task[None]:
-    """A search in line."""
+    """Queue a search."""
 
     async def wait() -> None:
         await turns.wait(place)
@@ -25,7 +27,7 @@ async def waiting(turns: QueryQueue, place: int, got: list[int]) -> asyncio.Task
     return task
 
 
-async def test_so_many_at_once_and_the_others_in_the_order_of_their_searches() -> None:
+async def test_turns_are_limited_and_given_in_the_order_of_searches() -> None:
     turns = QueryQueue(2, 60)
     got: list[int] = []
     tasks = [await waiting(turns, place, got) for place in (5, 6, 9, 7, 8)]
@@ -33,11 +35,11 @@ async def test_so_many_at_once_and_the_others_in_the_order_of_their_searches() -
     for place in (7, 8, 9):
         turns.end()
         await asyncio.sleep(0)
-        assert got[-1] == place, "an earlier search goes first, whenever its query came"
+        assert got[-1] == place, "an earlier search goes first, whenever its query arrived"
     await asyncio.gather(*tasks)
 
 
-async def test_a_wait_is_bounded_and_says_how_many_are_ahead() -> None:
+async def test_a_wait_is_limited_and_reports_how_many_are_ahead() -> None:
     turns = QueryQueue(1, SOON)
     await turns.wait(turns.place())
     with pytest.raises(
@@ -49,7 +51,7 @@ async def test_a_wait_is_bounded_and_says_how_many_are_ahead() -> None:
     await turns.wait(turns.place())
 
 
-async def test_a_turn_that_ends_as_the_next_search_is_cancelled_is_not_lost() -> None:
+async def test_a_turn_that_ends_while_the_next_search_is_cancelled_is_not_lost() -> None:
     turns = QueryQueue(1, 60)
     got: list[int] = []
     await turns.wait(turns.place())
@@ -63,7 +65,7 @@ async def test_a_turn_that_ends_as_the_next_search_is_cancelled_is_not_lost() ->
     await turns.wait(turns.place())
 
 
-async def test_a_line_that_is_too_long_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_queue_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 3)
     turns = QueryQueue(1, 60)
     got: list[int] = []
@@ -75,7 +77,7 @@ async def test_a_line_that_is_too_long_is_told_at_once(monkeypatch: pytest.Monke
     await asyncio.gather(*tasks)
 
 
-async def test_who_goes_away_leaves_the_line_and_takes_no_turn_along() -> None:
+async def test_a_cancelled_search_leaves_the_queue_and_takes_no_turn() -> None:
     turns = QueryQueue(1, 60)
     got: list[int] = []
     await turns.wait(0)
@@ -85,7 +87,7 @@ async def test_who_goes_away_leaves_the_line_and_takes_no_turn_along() -> None:
     turns.end()
     await other
     assert got == [2]
-    # Gone at the very moment at which it is its turn.
+    # It is cancelled at the very moment of its turn.
     late = await waiting(turns, 3, got)
     turns.end()
     late.cancel()

@@ -24,8 +24,8 @@ ROWS = 10_000_000
 
 @pytest.mark.parametrize("descending", [True, False])
 @pytest.mark.parametrize("found", [0, 1, 25])
-def test_a_walk_through_all_takes_few_windows_without_gaps(found: int, descending: bool) -> None:
-    """Also when the needle was found in the first window and nowhere else: an estimate by that alone would creep."""
+def test_a_walk_through_everything_takes_few_windows_without_gaps(found: int, descending: bool) -> None:
+    """Even when the match was in the first window and nowhere else: an estimate by that alone would lead to tiny steps."""
     left, width, seen = YEAR, first_width(YEAR, ROWS), []
     while left.first < left.end:
         window, left = step(left, width, descending=descending)
@@ -52,7 +52,7 @@ def test_a_window_is_as_long_as_the_page_still_needs() -> None:
         (TimeWindow(10, 10), TimeWindow(0, 10)),
     ],
 )
-def test_what_is_left_without_one_end(part: TimeWindow, rest: TimeWindow) -> None:
+def test_what_is_left_of_an_interval_without_one_end(part: TimeWindow, rest: TimeWindow) -> None:
     assert TimeWindow(0, 10).without(part) == rest
 
 
@@ -78,13 +78,11 @@ def _made(predicate: Predicate, milliseconds: int) -> Condition:
         ([_made(Predicate.GTEQ, 1500), _made(Predicate.LT, 1400)], TimeWindow(0, 0)),
     ],
 )
-def test_what_came_since_the_store_was_looked_at_is_within_the_windows_at_its_ends(
-    asked: list[Condition], span: TimeWindow
-) -> None:
+def test_rows_added_after_the_first_look_are_in_the_windows_at_the_ends(asked: list[Condition], span: TimeWindow) -> None:
     assert requested_span(TimeWindow(1000, 2000), asked, None) == span
 
 
-def test_exactly_nothing_lies_outside_of_what_is_stored() -> None:
+def test_no_window_is_exact_outside_of_the_stored_interval() -> None:
     whole = TimeWindow(1000, 2000)
     for outside in (_made(Predicate.GTEQ, 5000), _made(Predicate.LT, 500)):
         assert requested_span(whole, [outside], None, exactly=True) == TimeWindow(0, 0)
@@ -92,7 +90,7 @@ def test_exactly_nothing_lies_outside_of_what_is_stored() -> None:
 
 
 @pytest.mark.parametrize("descending", [True, False])
-def test_a_search_of_columns_looks_twice_at_most_and_only_the_outermost_ends_are_open(descending: bool) -> None:
+def test_a_search_of_columns_uses_at_most_two_windows_open_only_at_the_outer_ends(descending: bool) -> None:
     span = TimeWindow(0, 1000, open_start=True, open_end=True)
     seen = list(windows_without_bodies(span, 100, WindowProgress(26), is_one=False, descending=descending))
     newest, rest = TimeWindow(900, 1000, open_end=True), TimeWindow(0, 900, open_start=True)
@@ -102,6 +100,6 @@ def test_a_search_of_columns_looks_twice_at_most_and_only_the_outermost_ends_are
     assert list(windows_without_bodies(span, 800, WindowProgress(26), is_one=False, descending=descending)) == [span]
 
 
-def test_an_open_window_bounds_nothing() -> None:
+def test_an_open_window_has_no_limits() -> None:
     assert TimeWindow(0, 10, open_start=True, open_end=True).sql("created_at", BoundValues()) == "1"
     assert "<" not in TimeWindow(0, 10, open_end=True).sql("created_at", BoundValues())
