@@ -40,7 +40,7 @@ def test_a_record_is_opened() -> None:
     assert endpoint.record == replace(rotated(), secrets=endpoint.record.secrets, sealed_token=endpoint.record.sealed_token)
 
 
-def test_an_old_secret_signs_until_its_grace_is_over() -> None:
+def test_an_old_secret_signs_until_its_grace_period_ends() -> None:
     endpoint = open_endpoint(rotated(), VAULT)
     both = signature([SigningKey(NEW), SigningKey(OLD)])
 
@@ -59,7 +59,7 @@ def test_paused_and_deleted_endpoints_are_not_active(active: bool, deleted: bool
     assert open_endpoint(endpoint_record(active=active, deleted=deleted), VAULT).active is is_active
 
 
-def test_nothing_shows_the_secrets() -> None:
+def test_secrets_are_never_shown() -> None:
     endpoint = open_endpoint(rotated(), VAULT)
 
     for text in (repr(endpoint), str(endpoint), f"{endpoint!r:>10}", repr(endpoint.keys(NOW))):
@@ -70,7 +70,7 @@ def test_nothing_shows_the_secrets() -> None:
 
 
 def unusable(record: EndpointRecord, vault: Vault = VAULT) -> str:
-    """The problem of an endpoint that cannot be delivered to."""
+    """Return the problem of an endpoint that cannot be delivered to."""
     endpoint = open_endpoint(record, vault)
     assert (endpoint.token, endpoint.keys(NOW)) == (None, [])
     assert (endpoint.id, endpoint.active, endpoint.events) == (record.id, True, frozenset(record.events))
@@ -82,7 +82,7 @@ def test_another_vault_cannot_open_it() -> None:
     assert "another encryption_key" in unusable(rotated(), Vault(Vault.new_key()))
 
 
-def test_what_can_be_opened_has_no_problem() -> None:
+def test_an_endpoint_that_can_be_opened_has_no_problem() -> None:
     assert open_endpoint(rotated(), VAULT).problem is None
 
 
@@ -94,7 +94,7 @@ def test_a_token_that_cannot_be_opened_is_a_problem() -> None:
     assert "another encryption_key" in unusable(replace(rotated(), sealed_token="seal\xe9"))
 
 
-def test_when_the_grace_of_all_secrets_is_over_the_newest_signs() -> None:
+def test_when_all_grace_periods_are_over_the_newest_secret_signs() -> None:
     secrets = tuple(SealedSecret(sealed=VAULT.seal(secret), expires_at=NOW - DAY) for secret in (NEW, OLD))
     endpoint = open_endpoint(endpoint_record(secrets=secrets), VAULT)
 
@@ -102,7 +102,7 @@ def test_when_the_grace_of_all_secrets_is_over_the_newest_signs() -> None:
     assert signature(endpoint.keys(NOW)) == signature([SigningKey(NEW)])
 
 
-def test_it_cannot_be_changed() -> None:
+def test_an_endpoint_cannot_be_changed() -> None:
     endpoint: Endpoint = open_endpoint(rotated(), VAULT)
 
     with pytest.raises(AttributeError):
@@ -110,7 +110,7 @@ def test_it_cannot_be_changed() -> None:
 
 
 @pytest.mark.parametrize("secret", ["not a signing secret", "whsec_hunter2", "whsec_" + "é" * 40, "whsec_"])
-def test_a_secret_that_is_none_is_a_problem_that_does_not_repeat_it(secret: str) -> None:
+def test_an_invalid_secret_is_a_problem_that_does_not_show_it(secret: str) -> None:
     problem = unusable(endpoint_record(secrets=(SealedSecret(sealed=VAULT.seal(secret)),)))
 
     assert problem.startswith("The endpoint's signing secret is invalid")
@@ -119,7 +119,7 @@ def test_a_secret_that_is_none_is_a_problem_that_does_not_repeat_it(secret: str)
 
 
 @pytest.mark.parametrize("sealed_with_old", ["secrets", "sealed_token", "sealed_headers"])
-def test_whatever_is_sealed_with_an_old_key_is_renewed(sealed_with_old: str) -> None:
+def test_everything_sealed_with_an_old_key_is_renewed(sealed_with_old: str) -> None:
     old, new = Vault.new_key(), Vault.new_key()
     both = Vault(f"{new},{old}")
 
@@ -153,12 +153,12 @@ def test_whatever_is_sealed_with_an_old_key_is_renewed(sealed_with_old: str) -> 
     }
 
 
-def test_one_that_cannot_be_opened_is_not_current() -> None:
+def test_an_endpoint_that_cannot_be_opened_is_not_current() -> None:
     endpoint = open_endpoint(endpoint_record(secrets=(SealedSecret(sealed=Vault(Vault.new_key()).seal(NEW)),)), VAULT)
     assert (endpoint.problem is None, endpoint.is_current) == (False, False)
 
 
-def test_headers_that_receivers_may_take_for_ours_are_not_sent_and_named() -> None:
+def test_headers_that_receivers_may_take_for_ours_are_named_and_not_sent() -> None:
     sealed = {name: VAULT.seal(f"value of {name}") for name in ("x-tenant", "webhook_id", "content_type", "webhook_signature")}
     endpoint = open_endpoint(replace(rotated(), sealed_headers=sealed), VAULT)
 

@@ -1,4 +1,6 @@
-"""Event types that come and go while the pipeline runs: what is read of the topic, and changes that race in several processes."""
+"""Event types that come and go while the pipeline runs: what is read from the topic, and concurrent changes in several
+processes.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ def written(one: EventTypeRecord, offset: int = 0) -> Any:
     return record(to_json(one), topic=TOPIC, key=one.name.encode(), offset=offset)
 
 
-def test_followers_hear_of_every_change_and_of_nothing_else() -> None:
+def test_followers_are_notified_of_every_change_and_of_nothing_else() -> None:
     types, heard = catalogue(), list[tuple[str, ...]]()
     types.follow(lambda found: heard.append(found.names[len(EventType) :]))
     types._apply([written(change())])
@@ -73,16 +75,16 @@ def test_followers_hear_of_every_change_and_of_nothing_else() -> None:
         written(change(ENTRY | {"schema": {"$ref": "https://example.com/x"}}, revision=2), 1),
     ],
 )
-def test_a_record_that_cannot_be_used_is_told_and_stops_nothing(broken: Any) -> None:
+def test_an_unusable_record_is_reported_and_stops_nothing(broken: Any) -> None:
     types = catalogue()
     with capture_logs() as logs:
         types._apply([written(change()), broken, written(change(ENTRY | {"name": "a_c"}, "a_c"), 2)])
-    assert types.types.names[len(EventType) :] == ("refund_issued", "a_c"), "what was before stays in use"
+    assert types.types.names[len(EventType) :] == ("refund_issued", "a_c"), "earlier types stay in use"
     assert [one["event"] for one in logs] == ["an event type's record cannot be used"]
 
 
 async def test_entries_are_checked_on_the_thread_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large schema takes seconds, in which the event loop of a fan-out would deliver nothing."""
+    """A large schema takes seconds, during which the event loop of a fan-out would deliver nothing."""
     threads: list[str] = []
 
     def note(*arguments: Any) -> list[tuple[str, str]]:
@@ -104,7 +106,7 @@ async def test_entries_are_checked_on_the_thread_of_the_table(monkeypatch: pytes
     assert types._prepared == {}
 
 
-def test_the_file_goes_before_the_topic() -> None:
+def test_the_file_takes_precedence_over_the_topic() -> None:
     of_file = EventTypes([ConfiguredEventType("refund_issued", "oms.refunds", "Of the file.", {}, {})])
     types = catalogue(of_file)
     with capture_logs() as logs:
@@ -137,7 +139,7 @@ class Topic(EndpointsTopic):
         return done
 
 
-async def test_of_two_changes_at_once_the_first_counts_everywhere_also_after_compaction() -> None:
+async def test_the_first_of_two_concurrent_changes_wins_everywhere_also_after_compaction() -> None:
     here, there = catalogue(), catalogue()
     topic = Topic(here, there)
     await here.write(topic, change())
@@ -168,7 +170,7 @@ class LaterRead(Topic):
         return done
 
 
-async def test_two_requests_that_settle_at_once_come_to_an_end() -> None:
+async def test_two_requests_that_settle_at_once_terminate() -> None:
     types = catalogue()
     types.table._loop = asyncio.get_running_loop()
     topic = LaterRead(types)
@@ -182,11 +184,11 @@ async def test_two_requests_that_settle_at_once_come_to_an_end() -> None:
     assert [types.types.by_name["refund_issued"].description, types.next_revision("refund_issued")] == ["Second.", 4]
 
 
-def test_topics_that_records_may_be_left_in_are_known_after_a_restart() -> None:
+def test_former_topics_are_known_after_a_restart() -> None:
     types, heard = catalogue(), list[tuple[str, ...]]()
     types.follow(lambda found: heard.append((*found.more_topics, *found.former_topics)))
     types._apply([written(change(ENTRY | {"topic": "oms.b"}, former_topics=("oms.a", "oms.orders", "__x", "webhooks.attempts")))])
-    assert heard[-1] == ("oms.b", "oms.a"), "none that must not be read, whoever wrote it down"
+    assert heard[-1] == ("oms.b", "oms.a"), "except those that must not be read, whoever recorded them"
     assert types.former_topics("refund_issued", "oms.c") == ("__x", "oms.a", "oms.b", "webhooks.attempts")
     removed = change(None, revision=2, former_topics=types.former_topics("refund_issued", None))
     types._apply([written(removed, 1)])
@@ -196,7 +198,7 @@ def test_topics_that_records_may_be_left_in_are_known_after_a_restart() -> None:
     assert compacted.types.former_topics == ("oms.a", "oms.b")
 
 
-def test_the_topic_of_a_type_that_is_in_the_file_by_now_is_a_former_one() -> None:
+def test_the_topic_of_a_type_that_has_moved_to_the_file_is_a_former_one() -> None:
     types = catalogue(EventTypes([ConfiguredEventType("refund_issued", "oms.refunds", "Of the file.", {}, {})]))
     with capture_logs():
         types._apply([written(change(ENTRY | {"topic": "oms.b"}))])

@@ -1,4 +1,4 @@
-"""Endpoints with filters: the index decides what it can, the rest is evaluated, and what fails is told."""
+"""Endpoints with filters: the index decides what it can, the rest is evaluated, and failures are reported."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_all_filters_must_hold() -> None:
     assert matched(index) == ([5, 6, 7], [])
 
 
-def test_a_filter_that_fails_lets_nothing_through_and_is_told() -> None:
+def test_a_failing_filter_accepts_nothing_and_is_reported() -> None:
     index = index_of(
         [
             endpoint(1, 'data.chanel == "spree"'),
@@ -86,7 +86,7 @@ def test_a_filter_that_fails_lets_nothing_through_and_is_told() -> None:
     ("payload", "concerned"),
     [
         ({"note": {"kind": "b"}}, []),
-        ({"note": {}}, [2, 3]),  # whoever checks only data.note has made a mistake in data.note.kind
+        ({"note": {}}, [2, 3]),  # an endpoint that checks only data.note has made a mistake with data.note.kind
         ({"note": {"kind": None}}, []),
         ({}, [3]),
     ],
@@ -109,7 +109,7 @@ def test_a_filter_that_checks_for_a_field_does_not_fail_without_it(payload: dict
 
 
 @pytest.mark.parametrize("condition", ['data.note == "a"', "data.note > 1", 'data.channel == "spree" && data.note == "a"'])
-def test_events_in_a_version_that_an_endpoint_does_not_pin_fail_none_of_its_filters(condition: str) -> None:
+def test_events_in_a_version_that_an_endpoint_does_not_pin_do_not_fail_its_filters(condition: str) -> None:
     def pinned(endpoint_id: int, version: int) -> Endpoint:
         one = endpoint(endpoint_id, condition)
         return open_endpoint(replace(one.record, event_type_versions={"order_completed": version}), VAULT)
@@ -125,7 +125,7 @@ def test_events_in_a_version_that_an_endpoint_does_not_pin_fail_none_of_its_filt
     assert concerned == [2]
 
 
-def test_ten_thousand_filters_that_do_not_concern_an_event_are_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_thousand_unrelated_filters_are_not_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     evaluated: list[str] = []
     original = Evaluation._evaluate
 
@@ -153,7 +153,7 @@ def _with_id(one: Endpoint, endpoint_id: int) -> dict[str, Any]:
     return {name: getattr(one, name) for name in Endpoint.__slots__} | {"id": endpoint_id}
 
 
-def test_what_is_not_needed_is_not_parsed() -> None:
+def test_an_unneeded_payload_is_not_parsed() -> None:
     index = index_of([endpoint(1), endpoint(2, "data.store_id > 1", events=("order_cancelled",))])
 
     def unparsed() -> Any:
@@ -177,8 +177,8 @@ conditions = st.sampled_from(
 
 
 @given(st.lists(st.lists(conditions, max_size=3), max_size=6), st.data())
-def test_an_endpoint_is_judged_alike_alone_and_among_others(wanted: list[list[str]], data: st.DataObject) -> None:
-    """Nor does it matter whether conditions are apart or joined by ``&&``."""
+def test_an_endpoint_matches_the_same_events_alone_and_among_others(wanted: list[list[str]], data: st.DataObject) -> None:
+    """Nor does it matter whether conditions are separate or joined by ``&&``."""
     endpoints = [endpoint(number, *texts) for number, texts in enumerate(wanted, 1)]
     alone = [one.id for one in endpoints if matched(index_of([one]))[0]]
     joined = [endpoint(number, *([" && ".join(texts)] if texts else [])) for number, texts in enumerate(wanted, 1)]

@@ -72,7 +72,7 @@ def test_a_disabled_endpoint_is_not_active_and_says_so() -> None:
     assert metrics.ENDPOINTS.labels("disabled")._value.get() == 1
 
 
-def test_it_does_not_matter_which_topic_is_read_first() -> None:
+def test_the_topics_may_be_read_in_any_order() -> None:
     scene = Scene()
     scene.learn(disabled(7))
 
@@ -90,7 +90,7 @@ def test_an_activation_enables_it_again() -> None:
     assert (scene.matching(), scene.state()) == ([7], "active")
 
 
-def test_a_change_that_is_no_activation_does_not() -> None:
+def test_a_change_that_is_no_activation_does_not_enable_it() -> None:
     scene = Scene(registered(7))
     scene.learn(disabled(7))
 
@@ -99,7 +99,7 @@ def test_a_change_that_is_no_activation_does_not() -> None:
     assert (scene.matching(), scene.state()) == ([7], "disabled")
 
 
-def test_a_fact_that_comes_after_an_activation_and_is_of_before_does_not_count() -> None:
+def test_a_fact_from_before_an_activation_is_ignored() -> None:
     scene = Scene(registered(7, version=2, activated_version=2))
 
     scene.learn(disabled(7, endpoint_version=1))
@@ -107,7 +107,7 @@ def test_a_fact_that_comes_after_an_activation_and_is_of_before_does_not_count()
     assert (scene.matching(), scene.state()) == ([7], "active")
 
 
-def test_what_its_owner_paused_is_paused() -> None:
+def test_a_paused_endpoint_stays_paused_when_it_is_disabled() -> None:
     scene = Scene(registered(7, active=False))
 
     scene.learn(disabled(7))
@@ -115,7 +115,7 @@ def test_what_its_owner_paused_is_paused() -> None:
     assert scene.state() == "paused"
 
 
-def test_facts_are_apart() -> None:
+def test_facts_are_independent() -> None:
     scene = Scene(registered(7))
     record_of_7 = registered(7)
     scene.learn(
@@ -139,7 +139,7 @@ def test_facts_are_apart() -> None:
     assert scene.health.offset(8, HealthFact.FAILING) == -1
 
 
-def test_what_is_held_is_the_sum_of_its_partitions_whatever_the_version_of_the_endpoint_is() -> None:
+def test_the_held_count_is_the_sum_of_its_partitions_for_any_version_of_the_endpoint() -> None:
     scene = Scene(registered(7, version=9, activated_version=9), registered(8))
 
     scene.learn(
@@ -151,7 +151,7 @@ def test_what_is_held_is_the_sum_of_its_partitions_whatever_the_version_of_the_e
     assert set(scene.health.held_in(0)) == {7}
     scene.learn(held_fact(7, 0, partition=0), held_fact(7, 0))
     assert scene.health.held(7) == HeldSummary()
-    assert not scene.health.knows(7), "a paused endpoint is not one that has trouble"
+    assert not scene.health.knows(7), "a paused endpoint is not one in trouble"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_what_is_held_is_the_sum_of_its_partitions_whatever_the_version_of_the_e
     [(5_000, NOW, 4), (4_999, NOW, 7), (5_000, NOW - timedelta(seconds=1), 7)],
     ids=["all of a partition", "some came later", "of a topic that was recreated"],
 )
-def test_what_somebody_dropped_is_not_held_any_more(below: int, until: datetime, left: int) -> None:
+def test_dropped_deliveries_no_longer_count_as_held(below: int, until: datetime, left: int) -> None:
     drop = HeldDrop(partition=0, below=below, until=until, dropped_by="ada", dropped_at=NOW)
     endpoint = replace(registered(7), drops=(drop,))
     scene = Scene(endpoint)
@@ -171,7 +171,7 @@ def test_what_somebody_dropped_is_not_held_any_more(below: int, until: datetime,
 
 
 @pytest.mark.parametrize("value", [b"{", b"{}", b'{"schema_version":2}', b"\xff", None])
-def test_a_record_that_cannot_be_used_is_left_out(value: bytes | None) -> None:
+def test_an_unusable_record_is_skipped(value: bytes | None) -> None:
     scene = Scene(registered(7))
 
     scene.health.apply([record(value, topic=HEALTH, offset=1), record(to_json(disabled(7)), offset=2)])
@@ -179,7 +179,7 @@ def test_a_record_that_cannot_be_used_is_left_out(value: bytes | None) -> None:
     assert scene.state() == "disabled"
 
 
-def test_a_fact_of_an_endpoint_that_is_gone_harms_nothing() -> None:
+def test_a_fact_about_an_unknown_endpoint_is_harmless() -> None:
     scene = Scene(registered(7))
 
     scene.learn(disabled(99))
@@ -187,7 +187,7 @@ def test_a_fact_of_an_endpoint_that_is_gone_harms_nothing() -> None:
     assert scene.matching() == [7]
 
 
-def test_the_built_in_receiver_is_found_and_not_shown() -> None:
+def test_the_built_in_receiver_is_found_and_not_listed() -> None:
     settings = Settings(_env_file=None, operational_url="https://ops.example.com/", operational_secret=SecretStr(SECRET))
     registry = Registry(MemoryBroker(), TOPIC, VAULT, operational=operational_endpoint(settings))
 

@@ -1,4 +1,4 @@
-"""When an encryption key must be a wrong one, and when single endpoints are damaged."""
+"""When an encryption key must be wrong, and when single endpoints are damaged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def reading(*records: EndpointRecord, sample: bytes | None = None, vault: Vault 
     return made
 
 
-async def test_no_endpoint_that_can_be_opened_means_a_wrong_key() -> None:
+async def test_the_key_is_wrong_if_no_endpoint_can_be_opened() -> None:
     all_of_them = reading(sealed_by(OTHER, 7), sealed_by(OTHER, 9))
     assert all_of_them.problem() == all_of_them.wrong_key()
     assert (all_of_them.wrong_key() or "").startswith(
@@ -39,7 +39,7 @@ async def test_no_endpoint_that_can_be_opened_means_a_wrong_key() -> None:
 
 
 @pytest.mark.parametrize("good", [6, 8, 10])
-async def test_one_endpoint_that_can_be_opened_means_a_right_key(good: int) -> None:
+async def test_the_key_is_right_if_one_endpoint_can_be_opened(good: int) -> None:
     made = reading(sealed_by(OTHER, 7), sealed_by(VAULT, good), sealed_by(OTHER, 9))
     assert (made.problem(), made.wrong_key()) == (None, None)
     assert (made.unusable() or "").startswith(
@@ -47,30 +47,30 @@ async def test_one_endpoint_that_can_be_opened_means_a_right_key(good: int) -> N
     )
 
 
-async def test_without_endpoints_nobody_can_say() -> None:
+async def test_without_endpoints_the_key_cannot_be_judged() -> None:
     assert reading().wrong_key() is None
     assert reading(sample=sealed_sample(OTHER)).wrong_key() is None
 
 
-async def test_damage_is_no_wrong_key() -> None:
+async def test_a_damaged_endpoint_does_not_make_the_key_wrong() -> None:
     assert reading(endpoint_record(7)).wrong_key() is None  # no secret at all
-    assert reading(sealed_by(OTHER, 7), sample=sealed_sample(VAULT)).wrong_key() is None  # somebody with this key was here last
+    assert reading(sealed_by(OTHER, 7), sample=sealed_sample(VAULT)).wrong_key() is None  # another process had this key
 
 
 @pytest.mark.parametrize("sample", [b"{}", b"", b"[]", b"{", b'{"sample":1}', b'{"sample":"x"}', sealed_sample(OTHER)])
-async def test_a_sample_that_does_not_open_proves_nothing(sample: bytes) -> None:
+async def test_a_sample_that_cannot_be_opened_proves_nothing(sample: bytes) -> None:
     assert reading(sealed_by(OTHER, 7), sample=sample).wrong_key() is not None
     assert reading(sealed_by(VAULT, 7), sample=sample).wrong_key() is None
 
 
-async def test_nothing_is_said_before_the_endpoints_are_read() -> None:
+async def test_the_key_is_not_judged_before_the_endpoints_are_read() -> None:
     made = reading(sealed_by(OTHER, 7))
     made.table.is_caught_up = False
     assert made.wrong_key() is None
     assert made.problem() == f"{TOPIC} has not been read to its end yet"
 
 
-async def test_whoever_registers_an_endpoint_leaves_a_sample() -> None:
+async def test_registering_an_endpoint_leaves_a_sample() -> None:
     made = registry()
     topic = EndpointsTopic(made)
     endpoint, _ = await made.create(topic, lambda endpoint_id: sealed_by(VAULT, endpoint_id))
@@ -95,4 +95,4 @@ async def test_a_key_that_is_rotated_in_rolling_order_is_never_wrong() -> None:
     ):
         for state in states:
             assert reading(*state, sample=sample, vault=Vault(keys)).problem() is None
-    assert reading(*before, sample=sample, vault=Vault(new)).wrong_key() is not None  # the old one was taken out too early
+    assert reading(*before, sample=sample, vault=Vault(new)).wrong_key() is not None  # the old one was removed too early

@@ -1,4 +1,4 @@
-"""What the registry makes of the records in its topic: the latest counts, unusable ones are passed over."""
+"""What the registry makes of the records in its topic: the latest counts, unusable ones are skipped."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_the_latest_record_of_an_endpoint_counts() -> None:
     assert endpoints.get(8) is None
 
 
-async def test_of_several_endpoints_of_a_url_the_first_in_the_topic_is_one() -> None:
+async def test_of_several_endpoints_with_one_url_the_first_in_the_topic_counts() -> None:
     endpoints = registry()
 
     endpoints._apply([change(endpoint_record(9, target_url=URL)), change(endpoint_record(4, target_url=URL))])
@@ -52,7 +52,7 @@ async def test_of_several_endpoints_of_a_url_the_first_in_the_topic_is_one() -> 
     assert endpoints.all() == [found]
 
 
-async def test_a_url_that_was_given_up_is_free() -> None:
+async def test_a_url_that_an_endpoint_gave_up_is_free() -> None:
     endpoints = registry()
     endpoints._apply([change(endpoint_record(9, target_url=URL)), change(endpoint_record(9, target_url=URL + "/new", version=2))])
     endpoints._apply([change(endpoint_record(4, target_url=URL))])
@@ -60,7 +60,7 @@ async def test_a_url_that_was_given_up_is_free() -> None:
     assert [(endpoint.id, endpoint.target_url) for endpoint in endpoints.all()] == [(4, URL), (9, URL + "/new")]
 
 
-async def test_a_change_that_is_late_brings_no_endpoint_back() -> None:
+async def test_a_late_change_does_not_restore_a_deleted_endpoint() -> None:
     endpoints = registry()
     endpoints._apply([change(endpoint_record(7)), change(endpoint_record(7, deleted=True, version=2))])
     endpoints._apply([change(endpoint_record(7, target_url=URL, version=2))])
@@ -85,7 +85,7 @@ async def test_a_deleted_endpoint_is_gone(gone: Record) -> None:
     endpoints._apply([gone])
 
 
-async def test_records_that_make_ids_are_passed_over() -> None:
+async def test_records_that_claim_ids_are_skipped() -> None:
     endpoints, before = registry(), errors()
 
     endpoints._apply([record(b"{}", topic=TOPIC, key=b"id-claim"), change(endpoint_record(7))])
@@ -104,7 +104,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("unusable", UNUSABLE.values(), ids=UNUSABLE)
-async def test_an_unusable_record_is_passed_over_and_counted(unusable: Record) -> None:
+async def test_an_unusable_record_is_skipped_and_counted(unusable: Record) -> None:
     endpoints, before = registry(), errors()
 
     endpoints._apply([change(endpoint_record(7)), unusable, change(endpoint_record(9))])
@@ -128,9 +128,7 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("unusable", PROBLEMS.values(), ids=PROBLEMS)
-async def test_an_endpoint_that_cannot_be_opened_is_not_gone(
-    unusable: EndpointRecord, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_an_endpoint_that_cannot_be_opened_is_kept(unusable: EndpointRecord, capsys: pytest.CaptureFixture[str]) -> None:
     endpoints = registry()
     endpoints.table.is_caught_up = True
 
@@ -152,11 +150,11 @@ async def test_an_endpoint_that_cannot_be_opened_is_not_gone(
     assert metrics.ENDPOINTS.labels("unusable")._value.get() == 0
 
 
-async def test_endpoints_that_have_not_been_read_are_a_problem() -> None:
+async def test_unread_endpoints_are_a_problem() -> None:
     assert registry().problem() == f"{TOPIC} has not been read to its end yet"
 
 
-async def test_what_cannot_be_read_is_logged_without_its_values(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_unreadable_record_is_logged_without_its_values(capsys: pytest.CaptureFixture[str]) -> None:
     endpoints = registry()
 
     endpoints._apply(
@@ -171,7 +169,7 @@ async def test_what_cannot_be_read_is_logged_without_its_values(capsys: pytest.C
 # --- matching ---
 
 
-async def test_the_endpoints_that_subscribed_match_active_or_not() -> None:
+async def test_subscribed_endpoints_match_whether_active_or_not() -> None:
     endpoints = registry()
     endpoints._apply(
         [
@@ -192,7 +190,7 @@ async def test_the_endpoints_that_subscribed_match_active_or_not() -> None:
     assert not paused.active
 
 
-async def test_a_change_of_subscriptions_counts_at_once() -> None:
+async def test_a_change_of_subscriptions_takes_effect_at_once() -> None:
     endpoints = registry()
     endpoints._apply([change(endpoint_record(5))])
 
@@ -202,7 +200,7 @@ async def test_a_change_of_subscriptions_counts_at_once() -> None:
     assert [endpoint.id for endpoint in endpoints.matching(MatchInput("shipment_shipped", dict))] == [5]
 
 
-async def test_filters_are_asked_and_the_payload_is_parsed_only_for_them() -> None:
+async def test_filters_are_evaluated_and_the_payload_is_parsed_only_for_them() -> None:
     endpoints = registry()
     endpoints._apply([change(endpoint_record(1))])
 

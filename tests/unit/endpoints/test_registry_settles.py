@@ -1,4 +1,4 @@
-"""Changes that race in several processes: all of them agree at once, and also after compaction and a restart."""
+"""Concurrent changes in several processes: all of them agree at once, and also after compaction and a restart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shown(endpoints: Registry) -> list[tuple[int, str, int]]:
 
 
 def compacted(topic: EndpointsTopic) -> Registry:
-    """A process that starts after compaction: of each key, the last record is there."""
+    """Return the registry of a process that starts after compaction: the last record of each key is there."""
     last = {sent.key: sent for sent in topic.to(TOPIC)}
     fresh = registry()
     ordered = sorted(last.values(), key=lambda sent: sent.position.offset)
@@ -31,7 +31,7 @@ def compacted(topic: EndpointsTopic) -> Registry:
     return fresh
 
 
-async def test_the_first_of_two_changes_counts_and_the_other_writer_learns_of_it() -> None:
+async def test_the_first_of_two_changes_wins_and_the_other_writer_is_notified() -> None:
     endpoints = registry()
     topic = EndpointsTopic(endpoints)
     await endpoints.write(topic, endpoint_record(7))
@@ -49,7 +49,7 @@ async def test_the_first_of_two_changes_counts_and_the_other_writer_learns_of_it
     assert len(topic.sent) == written, "there is nothing left to settle"
 
 
-async def test_a_process_that_starts_settles_what_one_that_died_left() -> None:
+async def test_a_starting_process_settles_the_changes_of_one_that_died() -> None:
     topic = EndpointsTopic()
     dead = registry()
     topic.followers.append(dead)
@@ -66,7 +66,7 @@ async def test_a_process_that_starts_settles_what_one_that_died_left() -> None:
     assert shown(starting) == shown(dead) == shown(compacted(topic)) == [(7, "https://a.example", 1), (8, "https://b.example", 2)]
 
 
-async def test_an_endpoint_that_never_was_is_settled_as_deleted() -> None:
+async def test_an_endpoint_that_never_existed_is_settled_as_deleted() -> None:
     endpoints = registry()
     topic = EndpointsTopic(endpoints)
     await endpoints.write(topic, endpoint_record(7, target_url="https://a.example"))
@@ -77,7 +77,7 @@ async def test_an_endpoint_that_never_was_is_settled_as_deleted() -> None:
     assert shown(compacted(topic)) == shown(endpoints) == []
 
 
-def test_what_came_too_late_is_not_seen_by_deliveries() -> None:
+def test_late_changes_are_not_seen_by_deliveries() -> None:
     async def check() -> None:
         endpoints = registry()
         endpoints._apply([change(endpoint_record(7)), change(endpoint_record(7, events=("shipment_shipped",)))])
@@ -87,7 +87,7 @@ def test_what_came_too_late_is_not_seen_by_deliveries() -> None:
 
 
 async def _race(seed: int) -> None:
-    """Processes write to two endpoints as they see them, and settle; what is read, and when, the seed decides."""
+    """Processes write to two endpoints as they see them, and settle; the seed decides what is read when."""
     chooser = random.Random(seed)
     processes = [registry() for _ in range(3)]
     topic = EndpointsTopic(*processes)
@@ -124,11 +124,11 @@ async def _race(seed: int) -> None:
 
 @settings(max_examples=examples(80), deadline=None)
 @given(st.integers(0, 2**32))
-def test_processes_that_race_agree_also_after_compaction(seed: int) -> None:
+def test_racing_processes_agree_also_after_compaction(seed: int) -> None:
     asyncio.run(_race(seed))
 
 
-async def test_a_url_whose_winner_is_gone_again_is_registered_after_all() -> None:
+async def test_a_url_whose_winner_was_deleted_is_registered_after_all() -> None:
     endpoints = registry()
     topic = EndpointsTopic()
     creating = asyncio.create_task(endpoints.create(topic, with_url(URL)))

@@ -1,4 +1,4 @@
-"""Writing through the registry: what is written can be read, and creates may race."""
+"""Writing through the registry: written records can be read, and creates may race."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_a_write_returns_when_it_can_be_read_here() -> None:
 
     writing = asyncio.create_task(endpoints.write(topic, endpoint_record(7)))
     await settle()
-    assert not writing.done(), "Kafka has it, this process has not read it"
+    assert not writing.done(), "Kafka has it, but this process has not read it"
     topic.catch_up(endpoints)
     await writing
 
@@ -53,7 +53,7 @@ async def test_a_write_that_cannot_be_read_in_time_is_an_error() -> None:
         await endpoints.table.wait_for(0, timeout=0.01)
 
 
-async def test_a_new_endpoint_gets_an_id_of_its_own() -> None:
+async def test_a_new_endpoint_gets_its_own_id() -> None:
     endpoints = registry()
     topic = EndpointsTopic(endpoints)
 
@@ -78,7 +78,7 @@ async def test_a_registered_url_is_not_registered_again() -> None:
     assert len(endpoints.all()) == 1
 
 
-async def test_creates_of_one_process_are_one_after_the_other() -> None:
+async def test_creates_of_one_process_are_sequential() -> None:
     endpoints = registry()
     topic = EndpointsTopic(endpoints)
 
@@ -95,7 +95,7 @@ async def test_two_processes_that_create_one_url_at_once_agree() -> None:
 
     creating = [asyncio.create_task(endpoints.create(topic, with_url(URL))) for endpoints in (ours, theirs)]
     await settle()
-    assert len(topic.sent) == 4, "both have claimed an id and written, neither has read the other's record"
+    assert len(topic.sent) == 4, "both have claimed an id and written, and neither has read the other's record"
     for _ in range(3):
         topic.catch_up(theirs)
         topic.catch_up(ours)
@@ -114,7 +114,8 @@ async def test_two_processes_agree_when_the_higher_id_is_written_first() -> None
     quick.sent = slow.sent  # one topic, two producers
     quick._ends = slow._ends
 
-    ours_creating = asyncio.create_task(ours.create(slow, with_url(URL)))  # the claim is in the topic, the answer is on its way
+    # The claim is in the topic, and its acknowledgement is on its way.
+    ours_creating = asyncio.create_task(ours.create(slow, with_url(URL)))
     await settle()
     theirs_creating = asyncio.create_task(theirs.create(quick, with_url(URL)))
     await settle()
@@ -136,7 +137,7 @@ async def test_two_processes_agree_when_the_higher_id_is_written_first() -> None
 
 
 async def _race(seed: int) -> None:
-    """Processes create one URL; acknowledgements come and the topic is read in an order that the seed decides."""
+    """Processes create one URL; the seed decides the order of acknowledgements and reads."""
     chooser = random.Random(seed)
     processes = [registry() for _ in range(chooser.randint(2, 4))]
     topic = EndpointsTopic(hold=True)
@@ -159,16 +160,16 @@ async def _race(seed: int) -> None:
 
 @settings(max_examples=examples(60), deadline=None)
 @given(st.integers(0, 2**32))
-def test_processes_that_race_agree_in_every_order(seed: int) -> None:
+def test_racing_processes_agree_in_every_order(seed: int) -> None:
     asyncio.run(_race(seed))
 
 
-async def test_the_loser_of_a_race_leaves_a_record_of_its_deletion() -> None:
+async def test_the_loser_of_a_race_writes_a_record_of_its_deletion() -> None:
     endpoints = registry()
     topic = EndpointsTopic()
     creating = asyncio.create_task(endpoints.create(topic, with_url(URL)))
     await settle()
-    endpoints._apply([change(endpoint_record(0, target_url=URL))])  # somebody was first
+    endpoints._apply([change(endpoint_record(0, target_url=URL))])  # another process was first
     for _ in range(3):
         topic.catch_up(endpoints)
         await settle()
@@ -183,7 +184,7 @@ async def test_the_loser_of_a_race_leaves_a_record_of_its_deletion() -> None:
     assert (deletion.deleted, deletion.change, deletion.version) == (True, "delete", 2)
 
 
-async def test_the_deletion_of_a_duplicate_holds_no_secrets() -> None:
+async def test_the_deletion_of_a_duplicate_contains_no_secrets() -> None:
     endpoints = registry()
     topic = EndpointsTopic()
     secrets = (SealedSecret(sealed=VAULT.seal(new_secret())),)
@@ -208,7 +209,7 @@ async def test_the_deletion_of_a_duplicate_holds_no_secrets() -> None:
     assert (deletion.secrets, deletion.sealed_token, deletion.filters) == ((), None, {})
 
 
-async def test_a_create_that_is_cancelled_lets_the_next_one_in() -> None:
+async def test_a_cancelled_create_lets_the_next_one_proceed() -> None:
     endpoints = registry()
     topic = EndpointsTopic(endpoints, hold=True)
     creating = asyncio.create_task(endpoints.create(topic, with_url(URL)))

@@ -1,4 +1,4 @@
-"""The index finds the endpoints that asking each of them would find."""
+"""The index finds the endpoints that a check of each would find."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def endpoint(
     return open_endpoint(endpoint_record(endpoint_id, filters=dict(wanted_filters), events=events, active=active), VAULT)
 
 
-def asked_one_by_one(endpoints: list[Endpoint], event: str, payload: Any) -> list[int]:
+def checked_one_by_one(endpoints: list[Endpoint], event: str, payload: Any) -> list[int]:
     return sorted(one.id for one in endpoints if event in one.events and accepts(dict(one.filters.equalities), payload))
 
 
 @given(added=st.lists(wanted, max_size=12), removed=st.sets(st.integers(0, 11)), payload=payloads)
-def test_it_finds_what_asking_each_endpoint_finds(
+def test_the_index_finds_what_checking_each_endpoint_finds(
     added: list[tuple[dict[str, tuple[FilterValue, ...]], set[str], bool]], removed: set[int], payload: dict[str, Any]
 ) -> None:
     index = Subscriptions()
@@ -65,10 +65,10 @@ def test_it_finds_what_asking_each_endpoint_finds(
     left = [one for one in endpoints if one.id not in removed]
 
     for event in EVENTS:
-        assert [one.id for one in index.matching(MatchInput(event, lambda: payload))] == asked_one_by_one(left, event, payload)
+        assert [one.id for one in index.matching(MatchInput(event, lambda: payload))] == checked_one_by_one(left, event, payload)
 
 
-def test_an_event_is_held_against_the_filters_of_a_few(monkeypatch: Any) -> None:
+def test_only_the_filters_of_a_few_endpoints_are_evaluated(monkeypatch: Any) -> None:
     index, asked = Subscriptions(), Counter[str]()
 
     def counted(payload: Any, path: str, values: Any) -> bool:
@@ -76,7 +76,7 @@ def test_an_event_is_held_against_the_filters_of_a_few(monkeypatch: Any) -> None
         return has_one_of(payload, path, values)
 
     for number in range(3_000):
-        # All have the state; the store tells them apart.
+        # All have the same state; the store distinguishes them.
         index.add(endpoint(number, {"state": ("complete",), "store.id": (number % 1_000,)}))
     monkeypatch.setattr(subscriptions, "has_one_of", counted)
 
@@ -86,7 +86,7 @@ def test_an_event_is_held_against_the_filters_of_a_few(monkeypatch: Any) -> None
     assert asked.total() <= 20  # comparisons; each endpoint has two
 
 
-def test_no_payload_is_parsed_where_nobody_filters() -> None:
+def test_without_filters_no_payload_is_parsed() -> None:
     def parsed() -> Any:
         raise AssertionError("the payload was parsed")
 
@@ -96,7 +96,7 @@ def test_no_payload_is_parsed_where_nobody_filters() -> None:
     assert index.matching(MatchInput("stock_item_out_of_stock", parsed)) == []
 
 
-def test_nothing_stays_behind_of_what_was_removed() -> None:
+def test_removed_endpoints_leave_nothing_behind() -> None:
     index = Subscriptions()
     for number in range(10):
         index.add(endpoint(number, {"store.id": (number, number, 3)}))
