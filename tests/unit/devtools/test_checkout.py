@@ -103,7 +103,7 @@ def test_bodies_have_realistic_sizes(events: list[ParsedEvent]) -> None:
     assert 4_000 < order_sizes[len(order_sizes) // 2] < 6_000
 
 
-def test_text_outside_ascii_is_there_as_utf_8(events: list[ParsedEvent]) -> None:
+def test_non_ascii_text_is_written_as_utf_8(events: list[ParsedEvent]) -> None:
     everything = b"".join(told.event.value for told in events).decode()
 
     for text in ("Günther", "Łódź", "São Paulo", "東京", "花子"):
@@ -137,7 +137,7 @@ def test_totals_add_up(events: list[ParsedEvent]) -> None:
     assert promotions
 
 
-def test_money_is_written_as_the_api_writes_it() -> None:
+def test_money_is_formatted_as_in_the_api() -> None:
     assert [money(Decimal(text)) for text in ("60.25", "48.00", "0", "7.50", "1200", "-5.00")] == [
         *("60.25", "48.0", "0.0", "7.5", "1200.0", "-5.0"),
     ]
@@ -148,7 +148,7 @@ def test_money_is_written_as_the_api_writes_it() -> None:
     assert EUR.price(Decimal("17.50")) == Decimal("16.63")
 
 
-def test_times_are_coherent(events: list[ParsedEvent]) -> None:
+def test_times_are_consistent(events: list[ParsedEvent]) -> None:
     for told in named(events, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
         order = told.data
         adjusted = [adjustment["created_at"] for item in order["line_items"] for adjustment in item["adjustments"]]

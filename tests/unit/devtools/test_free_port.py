@@ -1,4 +1,4 @@
-"""A port that was given to one process of a test is given to no other, though nobody listens on it yet."""
+"""A port given to one process of a test is given to no other, even if nobody listens on it yet."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ async def test_signed_delivery_is_acknowledged_and_kept(http: aiohttp.ClientSess
     assert secret not in repr(receiver)
 
 
-async def test_bad_signature_is_answered_with_401_and_not_counted_as_a_delivery(http: aiohttp.ClientSession) -> None:
+async def test_bad_signature_is_answered_with_401_and_does_not_count_as_a_delivery(http: aiohttp.ClientSession) -> None:
     receiver = Receiver("erp", new_secret())
     async with listening(receiver) as url:
         async with http.post(url, data=BODY, headers=signed(new_secret())) as response:
@@ -95,7 +95,7 @@ async def test_secret_may_be_set_later(http: aiohttp.ClientSession) -> None:
         receiver.secret = "sesame"
 
 
-async def test_first_attempts_of_every_id_fail(http: aiohttp.ClientSession) -> None:
+async def test_the_first_attempts_of_every_id_fail(http: aiohttp.ClientSession) -> None:
     receiver = Receiver("erp", behaviour=Behaviour(fail_first=2, status=503))
     async with listening(receiver) as url:
         statuses = [await post(http, url, webhook_id) for webhook_id in ("evt_1", "evt_2") * 4]
@@ -121,7 +121,7 @@ async def test_share_of_failures_follows_the_rate_and_the_seed(http: aiohttp.Cli
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
-async def test_rate_of_nothing_and_of_everything(http: aiohttp.ClientSession, rate: float) -> None:
+async def test_rates_of_zero_and_one(http: aiohttp.ClientSession, rate: float) -> None:
     receiver = Receiver("erp", behaviour=Behaviour(fail_rate=rate))
     async with listening(receiver) as url:
         assert {await post(http, url, f"evt_{n}") for n in range(50)} == {500 if rate else 204}
@@ -149,10 +149,10 @@ async def test_reset_breaks_the_connection(http: aiohttp.ClientSession) -> None:
     ]
 
 
-async def test_hang_never_answers_and_does_not_hold_up_the_end(
+async def test_hang_never_answers_and_does_not_delay_stopping(
     http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.devtools.receiver._SHUTDOWN_S", 3600.0)  # what waited for it would not end
+    monkeypatch.setattr("pipeline.devtools.receiver._SHUTDOWN_S", 3600.0)  # it would not end if it waited for this
     receiver = Receiver("erp", behaviour=Behaviour(fail_rate=1.0, failure="hang"))
     url = await receiver.start()
     given_up = asyncio.create_task(post(http, url, "evt_1"))
@@ -180,7 +180,7 @@ async def test_sender_that_gives_up_is_counted_as_abandoned(http: aiohttp.Client
     assert receiver.deliveries[0].reason == "the sender closed the connection"
 
 
-async def test_a_receiver_that_stops_does_not_blame_the_sender(
+async def test_a_stopping_receiver_does_not_blame_the_sender(
     http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.devtools.receiver._SHUTDOWN_S", 0.01)
@@ -196,7 +196,7 @@ async def test_a_receiver_that_stops_does_not_blame_the_sender(
     ]
 
 
-async def test_sender_that_goes_away_within_the_body_is_counted_as_abandoned() -> None:
+async def test_sender_that_disconnects_within_the_body_is_counted_as_abandoned() -> None:
     receiver = Receiver("erp")
     async with listening(receiver) as url:
         address = urlsplit(url)
@@ -218,7 +218,7 @@ async def test_delay_comes_before_the_answer(http: aiohttp.ClientSession) -> Non
         assert time.monotonic() - started >= 0.15
 
 
-async def test_body_is_bounded(http: aiohttp.ClientSession) -> None:
+async def test_body_is_limited(http: aiohttp.ClientSession) -> None:
     receiver = Receiver("erp")
     async with listening(receiver) as url, http.post(url, data=io.BytesIO(bytes(MAX_BODY_BYTES + 1))) as response:
         assert response.status == 413
@@ -226,7 +226,7 @@ async def test_body_is_bounded(http: aiohttp.ClientSession) -> None:
     assert [(delivery.outcome, delivery.status, delivery.body) for delivery in receiver.deliveries] == [("refused", 413, b"")]
 
 
-async def test_memory_is_bounded(http: aiohttp.ClientSession) -> None:
+async def test_memory_is_limited(http: aiohttp.ClientSession) -> None:
     receiver = Receiver("erp", limits=ReceiverLimits(keep=3, max_ids=5))
     async with listening(receiver) as url:
         for n in range(8):
@@ -271,12 +271,12 @@ async def test_start_and_stop() -> None:
         ({"failure": "explode"}, "failure must be status, hang or reset"),
     ],
 )
-def test_senseless_behaviour_is_refused(behaviour: dict[str, float], reason: str) -> None:
+def test_invalid_behaviour_is_refused(behaviour: dict[str, float], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Behaviour(**behaviour)  # type: ignore[arg-type]
 
 
-async def test_it_notices_what_comes_behind_a_later_event_of_the_same_key(http: aiohttp.ClientSession) -> None:
+async def test_an_event_behind_a_later_one_of_its_key_is_noticed(http: aiohttp.ClientSession) -> None:
     receiver = Receiver("erp")
     came = [
         ("oms.orders/0/R1", "7"),
@@ -297,5 +297,5 @@ async def test_it_notices_what_comes_behind_a_later_event_of_the_same_key(http: 
 
 
 @pytest.mark.parametrize("sequence", ["", "-1", "x", "9" * 40])
-def test_a_sequence_that_is_none_is_not_compared(sequence: str) -> None:
+def test_an_invalid_sequence_is_not_compared(sequence: str) -> None:
     assert not is_late({"k": 7}, {"oms-event-key": "k", "oms-event-sequence": sequence})

@@ -1,4 +1,4 @@
-"""What the sample receiver asks for besides a signature with a secret; and how it answers a handshake."""
+"""What the sample receiver requires besides a signature with a secret, and how it answers a handshake."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def signed(*keys: SigningKey | SigningKeyPair) -> dict[str, str]:
         (ReceiverChecks(public_key=PAIR.public_key), signed(SigningKey(new_secret()), PAIR)),
     ],
 )
-def test_what_is_let_pass(checks: ReceiverChecks, headers: dict[str, str]) -> None:
+def test_accepted_requests(checks: ReceiverChecks, headers: dict[str, str]) -> None:
     checks.check(headers, BODY, lambda: 1001.5)
 
 
@@ -45,19 +45,19 @@ def test_what_is_let_pass(checks: ReceiverChecks, headers: dict[str, str]) -> No
         (ReceiverChecks(public_key=PAIR.public_key), {}, "missing"),
     ],
 )
-def test_what_is_refused(checks: ReceiverChecks, headers: dict[str, str], reason: str) -> None:
+def test_refused_requests(checks: ReceiverChecks, headers: dict[str, str], reason: str) -> None:
     with pytest.raises(SignatureError, match=reason) as refused:
         checks.check(headers, BODY, lambda: 1001.5)
     assert "hunter2" not in str(refused.value) + repr(checks)
 
 
 @pytest.mark.parametrize("wrong", [{"basic": "oms"}, {"api_key": "X-Key"}, {"api_key": ": key"}, {"public_key": "whpk_AA"}])
-def test_what_it_cannot_ask_for(wrong: dict[str, str]) -> None:
+def test_checks_that_cannot_be_configured(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"whpk_|colon"):
         ReceiverChecks(**wrong)
 
 
-async def test_a_receiver_refuses_what_does_not_hold_and_answers_handshakes() -> None:
+async def test_a_receiver_refuses_invalid_requests_and_answers_handshakes() -> None:
     receiver = Receiver("erp")
     async with listening(receiver) as url, aiohttp.ClientSession() as http:
         asked = {"WebHook-Request-Origin": "hooks.example.com"}

@@ -26,7 +26,7 @@ def events() -> list[ParsedEvent]:
 
 @pytest.fixture(scope="module")
 def orders(events: list[ParsedEvent]) -> dict[str, list[ParsedEvent]]:
-    """Every order's events by its number, in order."""
+    """Return every order's events by its number, in order."""
     by_number: defaultdict[str, list[ParsedEvent]] = defaultdict(list)
     for told in events:
         if told.event.topic_kind != "stock_items":
@@ -58,8 +58,8 @@ def test_same_seed_gives_the_same_bytes() -> None:
     assert {event.id for event in first}.isdisjoint(event.id for event in other)
 
 
-@pytest.mark.slow  # 1.5 s of CPU, and about the demo alone
-def test_everything_happens_in_realistic_shares(events: list[ParsedEvent]) -> None:
+@pytest.mark.slow  # 1.5 s of CPU, and only for the demo
+def test_everything_happens_in_realistic_proportions(events: list[ParsedEvent]) -> None:
     names = Counter(told.event.event_name for told in events)
     completed = named(events, EventType.ORDER_COMPLETED)
 
@@ -80,7 +80,7 @@ def test_topics_fit_the_event_names(events: list[ParsedEvent]) -> None:
         assert told.event.event_name.startswith(told.event.topic_kind.split("_")[0].rstrip("s"))
 
 
-def test_cancelled_order_is_the_completed_one_cancelled(orders: dict[str, list[ParsedEvent]]) -> None:
+def test_a_cancelled_order_equals_the_completed_one_otherwise(orders: dict[str, list[ParsedEvent]]) -> None:
     changing = {"state", "updated_at", "payment_total", "shipment_state", "payment_state", "canceler_id", "payments", "shipments"}
     cancellations = 0
     for events in orders.values():
@@ -98,7 +98,7 @@ def test_cancelled_order_is_the_completed_one_cancelled(orders: dict[str, list[P
     assert cancellations > 10
 
 
-def test_lives_of_orders_are_coherent(orders: dict[str, list[ParsedEvent]]) -> None:
+def test_the_events_of_an_order_are_consistent(orders: dict[str, list[ParsedEvent]]) -> None:
     finished = 0
     for number, events in orders.items():
         completed = events[0].data
@@ -121,7 +121,7 @@ def test_lives_of_orders_are_coherent(orders: dict[str, list[ParsedEvent]]) -> N
 
 
 def check_journey(shipment: dict[str, Any], events: list[ParsedEvent]) -> bool:
-    """Check one shipment's events against the shipment of the completed order; True when it came to its end."""
+    """Check one shipment's events against the shipment of the completed order; return True if it reached its end."""
     names = [told.event.event_name for told in events]
     updates = [EventType.SHIPMENT_DELIVERY_STATUS_UPDATED] * (len(names) - 2)
     assert names == [EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_SHIPPED, *updates][: len(names)]
@@ -141,13 +141,13 @@ def check_journey(shipment: dict[str, Any], events: list[ParsedEvent]) -> bool:
     return bool(statuses) and statuses[-1] in ("delivered", "return_to_sender")
 
 
-def test_several_orders_are_under_way_at_a_time(events: list[ParsedEvent]) -> None:
+def test_several_orders_are_in_progress_at_a_time(events: list[ParsedEvent]) -> None:
     keys = [told.event.key for told in events if told.event.topic_kind != "stock_items"]
 
     assert all(len(set(window)) > 5 for window in zip(*(keys[n:] for n in range(40)), strict=False))
 
 
-def test_subscriptions_come_again_for_the_same_customer_and_sku(events: list[ParsedEvent]) -> None:
+def test_subscriptions_recur_for_the_same_customer_and_sku(events: list[ParsedEvent]) -> None:
     instalments: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for told in named(events, EventType.ORDER_COMPLETED):
         subscription = told.envelope.get("references", {}).get("subscription_id")
@@ -161,7 +161,7 @@ def test_subscriptions_come_again_for_the_same_customer_and_sku(events: list[Par
         assert len({order["line_items"][0]["variant"]["sku"] for order in orders}) == 1
 
 
-def test_stock_follows_what_is_sold(events: list[ParsedEvent]) -> None:
+def test_stock_follows_sales(events: list[ParsedEvent]) -> None:
     on_hand: dict[str, int] = {}
     sold_out: dict[str, bool] = {}
     for told in events:
@@ -180,7 +180,7 @@ def test_stock_follows_what_is_sold(events: list[ParsedEvent]) -> None:
                 change = item["quantity"] * (-1 if name == EventType.ORDER_COMPLETED else 1)
                 left = item["variant"]["total_on_hand"]
                 assert left >= 0
-                # A sold out variant's orders can be cancelled, but nobody can order it.
+                # Orders of a sold out variant can be cancelled, but nobody can order it.
                 assert change > 0 or not sold_out.get(sku, False)
                 assert left == on_hand.get(sku, left - change) + change
                 on_hand[sku] = left
