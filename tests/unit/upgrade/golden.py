@@ -48,12 +48,12 @@ KINDS: Final = ("", ".oldest", ".newer")
 
 
 def golden(name: str) -> bytes:
-    """A golden record (or header), without the line break of its file."""
+    """Return a golden record (or header), without the line break of its file."""
     return (GOLDEN / f"{name}.v1.json").read_bytes().rstrip(b"\n")
 
 
 def wire(name: str, *, prefix: str = "") -> Record:
-    """A whole record as it stands in Kafka. ``prefix`` is put before its topic."""
+    """Return a whole record as it is in Kafka. ``prefix`` is put before its topic."""
     document = json.loads((GOLDEN / "wire" / f"{name}.v1.json").read_bytes())
     return record(
         _bytes(document["value"]),
@@ -65,7 +65,7 @@ def wire(name: str, *, prefix: str = "") -> Record:
 
 
 def as_kind(name: str, kind: str, *, prefix: str = "", **changes: Any) -> Record:
-    """The whole record with its metadata as another producer writes it: the oldest, or one of a newer release."""
+    """Return the whole record with its metadata as another producer writes it: the oldest, or one of a newer release."""
     whole = wire(name, prefix=prefix)
     metadata = golden(f"{name}{kind}")
     if changes:

@@ -1,4 +1,4 @@
-"""Every record type has golden files, and they are read as what they meant when they were written."""
+"""Every record type has golden files, which still have the meaning that they had when they were written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.unit.upgrade.golden import HEADERS, KINDS, MODELS, golden, wire
 
 
 def test_every_record_type_has_golden_files() -> None:
-    """A model with a schema_version is a record. One that is added needs golden files and a line in MODELS."""
+    """A model with a schema_version is a record. A new one needs golden files and a line in MODELS."""
     modules = [importlib.import_module(f"schemas.{module.name}") for module in pkgutil.iter_modules(schemas.__path__)]
     records = {
         found
@@ -46,7 +46,7 @@ def test_every_record_type_has_golden_files() -> None:
     }
 
 
-def test_a_new_major_version_needs_golden_files_of_its_own() -> None:
+def test_a_new_major_version_needs_its_own_golden_files() -> None:
     assert SCHEMA_VERSION == 1, "add NAME.v2.json beside the files of version 1, and keep reading those"
     assert EXPRESSIONS_VERSION == 2
     assert {path.name for path in GOLDEN.glob("*.v2.json")} == {"endpoint.v2.json"}
@@ -64,7 +64,7 @@ def test_an_endpoint_of_version_2_has_expressions_that_an_older_release_refuses(
     assert caught.value.reason is DeadLetterReason.UNSUPPORTED_VERSION
 
 
-def test_an_endpoint_with_filters_of_the_first_release_has_them_as_expressions() -> None:
+def test_filters_of_the_first_release_are_read_as_expressions() -> None:
     read = from_json(golden("endpoint"), EndpointRecord)
 
     assert read.filters
@@ -73,7 +73,7 @@ def test_an_endpoint_with_filters_of_the_first_release_has_them_as_expressions()
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_wire_holds_the_record_that_is_expected(name: str) -> None:
+def test_whole_records_contain_the_expected_record(name: str) -> None:
     whole = wire(name)
     expected = from_json(golden(name), MODELS[name])
 
@@ -121,7 +121,7 @@ ADDED: dict[str, type[OwnRecord]] = {
 
 
 @pytest.mark.parametrize("name", ADDED)
-def test_a_field_that_was_added_is_read_and_written_as_it_was(name: str) -> None:
+def test_an_added_field_is_read_and_written_unchanged(name: str) -> None:
     read = from_json(golden(name), ADDED[name])
 
     assert not has_unknown_members(read), "every member is a field"
@@ -174,7 +174,7 @@ OLDEST: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_the_oldest_producer_wrote_is_read(name: str) -> None:
+def test_records_of_the_oldest_producer_are_read(name: str) -> None:
     read = members_of(from_json(golden(f"{name}.oldest"), MODELS[name]))
 
     required = json.loads(golden(f"{name}.oldest"))
@@ -186,12 +186,12 @@ def test_what_the_oldest_producer_wrote_is_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_reading_and_writing_again_keeps_every_member(name: str, kind: str) -> None:
+def test_reading_and_writing_keeps_every_member(name: str, kind: str) -> None:
     value = golden(f"{name}{kind}")
 
     written = json.loads(to_json(from_json(value, MODELS[name])))
 
-    # What is only read need not keep what a newer release adds; what it says of the event goes on.
+    # Records that are only read need not keep what a newer release adds; but what it adds about the event is passed on.
     known = json.loads(value)
     if not issubclass(MODELS[name], RewrittenRecord):
         known = {member: part for member, part in known.items() if member in MODELS[name].__struct_fields__}
@@ -199,7 +199,7 @@ def test_reading_and_writing_again_keeps_every_member(name: str, kind: str) -> N
 
 
 def _within(part: Any, whole: Any) -> bool:
-    """Whether all that stands in one document stands in the other."""
+    """Return whether everything in one document is also in the other."""
     if isinstance(part, dict) and isinstance(whole, dict):
         return all(name in whole and _within(value, whole[name]) for name, value in part.items())
     if isinstance(part, list) and isinstance(whole, list):
@@ -215,7 +215,7 @@ def test_an_event_of_the_oldest_producer_is_read() -> None:
     assert event.data == b'{"number":"H10000000801"}'
 
 
-def test_what_a_newer_producer_adds_to_the_payload_is_delivered_and_to_the_envelope_is_not() -> None:
+def test_a_newer_producers_additions_are_delivered_in_the_payload_but_not_the_envelope() -> None:
     event = decode_event(golden("event.newer"), max_bytes=10_000)
 
     body = json.loads(webhook_body(event))

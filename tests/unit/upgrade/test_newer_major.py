@@ -1,4 +1,4 @@
-"""A newer major version is not guessed at: it is set aside with advice, by every consumer; an endpoint of that kind ends the role."""
+"""No consumer guesses at a newer major version: it becomes a dead letter with advice; an endpoint of that kind stops the role."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def only_letter(producer: FakeProducer) -> DeadLetter:
     return from_header(sent.headers, DEAD_LETTER_HEADER, DeadLetter)
 
 
-async def test_the_fan_out_sets_an_event_aside() -> None:
+async def test_the_fan_out_makes_an_event_a_dead_letter() -> None:
     scene = FanOutScene(endpoint_record(7, events=("shipment_shipped",)))
 
     await scene.fan_out.handle(as_kind("event", "", schema_version=2))
@@ -40,7 +40,7 @@ async def test_the_fan_out_sets_an_event_aside() -> None:
     assert scene.delivery_service.delivered == []
 
 
-async def test_the_retry_sets_a_delivery_aside_with_its_body() -> None:
+async def test_the_retry_makes_a_delivery_a_dead_letter_with_its_body() -> None:
     scene = RetryScene(endpoint_record(7))
     newer = as_kind("delivery", "", prefix="t.", schema_version=2)
 
@@ -49,7 +49,7 @@ async def test_the_retry_sets_a_delivery_aside_with_its_body() -> None:
     letter = only_letter(scene.producer)
     assert letter.reason is DeadLetterReason.UNSUPPORTED_VERSION
     assert READERS_FIRST in letter.detail
-    # What is needed to publish it again after the upgrade is all there.
+    # Everything needed to publish it again after the upgrade is there.
     assert scene.producer.sent[0].value == newer.value
     assert scene.producer.sent[0].headers[:-1] == newer.headers
     assert (scene.delivery_service.delivered, scene.delivery_service.discarded) == ([], [])
@@ -66,7 +66,7 @@ async def recorder() -> AsyncIterator[RecorderScene]:
 
 
 @pytest.mark.parametrize("name", ["attempt", "dispatch", "endpoint"])
-async def test_the_recorder_sets_aside_what_it_cannot_read(recorder: RecorderScene, name: str) -> None:
+async def test_the_recorder_makes_unreadable_records_dead_letters(recorder: RecorderScene, name: str) -> None:
     newest = 2 if name == "endpoint" else 1
     await recorder.take(as_kind(name, "", prefix="t.", schema_version=newest + 1))
 
@@ -81,7 +81,7 @@ async def test_the_recorder_sets_aside_what_it_cannot_read(recorder: RecorderSce
     assert not recorder.recorder.failed.done()
 
 
-async def test_the_recorder_records_a_newer_dead_letter_all_the_same(recorder: RecorderScene) -> None:
+async def test_the_recorder_still_records_a_newer_dead_letter(recorder: RecorderScene) -> None:
     """It must not become another dead letter, which would become another one."""
     await recorder.take(as_kind("dead_letter", "", prefix="t.", schema_version=2))
 
@@ -99,10 +99,10 @@ async def test_the_recorder_reads_every_minor_version(recorder: RecorderScene, n
     assert recorder.producer.sent == []
 
 
-# --- endpoints: nothing may be decided without them ---
+# --- endpoints: without them, nothing may be decided ---
 
 
-async def test_a_role_does_not_start_over_an_endpoint_of_a_newer_release() -> None:
+async def test_a_role_does_not_start_with_an_endpoint_of_a_newer_release() -> None:
     made = registry()
 
     made.table._on_records([as_kind("endpoint", "", schema_version=3)])
@@ -113,7 +113,7 @@ async def test_a_role_does_not_start_over_an_endpoint_of_a_newer_release() -> No
         made.refuse_newer()
 
 
-async def test_a_role_that_runs_ends_and_keeps_the_endpoint_until_then() -> None:
+async def test_a_running_role_ends_and_keeps_the_endpoint_until_then() -> None:
     made = registry()
     made.table._caught_up = asyncio.get_running_loop().create_future()
     made.table.stopped = asyncio.get_running_loop().create_future()
@@ -131,7 +131,7 @@ async def test_a_role_that_runs_ends_and_keeps_the_endpoint_until_then() -> None
         await made.table.stopped
 
 
-async def test_an_endpoint_that_was_written_again_in_our_version_is_read() -> None:
+async def test_an_endpoint_rewritten_in_our_version_is_read() -> None:
     made = registry()
 
     made.table._on_records([as_kind("endpoint", "", schema_version=3), as_kind("endpoint", "")])
@@ -140,7 +140,7 @@ async def test_an_endpoint_that_was_written_again_in_our_version_is_read() -> No
     assert made.get(7) is not None
 
 
-async def test_an_endpoint_that_was_deleted_in_a_newer_version_is_no_hindrance() -> None:
+async def test_an_endpoint_deleted_in_a_newer_version_does_not_prevent_the_start() -> None:
     made = registry()
 
     made.table._on_records([as_kind("endpoint", "", schema_version=3), as_kind("endpoint", "")._replace(value=None)])
@@ -149,7 +149,7 @@ async def test_an_endpoint_that_was_deleted_in_a_newer_version_is_no_hindrance()
     assert made.get(7) is None
 
 
-async def test_other_damage_does_not_end_a_role() -> None:
+async def test_other_damage_does_not_stop_a_role() -> None:
     made = registry()
     made.table.is_caught_up = True
 

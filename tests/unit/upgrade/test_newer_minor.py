@@ -1,4 +1,4 @@
-"""A newer release added fields: what we write again still holds them, so that the newer process finds them."""
+"""A newer release added fields: what we rewrite keeps them, so that the newer process finds them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def _registry() -> tuple[Registry, EndpointsTopic]:
     return made, topic
 
 
-async def test_an_endpoint_that_is_written_again_keeps_what_a_newer_release_added() -> None:
+async def test_a_rewritten_endpoint_keeps_what_a_newer_release_added() -> None:
     made, topic = await _registry()
     found = made.get(7)
     assert found is not None
@@ -42,8 +42,8 @@ async def test_an_endpoint_that_is_written_again_keeps_what_a_newer_release_adde
     assert {member: written[member] for member in first} == first | {"description": "changed", "version": 5}
 
 
-async def test_an_endpoint_that_is_changed_by_the_api_keeps_it_too(service: Service) -> None:
-    await service.create()  # one that shows that the encryption key is right: the golden record was encrypted with none
+async def test_an_endpoint_changed_through_the_api_keeps_it_too(service: Service) -> None:
+    await service.create()  # it shows that the encryption key is right: the golden record was not encrypted
     record = json.loads(golden("endpoint.newer"))
     position = await service.kafka.send("webhooks.endpoints", key=b"7", value=json.dumps(record).encode())
     await service.kafka.registry.table.wait_for(position.offset)
@@ -67,7 +67,7 @@ def test_a_deleted_endpoint_keeps_it_and_loses_its_secrets() -> None:
 
 
 @pytest.mark.parametrize("is_parked", [False, True], ids=["repeated", "parked"])
-async def test_a_delivery_that_is_written_again_keeps_it(is_parked: bool) -> None:
+async def test_a_rewritten_delivery_keeps_it(is_parked: bool) -> None:
     newer = from_json(golden("delivery.newer"), DeliveryRecord)
     scene = DeliveryScene()
     scene.sender.exchange = answer(503)
@@ -88,7 +88,7 @@ def _decoded(later: dict[str, Raw] | UnsetType) -> dict[str, object]:
     return {name: json.loads(bytes(value)) for name, value in later.items()} if isinstance(later, dict) else {}
 
 
-async def test_the_retry_hands_on_what_it_does_not_know() -> None:
+async def test_the_retry_passes_on_what_it_does_not_know() -> None:
     from tests.unit.consumers.test_retry import Scene  # noqa: PLC0415 - a test module: imported when it is needed
     from tests.unit.sample_events import endpoint_record  # noqa: PLC0415
 
