@@ -16,8 +16,8 @@ from tests.faults.limits import Wait, longest_wait_in_vain
         ([], 0.0),
         ([(1.0, 1.5), (8.0, 8.25)], 0.5),  # nothing waited in between
         ([(1.0, 4.0)], 3.0),
-        ([(1.0, 4.0), (1.5, 2.0), (1.75, 3.0)], 1.0),  # one waited for long, but others were delivered meanwhile
-        ([(-5.0, 2.0)], 2.0),  # it waited before the time that is looked at
+        ([(1.0, 4.0), (1.5, 2.0), (1.75, 3.0)], 1.0),  # one waited for long, but others were delivered in the meantime
+        ([(-5.0, 2.0)], 2.0),  # it waited before the time in question
         ([(7.0, math.inf)], 3.0),  # until its end, and beyond
         ([(7.0, 12.0)], 3.0),
         ([(11.0, 19.0), (-3.0, -1.0)], 0.0),

@@ -1,4 +1,4 @@
-"""The judge of runs in order finds what is planted, and the events of a run are events."""
+"""The check of runs in order finds planted errors, and the events of a run are valid."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_an_event_behind_a_later_one_of_its_key_is_found() -> None:
     assert inversions(came("a1", "a2", "a1", "a1"), PLACES) == [("/erp", "a1", "a2"), ("/erp", "a1", "a2")]
 
 
-def test_repeats_other_endpoints_and_other_partitions_are_none() -> None:
+def test_duplicates_other_endpoints_and_other_partitions_are_not_reported() -> None:
     assert inversions(came("a1", "a1", "a2", "a2"), PLACES) == []
     assert inversions([*came("a2"), *came("a1", path="/crm")], PLACES) == []
     assert inversions(came("a2", "moved"), PLACES) == []
