@@ -1,4 +1,4 @@
-"""Records as producers other than ours write them: the ``cloudevents`` package's, and by hand what Debezium's documentation describes."""
+"""Records as other producers write them: those of the ``cloudevents`` package, and those that Debezium documents."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STRING: Final = '{"type":"string","optional":false}'
 
 
 class Published(NamedTuple):
-    """A record, as the reader sees one."""
+    """A record, as the reader sees it."""
 
     key: bytes | None
     value: bytes | None
@@ -45,7 +45,7 @@ def _of_the_package(message: Any) -> Published:
 
 
 def cloud_event(**attributes: Any) -> CloudEvent:
-    """One of the package's, with our attributes but for these."""
+    """Return an event of the package with our attributes, except for these."""
     return CloudEvent(_ATTRIBUTES | attributes, json.loads(PAYLOAD))
 
 
@@ -54,7 +54,7 @@ def _older() -> OlderCloudEvent:
 
 
 def outbox(value: str, headers: list[tuple[str, bytes]] | None = None, key: bytes = b"R1") -> Published:
-    """What Debezium's event router writes."""
+    """Return what Debezium's event router writes."""
     return Published(key, value.encode(), _OUTBOX if headers is None else headers)
 
 
@@ -63,7 +63,7 @@ def _connect(payload: str, schema: str = '{"type":"struct","fields":[],"optional
 
 
 def framed(value: str, schema_id: int = 42) -> bytes:
-    """As a JSON Schema serializer of a schema registry writes it."""
+    """Return the value as a JSON Schema serializer of a schema registry writes it."""
     return b"\x00" + schema_id.to_bytes(4, "big") + value.encode()
 
 

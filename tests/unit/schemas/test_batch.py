@@ -19,13 +19,13 @@ def header(*dispatches: Dispatch) -> list[tuple[str, bytes]]:
     return [("trace", b"x"), (DISPATCH_HEADER, b"\n".join(to_json(each) for each in dispatches))]
 
 
-def test_attempts_in_their_order() -> None:
+def test_attempts_are_read_in_order() -> None:
     written = [attempt(attempt=number) for number in (3, 1, 2)]
 
     assert read_attempts(b"\n".join(to_json(each) for each in written)) == written
 
 
-def test_one_attempt_with_or_without_a_line_break_behind_it() -> None:
+def test_a_single_attempt_may_end_with_a_line_break_or_not() -> None:
     line = to_json(attempt())
 
     assert read_attempts(line) == read_attempts(line + b"\n") == [attempt()]
@@ -40,14 +40,14 @@ def test_each_dispatch_gets_its_body_byte_for_byte(bodies: list[bytes]) -> None:
     assert found == list(zip(dispatches, bodies, strict=True))
 
 
-def test_a_dispatch_of_an_older_release_has_the_whole_value() -> None:
+def test_a_dispatch_of_an_older_release_has_the_whole_value_as_its_body() -> None:
     assert read_dispatches(header(dispatch()), b'{"a":\n1}') == [(dispatch(), b'{"a":\n1}')]
 
 
 @pytest.mark.parametrize(
     ("lengths", "value"), [((2, 2), b"abc"), ((2, 2), b"abcde"), ((4,), b"abc"), ((None, 2), b"abc"), ((1,), None)]
 )
-def test_bodies_that_do_not_add_up(lengths: tuple[int | None, ...], value: bytes | None) -> None:
+def test_bodies_of_inconsistent_lengths_are_refused(lengths: tuple[int | None, ...], value: bytes | None) -> None:
     dispatches = [replace(dispatch(), body_bytes=length) for length in lengths]
 
     with pytest.raises(InvalidRecordError, match="dispatches should have") as refused:
@@ -74,7 +74,7 @@ def test_unusable_attempts(value: bytes | None, reason: DeadLetterReason) -> Non
     assert refused.value.reason is reason
 
 
-def test_entries_of_several_days_would_not_be_stored_at_once() -> None:
+def test_entries_of_several_days_are_refused() -> None:
     days = [attempt(created_at=START), attempt(created_at=START + timedelta(days=1))]
 
     with pytest.raises(InvalidRecordError, match="several days"):

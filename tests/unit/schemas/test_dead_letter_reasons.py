@@ -1,4 +1,4 @@
-"""What is said of events that are not usable: a reason as a word, a sentence, and no customer's data."""
+"""What is said about unusable events: a reason as a word, a sentence, and no customer data."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def refused(value: bytes | str | None) -> InvalidRecordError:
         (event("{}", head=HEAD.replace("evt_1", "")), "invalid_envelope", "id: "),
     ],
 )
-def test_every_dead_letter_has_its_reason_and_a_sentence(value: bytes | None, reason: str, sentence: str) -> None:
+def test_every_dead_letter_has_a_reason_and_a_sentence(value: bytes | None, reason: str, sentence: str) -> None:
     error = refused(value)
 
     assert error.reason == reason
@@ -100,7 +100,7 @@ def test_every_dead_letter_has_its_reason_and_a_sentence(value: bytes | None, re
     assert str(error).endswith(".")
 
 
-def test_the_size_is_bounded() -> None:
+def test_the_size_is_limited() -> None:
     value = event()
 
     assert decode_event(value, max_bytes=len(value)).meta.id == "evt_1"
@@ -135,5 +135,5 @@ def test_a_very_new_version_is_refused_too() -> None:
         b'{"hidden value":1,',
     ],
 )
-def test_reasons_hold_no_customer_data(value: bytes) -> None:
+def test_reasons_contain_no_customer_data(value: bytes) -> None:
     assert "hidden" not in str(refused(value))

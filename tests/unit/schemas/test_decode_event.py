@@ -1,4 +1,4 @@
-"""What is read from usable events; and that any bytes are either usable or refused."""
+"""What is read from usable events; any other bytes are refused."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def refused(value: bytes | str | None) -> InvalidRecordError:
 
 
 @pytest.mark.parametrize("event_type", EventType)
-def test_every_event_type_is_read_and_passed_on(event_type: EventType) -> None:
+def test_every_event_type_is_decoded_and_passed_on(event_type: EventType) -> None:
     decoded = decode(event_of(event_type, more=',"references":{"subscription_id":"S-77"}'))
 
     found: Any = EXPECTED[event_type]
@@ -68,7 +68,7 @@ def test_every_event_type_is_described() -> None:
 
 
 @pytest.mark.parametrize("event_type", [event for event in EventType if not event.value.startswith("order")])
-def test_payload_of_a_shipment_or_a_stock_item_keeps_every_byte(event_type: EventType) -> None:
+def test_payloads_of_shipments_and_stock_items_keep_every_byte(event_type: EventType) -> None:
     assert decode(event_of(event_type)).data == payload_of(event_type)
 
 
@@ -114,7 +114,7 @@ def test_format_time_is_always_utc_with_milliseconds(time: datetime) -> None:
         "null",
     ],
 )
-def test_a_time_without_an_offset_or_a_meaning_is_refused(occurred_at: str) -> None:
+def test_a_time_without_an_offset_or_an_invalid_one_is_refused(occurred_at: str) -> None:
     error = refused(event(head=HEAD.replace('"2026-03-02T15:04:00.512Z"', occurred_at)))
 
     assert error.reason is DeadLetterReason.INVALID_ENVELOPE
@@ -153,7 +153,7 @@ def test_a_time_at_the_end_of_the_calendar_is_refused_as_a_bad_envelope(occurred
         ),
     ],
 )
-def test_an_odd_payload_costs_references_and_no_delivery(
+def test_an_unusual_payload_loses_references_but_is_delivered(
     data: str, skus: tuple[str, ...], shipment_numbers: tuple[str, ...]
 ) -> None:
     decoded = decode(event(data))
@@ -163,7 +163,7 @@ def test_an_odd_payload_costs_references_and_no_delivery(
     assert decoded.data == data.encode()
 
 
-def test_references_are_bounded() -> None:
+def test_the_number_of_references_is_limited() -> None:
     skus = [{"variant": {"sku": sku}} for sku in ("x" * 256, "x" * 255, *map(str, range(150)))]
     shipments = [{"number": "H" * 256}, *({"number": f"H{number}"} for number in range(150))]
     order = decode(event(json.dumps({"number": "R1", "line_items": skus, "shipments": shipments}))).meta
@@ -183,7 +183,7 @@ def test_one_odd_element_hides_no_other_reference() -> None:
     assert decoded.meta.skus == ("A",)
 
 
-def test_a_shipment_without_its_order_takes_the_order_of_the_references() -> None:
+def test_a_shipment_without_an_order_takes_the_order_of_the_references() -> None:
     head = HEAD.replace("order_completed", "shipment_updated")
     references = ',"references":{"order_number":"R9","subscription_id":null}'
 
@@ -193,7 +193,7 @@ def test_a_shipment_without_its_order_takes_the_order_of_the_references() -> Non
     assert decode(event('{"number":"H1"}', head=head)).meta.order_number is None
 
 
-def test_a_stock_event_finds_its_order_by_the_references() -> None:
+def test_a_stock_event_finds_its_order_in_the_references() -> None:
     head = HEAD.replace("order_completed", "stock_item_out_of_stock")
     meta = decode(event('{"id":"5"}', head=head, more=',"references":{"order_number":"R9","new":[1]}')).meta
 
@@ -205,7 +205,7 @@ def test_unknown_members_of_the_envelope_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("twice", ["data", "event_name", "id"])
-def test_of_a_member_that_is_there_twice_the_same_one_counts_everywhere(twice: str) -> None:
+def test_the_same_one_of_duplicate_members_counts_everywhere(twice: str) -> None:
     """What is validated and matched must be what is sent."""
     second = {"data": '{"number":"R2","token":"g"}', "event_name": '"order_cancelled"', "id": '"evt_2"'}[twice]
     decoded = decode(event(more=f',"{twice}":{second}'))
@@ -252,7 +252,7 @@ json_values = st.recursive(
         max_size=4,
     ),
 )
-def test_events_with_anything_in_any_place_decode_or_are_refused(
+def test_events_with_any_value_in_any_place_decode_or_are_refused(
     event_type: EventType, envelope: dict[str, object], data: dict[str, object]
 ) -> None:
     valid = json.loads(event_of(event_type))

@@ -1,4 +1,4 @@
-"""The quick way takes what is as documented, and makes of it what the models make."""
+"""The fast path accepts documented events, and its result is that of the models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.unit.sample_events import HEAD, event, event_of
 
 
 def by_the_models(value: bytes) -> DecodedEvent | str:
-    """What the models make of an event, or the reason why they refuse it."""
+    """Return what the models make of an event, or the reason why they refuse it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(event_codec, "decode_event_fast", lambda *_: None)
         return decoded(value)
@@ -33,7 +33,7 @@ def decoded(value: bytes) -> DecodedEvent | str:
 
 @pytest.mark.parametrize("event_type", EventType)
 @pytest.mark.parametrize("more", ["", ',"schema_version":1', ',"references":{"subscription_id":"S1","order_number":"R9"}'])
-def test_the_documented_events_are_read_quickly(event_type: EventType, more: str) -> None:
+def test_documented_events_take_the_fast_path(event_type: EventType, more: str) -> None:
     value = event_of(event_type, more=more)
 
     assert decode_event_fast(value) is not None
@@ -93,7 +93,7 @@ ENVELOPES = st.fixed_dictionaries(
 
 
 @given(ENVELOPES, st.booleans())
-def test_what_is_read_quickly_is_what_the_models_read(envelope: dict[str, Any], ascii_only: bool) -> None:
+def test_the_fast_path_reads_what_the_models_read(envelope: dict[str, Any], ascii_only: bool) -> None:
     value = json.dumps(envelope, ensure_ascii=ascii_only).encode()
 
     assert decoded(value) == by_the_models(value)
@@ -101,7 +101,7 @@ def test_what_is_read_quickly_is_what_the_models_read(envelope: dict[str, Any], 
 
 @given(st.sampled_from(["evt_1\n", "a.b", "", "é", "a b", "a" * 129, "-", "evt_1"]))
 @example("evt_1")
-def test_ids_are_those_that_the_models_take(event_id: str) -> None:
+def test_the_fast_path_accepts_the_ids_that_the_models_accept(event_id: str) -> None:
     value = event(head=HEAD.replace('"evt_1"', json.dumps(event_id)))
 
     assert decoded(value) == by_the_models(value)
@@ -120,7 +120,7 @@ def test_ids_are_those_that_the_models_take(event_id: str) -> None:
         event() + b"{}",
     ],
 )
-def test_what_is_broken_further_inside_is_no_different(broken: bytes) -> None:
+def test_errors_deep_inside_an_event_are_the_same(broken: bytes) -> None:
     assert decoded(broken) == by_the_models(broken)
 
 
@@ -133,7 +133,7 @@ def test_references_are_those_of_the_first_thousand_elements(
 ) -> None:
     elements = "{}," * before + f'{{"{member}":"LAST"}}'
     value = event(f'{{"number":"R1","{array}":[{elements}]}}', head=HEAD.replace("order_completed", name))
-    monkeypatch.setattr("schemas.event_fast_path._NESTED", 10_000)  # so that the quick way takes it, too
+    monkeypatch.setattr("schemas.event_fast_path._NESTED", 10_000)  # so that the fast path accepts it, too
 
     by_models = by_the_models(value)
 

@@ -1,4 +1,4 @@
-"""What receivers order events by."""
+"""The headers by which receivers order events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.event_key import MAX_EVENT_KEY, event_key, record_key, source_parti
 _SAFE: Final = re.compile(r"[A-Za-z0-9._~%:/-]+")
 
 
-def test_names_topic_partition_and_key() -> None:
+def test_the_key_names_topic_partition_and_record_key() -> None:
     key = event_key("oms.orders", 3, b"R123456789")
 
     assert key == "oms.orders/3/R123456789"
@@ -26,7 +26,7 @@ def test_names_topic_partition_and_key() -> None:
 
 
 @pytest.mark.parametrize("key", [None, b""])
-def test_there_is_none_without_a_record_key(key: bytes | None) -> None:
+def test_without_a_record_key_there_is_none(key: bytes | None) -> None:
     assert event_key("oms.orders", 3, key) is None
 
 
@@ -41,11 +41,11 @@ def test_any_key_is_safe_in_a_header(key: bytes) -> None:
 
 
 @given(st.sets(st.binary(min_size=1, max_size=400), min_size=2, max_size=2))
-def test_two_keys_are_never_taken_for_one(keys: set[bytes]) -> None:
+def test_two_keys_are_never_confused(keys: set[bytes]) -> None:
     assert len({event_key("t", 0, key) for key in keys}) == 2
 
 
-def test_the_digest_of_a_long_key_cannot_be_chosen_by_another_producer() -> None:
+def test_the_digest_of_a_long_key_cannot_be_forged_by_another_producer() -> None:
     long = event_key("t", 0, b"x" * 300)
 
     assert long is not None
@@ -54,13 +54,13 @@ def test_the_digest_of_a_long_key_cannot_be_chosen_by_another_producer() -> None
 
 
 @pytest.mark.parametrize("name", ["oms-event-key", "OMS-Event-Sequence", "oms_event_key"])
-def test_custom_headers_may_not_have_these_names(name: str) -> None:
+def test_custom_headers_must_not_have_these_names(name: str) -> None:
     with pytest.raises(ValueError, match="the sender sets it"):
         check_headers({name: "x"})
     assert is_retired(name)
 
 
-def test_a_record_cannot_bring_a_line_break_into_a_header() -> None:
+def test_a_record_cannot_inject_a_line_break_into_a_header() -> None:
     meta = b'{"id":"e","event_name":"n","created_at":"2026-03-02T15:04:00Z","key":"a\\r\\nx: y","sequence":1}'
 
     with pytest.raises(InvalidRecordError, match="key"):

@@ -1,6 +1,6 @@
-"""The JSON Schema that producers check themselves against: what it is made of, and that it agrees with the decoder.
+"""The JSON Schema by which producers check their events: what it consists of, and that it agrees with the decoder.
 
-The checker below knows the keywords that the schema uses, and nothing more; a test fails when another one appears.
+The checker below knows only the keywords that the schema uses; a test fails if another one appears.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def test_it_accepts_the_samples(event_type: EventType) -> None:
 
 
 @pytest.mark.parametrize("event_type", EventType)
-def test_documented_fields_may_be_null_and_be_missing(event_type: EventType) -> None:
+def test_documented_fields_may_be_null_or_missing(event_type: EventType) -> None:
     sample = json.loads(event_of(event_type))
     needed = "id" if event_type.value.startswith("stock") else "number"
     nulls = {name: value if name == needed else None for name, value in sample["data"].items()}
@@ -180,7 +180,7 @@ def test_documented_fields_may_be_null_and_be_missing(event_type: EventType) -> 
         {"references": {"subscription_id": 5}},
     ],
 )
-def test_what_it_refuses_the_decoder_refuses(change: dict[str, Any]) -> None:
+def test_the_decoder_refuses_what_the_schema_refuses(change: dict[str, Any]) -> None:
     value = json.loads(event_of(EventType.ORDER_COMPLETED)) | change
 
     assert not accepts(SCHEMA, value)
@@ -189,7 +189,7 @@ def test_what_it_refuses_the_decoder_refuses(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("missing", ["id", "event_name", "occurred_at", "data"])
-def test_both_need_the_same_members(missing: str) -> None:
+def test_schema_and_decoder_require_the_same_members(missing: str) -> None:
     value = {name: part for name, part in json.loads(event_of(EventType.ORDER_COMPLETED)).items() if name != missing}
 
     assert not accepts(SCHEMA, value)
@@ -209,7 +209,7 @@ def test_both_need_the_same_members(missing: str) -> None:
     ],
 )
 def test_it_is_stricter_than_the_decoder_about_the_payload(data: dict[str, Any]) -> None:
-    """It tells producers what is documented; deliveries go on when an OMS sends something else."""
+    """It tells producers what is documented; events are delivered even if an OMS sends something else."""
     value = json.loads(event_of(EventType.ORDER_COMPLETED))
     value["data"] |= data
 
@@ -258,16 +258,16 @@ DOCUMENTED["Order"] += "".join(f" display_{name}" for name in DISPLAYED.split())
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
-def test_the_documented_fields_of_the_payload_are_in_it(name: str) -> None:
+def test_it_contains_the_documented_fields_of_the_payload(name: str) -> None:
     assert set(DOCUMENTED[name].split()) == set(SCHEMA["$defs"][name]["properties"])
 
 
-def test_the_guest_token_is_not_asked_for() -> None:
+def test_it_does_not_require_the_guest_token() -> None:
     assert "token" not in SCHEMA["$defs"]["Order"]["properties"]
 
 
 def undocumented(schema: dict[str, Any], value: Any, path: str) -> Iterator[str]:
-    """Members of a value that its schema does not name, where it names any."""
+    """Return the members of a value that its schema does not name, where it names any."""
     shapes = [resolve(one["$ref"]) if "$ref" in one else one for one in (schema, *schema.get("anyOf", ()))]
     properties = {name: part for shape in shapes for name, part in shape.get("properties", {}).items()}
     if isinstance(value, dict) and properties:
@@ -286,5 +286,5 @@ def test_every_member_of_the_samples_is_documented(event_type: EventType) -> Non
 
     found = set(undocumented(branch, json.loads(event_of(event_type)), "event"))
 
-    # The guest token is a credential: it is taken out, and documented nowhere.
+    # The guest token is a credential: it is removed, and documented nowhere.
     assert found - {"event.data.token"} == set()

@@ -1,4 +1,4 @@
-"""Event types in several versions, and what an endpoint may pin of them."""
+"""Event types in several versions, and which of them an endpoint may pin."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_an_event_is_checked_by_the_schema_of_its_version(data: object, version:
         ({"v": {"a": 1}}, "data.v: It is not one of the known versions: 1, 2."),
     ],
 )
-def test_what_breaks_the_schema_of_its_version_is_a_dead_letter(data: object, said: str) -> None:
+def test_an_event_that_violates_the_schema_of_its_version_is_a_dead_letter(data: object, said: str) -> None:
     with pytest.raises(InvalidRecordError) as caught:
         READER.read(published(data), "oms.orders")
     assert (caught.value.reason.value, str(caught.value)) == ("invalid_payload", said)
 
 
-def test_an_endpoint_gets_the_version_that_it_pins_and_without_a_pin_every_one() -> None:
+def test_an_endpoint_gets_the_version_that_it_pins_or_every_version() -> None:
     index = Subscriptions()
     for number, pins in enumerate(({}, {"refund_issued": 1}, {"refund_issued": 2}, {"refund_issued": 7}, {"other": 1})):
         one = _endpoint(("refund_issued",), NO_FILTERS, pins)
@@ -69,10 +69,10 @@ def test_an_endpoint_gets_the_version_that_it_pins_and_without_a_pin_every_one()
 
     assert got({"total": "1"}) == [0, 1, 4]
     assert got({"v": 2, "amount": 1}) == [0, 2, 4]
-    assert VERSIONED.version_getter("order_completed", dict) is None, "what has one version is not asked"
+    assert VERSIONED.version_getter("order_completed", dict) is None, "an event type with a single version is not checked"
 
 
-def test_a_pin_of_the_only_other_version_that_was_removed_gets_nothing() -> None:
+def test_a_pin_of_a_removed_version_gets_nothing() -> None:
     left = EventTypes([replace(REFUND, earlier=())])
     index = Subscriptions()
     for number, pins in enumerate(({}, {"refund_issued": 1}, {"refund_issued": 2})):
@@ -106,7 +106,7 @@ def test_pins_are_checked() -> None:
 
 
 @pytest.mark.parametrize("text", ["refund_issued=1, a_b=2", "refund_issued = 1\na_b=2", "refund_issued=1 a_b=2"])
-def test_pins_are_written_as_people_write_them(text: str) -> None:
+def test_pins_may_be_written_in_several_ways(text: str) -> None:
     pins = {"refund_issued": 1, "a_b": 2}
     assert pins_of(text) == pins
     assert pins_of(text_of(pins)) == pins
@@ -114,7 +114,7 @@ def test_pins_are_written_as_people_write_them(text: str) -> None:
     assert pins_of("refund_issued=x") == "refund_issued=x", "left to the field's own rule"
 
 
-def test_the_guide_the_api_and_the_published_schema_have_every_version() -> None:
+def test_the_guide_the_api_and_the_published_schema_contain_every_version() -> None:
     one = next(one for one in event_types(VERSIONED).event_types if one.name == "refund_issued")
     assert (one.version, one.sample["data"], [earlier.version for earlier in one.versions]) == (2, REFUND.sample, [1])
     assert one.versions[0].sample["data"] == {"total": "4.99"}

@@ -1,6 +1,7 @@
 """Several threads that read records of one class for the first time.
 
-msgspec (0.22) crashes the process if they make its decoder at the same time: a retry ended with signal 11, half a second after it was ready.
+msgspec (0.22) crashes the process if they create its decoder at the same time: a retry ended with signal 11, half a second
+after it was ready.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ CLASSES = 100
 THREADS = 4
 
 
-def test_threads_make_the_first_decoder_of_a_class_one_after_the_other() -> None:
+def test_threads_create_the_first_decoder_of_a_class_one_at_a_time() -> None:
     ended = subprocess.run([sys.executable, "-m", __name__], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert (ended.returncode, ended.stdout) == (0, f"{CLASSES}\n"), ended.stderr
 
 
 def main() -> None:
-    """Read classes that nobody has read before, and print how many. Without the lock, one of them crashes."""
+    """Read classes that were never read before, and print how many. Without the lock, one of them crashes."""
     sys.setswitchinterval(1e-6)
     for number in range(CLASSES):
         part = defstruct(

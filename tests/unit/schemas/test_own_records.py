@@ -1,4 +1,4 @@
-"""Our own records: many at once are read as each alone, what we write is what is read, and what a newer release adds stays."""
+"""Our own records: batches are read like single records, round trips are exact, and additions of newer releases are kept."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def together(lines: bytes, model: type[Attempt | Dispatch]) -> list[Attempt | Di
 
 
 def known(read: list[Attempt | Dispatch] | str) -> list[Attempt | Dispatch] | str:
-    """Without what a newer release says of the event: the recorder has no use for it."""
+    """Remove what a newer release says about the event: the recorder has no use for it."""
     return read if isinstance(read, str) else [replace(one, event=replace(one.event, later=UNSET)) for one in read]
 
 
@@ -66,7 +66,7 @@ def known(read: list[Attempt | Dispatch] | str) -> list[Attempt | Dispatch] | st
     ],
     ids=["delivered", "retried", "odd status", "no answer", "half an answer"],
 )
-def test_what_becomes_of_an_exchange_is_read_as_it_was_written(exchange: Exchange, verdict: Verdict) -> None:
+def test_the_result_of_an_exchange_survives_a_round_trip(exchange: Exchange, verdict: Verdict) -> None:
     record = attempt_record(result_of(exchange, verdict, attempt=2, trigger=Trigger.RETRY))
 
     assert from_json(to_json(record), Attempt) == record
@@ -74,7 +74,7 @@ def test_what_becomes_of_an_exchange_is_read_as_it_was_written(exchange: Exchang
 
 
 @pytest.mark.parametrize("event_type", EventType)
-def test_what_is_known_of_an_event_is_read_as_it_was_written(event_type: EventType) -> None:
+def test_the_description_of_an_event_survives_a_round_trip(event_type: EventType) -> None:
     meta = decode_event(event_of(event_type), max_bytes=1 << 20, received_at=NOW).meta
 
     assert from_json(to_json(meta), EventMeta) == meta
@@ -92,7 +92,7 @@ ODD: st.SearchStrategy[Any] = (
 
 
 def changed(draw: st.DrawFn, record: dict[str, Any]) -> bytes:
-    """A record with some members changed, left out, or added, also those of its event."""
+    """Return a record with some members changed, left out, or added, also those of its event."""
     more = draw(st.dictionaries(st.sampled_from([*record, "more"]), ODD, max_size=2))
     event = draw(st.dictionaries(st.sampled_from([*record["event"], "more"]), ODD, max_size=2))
     without = draw(st.sets(st.sampled_from([*record]), max_size=2))
@@ -111,12 +111,12 @@ def dispatches_of_any_kind(draw: st.DrawFn) -> bytes:
 
 
 @given(attempts_of_any_kind())
-def test_attempts_are_read_as_each_alone(value: bytes) -> None:
+def test_attempts_are_read_alike_alone_and_together(value: bytes) -> None:
     assert known(together(value, Attempt)) == known(alone(value, Attempt))
 
 
 @given(dispatches_of_any_kind())
-def test_dispatches_are_read_as_each_alone(header: bytes) -> None:
+def test_dispatches_are_read_alike_alone_and_together(header: bytes) -> None:
     assert known(together(header, Dispatch)) == known(alone(header, Dispatch))
 
 
@@ -145,7 +145,7 @@ DELIVERY = DeliveryRecord(event=META, endpoint_id=7, attempt=3, trigger=Trigger.
     ],
     ids=lambda value: repr(value)[-40:],
 )
-def test_what_is_broken_is_refused_in_the_same_words(value: bytes) -> None:
+def test_broken_records_are_refused_with_the_same_words(value: bytes) -> None:
     assert known(together(value, Attempt)) == known(alone(value, Attempt))
 
 
@@ -161,7 +161,7 @@ ALIEN: list[tuple[bytes, bytes]] = [
 
 
 @pytest.mark.parametrize(("ours", "theirs"), ALIEN, ids=lambda value: repr(value)[-30:])
-def test_a_delivery_that_cannot_be_read_is_refused_without_its_values(ours: bytes, theirs: bytes) -> None:
+def test_an_unreadable_delivery_is_refused_without_its_values(ours: bytes, theirs: bytes) -> None:
     value = to_json(DELIVERY).replace(ours, theirs)
 
     with pytest.raises(InvalidRecordError) as refused:
@@ -176,26 +176,26 @@ def test_a_delivery_that_cannot_be_read_is_refused_without_its_values(ours: byte
     [b'"z":' + b"1" * 5000, b'"z":1e999', b'"z":' + b"[" * 900 + b"]" * 900, b'"z":"\\u00e9\\n"'],
     ids=lambda value: repr(value)[:12],
 )
-def test_what_a_newer_release_adds_travels_on_as_it_came(added: bytes) -> None:
+def test_additions_of_a_newer_release_are_passed_on_unchanged(added: bytes) -> None:
     value = to_json(DELIVERY)[:-1] + b"," + added + b"}"
 
     assert to_json(from_json(value, DeliveryRecord)) == value
 
 
-def test_the_name_that_stands_for_no_member_adds_none() -> None:
+def test_our_name_for_unknown_members_adds_no_member() -> None:
     value = to_json(DELIVERY)[:-1] + b',"(later)":{"event":3,"a":1}}'
 
     assert from_json(value, DeliveryRecord) == DELIVERY
 
 
 class _Narrow:
-    """Some releases of msgspec write no whole number beyond 64 bits."""
+    """Some releases of msgspec write no integers beyond 64 bits."""
 
     def encode(self, _: object) -> bytes:
         raise OverflowError
 
 
-def test_an_id_beyond_64_bits_does_not_stop_what_a_newer_release_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_beyond_64_bits_does_not_prevent_additions_of_a_newer_release(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("schemas.codec._records", _Narrow())
     event = replace(META, stock_item_id=10**30, later={"z": Raw(b"1" * 5000), "y": Raw(b"[1]")})
 
@@ -228,7 +228,7 @@ ADDED = b'"z":{"a":[1.10,null]}'
         b'"dropped_at":"2026-03-02T15:04:00.512000Z"',
     ],
 )
-def test_what_a_newer_release_adds_inside_an_endpoint_survives_a_change_of_it(end: bytes) -> None:
+def test_additions_of_a_newer_release_inside_an_endpoint_survive_a_change(end: bytes) -> None:
     value = to_json(NESTED).replace(end + b"}", end + b"," + ADDED + b"}")
     assert value.count(ADDED) == 1
 
@@ -238,7 +238,7 @@ def test_what_a_newer_release_adds_inside_an_endpoint_survives_a_change_of_it(en
     assert to_json(from_json(to_json(changed), EndpointRecord)) == to_json(changed)
 
 
-def test_what_a_newer_release_adds_goes_with_the_record_that_it_is_added_to() -> None:
+def test_additions_of_a_newer_release_stay_with_their_record() -> None:
     value = to_json(ENDPOINT).replace(b'"sealed":"a"', b'"sealed":"a",' + ADDED)
     newest, _ = from_json(value, EndpointRecord).secrets
 
@@ -247,13 +247,13 @@ def test_what_a_newer_release_adds_goes_with_the_record_that_it_is_added_to() ->
     assert json.loads(to_json(resealed))["secrets"] == [{"sealed": "x", "expires_at": None, "z": {"a": [1.1, None]}}]
 
 
-def test_the_name_that_stands_for_no_member_adds_none_inside_a_record() -> None:
+def test_our_name_for_unknown_members_adds_no_member_inside_a_record() -> None:
     value = to_json(ENDPOINT).replace(b'"sealed":"a"', b'"sealed":"a","(later)":{"sealed":1}')
 
     assert from_json(value, EndpointRecord) == ENDPOINT
 
 
-def test_an_endpoint_with_a_huge_number_is_written_with_all_that_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_with_a_huge_number_is_written_completely(monkeypatch: pytest.MonkeyPatch) -> None:
     value = to_json(NESTED).replace(b'"filters":{}', b'"filters":{"data.x":[1000000000000000000000000000000]}')
     value = value.replace(b'"public_key":"e","expires_at":null', b'"public_key":"e","expires_at":null,' + ADDED)
     read = from_json(value, EndpointRecord)
@@ -262,7 +262,7 @@ def test_an_endpoint_with_a_huge_number_is_written_with_all_that_is_in_it(monkey
     assert json.loads(to_json(read)) == json.loads(value)
 
 
-def test_the_schema_of_an_endpoint_knows_what_is_in_it_and_no_name_of_ours() -> None:
+def test_the_schema_of_an_endpoint_is_complete_and_without_our_internal_name() -> None:
     schema = json_schema(EndpointRecord)
 
     assert schema["properties"]["secrets"]["items"]["required"] == ["sealed"]
@@ -285,7 +285,7 @@ def operational(event_name: str, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("name", "data"), [("endpoint.disabled", DISABLED), ("endpoint.failing", NOTICE)])
-def test_the_data_of_an_operational_event_keep_their_bytes(name: str, data: bytes) -> None:
+def test_the_data_of_an_operational_event_keeps_its_bytes(name: str, data: bytes) -> None:
     data = data[:-1] + b' , "added" : 1.10}'
 
     read = from_json(operational(name, data), OperationalEvent)
@@ -306,7 +306,7 @@ def test_the_data_of_an_operational_event_keep_their_bytes(name: str, data: byte
         ("endpoint.failing", NOTICE.replace(b"https://a", b"\\ud800hidden"), ""),
     ],
 )
-def test_an_operational_event_whose_data_do_not_fit_is_refused_without_its_values(name: str, data: bytes, sentence: str) -> None:
+def test_an_operational_event_with_invalid_data_is_refused_without_its_values(name: str, data: bytes, sentence: str) -> None:
     with pytest.raises(InvalidRecordError) as refused:
         from_json(operational(name, data), OperationalEvent)
 
@@ -314,13 +314,13 @@ def test_an_operational_event_whose_data_do_not_fit_is_refused_without_its_value
     assert str(refused.value).startswith(sentence)
 
 
-def test_an_operational_event_cannot_be_made_of_data_that_do_not_fit() -> None:
+def test_an_operational_event_cannot_be_created_with_invalid_data() -> None:
     with pytest.raises(ValueError, match=r"not those of endpoint\.failing"):
         OperationalEvent(id="e", event_name="endpoint.failing", occurred_at=NOW, data=Raw(DISABLED))
 
 
 @pytest.mark.parametrize("part", [b"[", b'{"a":'], ids=["lists", "objects"])
-def test_what_is_nested_too_deeply_inside_a_record_is_refused_or_kept_at_every_depth(part: bytes) -> None:
+def test_deeply_nested_values_inside_a_record_are_refused_or_kept_at_every_depth(part: bytes) -> None:
     value = to_json(NESTED)
     ends = {b"[": (b"", b"]"), b'{"a":': (b"1", b"}")}
     middle, end = ends[part]

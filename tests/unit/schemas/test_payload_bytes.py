@@ -1,4 +1,4 @@
-"""The payload travels byte for byte; only an Order's guest token is taken out."""
+"""The payload is passed on byte for byte; only an Order's guest token is removed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_any_json_in_an_unknown_field_keeps_its_bytes(document: str, before: str
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "email", "total"]), short_values), max_size=6))
-def test_members_keep_their_order_and_those_that_are_there_twice_stay_twice(members: list[tuple[str, str]]) -> None:
+def test_members_keep_their_order_and_duplicates_are_kept(members: list[tuple[str, str]]) -> None:
     data = "{" + ",".join([*(f'"{name}":{value}' for name, value in members), '"number":"R1"']) + "}"
 
     assert data_of(event(data)) == data.encode()
@@ -103,7 +103,7 @@ def test_the_parsed_payload_is_that_of_the_bytes() -> None:
     assert decoded.payload() == {"number": "R1", "a": {"b": 1}}
 
 
-def test_what_was_decoded_can_be_parsed_for_filters() -> None:
+def test_a_decoded_payload_can_be_parsed_for_filters() -> None:
     assert decode_event(event('{"number":"R1","x":1e999}'), max_bytes=1 << 20).payload()["number"] == "R1"
 
 
@@ -111,7 +111,7 @@ def test_what_was_decoded_can_be_parsed_for_filters() -> None:
 
 
 @pytest.mark.parametrize("event_type", [EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED])
-def test_the_guest_token_of_the_samples_is_taken_out(event_type: EventType) -> None:
+def test_the_guest_token_of_the_samples_is_removed(event_type: EventType) -> None:
     assert b"guest-token" in event_of(event_type)
 
     assert b"guest-token" not in data_of(event_of(event_type))
@@ -133,24 +133,24 @@ def test_the_guest_token_of_the_samples_is_taken_out(event_type: EventType) -> N
         ('{"number":"R1","a\\"b\\\\":1,"token":"guest"}', '{"number":"R1","a\\"b\\\\":1}'),
     ],
 )
-def test_the_guest_token_is_taken_out_and_the_rest_stays(data: str, kept: str) -> None:
+def test_the_guest_token_is_removed_and_the_rest_stays(data: str, kept: str) -> None:
     assert data_of(event(data)) == kept.encode()
 
 
 @pytest.mark.parametrize("name", ["\\u0074oken", "tok\\u0065n", "\\u0074\\u006f\\u006B\\u0065\\u006e"])
-def test_the_guest_token_is_taken_out_however_its_name_is_spelled(name: str) -> None:
+def test_the_guest_token_is_removed_however_its_name_is_spelled(name: str) -> None:
     assert json.loads(data_of(event(f'{{"number":"R1","{name}":"guest"}}'))) == {"number": "R1"}
 
 
 @pytest.mark.parametrize("more", ["", "[" * 150 + "]" * 150])
-def test_a_payload_with_many_tokens_inside_loses_its_own(more: str) -> None:
+def test_only_the_payloads_own_token_is_removed_among_many(more: str) -> None:
     inner = ",".join(['{"token":"theirs"}'] * 200)
     data = data_of(event(f'{{"payments":[{inner}],"token":"guest","é":1.10,"number":"R1","x":[{more}]}}'))
 
     assert data == f'{{"payments":[{inner}],"é":1.10,"number":"R1","x":[{more}]}}'.encode()
 
 
-def test_a_payload_laid_out_for_people_stays_so() -> None:
+def test_a_pretty_printed_payload_keeps_its_layout() -> None:
     assert data_of(event('{\n  "number" : "R1" ,\n  "token" : "guest"\n}')) == b'{\n  "number" : "R1" \n}'
     assert data_of(event('{\n  "token" : "guest" ,\n  "number" : "R1"\n}')) == b'{\n  "number" : "R1"\n}'
 
@@ -163,18 +163,18 @@ def test_a_payload_laid_out_for_people_stays_so() -> None:
         '{"number":"R1","note":"\\"token\\":1"}',
     ],
 )
-def test_other_tokens_stay_as_they_came(data: str) -> None:
+def test_other_tokens_are_kept(data: str) -> None:
     assert data_of(event(data)) == data.encode()
 
 
-def test_the_token_of_other_objects_is_none_of_our_business() -> None:
+def test_the_token_of_other_objects_is_kept() -> None:
     data = '{"number":"H1","token":"x"}'
 
     assert data_of(event(data, head=SHIPMENT_HEAD)) == data.encode()
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "token", "number"]), short_values), max_size=5))
-def test_the_token_leaves_whatever_stands_around_it(members: list[tuple[str, str]]) -> None:
+def test_removing_the_token_leaves_everything_around_it(members: list[tuple[str, str]]) -> None:
     data = "{" + ",".join([*(f'"{name}":{value}' for name, value in members), '"number":"R1"']) + "}"
 
     def without_token(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
@@ -196,11 +196,11 @@ def test_the_token_leaves_whatever_stands_around_it(members: list[tuple[str, str
     ],
     ids=["a name that is not ASCII", "a name with escapes", "a member that is there twice"],
 )
-def test_other_members_keep_every_byte_when_the_token_goes(data: str, kept: str) -> None:
+def test_other_members_keep_every_byte_when_the_token_is_removed(data: str, kept: str) -> None:
     assert data_of(event(data)) == kept.encode()
 
 
-def test_a_sample_order_differs_from_its_body_by_the_token_alone() -> None:
+def test_a_sample_order_differs_from_its_body_only_by_the_token() -> None:
     sent = json.loads(webhook_body(decode_event(event_of(EventType.ORDER_COMPLETED), max_bytes=1 << 20)))["data"]
     published = json.loads(payload_of(EventType.ORDER_COMPLETED))
 

@@ -1,4 +1,4 @@
-"""Each form of a record becomes the same event; one that is not understood is named."""
+"""Each form of a record becomes the same event; a form that is not supported is named."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_every_form_is_the_same_event_with_the_bytes_of_its_payload(form: str) -
 
 
 @pytest.mark.parametrize("form", OF_THE_PACKAGE)
-def test_what_the_public_package_of_cloudevents_writes_is_delivered(form: str) -> None:
+def test_records_of_the_public_cloudevents_package_are_delivered(form: str) -> None:
     read = reader().read(OF_THE_PACKAGE[form], ORDERS)
 
     assert (read.meta.id, read.meta.event_name, read.meta.created_at, read.meta.order_number) == (
@@ -77,15 +77,15 @@ def test_what_the_public_package_of_cloudevents_writes_is_delivered(form: str) -
 
 
 @pytest.mark.parametrize(("form", "records"), [("outbox", AS_PUBLISHED), ("cloudevents", AS_PUBLISHED | OF_THE_PACKAGE)])
-def test_a_form_that_is_set_reads_its_own(form: str, records: dict[str, Published]) -> None:
+def test_a_configured_form_reads_its_own_records(form: str, records: dict[str, Published]) -> None:
     for name, record in records.items():
         if name.lower().startswith(form) or name in OF_THE_PACKAGE:
             assert reader(orders=form).read(record, ORDERS).meta.id == "evt-1", name
 
 
 @pytest.mark.parametrize("form", ["auto", "plain", "cloudevents", "outbox"])
-def test_our_envelope_is_read_whatever_is_set(form: str) -> None:
-    odd = ENVELOPE.replace("T15", " 15")  # not for the quick way
+def test_our_envelope_is_read_whatever_is_configured(form: str) -> None:
+    odd = ENVELOPE.replace("T15", " 15")  # not for the fast path
     for value in (ENVELOPE, odd):
         assert reader(orders=form).read(plain(value.encode()), ORDERS).data == PAYLOAD.encode()
 
@@ -99,11 +99,11 @@ def test_our_envelope_is_read_whatever_is_set(form: str) -> None:
     ],
 )
 def test_our_envelope_is_read_whatever_its_headers_say(headers: list[tuple[str, bytes]]) -> None:
-    odd = ENVELOPE.replace("T15", " 15").encode()  # not for the quick way
+    odd = ENVELOPE.replace("T15", " 15").encode()  # not for the fast path
     assert reader().read(plain(odd, headers), ORDERS).data == PAYLOAD.encode()
 
 
-def test_what_is_set_decides_what_is_missing() -> None:
+def test_the_configured_form_decides_what_is_missing() -> None:
     bare = plain(PAYLOAD.encode())
     assert refused(bare) == ("invalid_envelope", "event_name: Field required.")
     assert refused(AS_PUBLISHED["outbox, StringConverter"], orders="plain") == ("invalid_envelope", "event_name: Field required.")
@@ -117,7 +117,7 @@ def without(record: Published, *names: str) -> Published:
     return record._replace(headers=[header for header in record.headers if header[0] not in names])
 
 
-def test_what_a_form_does_not_hold_is_named_with_where_it_belongs() -> None:
+def test_missing_parts_of_a_form_are_named_with_their_place() -> None:
     string, binary = AS_PUBLISHED["outbox, StringConverter"], AS_PUBLISHED["CloudEvents, binary"]
     assert (
         "header eventType is missing. transforms.outbox.table.fields.additional.placement"
@@ -142,7 +142,7 @@ def test_what_a_form_does_not_hold_is_named_with_where_it_belongs() -> None:
     )
 
 
-def test_an_event_that_does_not_say_when_it_happened_has_the_time_of_its_record() -> None:
+def test_an_event_without_a_time_has_the_time_of_its_record() -> None:
     for record in (
         without(AS_PUBLISHED["outbox, StringConverter"], "occurredAt"),
         without(AS_PUBLISHED["CloudEvents, binary"], "ce_time"),
@@ -153,13 +153,13 @@ def test_an_event_that_does_not_say_when_it_happened_has_the_time_of_its_record(
 
 
 @pytest.mark.parametrize("number", ["1772463840512", "1772463840512000", "1772463840512000000"])
-def test_a_time_as_a_number_is_read_by_how_large_it_is(number: str) -> None:
+def test_the_unit_of_a_numeric_time_depends_on_its_size(number: str) -> None:
     record = AS_PUBLISHED["outbox, StringConverter"]
     headers = [*without(record, "occurredAt").headers, ("occurred_at", number.encode())]
     assert reader().read(record._replace(headers=headers), ORDERS).meta.created_at == AT
 
 
-def test_an_id_that_no_header_can_hold_becomes_one_that_is_the_same_each_time() -> None:
+def test_an_id_that_fits_no_header_becomes_one_that_is_the_same_each_time() -> None:
     record = AS_PUBLISHED["CloudEvents, binary"]
 
     def read(event_id: str, source: bytes = b"/shop") -> str:
@@ -184,7 +184,7 @@ def test_a_payload_cannot_add_members_to_the_envelope() -> None:
         assert refused(record._replace(value=PAYLOAD.encode() + tail))[0] == "not_json"
 
 
-def test_a_guest_token_is_taken_out_of_every_form() -> None:
+def test_a_guest_token_is_removed_from_every_form() -> None:
     for name in ("outbox, StringConverter", "CloudEvents, binary"):
         record = AS_PUBLISHED[name]._replace(value=b'{"number":"R1","token":"secret"}')
         assert reader().read(record, ORDERS).data == b'{"number":"R1"}'
@@ -212,7 +212,7 @@ def test_any_other_key_is_a_key(key: bytes) -> None:
     assert reader().read(plain(event(), key=key), ORDERS).meta.id == "evt_1"
 
 
-def test_an_event_in_the_wrong_topic_is_told_both_names() -> None:
+def test_an_event_in_the_wrong_topic_is_refused_with_both_names() -> None:
     for record in (plain(event()), AS_PUBLISHED["CloudEvents, binary"]):
         assert refused(record, "oms.shipments") == (
             "unknown_event",
@@ -272,7 +272,7 @@ def test_a_type_of_another_convention_is_the_event_type_that_it_ends_with(text: 
         (b'{"schema":{},"payload":{"before":null,"after":{"id":1},"op":"c"}}', "a Debezium change event of a table"),
     ],
 )
-def test_a_form_that_is_not_understood_is_named(value: bytes, looks: str) -> None:
+def test_an_unsupported_form_is_named(value: bytes, looks: str) -> None:
     if looks == "BSON":
         value = len(value).to_bytes(4, "little") + value[4:]
     reason, message = refused(plain(value))
@@ -294,11 +294,11 @@ def test_a_form_that_is_not_understood_is_named(value: bytes, looks: str) -> Non
         (plain(b'{"specversion":"1.0","id":"1","type":"order_completed","data_base64":"%"}'), "data_base64 is not Base64"),
     ],
 )
-def test_a_cloudevent_that_cannot_be_read_says_why(record: Published, named: str) -> None:
+def test_an_unreadable_cloudevent_is_refused_with_the_reason(record: Published, named: str) -> None:
     assert named in refused(record)[1]
 
 
-def test_hostile_headers_are_none_of_ours() -> None:
+def test_hostile_headers_are_no_form_of_ours() -> None:
     strange: list[Any] = [("ce_id", b"\xff"), ("", b""), ("id", None), ("traceparent", b"\x00"), ("eventType", b"\xfe")]
     assert reader().read(plain(event(), strange), ORDERS).meta.id == "evt_1"
     assert refused(plain(b"{}", strange))[0] == "invalid_envelope"
@@ -310,7 +310,7 @@ def test_a_null_payload_and_a_tombstone_are_named() -> None:
     assert refused(outbox('{"schema":null,"payload":null}'))[0] == "invalid_payload"
 
 
-def test_white_space_around_our_envelope_is_not_a_form_of_its_own() -> None:
+def test_white_space_around_our_envelope_is_not_another_form() -> None:
     value = b"\n " + event().replace(b"2026-03-02T", b"yesterday") + b"\n"
     reason, detail = refused(plain(value))
     assert (reason, detail.partition(":")[0]) == ("invalid_envelope", "occurred_at")
@@ -324,7 +324,7 @@ def test_white_space_around_our_envelope_is_not_a_form_of_its_own() -> None:
         (rb"\\\ud83d\u0041", r"\ud83d"),
     ],
 )
-def test_half_of_a_character_is_named(text: bytes, half: str) -> None:
+def test_a_lone_surrogate_is_named(text: bytes, half: str) -> None:
     value = event('{"number": "R1", "note": "PLACE"}').replace(b"PLACE", text)
     reason, detail = refused(plain(value))
     assert reason == "not_json"
@@ -332,6 +332,6 @@ def test_half_of_a_character_is_named(text: bytes, half: str) -> None:
 
 
 @pytest.mark.parametrize("text", [rb"\ud83d\ude00", rb"\\ud83d", rb"\ud7ff"])
-def test_whole_characters_are_not(text: bytes) -> None:
+def test_a_surrogate_pair_is_accepted(text: bytes) -> None:
     value = event('{"number": "R1", "note": "PLACE"}').replace(b"PLACE", text)
     assert "half" not in refused(plain(value + b"}"))[1]

@@ -1,4 +1,4 @@
-"""Our own records: round trips, what newer releases add, and the bytes of version 1, which must be readable for ever."""
+"""Our own records: round trips, additions of newer releases, and the bytes of version 1, which must be readable for ever."""
 
 from __future__ import annotations
 
@@ -94,32 +94,32 @@ NAMES = [type(record).__name__ for record in RECORDS]
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=NAMES)
-def test_what_is_written_is_read_again(record: OwnRecord) -> None:
+def test_records_survive_a_round_trip(record: OwnRecord) -> None:
     name, value = to_header("oms-webhooks-x", record)
 
     read = from_header([("other", b"{}"), (name, value)], "oms-webhooks-x", type(record))
 
     assert name == "oms-webhooks-x"
     assert read == record
-    # 1 == 1.0 == True in Python, and they are different values in JSON.
+    # 1 == 1.0 == True in Python, but they are different values in JSON.
     assert json.loads(to_header(name, read)[1]) == json.loads(value)
     assert to_header(name, read)[1] == value
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=NAMES)
-def test_what_a_newer_release_adds_is_kept(record: OwnRecord) -> None:
+def test_additions_of_a_newer_release_are_kept(record: OwnRecord) -> None:
     document = json.loads(to_json(record))
     _add_to_every_object(document)
 
     read = from_json(json.dumps(document).encode(), type(record))
 
-    if not isinstance(record, RewrittenRecord):  # it is read and not written again; what is known of its event goes on
+    if not isinstance(record, RewrittenRecord):  # it is read and not written again; what is known about its event is passed on
         document = {name: value for name, value in document.items() if name in type(record).__struct_fields__}
     assert json.loads(to_json(read)) == document
 
 
 def _add_to_every_object(value: Any) -> None:
-    """Add a member wherever a model has members. Maps (headers, filters) have keys of their own and get none."""
+    """Add a member wherever a model has members. Maps (headers, filters) have their own keys and get none."""
     if isinstance(value, dict):
         for name, part in value.items():
             if name not in {"request_headers", "filters", "sealed_headers", "event_type_versions"}:
@@ -130,7 +130,7 @@ def _add_to_every_object(value: Any) -> None:
             _add_to_every_object(part)
 
 
-def test_what_a_newer_fan_out_knows_of_an_event_reaches_the_attempt() -> None:
+def test_additions_of_a_newer_fan_out_about_an_event_reach_the_attempt() -> None:
     document = json.loads(to_json(DELIVERY))
     document["event"]["region"] = "eu"
     delivery = from_json(json.dumps(document).encode(), DeliveryRecord)
@@ -173,14 +173,14 @@ def test_a_newer_major_version_is_refused_however_it_is_spelled(version: object)
         (b'{"x":' + b"[" * 50_000, "not_json", "The value is nested too deeply."),
     ],
 )
-def test_what_is_no_record_is_refused_with_a_reason(value: bytes | None, reason: str, sentence: str) -> None:
+def test_invalid_records_are_refused_with_a_reason(value: bytes | None, reason: str, sentence: str) -> None:
     with pytest.raises(InvalidRecordError) as caught:
         from_json(value, DeliveryRecord)
     assert caught.value.reason == reason
     assert str(caught.value).startswith(sentence)
 
 
-def test_a_refusal_holds_no_values() -> None:
+def test_a_refusal_contains_no_values() -> None:
     value = (
         b'{"event":{"id":["hidden"],"event_name":{"hidden":1},"created_at":"hidden"},"endpoint_id":"hidden","attempt":"hidden"}'
     )
@@ -195,7 +195,7 @@ def test_a_missing_or_empty_header_is_refused() -> None:
         from_header([(DISPATCH_HEADER, b"{}")], DELIVERY_HEADER, DeliveryRecord)
     assert missing.value.reason is DeadLetterReason.INVALID_RECORD
 
-    null: Any = None  # Kafka knows headers without a value
+    null: Any = None  # Kafka allows headers without a value
     with pytest.raises(InvalidRecordError) as empty:
         from_header([(DELIVERY_HEADER, null)], DELIVERY_HEADER, DeliveryRecord)
     assert empty.value.reason is DeadLetterReason.NULL_VALUE
@@ -234,7 +234,7 @@ def test_a_time_without_an_offset_is_refused(record: OwnRecord, path: tuple[str 
         from_json(json.dumps(document).encode(), type(record))
 
 
-def test_the_header_names_are_kept() -> None:
+def test_the_header_names_are_fixed() -> None:
     assert (DELIVERY_HEADER, DISPATCH_HEADER, DEAD_LETTER_HEADER) == (
         "oms-webhooks-delivery",
         "oms-webhooks-dispatch",
@@ -390,8 +390,8 @@ def test_version_1_is_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN_RECORDS)
-def test_version_1_is_what_is_written(name: str) -> None:
-    """Add to a record, never rename or retype: processes of the release before read what this one writes."""
+def test_version_1_is_written(name: str) -> None:
+    """Add to a record, never rename or retype: processes of the previous release read what this one writes."""
     written = json.loads(to_json(GOLDEN_RECORDS[name]))
     first = json.loads(golden(name))
     for member in ADDED_TO_EVENT & set(written.get("event", {})):
@@ -401,7 +401,7 @@ def test_version_1_is_what_is_written(name: str) -> None:
     assert set(written) - set(first) == ADDED.get(name, set())
 
 
-def test_version_1_of_an_event_is_read_and_its_body_is_the_same_bytes() -> None:
+def test_version_1_of_an_event_is_read_and_its_body_has_the_same_bytes() -> None:
     decoded = decode_event(golden("event"), max_bytes=10_000)
 
     assert webhook_body(decoded) == golden("webhook_body")
@@ -417,7 +417,7 @@ def test_version_1_of_an_event_is_read_and_its_body_is_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN_RECORDS)
-def test_the_quick_way_to_write_writes_what_the_model_would(name: str) -> None:
+def test_the_fast_writer_writes_what_the_model_would(name: str) -> None:
     record = GOLDEN_RECORDS[name]
     members = members_of(record)
     if isinstance(record, OperationalEvent):
@@ -432,7 +432,7 @@ def test_an_id_beyond_64_bits_is_written_too() -> None:
     assert from_json(to_json(meta), EventMeta) == meta
 
 
-# --- bounds ---
+# --- limits ---
 
 
 def test_a_record_that_is_too_large_is_refused_unread() -> None:
@@ -442,7 +442,7 @@ def test_a_record_that_is_too_large_is_refused_unread() -> None:
 
 
 @pytest.mark.parametrize("duration", ["1e999", '"NaN"', '"inf"'])
-def test_a_duration_is_a_number_that_json_can_hold(duration: str) -> None:
+def test_a_duration_is_a_number_that_json_can_represent(duration: str) -> None:
     value = golden("attempt").replace(b"12.345", duration.encode())
 
     with pytest.raises(InvalidRecordError, match="duration_ms: "):

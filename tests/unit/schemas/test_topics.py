@@ -12,7 +12,7 @@ DEFAULT = tuple(map(parse_delay, ("5s", "1m", "10m", "1h", "6h")))
 
 
 @given(st.integers(0, 10**13))
-def test_a_delay_is_read_from_its_label(milliseconds: int) -> None:
+def test_a_delay_is_parsed_from_its_label(milliseconds: int) -> None:
     delay = timedelta(milliseconds=milliseconds)
 
     assert parse_delay(delay_label(delay)) == delay
@@ -44,7 +44,7 @@ def test_labels(text: str, label: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "-5s", "1.5s", "5 s", "5S", "5s,1m", "1w", "0x5s", "5s5s"])
-def test_what_is_no_delay_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_delay_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="is not a delay; write a whole number and a unit, such as 5s, 1m, 6h or 250ms"):
         parse_delay(text)
 
@@ -110,12 +110,12 @@ def test_delays_are_sorted_and_have_one_topic_each_with_delay_0_first() -> None:
     assert [topics.delay(delay) for delay in topics.delays] == list(topics.delay_topics)
 
 
-def test_everything_but_the_sources_the_delays_keys_and_sessions_is_recorded() -> None:
+def test_recorded_topics_are_all_except_sources_delays_and_internal_ones() -> None:
     topics = Topics(DEFAULT)
 
     names = {spec.name for spec in topics.specs()}
-    # Operational events are recorded as what is sent of them: dispatches and attempts. Health is a state, not a history; the clock and the shares of rates are nothing.
-    # What is held comes to an attempt, or to the record of why not.
+    # Operational events are recorded as what is sent of them: dispatches and attempts. Health is a state, not a history; the
+    # clock and the rate shares are of the moment. Held deliveries end in an attempt, or in the record of why there is none.
     others = {
         topics.operational_events,
         topics.endpoint_health,
@@ -135,7 +135,7 @@ def test_everything_but_the_sources_the_delays_keys_and_sessions_is_recorded() -
 def test_configs(spec: TopicSpec) -> None:
     config = spec.config()
 
-    # A body of the largest size that a deployment can allow fits with a quarter of its size for metadata.
+    # A body of the largest size that a deployment can allow fits, with a quarter of its size for metadata.
     assert spec.name == "webhooks.ordered-progress" or int(config["max.message.bytes"]) >= MAX_EVENT_BYTES_LIMIT * 5 // 4
     if spec.name in {"webhooks.endpoints", "webhooks.endpoint-health", "webhooks.api-keys", "webhooks.event-types"}:
         assert config["cleanup.policy"] == "compact"
@@ -158,7 +158,7 @@ def test_configs(spec: TopicSpec) -> None:
 
 
 @pytest.mark.parametrize("days", [0.001, 14, 400])
-def test_what_is_held_is_kept_for_longer_than_it_may_be_held_by_the_brokers_clock(days: float) -> None:
+def test_held_deliveries_are_retained_longer_than_they_may_be_held(days: float) -> None:
     topics = Topics(DEFAULT, hold=timedelta(days=days))
     spec = next(spec for spec in topics.specs() if spec.name == topics.held)
 
@@ -179,16 +179,16 @@ def _retention(delay: timedelta) -> timedelta:
 
 
 @given(st.timedeltas(timedelta(0), timedelta(days=6)))
-def test_delay_topics_keep_records_for_longer_than_they_wait(delay: timedelta) -> None:
+def test_delay_topics_retain_records_for_longer_than_they_wait(delay: timedelta) -> None:
     assert _retention(delay) >= delay + timedelta(days=1)
 
 
 @pytest.mark.parametrize("days", [8, 10, 30])
-def test_delay_topics_of_long_delays_keep_records_for_longer_than_they_wait(days: int) -> None:
+def test_delay_topics_of_long_delays_retain_records_for_longer_than_they_wait(days: int) -> None:
     assert _retention(timedelta(days=days)) > timedelta(days=days)
 
 
-def test_a_dead_letter_has_room_for_the_largest_record_of_a_source_topic_and_its_header() -> None:
+def test_a_dead_letter_has_room_for_the_largest_source_record_and_its_header() -> None:
     specs = {spec.name: spec for spec in Topics(DEFAULT).specs()}
 
     assert specs["webhooks.dead-letters"].max_record_bytes > specs["oms.orders"].max_record_bytes

@@ -1,4 +1,4 @@
-"""What pydantic finds is said in our words, and without the value."""
+"""Errors of pydantic are rewritten in our words, and without the value."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from schemas.validation_sentences import plain_sentence, sentence_of
         (Annotated[list[int], Field(max_length=1)], [1, 2], "It must have no more than 1 entries."),
     ],
 )
-def test_a_finding_is_a_sentence(kind: Any, value: object, sentence: str) -> None:
+def test_an_error_is_rewritten_as_a_sentence(kind: Any, value: object, sentence: str) -> None:
     with pytest.raises(ValidationError) as refused:
         TypeAdapter(kind).validate_python(value)
     assert sentence_of(refused.value.errors()[0]) == sentence
 
 
-def test_what_our_own_validators_say_stays_as_it_is() -> None:
+def test_messages_of_our_own_validators_are_kept() -> None:
     error = ValidationError.from_exception_data(
         "x", [{"type": "value_error", "ctx": {"error": ValueError("It is not a delay.")}, "input": 1}]
     )
@@ -48,6 +48,6 @@ def test_what_our_own_validators_say_stays_as_it_is() -> None:
     assert plain_sentence(error.errors()[0]) is None
 
 
-def test_a_kind_without_a_sentence_keeps_that_of_pydantic() -> None:
+def test_an_unknown_kind_of_error_keeps_the_message_of_pydantic() -> None:
     error = ValidationError.from_exception_data("x", [{"type": PydanticCustomError("odd", "It is odd."), "input": 1}])
     assert sentence_of(error.errors()[0]) == "It is odd."

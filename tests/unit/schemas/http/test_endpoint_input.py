@@ -1,4 +1,4 @@
-"""What the HTTP API takes as an endpoint: every error is a sentence, and no error holds a token."""
+"""What the HTTP API accepts as an endpoint: every error is a sentence, and no error contains a token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sentences(**fields: Any) -> list[str]:
     return [finding["msg"].removeprefix("Value error, ") for finding in caught.value.errors()]
 
 
-def test_what_is_given_is_taken() -> None:
+def test_given_fields_are_kept() -> None:
     endpoint = take(
         target_url="https://hooks.example.com",
         events=["shipment_shipped", "order_completed", "shipment_shipped"],
@@ -39,7 +39,7 @@ def test_what_is_given_is_taken() -> None:
     assert "t0ken" not in endpoint.model_dump_json()
 
 
-def test_what_was_not_given_is_known() -> None:
+def test_omitted_fields_are_known() -> None:
     assert take(active=True).model_fields_set == {"active"}
     assert take(token=None, filters=None, description=None) == take(token=None, filters={}, description="")
     assert take(colour="red").model_extra == {"colour": "red"}
@@ -96,7 +96,7 @@ def test_errors_are_sentences_that_say_what_to_do(fields: dict[str, Any], senten
     assert found[0].endswith(".")
 
 
-def test_no_error_holds_the_token() -> None:
+def test_no_error_contains_the_token() -> None:
     with pytest.raises(ValidationError) as caught:
         take(token="t0ken with spaces", active="x")
 
@@ -104,11 +104,11 @@ def test_no_error_holds_the_token() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_filter_value_that_json_cannot_hold_is_refused(value: float) -> None:
+def test_a_filter_value_that_json_cannot_represent_is_refused(value: float) -> None:
     assert sentences(filters={"total_quantity": value})
 
 
-def test_event_types_come_once_and_in_their_own_order() -> None:
+def test_event_types_are_deduplicated_and_sorted() -> None:
     assert in_order(["from_the_future", "shipment_shipped", "order_completed", "shipment_shipped"]) == (
         "order_completed",
         "shipment_shipped",
