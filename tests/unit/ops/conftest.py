@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variables and no .env file but those of the test."""
+    """No variables and no .env file except those of the test."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.upper().startswith("OMS_WEBHOOKS_")]:
         monkeypatch.delenv(name)

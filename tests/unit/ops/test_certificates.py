@@ -1,4 +1,4 @@
-"""When certificates expire, as servers show them: also those that have expired and those that nobody trusts."""
+"""When certificates expire, as servers present them: also those that have expired or that nobody trusts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def metric(certificate: str) -> float | None:
 
 
 @pytest.mark.parametrize("not_after", [SOON, LONG_AGO])
-async def test_a_servers_certificate(not_after: dt.datetime) -> None:
+async def test_the_certificate_of_a_server(not_after: dt.datetime) -> None:
     async with tls_server(not_after) as port:
         assert await expiry(TlsServer("kafka", "127.0.0.1", port)) == not_after.timestamp()
 
@@ -49,19 +49,19 @@ async def test_of_several_servers_the_first_to_expire_counts(tmp_path: Path) -> 
     client = tmp_path / "client.pem"
     client.write_bytes(AUTHORITY.issue_cert("client", not_after=SOON).cert_chain_pems[0].bytes())
     async with tls_server(SOON) as one, tls_server(LONG_AGO) as two:
-        servers = [TlsServer("kafka", "127.0.0.1", port) for port in (one, two, 9)]  # nobody listens at port 9
+        servers = [TlsServer("kafka", "127.0.0.1", port) for port in (one, two, 9)]  # nobody listens on port 9
         await measure(servers, client)
     assert metric("kafka") == LONG_AGO.timestamp()
     assert metric("kafka-client") == file_expiry(client) == SOON.timestamp()
 
 
-async def test_what_cannot_be_read_keeps_the_last_value(tmp_path: Path) -> None:
+async def test_an_unreachable_server_keeps_the_last_value(tmp_path: Path) -> None:
     metrics.CERTIFICATE_EXPIRY.labels("clickhouse").set(5)
     await measure([TlsServer("clickhouse", "127.0.0.1", 9)], tmp_path / "missing.pem")
     assert metric("clickhouse") == 5
 
 
-async def test_a_certificate_that_nobody_can_read_keeps_no_other_from_being_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreadable_certificate_does_not_prevent_measuring_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     async def read(server: TlsServer) -> float:
         if server.name == "clickhouse":
             raise ValueError("error parsing asn1 value")
@@ -72,7 +72,7 @@ async def test_a_certificate_that_nobody_can_read_keeps_no_other_from_being_meas
     assert metric("kafka") == SOON.timestamp()
 
 
-def test_which_servers_speak_tls() -> None:
+def test_which_servers_use_tls() -> None:
     settings = Settings(
         kafka_bootstrap_servers="kafka-1:9093, [::1]:9094",
         kafka_security_protocol="SSL",

@@ -12,13 +12,13 @@ from pipeline.ops.daemon_threads import DaemonThreads, in_thread
 from tests.waiting import until
 
 
-async def test_work_is_done_and_its_errors_are_told() -> None:
+async def test_results_and_errors_are_returned() -> None:
     assert await in_thread(lambda: 7, "work") == 7
     with pytest.raises(ZeroDivisionError):
         await in_thread(lambda: 1 // 0, "work")
 
 
-async def test_a_caller_that_is_cancelled_does_not_wait() -> None:
+async def test_a_cancelled_caller_does_not_wait() -> None:
     begun, release = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -33,7 +33,7 @@ async def test_a_caller_that_is_cancelled_does_not_wait() -> None:
     release.set()
 
 
-def test_threads_do_one_thing_after_the_other_and_no_more_than_there_are() -> None:
+def test_a_single_thread_runs_tasks_in_order() -> None:
     threads = DaemonThreads(1, "one")
     order: list[int] = []
     futures = [threads.submit(order.append, number) for number in range(50)]
@@ -45,14 +45,14 @@ def test_threads_do_one_thing_after_the_other_and_no_more_than_there_are() -> No
         threads.submit(print)
 
 
-def test_as_many_run_at_once_as_there_are() -> None:
+def test_as_many_tasks_run_at_once_as_there_are_threads() -> None:
     threads, together = DaemonThreads(3, "three"), threading.Barrier(3)
     for future in [threads.submit(together.wait, 60) for _ in range(3)]:
         future.result(60)
     assert threads.join(time.monotonic() + 60)
 
 
-def test_threads_that_could_not_be_started_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_failed_to_start_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     threads, done = DaemonThreads(2, "two"), list[int]()
 
     def refuse(_: threading.Thread) -> None:
@@ -68,7 +68,7 @@ def test_threads_that_could_not_be_started_do_not_count(monkeypatch: pytest.Monk
     assert done == [2]
 
 
-def test_the_existing_threads_do_the_work_while_no_other_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_threads_continue_while_no_other_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     threads, release = DaemonThreads(3, "three"), threading.Event()
     held_up = threads.submit(release.wait, 60)
 
@@ -87,14 +87,14 @@ def test_the_existing_threads_do_the_work_while_no_other_can_be_started(monkeypa
     assert threads.join(time.monotonic() + 60)
 
 
-def test_what_hangs_is_not_waited_for() -> None:
+def test_a_hanging_task_is_not_waited_for() -> None:
     threads, release = DaemonThreads(2, "two"), threading.Event()
     threads.submit(release.wait, 30)
     assert not threads.join(time.monotonic() + 0.05)
     release.set()
 
 
-def test_the_process_ends_while_they_hang() -> None:
+def test_the_process_ends_while_tasks_hang() -> None:
     program = """
 import asyncio, threading, time
 from pipeline.ops.daemon_threads import DaemonThreads, in_thread

@@ -21,7 +21,7 @@ class RefusedError(Exception):
     needs_operator = True
 
 
-async def test_a_dependency_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dependency_fails_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dependency_probes, "EVERY_SECONDS", 0.01)
     monkeypatch.setattr(dependency_probes, "AWAY_SECONDS", (0.01,))
     errors: list[Exception] = []
@@ -43,16 +43,16 @@ async def test_a_dependency_goes_and_comes_back(monkeypatch: pytest.MonkeyPatch)
     assert up("thing") == 0
     errors[0] = OSError()
     await until(lambda: probe.problem() == "OSError")
-    assert outages("thing") == before + 1, "the same one goes on"
+    assert outages("thing") == before + 1, "it is the same outage"
     back = asyncio.create_task(probe.until_up())
     errors.clear()
     await until(lambda: probe.problem() is None)
     await back
     await watched.stop()
-    assert up("thing") is None, "nobody asks any more"
+    assert up("thing") is None, "nobody probes it any longer"
 
 
-async def test_one_that_hangs_is_down_and_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_dependency_is_down_and_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dependency_probes, "ANSWER_SECONDS", 0.05)
     watched = Probes()
     hanging = watched.add("hanging", asyncio.Event().wait)
@@ -64,7 +64,7 @@ async def test_one_that_hangs_is_down_and_keeps_no_other_waiting(monkeypatch: py
     await watched.stop()
 
 
-async def test_who_refuses_us_is_known_to() -> None:
+async def test_a_refusal_needs_an_operator() -> None:
     async def ask() -> None:
         raise RefusedError("wrong password")
 
@@ -75,7 +75,7 @@ async def test_who_refuses_us_is_known_to() -> None:
     await watched.stop()
 
 
-def test_what_is_away_is_asked_soon_then_less_often_and_what_refuses_us_seldom() -> None:
+def test_an_unreachable_dependency_is_probed_more_often_than_a_refusing_one() -> None:
     assert 0.25 <= pause(1, refused=False) <= 0.5
     assert 2.0 <= pause(100, refused=False) <= 4.0
     assert 7.5 <= pause(1, refused=True) <= 15.0

@@ -1,4 +1,4 @@
-"""The file of a deployment's own event types: what is shipped can be used, and every error says where and what to do."""
+"""The file of a deployment's own event types: the shipped one can be used, and every error says where it is and what to do."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refused(path: Path) -> str:
     return str(caught.value)
 
 
-def test_what_is_shipped_can_be_used() -> None:
+def test_the_shipped_file_can_be_used() -> None:
     found = {one.name: one for one in read_event_types(SHIPPED)}
     assert list(found) == ["order_returned", "refund_issued", "subscription_paused"]
     assert [one.topic for one in found.values()] == ["oms.orders", "oms.refunds", "oms.subscriptions"]
@@ -44,7 +44,7 @@ def test_what_is_shipped_can_be_used() -> None:
     assert all(one.problems(one.sample) == [] for one in found.values())
 
 
-def test_a_list_and_a_mapping_in_json_and_yaml_are_the_same(tmp_path: Path) -> None:
+def test_lists_and_mappings_in_json_and_yaml_are_equivalent(tmp_path: Path) -> None:
     wanted = read_event_types(written(tmp_path, [ENTRY]))
     assert read_event_types(written(tmp_path, {"event_types": [ENTRY]})) == wanted
     assert read_event_types(written(tmp_path, json.dumps([ENTRY]), "types.yaml")) == wanted
@@ -66,7 +66,7 @@ def test_times_in_yaml_stay_text(tmp_path: Path) -> None:
         {"properties": {"note": {"$id": "urn:note", "$ref": "#/$defs/own", "$defs": {"own": {}}}}},
     ],
 )
-def test_references_that_lead_somewhere(tmp_path: Path, schema: dict[str, Any]) -> None:
+def test_references_inside_a_schema_are_resolved(tmp_path: Path, schema: dict[str, Any]) -> None:
     changed = ENTRY | {"schema": schema, "sample": {"order": {"number": "R1"}}}
     assert read_event_types(written(tmp_path, json.dumps({"event_types": [changed]}), "types.json"))
 
@@ -103,7 +103,7 @@ def test_references_that_lead_somewhere(tmp_path: Path, schema: dict[str, Any]) 
         ("colour", "red", "colour: There is no such field; the known ones are name, topic"),
     ],
 )
-def test_a_mistake_is_told_with_file_entry_field_and_what_to_do(tmp_path: Path, field: str, value: object, said: str) -> None:
+def test_an_error_names_file_entry_field_and_what_to_do(tmp_path: Path, field: str, value: object, said: str) -> None:
     good = ENTRY | {"name": "good_one"}
     path = written(tmp_path, [good, copy.deepcopy(ENTRY) | {field: value}])
     message = refused(path)
@@ -113,7 +113,7 @@ def test_a_mistake_is_told_with_file_entry_field_and_what_to_do(tmp_path: Path, 
     assert "\n" not in message
 
 
-def test_what_is_missing_and_what_stands_twice(tmp_path: Path) -> None:
+def test_missing_and_duplicate_parts_are_named(tmp_path: Path) -> None:
     path = written(tmp_path, [ENTRY, ENTRY, {"name": "a"}, "x"])
     assert refused(path).splitlines() == [
         f"{path}, entry 2 (refund_issued), name: An earlier entry has this name; choose another, or remove one of them.",
@@ -136,19 +136,19 @@ def test_what_is_missing_and_what_stands_twice(tmp_path: Path) -> None:
         ("t.json", json.dumps([{}] * 201), "has 201 event types; at most 200 are read"),
     ],
 )
-def test_a_file_that_cannot_be_read_says_so(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path, name: str, text: str, said: str) -> None:
     path = written(tmp_path, text, name)
     assert said in refused(path)
     assert str(path) in refused(path)
 
 
-def test_no_file_is_told_at_the_start(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_at_the_start(tmp_path: Path) -> None:
     missing = tmp_path / "none.yaml"
     with pytest.raises(ValidationError, match=r"none\.yaml cannot be read: No such file"):
         Settings(_env_file=None, event_types_file=missing)
 
 
-def test_its_topics_are_read_and_made() -> None:
+def test_its_topics_are_read_and_created() -> None:
     settings = Settings(
         _env_file=None, event_types_file=SHIPPED, kafka_topic_prefix="eu.", producer_forms="eu.oms.refunds=outbox"
     )
@@ -160,7 +160,7 @@ def test_its_topics_are_read_and_made() -> None:
 @pytest.mark.parametrize(
     ("forms", "said"), [("oms.lost=outbox", "does not name a topic of events"), ("oms.orders=avro", "'avro' is not a form")]
 )
-def test_forms_of_what_is_not_read_are_refused(forms: str, said: str) -> None:
+def test_producer_forms_with_an_unknown_topic_or_form_are_refused(forms: str, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Settings(_env_file=None, producer_forms=forms)
 
@@ -209,5 +209,5 @@ def test_an_entry_may_have_earlier_versions(tmp_path: Path) -> None:
         ({"sample": ENTRY["sample"]}, "sample: It has version 1 at /v; write 2 there"),
     ],
 )
-def test_what_is_wrong_with_versions_is_said(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
+def test_errors_in_versions_are_named(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
     assert said in refused(written(tmp_path, [VERSIONS | fields]))

@@ -1,4 +1,4 @@
-"""Our own faults are counted, told in the log at a bounded rate with the exact number, and shown while they last."""
+"""Own faults are counted, logged at a limited rate with the exact number, and shown while they last."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.waiting import until
 DETAIL = "This process is short of resources: too many open files."
 
 
-class Told:
-    """Stands for the log."""
+class FakeLog:
+    """Takes the place of the log."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, int]] = []
@@ -24,32 +24,32 @@ class Told:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    log = Told()
+def log(monkeypatch: pytest.MonkeyPatch) -> FakeLog:
+    log = FakeLog()
     monkeypatch.setattr(fault_report, "log", log)
     return log
 
 
-async def test_many_of_them_are_two_lines_with_the_exact_number(told: Told) -> None:
+async def test_many_faults_are_two_lines_with_the_exact_number(log: FakeLog) -> None:
     faults = LocalFaultReport(report_every_seconds=0.05)
     for _ in range(485):
         faults.count(LocalFault.DESCRIPTORS, DETAIL)
     faults.count(LocalFault.MEMORY, DETAIL)
-    assert told.lines == [("no_descriptors", 1), ("no_memory", 1)]
-    await until(lambda: len(told.lines) >= 3)
-    assert told.lines[2:] == [("no_descriptors", 484)]
+    assert log.lines == [("no_descriptors", 1), ("no_memory", 1)]
+    await until(lambda: len(log.lines) >= 3)
+    assert log.lines[2:] == [("no_descriptors", 484)]
     faults.close()
 
 
-async def test_what_was_not_told_is_told_at_the_end(told: Told) -> None:
+async def test_unlogged_faults_are_logged_at_the_end(log: FakeLog) -> None:
     faults = LocalFaultReport()
     for _ in range(5):
         faults.count(LocalFault.RESOLVER, DETAIL)
     faults.close()
-    assert told.lines == [("resolver_down", 1), ("resolver_down", 4)]
+    assert log.lines == [("resolver_down", 1), ("resolver_down", 4)]
 
 
-async def test_it_is_shown_while_it_lasts(told: Told) -> None:
+async def test_the_warning_lasts_as_long_as_the_fault(log: FakeLog) -> None:
     seconds = [0.0]
     faults = LocalFaultReport(lambda: seconds[0])
     assert faults.warning() is None

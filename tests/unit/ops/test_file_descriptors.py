@@ -1,4 +1,4 @@
-"""File descriptors: raised to what the system gives, shared out, and too few of them told in words."""
+"""File descriptors: the limit is raised as far as possible and shared out, and a shortage is reported in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ print(*raise_descriptor_limit(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 @pytest.mark.parametrize(("soft", "hard"), [(256, 1500), (1500, 1500)])
-def test_the_soft_limit_becomes_the_hard_one(soft: int, hard: int) -> None:
+def test_the_soft_limit_is_raised_to_the_hard_one(soft: int, hard: int) -> None:
     command = [sys.executable, "-c", _RAISE, str(soft), str(hard)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert printed.split() == [str(soft), str(hard), str(hard)]
@@ -26,14 +26,14 @@ def test_the_soft_limit_becomes_the_hard_one(soft: int, hard: int) -> None:
 
 @pytest.mark.parametrize("limit", [1024, 1500, 4096, 65_536, 1_048_576])
 @pytest.mark.parametrize("in_flight", [0, 64, 512])
-def test_what_is_shared_out_is_there(limit: int, in_flight: int) -> None:
+def test_the_shares_fit_into_the_limit(limit: int, in_flight: int) -> None:
     budget = DescriptorBudget(limit, in_flight)
     assert budget.problem() is None
     assert in_flight + budget.idle + budget.visitors + OWN <= limit
     assert budget.idle <= in_flight
 
 
-def test_too_few_are_told_in_words() -> None:
+def test_a_shortage_is_reported_in_words() -> None:
     budget = DescriptorBudget(1024, 2000)
     assert budget.idle == 0
     problem = budget.problem() or ""

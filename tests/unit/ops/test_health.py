@@ -3,11 +3,11 @@ from __future__ import annotations
 from pipeline.ops.health import Health
 
 
-def test_nothing_is_wrong_where_nothing_is_checked() -> None:
+def test_without_checks_there_is_no_problem() -> None:
     assert Health().problems() == {}
 
 
-def test_every_check_is_asked_each_time() -> None:
+def test_every_check_is_called_each_time() -> None:
     health = Health()
     state: dict[str, str | None] = {"kafka": "no brokers", "store": None}
     health.add("kafka", lambda: state["kafka"])
@@ -15,12 +15,12 @@ def test_every_check_is_asked_each_time() -> None:
 
     assert health.problems() == {"kafka": "no brokers"}
     state.update(kafka=None, store="")
-    assert health.problems() == {"store": ""}, "an empty text is a problem all the same"
+    assert health.problems() == {"store": ""}, "an empty text is still a problem"
     state.update(store=None)
     assert health.problems() == {}
 
 
-def test_a_check_of_the_same_name_takes_its_place() -> None:
+def test_a_check_of_the_same_name_replaces_the_earlier_one() -> None:
     health = Health()
     health.add("kafka", lambda: "old")
     health.add("kafka", lambda: None)
@@ -28,7 +28,7 @@ def test_a_check_of_the_same_name_takes_its_place() -> None:
     assert health.problems() == {}
 
 
-def test_a_warning_leaves_it_ready() -> None:
+def test_a_warning_does_not_affect_readiness() -> None:
     health = Health()
     state: list[str | None] = ["too many open files"]
     health.warn("own faults", lambda: state[0])
@@ -39,7 +39,7 @@ def test_a_warning_leaves_it_ready() -> None:
     assert health.warnings() == {}
 
 
-def test_a_start_says_what_it_waits_for() -> None:
+def test_a_starting_process_says_what_it_waits_for() -> None:
     health, away = Health(starting=True), {"Kafka": False, "ClickHouse": False}
     health.add_wait("Kafka", lambda: away["Kafka"])
     health.add_wait("ClickHouse", lambda: away["ClickHouse"])

@@ -1,4 +1,4 @@
-"""Names that processes take up after one another."""
+"""Names that processes take over from each other."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def test_the_lowest_free_number_is_taken(tmp_path: Path) -> None:
     again.release()
 
 
-def test_deployments_do_not_get_in_each_others_way(tmp_path: Path) -> None:
+def test_deployments_do_not_interfere(tmp_path: Path) -> None:
     slots = [claim_slot(scope, tmp_path) for scope in ("kafka-1", "kafka-2")]
     assert len({slot.name for slot in slots}) == 1
     for slot in slots:
         slot.release()
 
 
-def test_a_process_that_was_killed_leaves_its_name_to_the_next(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_its_name_to_the_next(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from pathlib import Path

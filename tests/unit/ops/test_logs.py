@@ -13,7 +13,7 @@ from pipeline.ops.logs import configure_logs, logger
 
 @pytest.fixture(autouse=True)
 def logs_as_before() -> Iterator[None]:
-    """Logging is global: what a test configures must not reach the next one."""
+    """Logging is global: what a test configures must not affect the next one."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     levels = {
@@ -69,7 +69,7 @@ def test_an_exception_is_part_of_its_line(capsys: pytest.CaptureFixture[str]) ->
     assert "ValueError: " in line["exception"]
 
 
-def test_libraries_are_written_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
+def test_libraries_log_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("info", "json")
 
     logging.getLogger("some.library").warning("lost %s", "a connection")
@@ -83,7 +83,7 @@ def test_libraries_are_written_in_the_same_form(capsys: pytest.CaptureFixture[st
     assert "went wrong" in second["exception"]
 
 
-def test_libraries_are_silent_below_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_libraries_log_nothing_below_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("debug", "json")
 
     for name in ("kafka.coordinator", "aiohttp.access", "httpx", "asyncio"):
@@ -107,7 +107,7 @@ def test_the_library_of_filters_writes_nothing(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_what_is_below_the_level_is_not_written(
+def test_messages_below_the_level_are_not_written(
     level: Literal["debug", "info", "warning", "error"], capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure_logs(level, "json")

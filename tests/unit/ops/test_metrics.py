@@ -1,4 +1,4 @@
-"""The rules of the metrics' file: names, units, and labels that stay bounded."""
+"""The rules for the file of metrics: names, units, and labels with a bounded number of values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOUNDED = {
     "code",
     "delay",
     "dependency",
-    "endpoint",  # of TopEndpoints only, which bounds it
+    "endpoint",  # of TopEndpoints only, which limits it
     "event",
     "group",
     "kind",
@@ -70,13 +70,13 @@ def test_there_are_metrics_of_each_kind() -> None:
     assert {type(metric) for metric in ALL.values()} >= {Counter, Gauge, Histogram, Info}
 
 
-def test_they_can_be_scraped_and_say_which_version_runs() -> None:
+def test_metrics_can_be_scraped_and_name_the_running_version() -> None:
     text = generate_latest(metrics.registry).decode()
 
     assert 'oms_webhooks_build_info{version="' in text
 
 
-def test_of_the_endpoints_only_those_that_fail_the_most_are_shown() -> None:
+def test_only_the_endpoints_that_fail_most_are_shown() -> None:
     top = TopEndpoints("attempts", "Attempts")
     top.show(2)
     for endpoint, outcomes in {7: "dddd", 8: "rrd", 9: "rx", 10: "r", 11: "ddddddddr"}.items():
@@ -89,7 +89,7 @@ def test_of_the_endpoints_only_those_that_fail_the_most_are_shown() -> None:
     assert shown == {("8", "repeated"): 2, ("8", "delivered"): 1, ("9", "repeated"): 1, ("9", "exhausted"): 1}
 
 
-def test_endpoints_are_no_labels_unless_they_are_asked_for() -> None:
+def test_endpoints_are_labels_only_if_configured() -> None:
     [family] = TopEndpoints("attempts", "Attempts").collect()
 
     assert family.samples == []
@@ -107,7 +107,7 @@ def test_every_metric_is_set_somewhere() -> None:
 
 
 def test_no_metric_is_defined_elsewhere() -> None:
-    """One file holds them all, so that an operator finds them."""
+    """One file contains them all, so that an operator finds them."""
     root = Path(__file__).parents[3]
     sources = [*(root / "pipeline").rglob("*.py"), *(root / "consumers").rglob("*.py")]
 
@@ -119,7 +119,7 @@ def test_no_metric_is_defined_elsewhere() -> None:
     assert importers == ["pipeline/ops/metrics.py"]
 
 
-def test_the_loops_metrics_say_the_same_as_the_librarys() -> None:
+def test_our_event_loop_metrics_agree_with_the_librarys() -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     bounds = (0.1, 1.0, 10.0)
     counter, library_counter = LoopCounter("made", "Made", ["a", "b"]), Counter("made", "Made", ["a", "b"], registry=theirs)
@@ -140,7 +140,7 @@ def test_the_loops_metrics_say_the_same_as_the_librarys() -> None:
     def shown(registry: CollectorRegistry) -> set[str]:
         encode, _ = choose_encoder("application/openmetrics-text; version=1.0.0")
         lines = encode(registry).decode().splitlines()
-        # Theirs also say when a series began, and when an exemplar was seen.
+        # The library's also say when a series began, and when an exemplar was seen.
         return {re.sub(r"(# {.*} \S+) \S+$", r"\1", line) for line in lines if "_created" not in line}
 
     assert shown(ours) == shown(theirs)

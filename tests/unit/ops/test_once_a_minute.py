@@ -1,4 +1,4 @@
-"""What is said again and again is said once a minute, with how often it came."""
+"""Repeated messages are logged once a minute, with their count."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pipeline.ops import once_a_minute
 from pipeline.ops.once_a_minute import OnceAMinute
 
 
-def test_each_kind_is_said_once_a_minute_with_a_count() -> None:
+def test_each_kind_is_logged_once_a_minute_with_a_count() -> None:
     now = 0.0
     counts = OnceAMinute(lambda: now)
     assert [counts.times("refused") for _ in range(100)] == [1] + [0] * 99
@@ -15,7 +15,7 @@ def test_each_kind_is_said_once_a_minute_with_a_count() -> None:
     assert counts.times("refused") == 100
 
 
-def test_kinds_without_end_take_up_no_more_memory() -> None:
+def test_endless_kinds_take_no_more_memory() -> None:
     counts = OnceAMinute(lambda: 0.0)
     for number in range(5_000):
         assert counts.times(f"at 0x{number:x}") == 1

@@ -22,7 +22,7 @@ def events(logs: list[Any]) -> list[tuple[str, str]]:
     return [(entry["log_level"], entry["event"]) for entry in logs]
 
 
-def test_one_line_when_it_goes_one_a_minute_and_one_when_it_is_back(outage: OutageLog, now: list[float]) -> None:
+def test_an_outage_is_logged_at_its_start_once_a_minute_and_at_its_end(outage: OutageLog, now: list[float]) -> None:
     with capture_logs() as logs:
         for _ in range(150):
             outage.failed("connection refused")
@@ -37,7 +37,7 @@ def test_one_line_when_it_goes_one_a_minute_and_one_when_it_is_back(outage: Outa
     assert outage.problem is None
 
 
-def test_that_waiting_does_not_help_is_said_at_once_and_as_an_error(outage: OutageLog) -> None:
+def test_a_problem_that_needs_an_operator_is_logged_at_once_as_an_error(outage: OutageLog) -> None:
     with capture_logs() as logs:
         outage.failed("connection refused")
         outage.failed("wrong password", needs_operator=True)
@@ -48,15 +48,15 @@ def test_that_waiting_does_not_help_is_said_at_once_and_as_an_error(outage: Outa
     ]
 
 
-def test_nothing_is_said_of_what_never_failed(outage: OutageLog) -> None:
+def test_a_dependency_that_never_failed_is_not_logged(outage: OutageLog) -> None:
     with capture_logs() as logs:
         outage.answered()
     assert logs == []
 
 
-def test_what_comes_and_goes_is_told_of_once_a_minute(outage: OutageLog, now: list[float]) -> None:
+def test_intermittent_outages_are_logged_once_a_minute(outage: OutageLog, now: list[float]) -> None:
     with capture_logs() as logs:
-        for _ in range(3 * 60 * 60 // 20):  # three hours, away for 10 s in each 20 s
+        for _ in range(3 * 60 * 60 // 20):  # three hours, unreachable for 10 s in each 20 s
             outage.failed("connection reset")
             now[0] += 10.0
             outage.answered()
@@ -66,7 +66,7 @@ def test_what_comes_and_goes_is_told_of_once_a_minute(outage: OutageLog, now: li
     assert [entry.get("earlier_outages") for entry in logs[:6:2]] == [None, 2, 2]
 
 
-def test_an_outage_soon_after_another_is_told_of_when_it_lasts(outage: OutageLog, now: list[float]) -> None:
+def test_an_outage_soon_after_another_is_logged_if_it_lasts(outage: OutageLog, now: list[float]) -> None:
     with capture_logs() as logs:
         outage.failed("connection reset")
         outage.answered()
@@ -81,5 +81,5 @@ def test_an_outage_soon_after_another_is_told_of_when_it_lasts(outage: OutageLog
         ("a dependency cannot be used", "connection refused"),
         ("a dependency is back", None),
     ]
-    assert "earlier_outages" not in logs[2], "the first one was told of"
+    assert "earlier_outages" not in logs[2], "the first one was logged"
     assert (logs[3]["seconds"], logs[3]["failures"]) == (100.0, 100)

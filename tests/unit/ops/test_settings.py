@@ -28,14 +28,14 @@ SECRETS = {
 
 
 def refused(**values: Any) -> str:
-    """What is said of bad values, as the command line shows it: names and messages, no inputs."""
+    """Return the error about bad values, as the command line shows it: names and messages, no inputs."""
     with pytest.raises(ValidationError) as caught:
         Settings(**values)
     findings = caught.value.errors(include_input=False, include_url=False)
     return "; ".join(f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}" for finding in findings)
 
 
-def test_the_defaults_need_nothing() -> None:
+def test_the_defaults_are_complete() -> None:
     settings = Settings()
 
     assert settings.retry_delays == tuple(timedelta(seconds=seconds) for seconds in (5, 60, 600, 3600, 21600))
@@ -72,7 +72,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.clickhouse_path == Path("data/clickhouse")
 
 
-def test_an_env_file_is_read_and_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_env_file_is_read_and_the_environment_takes_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("OMS_WEBHOOKS_HTTP_PORT=9000\nOMS_WEBHOOKS_RETRY_DELAYS=1s,2s\nOTHER=1\n", encoding="utf-8")
     monkeypatch.setenv("OMS_WEBHOOKS_HTTP_PORT", "9001")
 
@@ -160,14 +160,14 @@ def test_the_host_bits_of_a_network_do_not_matter() -> None:
         ({"disable_after_days": 0}, "disable_after_days: "),
     ],
 )
-def test_what_isolation_cannot_work_with_is_refused(values: dict[str, Any], message: str) -> None:
+def test_limits_that_isolation_cannot_work_with_are_refused(values: dict[str, Any], message: str) -> None:
     said = refused(**values)
 
     assert message in said
     assert "hunter2" not in said
 
 
-def test_slow_endpoints_leave_room_in_both_bounds() -> None:
+def test_slow_endpoints_leave_room_in_both_limits() -> None:
     assert Settings().slow_budget == 250
     assert Settings(max_in_flight=100).slow_budget == 50
     assert Settings(max_outstanding_records=100).slow_budget == 25
@@ -179,7 +179,7 @@ def test_an_endless_delay_is_refused_with_a_message() -> None:
 
 
 @pytest.mark.parametrize("seconds", [3, 5])
-def test_timeouts_that_do_not_fit_together_are_refused(seconds: float) -> None:
+def test_inconsistent_timeouts_are_refused(seconds: float) -> None:
     assert "timeout_seconds" in refused(request_timeout_seconds=seconds)
 
 
@@ -199,13 +199,13 @@ def test_sasl_needs_all_of_its_settings(protocol: str, missing: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["SASL_SSL", "SASL_PLAINTEXT"])
-def test_sasl_that_is_whole_is_taken(protocol: Any) -> None:
+def test_complete_sasl_settings_are_accepted(protocol: Any) -> None:
     settings = Settings(kafka_security_protocol=protocol, **SASL)  # type: ignore[arg-type]
 
     assert settings.kafka_sasl_mechanism == "PLAIN"
 
 
-def test_no_sasl_needs_none() -> None:
+def test_without_sasl_none_of_its_settings_are_needed() -> None:
     assert Settings(kafka_security_protocol="SSL").kafka_sasl_password is None
 
 
@@ -222,11 +222,11 @@ def test_oauth_needs_a_file_or_an_endpoint_and_no_user() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://id.example/token", "id.example", "https://me:hunter2@id.example/token"])
-def test_a_client_secret_is_sent_over_tls_only(url: str) -> None:
+def test_a_client_secret_is_only_sent_over_tls(url: str) -> None:
     assert "kafka_oauth_token_url" in refused(kafka_oauth_token_url=url)
 
 
-def test_more_replicas_in_sync_than_there_are_would_stop_everything() -> None:
+def test_more_in_sync_replicas_than_replicas_are_refused() -> None:
     assert "no record would ever be acknowledged" in refused(kafka_replication_factor=2, kafka_min_insync_replicas=3)
     Settings(kafka_replication_factor=3, kafka_min_insync_replicas=2)
     Settings(kafka_replication_factor=-1, kafka_min_insync_replicas=2)
@@ -253,14 +253,14 @@ def test_every_setting_is_read() -> None:
     assert [name for name in Settings.model_fields if name not in read] == []
 
 
-def test_what_is_shown_can_be_set_again() -> None:
+def test_shown_settings_can_be_set_again() -> None:
     settings = Settings(allowed_networks="127.0.0.0/8,::1/128", retry_delays="250ms,90s", kafka_sasl_username="me")
     shown = {name: text for name, text in settings.shown().items() if text and name not in SECRETS}
 
     assert Settings(**shown) == settings  # type: ignore[arg-type]
 
 
-def test_secrets_are_shown_nowhere() -> None:
+def test_secrets_are_never_shown() -> None:
     settings = Settings(**SECRETS)  # type: ignore[arg-type]
 
     for text in (repr(settings), str(settings), str(settings.shown()), settings.model_dump_json()):
@@ -283,7 +283,7 @@ def test_no_error_quotes_a_secret() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_password_in_the_url_of_clickhouse_is_refused_or_not_shown() -> None:
+def test_a_password_in_the_url_of_clickhouse_is_refused_or_hidden() -> None:
     try:
         settings = Settings(clickhouse_url="https://me:hunter2@clickhouse:8443")
     except ValidationError:
@@ -292,9 +292,7 @@ def test_a_password_in_the_url_of_clickhouse_is_refused_or_not_shown() -> None:
     assert "hunter2" not in repr(settings)
 
 
-def test_a_directory_of_files_is_read_and_a_variable_goes_before_its_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_directory_of_files_is_read_and_a_variable_takes_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, content in {
         "oms_webhooks_clickhouse_password": "from a file\n",
         "oms_webhooks_api_keys": "one, two\n",
@@ -313,7 +311,7 @@ def test_a_directory_of_files_is_read_and_a_variable_goes_before_its_file(
     assert settings.kafka_sasl_password.get_secret_value() == "from a variable"
 
 
-def test_a_directory_of_files_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_directory_of_files_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OMS_WEBHOOKS_SECRETS_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(SettingsError, match=r"OMS_WEBHOOKS_SECRETS_DIR is .*nowhere, which is not a directory"):
         Settings()
@@ -341,15 +339,15 @@ def test_bootstrap_servers_may_be_names_and_addresses() -> None:
 
 
 @pytest.mark.parametrize("empty", ["", " "])
-def test_an_empty_name_of_a_file_is_none(empty: str) -> None:
-    """It was the working directory: the embedded ClickHouse put its files there."""
+def test_an_empty_file_name_is_unset(empty: str) -> None:
+    """It used to be the working directory: the embedded ClickHouse put its files there."""
     names = [name for name, field in Settings.model_fields.items() if "Path" in str(field.annotation)]
     assert "clickhouse_path" in names
     settings = Settings(**dict.fromkeys(names, empty))  # type: ignore[arg-type]
     assert {name: getattr(settings, name) for name in names} == dict.fromkeys(names)
 
 
-def test_empty_credentials_of_the_egress_proxy_are_none() -> None:
+def test_empty_credentials_of_the_egress_proxy_are_unset() -> None:
     proxy = Settings(egress_proxy="http://proxy:3128", egress_proxy_credentials="").proxy
     assert proxy is not None
     assert proxy.authorization is None

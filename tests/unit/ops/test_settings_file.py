@@ -14,7 +14,7 @@ from pipeline.ops.settings import Settings
 
 @pytest.fixture(autouse=True)
 def file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A settings file, empty yet; no variables but its own."""
+    """A settings file, still empty, and no other variables."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.upper().startswith("OMS_WEBHOOKS_")]:
         monkeypatch.delenv(name)
@@ -24,7 +24,7 @@ def file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_read_and_a_variable_goes_before_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_read_and_a_variable_takes_precedence(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(
         'kafka_partitions = 12\nretry_delays = ["1s", "2s"]\nallowed_networks = "127.0.0.0/8,::1/128"\nretention_days = 30\n'
     )
@@ -35,7 +35,7 @@ def test_a_file_is_read_and_a_variable_goes_before_it(file: Path, monkeypatch: p
     assert len(settings.allowed_networks) == 2
 
 
-def test_a_secret_that_has_a_file_of_its_own_may_be_left_out(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_secret_with_its_own_file_may_be_left_out(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "oms_webhooks_clickhouse_password").write_text("hunter2")
     monkeypatch.setenv("OMS_WEBHOOKS_SECRETS_DIR", str(tmp_path))
     file.write_text('clickhouse_username = "me"\n')
@@ -50,25 +50,25 @@ def test_a_secret_that_has_a_file_of_its_own_may_be_left_out(file: Path, monkeyp
         ("kafka_partitions: 12", "is not TOML"),
     ],
 )
-def test_a_mistake_in_the_file_is_said(file: Path, content: str, said: str) -> None:
+def test_an_error_in_the_file_is_reported(file: Path, content: str, said: str) -> None:
     file.write_text(content)
     with pytest.raises(SettingsError, match=said):
         Settings()
 
 
-def test_a_value_that_does_not_fit_is_refused_as_ever(file: Path) -> None:
+def test_an_invalid_value_is_refused_as_elsewhere(file: Path) -> None:
     file.write_text("kafka_partitions = 0")
     with pytest.raises(ValidationError, match="kafka_partitions"):
         Settings()
 
 
-def test_a_file_that_is_not_there_is_said(file: Path) -> None:
+def test_a_missing_file_is_an_error(file: Path) -> None:
     file.unlink()
     with pytest.raises(SettingsError, match="cannot be read: No such file or directory"):
         Settings()
 
 
-def test_what_is_written_describes_everything_and_can_be_read_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_written_file_describes_everything_and_can_be_read_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"KAFKA_PARTITIONS": "9", "RETRY_DELAYS": "1s,2s", "ALLOWED_NETWORKS": "10.0.0.0/8"}.items():
         monkeypatch.setenv(f"OMS_WEBHOOKS_{name}", value)
     monkeypatch.setenv("OMS_WEBHOOKS_CLICKHOUSE_PASSWORD", "hunter2")

@@ -1,4 +1,4 @@
-"""Typos among the names of settings are found, and the place of a value that is refused is told."""
+"""Typos in the names of settings are found, and the source of a refused value is named."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def found() -> dict[str, str | None]:
         ("OMS_WEBHOOKS_QQQ", "This is not a setting and has no effect."),
     ],
 )
-def test_a_variable_that_is_no_setting(name: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_variable_is_found(name: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "3")
     assert found() == {name.upper(): advice}
 
 
-def test_what_is_a_setting_or_somebody_elses_is_not_found(monkeypatch: pytest.MonkeyPatch, secrets_dir: Path) -> None:
+def test_settings_and_unrelated_variables_are_not_reported(monkeypatch: pytest.MonkeyPatch, secrets_dir: Path) -> None:
     for name, value in {
         "OMS_WEBHOOKS_API_KEY": "of a command",
         "OMS_WEBHOOKS_API_KEYS": "a setting",
         "oms_webhooks_http_port": "8080",
         "OMS_WEBHOOKS_SETTINGS_FILE": "settings.toml",
-        # As Kubernetes tells of a Service oms-webhooks-api.
+        # Kubernetes sets these for a Service oms-webhooks-api.
         "OMS_WEBHOOKS_API_SERVICE_HOST": "10.0.0.1",
         "OMS_WEBHOOKS_API_SERVICE_PORT_HTTP": "80",
         "OMS_WEBHOOKS_API_PORT": "tcp://10.0.0.1:80",
@@ -59,7 +59,7 @@ def test_what_is_a_setting_or_somebody_elses_is_not_found(monkeypatch: pytest.Mo
     assert found() == {}
 
 
-def test_a_file_and_a_line_that_are_no_settings(secrets_dir: Path) -> None:
+def test_an_unknown_file_and_an_unknown_line_are_found(secrets_dir: Path) -> None:
     (secrets_dir / "oms_webhooks_encryption_ky").write_text("x")
     Path(".env").write_text("OMS_WEBHOOKS_LOG_LEVL=debug\n", encoding="utf-8")
     assert found() == {
@@ -70,9 +70,7 @@ def test_a_file_and_a_line_that_are_no_settings(secrets_dir: Path) -> None:
     }
 
 
-def test_the_first_source_that_has_a_value_is_its_place(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secrets_dir: Path
-) -> None:
+def test_the_first_source_with_a_value_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secrets_dir: Path) -> None:
     (secrets_dir / "oms_webhooks_http_port").write_text("x")
     assert setting_source("http_port") == str(secrets_dir / "oms_webhooks_http_port")
     file = tmp_path / "settings.toml"

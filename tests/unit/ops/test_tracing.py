@@ -27,7 +27,7 @@ class Traced:
         self.tracing: Tracing = make_tracing(self._exporter, ratio=ratio, service="oms-webhooks-fanout", version="1")
 
     def ended(self) -> list[ReadableSpan]:
-        """Every span that has ended; there will be no more."""
+        """Return every span that has ended; there will be no more."""
         self.tracing.close()
         return list(self._exporter.get_finished_spans())
 
@@ -88,14 +88,14 @@ def test_an_attempt_is_a_client_span_without_path_and_query(traced: Traced) -> N
 
 
 @pytest.mark.parametrize("url", ["", "no url", "http://[::1", "https://host:99999/", "mailto:ada@example.com"])
-def test_an_attempt_at_what_is_no_url_has_a_span_all_the_same(traced: Traced, url: str) -> None:
+def test_an_attempt_at_an_invalid_url_still_has_a_span(traced: Traced, url: str) -> None:
     traced.tracing.attempt(META, endpoint_id=7, target_url=url, attempt=1, parent=None).end()
 
     [ended] = traced.ended()
     assert "server.address" not in (ended.attributes or {})
 
 
-def test_a_batch_is_linked_to_as_many_attempts_as_a_span_may_have_links(traced: Traced) -> None:
+def test_the_links_of_a_batch_are_limited(traced: Traced) -> None:
     with traced.tracing.batch("attempts", 500, attempts=(PARENT for _ in range(500))):
         pass
 
@@ -104,7 +104,7 @@ def test_a_batch_is_linked_to_as_many_attempts_as_a_span_may_have_links(traced: 
     assert {f"{link.context.trace_id:032x}" for link in ended.links} == {TRACE_ID}
 
 
-def test_an_error_is_named_and_not_quoted(traced: Traced) -> None:
+def test_an_error_is_named_but_not_quoted(traced: Traced) -> None:
     with pytest.raises(RuntimeError), traced.tracing.request("GET", "/api/webhook/attempts", parent=None):
         raise RuntimeError("hunter2")
 
@@ -114,7 +114,7 @@ def test_an_error_is_named_and_not_quoted(traced: Traced) -> None:
     assert "hunter2" not in ended.to_json()
 
 
-def test_who_began_a_trace_decides_whether_it_is_recorded() -> None:
+def test_the_start_of_a_trace_decides_whether_it_is_recorded() -> None:
     never, always = Traced(ratio=0.0), Traced(ratio=1.0)
 
     for each, parent in ((never, PARENT), (never, None), (always, UNSAMPLED)):
@@ -126,7 +126,7 @@ def test_who_began_a_trace_decides_whether_it_is_recorded() -> None:
     assert always.ended() == []
 
 
-def test_a_collector_that_is_away_does_not_fill_the_log() -> None:
+def test_an_unreachable_collector_does_not_fill_the_log() -> None:
     """There were 24 lines a minute."""
     of_library = logging.getLogger("opentelemetry.exporter.of.this.test")
     with capture_logs() as logs:
