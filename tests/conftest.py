@@ -29,7 +29,7 @@ register_profiles()
 _ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^\]]*?)?pytest\.mark\.slow\b", re.MULTILINE)
 """How a file says that all of its tests are slow."""
 
-# What structlog prints by default, but without tracebacks drawn by rich: those took a fifth of the CPU of the HTTP API's tests.
+# structlog's default, but without tracebacks drawn by rich: those took a fifth of the CPU of the HTTP API's tests.
 _PLAIN_LOG: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
@@ -49,14 +49,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Tests run on the event loop that the product runs on."""
+    """Run the tests on the event loop that the product uses."""
     return {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_runtest_setup() -> None:
-    """Plain logs, unless a test has chosen its own; ``structlog.reset_defaults()`` takes them away."""
+    """Plain logs, unless a test has chosen its own; ``structlog.reset_defaults()`` removes them."""
     if not structlog.is_configured():
-        # To stderr: what a thread of a Kafka client logs late is no part of what a command prints.
+        # To stderr: late log lines of a Kafka client's thread must not be part of a command's output.
         structlog.configure(processors=_PLAIN_LOG, logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
@@ -72,7 +72,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """A run without the slow tests reads no file that has no others: each process of the run would, for seven hundred tests."""
+    """Without the slow tests, read no file that has no others: each process of the run would, for seven hundred tests."""
     if config.option.markexpr != "not slow" or collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
         return None
     return True if _ALL_SLOW.search(collection_path.read_text()) else None
@@ -80,7 +80,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """What is collected stays until the end: the garbage collector looks for none meanwhile, and need not look through it afterwards."""
+    """Keep collected tests until the end: no garbage collection during the collection, and none of them afterwards."""
     gc.disable()
     try:
         return (yield)
@@ -92,18 +92,18 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """A process of pytest-xdist sends three reports a test, each with all keywords of the test; of a test that passed nobody reads them."""
+    """A process of pytest-xdist sends three reports per test, with all its keywords; nobody reads those of a passed test."""
     if report.passed:
         report.keywords = {}
 
 
 @pytest.fixture(scope="session")
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """The broker of the session, running. A broker that cannot start fails the tests that want it."""
+    """Run the broker of the session. If it cannot start, the tests that need it fail."""
     directory = tmp_path_factory.mktemp("kafka")
     chosen: LocalBroker
     if request.config.getoption("--kafka") == "apache":
-        # A scenario that kills often does not wait for the shortest session that a broker allows by default (6 s).
+        # A scenario with many kills should not wait for the shortest session that a broker allows by default (6 s).
         chosen = ApacheKafkaBroker(data_dir=directory, server_properties={"group.min.session.timeout.ms": "2000"})
     else:
         chosen = TansuBroker(log_path=directory / "broker.log")
@@ -126,12 +126,13 @@ def topic_prefix() -> str:
 
 @pytest.fixture(scope="session")
 def migrated_clickhouse(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of ClickHouse with every table and no row. Tests copy it: to make the tables takes seconds of CPU each time.
+    """A directory of ClickHouse with every table and no row. Tests copy it, because creating the tables takes seconds of CPU
+    each time.
 
     All processes of a run share one.
     """
     shared = tmp_path_factory.getbasetemp()
-    if hasattr(request.config, "workerinput"):  # a process of pytest-xdist, whose own directory is in that of the run
+    if hasattr(request.config, "workerinput"):  # a process of pytest-xdist, whose own directory is inside that of the run
         shared = shared.parent
     directory = shared / "migrated-clickhouse"
     with (shared / "migrated-clickhouse.lock").open("w") as lock:
@@ -145,5 +146,5 @@ def migrated_clickhouse(request: pytest.FixtureRequest, tmp_path_factory: pytest
 
 @pytest.fixture
 def clickhouse_directory(migrated_clickhouse: Path, tmp_path: Path) -> Path:
-    """A directory of ClickHouse for one test: every table, no row. The database has the name that is the default."""
+    """A directory of ClickHouse for one test: every table, no row. The database has the default name."""
     return Path(shutil.copytree(migrated_clickhouse, tmp_path / "migrated-clickhouse", symlinks=True))

@@ -1,6 +1,6 @@
-"""JSON as the encoders of other languages write it by default, each with what it escapes and how.
+"""JSON as the encoders of other languages write it by default, each with its escapes.
 
-They are held against the real ones in tests/examples/test_json_encoders.py.
+tests/examples/test_json_encoders.py compares them with the real ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _units(character: str, *, upper: bool = False) -> str:
 
 
 def _encoder(also: str = "", *, ascii_only: bool = False, upper: bool = False, short: Mapping[str, str] = _SHORT) -> Encoder:
-    """``also``: what is written as an escape besides quotes, backslashes and control characters."""
+    """``also``: characters to escape besides quotes, backslashes and control characters."""
 
     def character(one: str) -> str:
         if one in short:
@@ -50,7 +50,7 @@ def _encoder(also: str = "", *, ascii_only: bool = False, upper: bool = False, s
 
 
 def _hostile(value: Any) -> str:
-    """Valid JSON as nobody's encoder writes it: any character may be an escape, letters too, in either case of its digits."""
+    """Valid JSON as no encoder writes it: any character may be an escape, even letters, with digits in either case."""
     chance = random.Random(json.dumps(value))
 
     def character(one: str) -> str:

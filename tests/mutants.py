@@ -1,7 +1,8 @@
-"""Mutation testing: how many of the small faults that are put into the rules of the product the unit tests notice.
+"""Mutation testing: how many small faults in the rules of the product the unit tests detect.
 
-``make mutants MUTANTS=200``. mutmut makes the faults (mutants) in a copy of the code, ``mutants/``; the section ``tool.mutmut`` of pyproject.toml says
-in which packages. A sample of them is tried, as all of them would take hours. The same seed takes the same sample of the same code.
+``make mutants MUTANTS=200``. mutmut puts the faults (mutants) into a copy of the code, ``mutants/``; the section ``tool.mutmut`` of
+pyproject.toml says in which packages. Only a sample is tried, because all of them would take hours. The same seed takes the
+same sample of the same code.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 FIRST: Final = "pipeline.core.failing_stages.*"
-"""A few: mutmut makes all mutants before it tries these, and so names them."""
+"""Only a few: mutmut creates all mutants before it tries these, and that lists their names."""
 _KILLED: Final = frozenset({1, 3})
 _NO_TESTS: Final = frozenset({5, 33})
 _SURVIVED: Final = 0
 
 
 def main() -> None:
-    """Try a sample, print what survived and the score."""
+    """Try a sample; print the survivors and the score."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=200, help="how many to try (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="which ones (default: 1)")
@@ -40,14 +41,14 @@ def main() -> None:
 
 
 def report(results: Mapping[str, int | None], *, of: int) -> str:
-    """The survivors, and the score: of the mutants that tests reach, how many were noticed. A timeout is noticed, too."""
+    """Return the survivors and the score: how many of the mutants that tests reach were detected. A timeout counts."""
     counts: Counter[str] = Counter(_word(code) for code in results.values())
     survivors = [f"  {name}" for name, code in sorted(results.items()) if code == _SURVIVED]
     reached = len(results) - counts["without tests"] - counts["not tried"]
     noticed = counts["killed"] + counts["timed out"]
     score = f"{100 * noticed / reached:.0f}%" if reached else "none"
-    told = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
-    lines = [f"{len(results)} of {of} mutants: {told}. Score: {score}."]
+    counted = ", ".join(f"{number} {word}" for word, number in sorted(counts.items()))
+    lines = [f"{len(results)} of {of} mutants: {counted}. Score: {score}."]
     if survivors:
         lines += ["Survivors (`.venv/bin/mutmut show NAME` shows one):", *survivors]
     return "\n".join(lines)
@@ -68,7 +69,7 @@ def _mutmut(processes: int, names: Sequence[str]) -> None:
 
 
 def _results() -> dict[str, int | None]:
-    """How pytest ended with each mutant, by its name; None where it was not tried."""
+    """Return pytest's exit status for each mutant by name; None if it was not tried."""
     found: dict[str, int | None] = {}
     for file in sorted((ROOT / "mutants").rglob("*.meta")):
         found |= json.loads(file.read_text("utf-8"))["exit_code_by_key"]

@@ -1,7 +1,7 @@
 """How many examples a property test tries: 15 in ``make test``, 100 in ``make test-slow``.
 
-A test that needs a number of its own says ``@settings(max_examples=examples(60))``, which is 60 in ``make test-slow`` and 9 in
-``make test``; or just the number, where a promise hangs on it.
+A test that needs its own number says ``@settings(max_examples=examples(60))``, which is 60 in ``make test-slow`` and 9 in
+``make test``; or just the number, if a promise depends on it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ _THOROUGH = 100
 
 
 def register_profiles() -> None:
-    """Make the two profiles known; ``pytest --hypothesis-profile=thorough`` chooses the other one.
+    """Register the two profiles; ``pytest --hypothesis-profile=thorough`` chooses the other one.
 
-    Examples have no deadline, nor are they too slow to make: the machine may be busy. What must be quick is measured in CPU time.
+    Examples have no deadline and may be slow to generate, because the machine may be busy. Tests of speed measure CPU time.
     """
     for name, most in (("quick", 15), ("thorough", _THOROUGH)):
         settings.register_profile(name, deadline=None, max_examples=most, suppress_health_check=[HealthCheck.too_slow])
@@ -22,5 +22,5 @@ def register_profiles() -> None:
 
 
 def examples(thorough: int) -> int:
-    """As many in the thorough profile, and the same share of them in another one as of the tests that name no number."""
+    """Return this number in the thorough profile, and a proportionally smaller one otherwise."""
     return max(1, thorough * settings().max_examples // _THOROUGH)

@@ -1,7 +1,7 @@
-"""A real Apache Kafka with everything turned on that a production cluster has: TLS, SASL, and, where it is asked for, ACLs.
+"""A real Apache Kafka with everything that a production cluster has: TLS, SASL, and, on request, ACLs.
 
-The plain listener stays, on loopback, for the broker itself and for the tests' own administration; what is tested comes in by
-the secured one.
+It keeps its plain listener, on loopback, for the broker itself and for the tests' own administration; what is tested uses the
+secured one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SESSION_MS = 6_000
 
 @dataclass
 class SecureKafka:
-    """A Kafka behind TLS and SASL. ``users`` have passwords for SCRAM-SHA-512 and for PLAIN; OAUTHBEARER takes unsigned tokens."""
+    """A Kafka with TLS and SASL. ``users`` have passwords for SCRAM-SHA-512 and PLAIN; OAUTHBEARER accepts unsigned tokens."""
 
     directory: Path
     users: Mapping[str, str]
@@ -52,11 +52,11 @@ class SecureKafka:
 
     @property
     def address(self) -> str:
-        """Of the secured listener."""
+        """The address of the secured listener."""
         return f"{HOST}:{self.port}"
 
     def settings(self, mechanism: str, user: str) -> dict[str, str]:
-        """The settings of a client, as text."""
+        """Return the settings of a client, as text."""
         return {
             "kafka_bootstrap_servers": self.address,
             "kafka_security_protocol": "SASL_SSL",
@@ -85,13 +85,13 @@ class SecureKafka:
         if self.with_acls:
             properties |= {
                 "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-                "super.users": "User:ANONYMOUS",  # who comes in by the plain listener: the broker, and the tests' administration
+                "super.users": "User:ANONYMOUS",  # clients of the plain listener: the broker, and the tests' administration
             }
         return properties
 
 
 def _write_keystore(authority: trustme.CA, path: Path) -> None:
-    """The key as PKCS #8, which is the form that Kafka reads, and the certificate."""
+    """Write the certificate, and the key as PKCS #8, the form that Kafka reads."""
     issued = authority.issue_cert(HOST, "localhost", not_after=datetime(2040, 1, 1, tzinfo=UTC))
     key = load_pem_private_key(issued.private_key_pem.bytes(), None)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -99,7 +99,7 @@ def _write_keystore(authority: trustme.CA, path: Path) -> None:
 
 
 def unsigned_token(user: str, issued_at: float, lifetime_seconds: float) -> str:
-    """What Kafka's validator for development takes: a JSON web token without a signature."""
+    """Return what Kafka's validator for development accepts: a JSON web token without a signature."""
     header = {"alg": "none"}
     claims = {"sub": user, "iat": issued_at, "exp": issued_at + lifetime_seconds}
     parts = (base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in (header, claims))

@@ -1,4 +1,5 @@
-"""Waiting for what other tasks, threads and processes bring about. A test that waits for a time instead is slow, or fails on a busy machine.
+"""Waiting for the effects of other tasks, threads and processes. Waiting for a fixed time instead is slow, or fails on a busy
+machine.
 
 In virtual time (``tests/unit/virtual_time.py``), ``until`` takes no real time either.
 """
@@ -29,9 +30,10 @@ async def until(look: Callable[[], T], problem: Problem = "", *, seconds: float 
 
 
 async def until(look: Callable[[], Any], problem: Problem = "", *, seconds: float = PATIENCE_S) -> Any:
-    """Look again and again until there is something to see (true in Python's sense), and return it.
+    """Call ``look`` again and again until its result is true in Python's sense, and return that.
 
-    If there never is, ``problem`` is the message: what is wrong, or a function that finds out. Otherwise, the message quotes ``look``.
+    If it never is, ``problem`` is the message: what is wrong, or a function that finds out. Otherwise, the message quotes
+    ``look``.
     """
     clock = asyncio.get_running_loop().time
     began = clock()
@@ -59,7 +61,7 @@ def wait_until(look: Callable[[], T], problem: Problem = "", *, seconds: float =
 
 
 def _pause(waited: float) -> float:
-    """What comes soon is seen at once; looking often for what takes long would slow it down."""
+    """Look often at first, so that quick effects are seen at once; later less often, to leave the CPU to slow ones."""
     return min(max(0.001, waited / 10), 0.05)
 
 

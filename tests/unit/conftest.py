@@ -9,5 +9,5 @@ from pipeline.broker import record_batcher
 
 @pytest.fixture(autouse=True)
 def _entries_wait_for_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bundle goes in the next turn of the event loop: tests step through it, and do not wait."""
+    """A batch is written in the next turn of the event loop, so that tests can step through it without waiting."""
     monkeypatch.setattr(record_batcher, "_GATHER_S", 1e-9)

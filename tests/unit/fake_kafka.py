@@ -24,14 +24,16 @@ class Sent:
     acknowledged: asyncio.Future[Position] = field(repr=False)
 
     def acknowledge(self) -> None:
-        """Kafka has it."""
+        """Acknowledge the record."""
         if not self.acknowledged.done():
             self.acknowledged.set_result(self.position)
 
 
 class FakeProducer(Producer):
-    """``hold``: nothing is acknowledged until the test acknowledges it. ``errors``: topics whose records are refused. ``rooms``: who asks
-    for room for the so-many-th time waits until ``freed`` is set; None: there is always room."""
+    """Keeps what is sent. ``hold``: nothing is acknowledged until the test does so. ``errors``: topics whose records are
+    refused. ``rooms``: how many calls of ``room`` return at once; later ones wait until ``freed`` is set. None: there is always
+    room.
+    """
 
     def __init__(self, *, hold: bool = False) -> None:
         self.sent: list[Sent] = []
@@ -66,11 +68,11 @@ class FakeProducer(Producer):
         return future
 
     def send_at(self, topic: str, *, key: bytes, value: bytes, timestamp_ms: int) -> asyncio.Future[Position]:
-        """Keep a record; when it says it was made is not kept."""
+        """Keep a record, without its timestamp."""
         return self.send(topic, key=key, value=value)
 
     async def room(self, size: int) -> None:
-        """Room, as the test says."""
+        """Wait for room, as the test says."""
         assert size >= 0
         if self.rooms is None:
             return
@@ -79,12 +81,12 @@ class FakeProducer(Producer):
             await self.freed.wait()
 
     def to(self, topic: str) -> list[Sent]:
-        """What was sent to a topic."""
+        """Return what was sent to a topic."""
         return [sent for sent in self.sent if sent.topic == topic]
 
 
 def _refuse_what_kafka_python_refuses(key: object, value: object, headers: Sequence[tuple[Any, Any]]) -> None:
-    """The checks of KafkaProducer.send() in kafka-python 3.0.12; the producer passes these errors on, unlike KafkaErrors."""
+    """Check what KafkaProducer.send() checks in kafka-python 3.0.12; the producer passes these errors on, unlike KafkaErrors."""
     if key is None and value is None:
         raise ValueError("Need at least one: key or value")
     if not all(isinstance(name, str) and isinstance(content, bytes) for name, content in headers):
@@ -102,11 +104,11 @@ def record(
     timestamp_ms: int = 1_772_463_840_600,
     epoch: int = 1,
 ) -> Record:
-    """A record as the poll loop hands it over."""
+    """Return a record as the poll loop hands it over."""
     return Record(Partition(topic, partition), offset, timestamp_ms, key, value, headers, epoch)
 
 
 async def settle() -> None:
-    """Let every task run until it waits for something that a test must provide."""
+    """Let every task run until it waits for something that the test must provide."""
     for _ in range(20):
         await asyncio.sleep(0)

@@ -19,18 +19,18 @@ META = EventMeta(id="evt_1", event_name="order_completed", created_at=NOW, order
 
 
 def payload_of(event_type: EventType) -> bytes:
-    """The sample payload of an event type, as its file holds it (pretty-printed, with line breaks)."""
+    """Return the sample payload of an event type, as in its file (pretty-printed, with line breaks)."""
     return (SAMPLES / f"{event_type.value}.json").read_bytes().strip()
 
 
 def event_of(event_type: EventType, *, more: str = "") -> bytes:
-    """The sample event of a type; ``more`` is added to the envelope."""
+    """Return the sample event of a type; ``more`` is added to the envelope."""
     head = HEAD.replace("order_completed", event_type.value)
     return f"{{{head}{more},".encode() + b'"data":' + payload_of(event_type) + b"}"
 
 
 def event(data: str = '{"number":"R1"}', *, head: str = HEAD, more: str = "") -> bytes:
-    """An event around ``data``, by default a small order; ``more`` is added to the envelope."""
+    """Return an event around ``data``, by default a small order; ``more`` is added to the envelope."""
     return f'{{{head},"data":{data}{more}}}'.encode()
 
 
@@ -46,7 +46,7 @@ def endpoint_record(
     deleted: bool = False,
     version: int = 1,
 ) -> EndpointRecord:
-    """An endpoint's record."""
+    """Return an endpoint's record."""
     return EndpointRecord(
         id=endpoint_id,
         target_url=target_url or f"https://hooks.example.com/{endpoint_id}",
@@ -63,7 +63,7 @@ def endpoint_record(
 
 
 def disabled(endpoint_id: int = 7, *, endpoint_version: int = 1) -> HealthRecord:
-    """The fact that an endpoint was disabled, because it answered 410."""
+    """Return the fact that an endpoint was disabled because it answered 410."""
     return HealthRecord(
         endpoint_id=endpoint_id,
         endpoint_version=endpoint_version,
@@ -75,7 +75,7 @@ def disabled(endpoint_id: int = 7, *, endpoint_version: int = 1) -> HealthRecord
 
 
 def held_fact(endpoint_id: int, count: int, *, partition: int = 2, counted: int = 5_000, minutes: int = 0) -> HealthRecord:
-    """The fact that deliveries wait for an endpoint in a partition, the oldest for so many minutes."""
+    """Return the fact that deliveries to an endpoint wait in a partition, the oldest for this many minutes."""
     return HealthRecord(
         endpoint_id=endpoint_id,
         endpoint_version=1,

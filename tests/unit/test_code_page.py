@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "code.md").read_text("utf-8")
 
 
-def test_the_way_of_an_event_is_the_real_function() -> None:
+def test_the_path_of_an_event_shows_the_real_functions() -> None:
     for step in (
         FanOut.plan,
         DeliveryService.deliver,
@@ -26,7 +26,7 @@ def test_the_way_of_an_event_is_the_real_function() -> None:
         assert textwrap.dedent(inspect.getsource(step)).strip() in PAGE
 
 
-def test_every_file_that_it_names_is_there() -> None:
+def test_every_named_file_exists() -> None:
     named = set(re.findall(r"`((?:consumers|pipeline|schemas|tests|deploy)/[\w./-]*)`", PAGE))
     assert len(named) > 30
     wanted = {"schemas/samples/order_returned.json"}
@@ -34,7 +34,7 @@ def test_every_file_that_it_names_is_there() -> None:
     assert not [path for path in named - wanted if not (ROOT / path).exists()]
 
 
-def test_every_class_and_function_that_it_names_is_there() -> None:
+def test_every_named_class_and_function_exists() -> None:
     for name, path in re.findall(r"`([\w.]+)`(?:, `[\w.]+`)? in `([\w/]+\.py)`", PAGE):
         text = (ROOT / path).read_text("utf-8")
         short = re.escape(name.rsplit(".", 1)[-1])

@@ -1,4 +1,4 @@
-"""The product imports only what it declares: a package that some test tool brings along is missing where only the product is installed."""
+"""The product imports only declared packages: one that only a test tool installs would be missing in production."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ BUILT_DOCS = ROOT / "pipeline/web/site"
 
 
 def names_of(text: str) -> Iterator[str]:
-    """The packages of what looks like an import."""
+    """Yield the packages of everything that looks like an import."""
     for package, several in IMPORT.findall(text):
         yield from [package] if package else re.findall(r"(?:^|,)\s*(\w+)", several)
 
 
 def imported() -> Iterator[tuple[str, str]]:
-    """Each package that is imported, and where."""
+    """Yield each imported package, and where it is imported."""
     for package in OURS:
         for file in (ROOT / package).rglob("*.py"):
             if file.is_relative_to(BUILT_DOCS):
                 continue
             text = file.read_text()
-            # The parser takes two seconds of CPU for all files; most import nothing but what is ours or Python's.
+            # Parsing all files takes two seconds of CPU; most import only our own packages or Python's.
             if all(name in KNOWN for name in names_of(text)):
                 continue
             for node in ast.walk(ast.parse(text)):
@@ -43,10 +43,10 @@ def imported() -> Iterator[tuple[str, str]]:
                     yield name.split(".")[0], file.relative_to(ROOT).as_posix()
 
 
-def test_what_is_imported_is_declared() -> None:
+def test_imported_packages_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    # pydantic-core is one with pydantic: its errors have no other name.
+    # pydantic-core belongs to pydantic: its errors have no other name.
     required = project["dependencies"] + extras["embedded"] + extras["tracing"] + extras["librdkafka"]
     declared = {"pydantic-core"} | {re.split(r"[<>=;\[ ]", one)[0].lower().replace("_", "-") for one in required}
     distributions = packages_distributions()
@@ -60,8 +60,8 @@ def test_what_is_imported_is_declared() -> None:
     assert not found, "add it to pyproject.toml, or do without it"
 
 
-def test_of_the_two_packages_that_contain_chdb_the_one_that_starts_it_was_installed_last() -> None:
-    """chdb's own file loads the engine so that its symbols do not clash with those of other libraries."""
+def test_the_package_of_chdb_that_loads_it_was_installed_last() -> None:
+    """chdb's own file loads the engine in such a way that its symbols do not clash with those of other libraries."""
     found = next(file for file in files("chdb") or () if file.as_posix() == "chdb/__init__.py")
     assert found.hash is not None
     content = Path(str(found.locate())).read_bytes()

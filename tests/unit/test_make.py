@@ -1,4 +1,4 @@
-"""``make`` installs on other people's machines, too: without python3-venv, without uv, and in a directory with a space in its name."""
+"""``make`` also installs on other machines: without python3-venv, without uv, and in a directory with a space in its name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# As Debian's: without the package python3-venv, half of an environment is left behind.
+# Like Debian's without the package python3-venv: half of an environment is left behind.
 PYTHON = """#!/bin/sh
 case "$*" in
 "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; [ -e has-venv ] ;;
@@ -42,8 +42,8 @@ def install(clone: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_half_an_environment_is_not_taken_for_one(clone: Path) -> None:
-    """The next make found its python, and failed without pip, also after the missing package was installed."""
+def test_a_broken_environment_is_not_kept(clone: Path) -> None:
+    """The next make found its Python and failed without pip, even after the missing package was installed."""
     assert install(clone).returncode == 2
     assert not (clone / ".venv").exists()
     (clone / "has-venv").touch()

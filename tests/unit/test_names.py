@@ -1,4 +1,4 @@
-"""One name, one meaning: no two public classes of one name, so that a reader who has met a word once knows it."""
+"""One name, one meaning: no two public classes share a name, so a reader learns each only once."""
 
 from __future__ import annotations
 

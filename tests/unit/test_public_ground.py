@@ -1,4 +1,4 @@
-"""Correctness stands on the public API of kafka-python and aiohttp: what is private is touched in two modules, for speed, and can be missing."""
+"""Correctness depends only on the public API of kafka-python and aiohttp: only two modules use private parts, for speed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def modules() -> Iterator[Path]:
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
-    """What is imported of the two libraries: modules, and names of them."""
+    """Yield what is imported of the two libraries: modules, and names from them."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found: list[tuple[str, str | None]] = [(alias.name, None) for alias in node.names]
@@ -56,7 +56,7 @@ def is_public(module: str, name: str | None) -> bool:
 
 
 def private_attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
-    """Attributes with one underscore of anything but an object's own class."""
+    """Yield attributes with one underscore of anything but an object's own class."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.startswith("__"):
             continue
@@ -66,8 +66,8 @@ def private_attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
             yield node
 
 
-def trespasses(text: str) -> list[str]:
-    """What a module has that it must not have."""
+def violations(text: str) -> list[str]:
+    """Return what a module uses and must not use."""
     if "kafka" not in text and "aiohttp" not in text:
         return []
     tree = ast.parse(text)
@@ -78,13 +78,13 @@ def trespasses(text: str) -> list[str]:
     return found
 
 
-def test_nothing_private_of_the_two_libraries_is_used_outside_of_the_compat_modules() -> None:
-    found = {path.relative_to(ROOT).as_posix(): trespasses(path.read_text()) for path in modules()}
+def test_only_the_compat_modules_use_private_parts_of_the_two_libraries() -> None:
+    found = {path.relative_to(ROOT).as_posix(): violations(path.read_text()) for path in modules()}
     assert len(found) > 200
     assert {path: what for path, what in found.items() if what} == {}
 
 
-def test_it_finds_what_is_private() -> None:
+def test_private_parts_are_found() -> None:
     for text in (
         "from kafka.net.transport import KafkaTCPTransport",
         "import kafka.net.manager",
@@ -93,9 +93,9 @@ def test_it_finds_what_is_private() -> None:
         "from kafka.net.sasl.oauth import SaslMechanismOAuth",
         "import kafka\ndef f(consumer): return consumer._coordinator.heartbeat",
     ):
-        assert len(trespasses(text)) == 1, text
+        assert len(violations(text)) == 1, text
     for path in COMPAT:
-        assert trespasses((ROOT / path).read_text())
+        assert violations((ROOT / path).read_text())
 
 
 _WITHOUT_WHAT_IS_PRIVATE = """
@@ -144,8 +144,8 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.slow  # a process that loads everything; make test-plain delivers without what is private
-def test_the_product_runs_where_what_is_private_is_gone_and_says_so_once() -> None:
+@pytest.mark.slow  # a process that loads everything; make test-plain delivers without the private parts
+def test_the_product_runs_without_the_private_parts_and_says_so_once() -> None:
     command = (sys.executable, "-W", "ignore", "-c", _WITHOUT_WHAT_IS_PRIVATE)
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What the tests wait with: it says what was awaited in vain."""
+"""The waiting functions of the tests, which report what was awaited in vain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.waiting import until, wait_until
 
 
 @in_virtual_time()
-async def test_what_is_seen_is_returned() -> None:
+async def test_a_true_value_is_returned() -> None:
     seen: list[int] = []
     asyncio.get_running_loop().call_later(5, seen.append, 7)
 
@@ -25,7 +25,7 @@ async def test_what_is_seen_is_returned() -> None:
 
 
 @in_virtual_time()
-async def test_what_is_never_seen_is_told() -> None:
+async def test_a_timeout_names_what_was_awaited() -> None:
     queue: asyncio.Queue[int] = asyncio.Queue()
 
     with pytest.raises(AssertionError, match=r"^await until\(lambda: queue\.qsize\(\) > 0\)\nnot after 90 s: False$"):

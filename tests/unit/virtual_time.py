@@ -1,4 +1,4 @@
-"""An event loop whose time jumps to whatever is next: what takes minutes is over at once, and a busy machine changes nothing."""
+"""An event loop whose time jumps to the next event: minutes are over at once, and a busy machine changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 
 class _Jumping(selectors.DefaultSelector):
-    """Waits for nothing: the time is that of whatever is next."""
+    """Waits for nothing: the time is that of the next event."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,19 +25,19 @@ class _Jumping(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """For tasks that wait for each other and for the time; who waits for a thread or another process waits for ever."""
+    """For tasks that wait for each other and for the time; a task that waits for a thread or another process waits for ever."""
 
     def __init__(self) -> None:
         self._jumping = _Jumping()
         super().__init__(self._jumping)
 
     def time(self) -> float:
-        """Seconds since the loop was made."""
+        """Return the seconds since the loop was created."""
         return self._jumping.now
 
 
 def in_virtual_time(*clocks: str) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
-    """Run a test on a loop of this kind. ``clocks`` are functions of the product, such as ``"module.monotonic"``, that tell its time."""
+    """Run a test on such a loop. ``clocks`` are functions of the product that tell its time, such as ``"module.monotonic"``."""
 
     def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
         @functools.wraps(test)
