@@ -198,9 +198,7 @@ TestAssignment = AssignmentMachine.TestCase
 
 
 def test_threads() -> None:
-    """The poll thread starts and commits, the event loop finishes, the I/O thread revokes and assigns: nothing is lost or
-    early.
-    """
+    """The poll thread starts and commits, the event loop finishes, the I/O thread rebalances: nothing is lost or early."""
     assignment = Assignment()
     handed_over: deque[tuple[int, int]] = deque()
     finished: set[int] = set()

@@ -48,9 +48,7 @@ async def broker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
 
 
 class Fault:
-    """Makes kafka-python's loops die during a wait once it is set: those of members on I/O threads, those of readers on their
-    own.
-    """
+    """Once set, makes kafka-python's loops die during a wait: on I/O threads for members, on their own threads for readers."""
 
     is_there = False
     threads = ("kafka-io", "fetch ", "table ")

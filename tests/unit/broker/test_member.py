@@ -429,9 +429,7 @@ def test_partitions_added_while_the_leader_is_active_cost_one_rebalance(cluster:
 
 
 def test_partitions_that_a_member_gave_up_before_it_was_killed_are_read(cluster: Cluster) -> None:
-    """It was killed between the two rounds of a rebalance and is back within its session: the group itself assigns nothing
-    again.
-    """
+    """Killed between the two rounds of a rebalance and back within its session: the group itself assigns nothing again."""
     topic = cluster.topics[TOPIC]
     topic.logs += [type(topic.logs[0])() for _ in range(3)]
     every = {Partition(TOPIC, number) for number in range(4)}

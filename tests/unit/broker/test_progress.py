@@ -25,9 +25,7 @@ IN_FLIGHT = 20
 
 
 class Parted:
-    """A process that handles each record in parts, ``IN_FLIGHT`` of them at a time; ``sent`` and ``acknowledged`` belong to the
-    world.
-    """
+    """A process that handles records in parts, ``IN_FLIGHT`` at a time; ``sent`` and ``acknowledged`` belong to the world."""
 
     def __init__(self, cluster: Cluster, sent: Counter[tuple[int, int]], acknowledged: set[tuple[int, int]]) -> None:
         self.process = Process(cluster, Ledger())

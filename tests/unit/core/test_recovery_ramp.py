@@ -92,9 +92,7 @@ def test_fifty_thousand_waiting_deliveries_should_be_done_in_a_minute_and_a_half
 
 @pytest.mark.parametrize(("normal", "seconds"), [(20.0, 30.0), (100.0, 60.0), (400.0, 90.0)])
 def test_after_a_short_outage_the_endpoint_is_back_to_normal_in_about_a_minute(normal: float, seconds: float) -> None:
-    """The circuit was open for 5 s: deliveries of 5 s wait, and more arrive. How long it takes is documented in
-    how-delivery-works.md.
-    """
+    """The circuit was open for 5 s: so much waits, and more arrives. The time until it is done is in how-delivery-works.md."""
     ramp, waiting, now, tick = RecoveryRamp(LIMITS, 0.0), 5.0 * normal, 0.0, 0.01
     while waiting > 0:
         now += tick

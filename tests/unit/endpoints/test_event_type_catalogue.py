@@ -1,6 +1,4 @@
-"""Event types that come and go while the pipeline runs: what is read from the topic, and concurrent changes in several
-processes.
-"""
+"""Event types that come and go while the pipeline runs: reading the topic, and concurrent changes in several processes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Turns: a limited number at once, the others in the order in which their searches began, with a limited wait, and none is
-lost.
-"""
+"""Turns: a limited number at once, in the order in which searches began, with a limited wait; none is lost."""
 
 from __future__ import annotations
 
