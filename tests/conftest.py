@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 register_profiles()
 
 _ALL_SLOW = re.compile(r"^pytestmark = (?:\[[^\]]*?)?pytest\.mark\.slow\b", re.MULTILINE)
-"""How a file says that all of its tests are slow."""
+"""The mark of a file whose tests are all slow."""
 
 # structlog's default, but without tracebacks drawn by rich: those took a fifth of the CPU of the HTTP API's tests.
 _PLAIN_LOG: list[structlog.typing.Processor] = [

@@ -18,7 +18,7 @@ T = TypeVar("T")
 Problem: TypeAlias = str | Callable[[], object]
 
 PATIENCE_S = 90.0
-"""For a machine that does much else, not what it takes."""
+"""Long enough for a busy machine; usually, it takes far less."""
 
 
 @overload

@@ -26,7 +26,7 @@ PUBLIC = {
     "aiohttp.typedefs": None,
     "aiohttp.web": None,
 }
-"""The modules that may be imported, and which names of them; None: all without an underscore."""
+"""The modules that may be imported, and which of their names; None: all without an underscore."""
 
 
 def modules() -> Iterator[Path]:

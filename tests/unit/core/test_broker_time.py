@@ -26,18 +26,18 @@ def test_before_the_first_record_the_time_is_unknown() -> None:
 def test_it_is_late_by_at_most_the_round_trip_and_never_early(there: float, back: float) -> None:
     time = BrokerTime()
     now = asked(time, 100.0, there=there, back=back) + 7.0
-    told = time.at(now)
-    assert told is not None
-    assert now + EPOCH - there - back - 0.002 <= told <= now + EPOCH
+    estimate = time.at(now)
+    assert estimate is not None
+    assert now + EPOCH - there - back - 0.002 <= estimate <= now + EPOCH
 
 
 def test_slow_records_do_not_worsen_the_estimate() -> None:
     time = BrokerTime()
     now = asked(time, 100.0, there=0.001, back=0.001)
     now = asked(time, now + 30, there=0.0, back=3600.0)  # the process was stopped for an hour
-    told = time.at(now)
-    assert told is not None
-    assert now + EPOCH - 1.0 <= told <= now + EPOCH
+    estimate = time.at(now)
+    assert estimate is not None
+    assert now + EPOCH - 1.0 <= estimate <= now + EPOCH
 
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0, 432_000.0])
@@ -67,7 +67,7 @@ def test_it_is_never_early_when_the_clock_drifts_for_a_long_time() -> None:
         sent, there, back = now, chance.expovariate(50), chance.expovariate(50)
         now = sent + there + back
         time.sample(sent, now, int(((sent + there) * rate + EPOCH) * 1000) / 1000)
-        told = time.at(now)
-        assert told is not None
-        assert now * rate + EPOCH - 0.5 <= told <= now * rate + EPOCH + 1e-6
+        estimate = time.at(now)
+        assert estimate is not None
+        assert now * rate + EPOCH - 0.5 <= estimate <= now * rate + EPOCH + 1e-6
         now += 30

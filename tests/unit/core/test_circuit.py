@@ -186,7 +186,7 @@ class AnyTraffic(RuleBasedStateMachine):
         self.limits = CircuitLimits(failures, open_seconds, open_seconds * times, max_asked_seconds=200.0)
         self.circuit = Circuit(self.limits)
         self.now = 0.0
-        self.under_way: list[CircuitPermit] = []
+        self.in_progress: list[CircuitPermit] = []
         self.current_probes: list[CircuitPermit] = []
 
     @rule(seconds=st.floats(0, 300))
@@ -199,11 +199,11 @@ class AnyTraffic(RuleBasedStateMachine):
         ticket = self.circuit.start(self.now)
         assert (ticket is None) == (refused is not None)
         if ticket is not None:
-            self.under_way.append(ticket)
+            self.in_progress.append(ticket)
             if ticket.is_probe:
                 self.current_probes.append(ticket)
 
-    @precondition(lambda self: self.under_way)
+    @precondition(lambda self: self.in_progress)
     @rule(data=st.data(), sign=st.sampled_from(HealthSign), asked=st.none() | st.floats(0, 1e6))
     def end_a_request(self, data: st.DataObject, sign: HealthSign, asked: float | None) -> None:
         ticket = self._take(data)
@@ -214,7 +214,7 @@ class AnyTraffic(RuleBasedStateMachine):
         if was_probe:
             assert self.circuit.state is (CircuitState.OPEN if sign is HealthSign.FAILED else CircuitState.CLOSED)
 
-    @precondition(lambda self: self.under_way)
+    @precondition(lambda self: self.in_progress)
     @rule(data=st.data())
     def abandon_a_request(self, data: st.DataObject) -> None:
         ticket = self._take(data)
@@ -223,8 +223,8 @@ class AnyTraffic(RuleBasedStateMachine):
         self.circuit.abandon(ticket)
 
     def _take(self, data: st.DataObject) -> CircuitPermit:
-        ticket = data.draw(st.sampled_from(self.under_way))
-        self.under_way.remove(ticket)
+        ticket = data.draw(st.sampled_from(self.in_progress))
+        self.in_progress.remove(ticket)
         return ticket
 
     @invariant()

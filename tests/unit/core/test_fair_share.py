@@ -140,7 +140,7 @@ def test_a_fast_answer_ends_the_slowness() -> None:
 @pytest.mark.parametrize("hostile", [20, 30, 40])
 def test_endpoints_that_stop_answering_under_a_steady_load_leave_room(hostile: int) -> None:
     """20 and more endpoints with 64 requests each against a limit of 512. Requests end after 15 s; one comes every 0.1 s each."""
-    of, most, under_way = shares(), 0, 0
+    of, most, in_progress = shares(), 0, 0
     timeouts: list[tuple[float, int, int]] = []
     for endpoint_id in range(hostile):
         answer(of, endpoint_id, -1.0, 0.01)
@@ -149,12 +149,12 @@ def test_endpoints_that_stop_answering_under_a_steady_load_leave_room(hostile: i
         while timeouts and timeouts[0][0] <= now:
             _, endpoint_id, token = timeouts.pop(0)
             of.leave(endpoint_id, token, now)
-            under_way -= 1
+            in_progress -= 1
         for endpoint_id in range(hostile):
             for token in fill(of, endpoint_id, now, at_most=1):
                 timeouts.append((now + 15.0, endpoint_id, token))
-                under_way += 1
-        most = max(most, under_way)
+                in_progress += 1
+        most = max(most, in_progress)
 
     # Before they are known to be slow, requests may exceed the budget for a second: 10 a second each.
     assert most <= max(256, hostile * 11)

@@ -7,9 +7,9 @@ import pytest
 from pipeline.core.held_ledger import NOWHERE, HeldLedger, OffsetBound, ReportedHeld
 
 
-def filled(*endpoint_ids: int, told: dict[int, ReportedHeld] | None = None) -> HeldLedger:
+def filled(*endpoint_ids: int, reported: dict[int, ReportedHeld] | None = None) -> HeldLedger:
     """Return a ledger of records for these endpoints from offset 0 on, a millisecond apart, all of them waiting."""
-    ledger = HeldLedger(told or {})
+    ledger = HeldLedger(reported or {})
     for offset, endpoint_id in enumerate(endpoint_ids):
         if ledger.add(endpoint_id, OffsetBound(offset, 1_000 + offset)):
             ledger.wait(endpoint_id, OffsetBound(offset, 1_000 + offset))
@@ -53,7 +53,7 @@ def test_a_record_that_leaves_moves_only_the_mark_of_its_endpoint() -> None:
 
 
 def test_records_that_were_already_handled_are_not_counted_again() -> None:
-    ledger = filled(7, 7, 8, 7, told={7: ReportedHeld(1, OffsetBound(2, 1_001), OffsetBound(4, 1_003))})
+    ledger = filled(7, 7, 8, 7, reported={7: ReportedHeld(1, OffsetBound(2, 1_001), OffsetBound(4, 1_003))})
 
     assert {one: waiting.count for one, waiting in ledger.waiting.items()} == {7: 1, 8: 1}
     assert ledger.missing() == {}
@@ -61,7 +61,7 @@ def test_records_that_were_already_handled_are_not_counted_again() -> None:
 
 def test_records_that_were_reported_and_are_gone_are_missing_once() -> None:
     ledger = filled(
-        8, 7, told={7: ReportedHeld(5, NOWHERE, OffsetBound(9, 1_009)), 9: ReportedHeld(2, NOWHERE, OffsetBound(3, 1_003))}
+        8, 7, reported={7: ReportedHeld(5, NOWHERE, OffsetBound(9, 1_009)), 9: ReportedHeld(2, NOWHERE, OffsetBound(3, 1_003))}
     )
 
     assert ledger.missing() == {7: 4, 9: 2}
@@ -70,16 +70,16 @@ def test_records_that_were_reported_and_are_gone_are_missing_once() -> None:
 
 
 def test_a_reported_record_counts_until_it_is_read() -> None:
-    told = ReportedHeld(3, OffsetBound(1, 1_000), OffsetBound(4, 1_003))
-    ledger = filled(7, told={7: told})
-    assert (ledger.count(7), ledger.counted(7), ledger.since_ms(7), ledger.total) == (3, told.counted, 1_000, 3)
+    reported = ReportedHeld(3, OffsetBound(1, 1_000), OffsetBound(4, 1_003))
+    ledger = filled(7, reported={7: reported})
+    assert (ledger.count(7), ledger.counted(7), ledger.since_ms(7), ledger.total) == (3, reported.counted, 1_000, 3)
 
     ledger.add(7, OffsetBound(1, 1_001))
     ledger.leave(7, OffsetBound(1, 1_001))
-    assert (ledger.count(7), ledger.counted(7), ledger.since_ms(7)) == (2, told.counted, 1_001), "two were not read yet"
+    assert (ledger.count(7), ledger.counted(7), ledger.since_ms(7)) == (2, reported.counted, 1_001), "two were not read yet"
     ledger.add(7, OffsetBound(2, 1_002))
     ledger.wait(7, OffsetBound(2, 1_002))
-    assert (ledger.count(7), ledger.counted(7), ledger.since_ms(7), ledger.total) == (2, told.counted, 1_002, 2)
+    assert (ledger.count(7), ledger.counted(7), ledger.since_ms(7), ledger.total) == (2, reported.counted, 1_002, 2)
 
     assert ledger.missing() == {7: 1}
     assert (ledger.count(7), ledger.counted(7), ledger.since_ms(7), ledger.total) == (1, OffsetBound(3, 1_002), 1_002, 1)

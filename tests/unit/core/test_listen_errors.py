@@ -26,5 +26,5 @@ from pipeline.core.listen_errors import listen_error
     ],
 )
 def test_the_error_says_what_to_do(error: OSError, message: str) -> None:
-    told = listen_error(error, "shop", 80, other_port="set PORT", other_host="set HOST")
-    assert (str(told), isinstance(told, OSError)) == (message, True)
+    explained = listen_error(error, "shop", 80, other_port="set PORT", other_host="set HOST")
+    assert (str(explained), isinstance(explained, OSError)) == (message, True)

@@ -72,12 +72,12 @@ class Provider:
 async def test_many_deliveries_share_one_token_request() -> None:
     provider = Provider()
     provider.before_token.clear()
-    under_way = [asyncio.create_task(provider.deliver()) for _ in range(50)]
+    in_progress = [asyncio.create_task(provider.deliver()) for _ in range(50)]
     await provider.is_asked.wait()
-    under_way[0].cancel()  # the first one may be cancelled: the others still want the answer
+    in_progress[0].cancel()  # the first one may be cancelled: the others still want the answer
     await asyncio.sleep(0)
     provider.before_token.set()
-    done = await asyncio.gather(*under_way, return_exceptions=True)
+    done = await asyncio.gather(*in_progress, return_exceptions=True)
 
     assert [type(one).__name__ for one in done] == ["CancelledError", *["Response"] * 49]
     assert len(provider.asked) == 1

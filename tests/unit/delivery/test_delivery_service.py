@@ -339,17 +339,17 @@ async def test_one_endpoint_at_its_limit_leaves_room_for_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trigger", "repeat"),
+    ("trigger", "retry"),
     [(Trigger.EVENT, Trigger.RETRY), (Trigger.RETRY, Trigger.RETRY), (Trigger.RESEND, Trigger.RESEND)],
 )
-async def test_retries_of_a_resend_are_resends(trigger: Trigger, repeat: Trigger) -> None:
+async def test_retries_of_a_resend_are_resends(trigger: Trigger, retry: Trigger) -> None:
     scene = Scene()
     scene.sender.exchange = answer(500)
 
     await scene.deliver(trigger=trigger)
 
     [delayed] = scene.delayed()
-    assert (delivery_of(delayed).trigger, delivery_of(delayed).attempt) == (repeat, 2)
+    assert (delivery_of(delayed).trigger, delivery_of(delayed).attempt) == (retry, 2)
 
 
 async def test_a_test_delivery_is_attempted_once_and_its_record_returned() -> None:

@@ -74,17 +74,17 @@ class Outage:
         """Deliver the backlog: all of it is due at once and was parked five times before."""
         began = self.loop.time()
         self.waiting = [(began, 5)] * count
-        under_way: set[asyncio.Task[None]] = set()
-        while self.waiting or under_way:
-            while self.waiting and len(under_way) < OUTSTANDING and self.waiting[0][0] <= self.loop.time():
+        in_progress: set[asyncio.Task[None]] = set()
+        while self.waiting or in_progress:
+            while self.waiting and len(in_progress) < OUTSTANDING and self.waiting[0][0] <= self.loop.time():
                 task = asyncio.ensure_future(self.deliver(heapq.heappop(self.waiting)[1]))
-                under_way.add(task)
-                task.add_done_callback(under_way.discard)
+                in_progress.add(task)
+                task.add_done_callback(in_progress.discard)
             for _ in range(3):
                 await asyncio.sleep(0)  # those that are refused are parked at once
             # A process needs a second to read, park and commit 5,000 records.
-            next_due = self.waiting[0][0] if self.waiting and len(under_way) < OUTSTANDING else math.inf
-            await asyncio.sleep(max(0.2, min(next_due - self.loop.time(), 1.0 if under_way else 600.0)))
+            next_due = self.waiting[0][0] if self.waiting and len(in_progress) < OUTSTANDING else math.inf
+            await asyncio.sleep(max(0.2, min(next_due - self.loop.time(), 1.0 if in_progress else 600.0)))
         self.seen = [at - began for at in self.seen]
 
 

@@ -55,47 +55,47 @@ def events() -> list[ParsedEvent]:
 
 
 def test_payloads_have_every_field(events: list[ParsedEvent]) -> None:
-    for told in named(events, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
-        assert told.data.keys() == ORDER_KEYS
-        assert told.data["token"]
-        assert told.data["bill_address"].keys() == told.data["ship_address"].keys() == ADDRESS_KEYS
-        for item in told.data["line_items"]:
+    for parsed in named(events, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
+        assert parsed.data.keys() == ORDER_KEYS
+        assert parsed.data["token"]
+        assert parsed.data["bill_address"].keys() == parsed.data["ship_address"].keys() == ADDRESS_KEYS
+        for item in parsed.data["line_items"]:
             assert item.keys() == LINE_ITEM_KEYS
             assert item["variant"].keys() == VARIANT_KEYS
-        for shipment in told.data["shipments"]:
+        for shipment in parsed.data["shipments"]:
             assert shipment.keys() == SHIPMENT_KEYS
-    for told in named(events, EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_SHIPPED):
-        assert told.data.keys() == SHIPMENT_KEYS
-    for told in named(events, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED):
-        assert told.data.keys() == SHIPMENT_KEYS | {"delivery_status", "tracking_detail"}
-    for told in named(events, EventType.STOCK_ITEM_BACK_IN_STOCK, EventType.STOCK_ITEM_OUT_OF_STOCK):
-        assert told.data.keys() == STOCK_ITEM_KEYS
-        assert told.data["variant"].keys() == VARIANT_KEYS
+    for parsed in named(events, EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_SHIPPED):
+        assert parsed.data.keys() == SHIPMENT_KEYS
+    for parsed in named(events, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED):
+        assert parsed.data.keys() == SHIPMENT_KEYS | {"delivery_status", "tracking_detail"}
+    for parsed in named(events, EventType.STOCK_ITEM_BACK_IN_STOCK, EventType.STOCK_ITEM_OUT_OF_STOCK):
+        assert parsed.data.keys() == STOCK_ITEM_KEYS
+        assert parsed.data["variant"].keys() == VARIANT_KEYS
 
 
 def test_documented_fields_have_the_documented_types(events: list[ParsedEvent]) -> None:
     kinds = {"string": str, "integer": int, "boolean": bool, "object": dict, "array": list, "null": type(None)}
     models: dict[str, type[BaseModel]] = {"orders": Order, "shipments": Shipment, "stock_items": StockItem}
     properties = {kind: model.model_json_schema()["properties"] for kind, model in models.items()}
-    for told in events[:1000]:
-        for name, schema in properties[told.event.topic_kind].items():
+    for parsed in events[:1000]:
+        for name, schema in properties[parsed.event.topic_kind].items():
             types = schema.get("type", [])
             allowed = tuple(kinds[kind] for kind in ([types] if isinstance(types, str) else types))
-            if name in told.data and allowed:
-                assert isinstance(told.data[name], allowed), name
+            if name in parsed.data and allowed:
+                assert isinstance(parsed.data[name], allowed), name
 
 
 def test_guest_token_does_not_reach_the_webhook_body(events: list[ParsedEvent]) -> None:
-    for told in named(events, EventType.ORDER_COMPLETED)[:50]:
-        body = webhook_body(decode_event(told.event.value, max_bytes=64 * 1024))
+    for parsed in named(events, EventType.ORDER_COMPLETED)[:50]:
+        body = webhook_body(decode_event(parsed.event.value, max_bytes=64 * 1024))
 
-        assert told.data["token"].encode() not in body
-        assert json.loads(body)["data"] == {name: value for name, value in told.data.items() if name != "token"}
+        assert parsed.data["token"].encode() not in body
+        assert json.loads(body)["data"] == {name: value for name, value in parsed.data.items() if name != "token"}
 
 
 def test_bodies_have_realistic_sizes(events: list[ParsedEvent]) -> None:
-    sizes = sorted(len(told.event.value) for told in events)
-    order_sizes = sorted(len(told.event.value) for told in named(events, EventType.ORDER_COMPLETED))
+    sizes = sorted(len(parsed.event.value) for parsed in events)
+    order_sizes = sorted(len(parsed.event.value) for parsed in named(events, EventType.ORDER_COMPLETED))
 
     assert sizes[0] > 1_200
     assert sizes[-1] < 13_000
@@ -104,7 +104,7 @@ def test_bodies_have_realistic_sizes(events: list[ParsedEvent]) -> None:
 
 
 def test_non_ascii_text_is_written_as_utf_8(events: list[ParsedEvent]) -> None:
-    everything = b"".join(told.event.value for told in events).decode()
+    everything = b"".join(parsed.event.value for parsed in events).decode()
 
     for text in ("Günther", "Łódź", "São Paulo", "東京", "花子"):
         assert text in everything
@@ -116,8 +116,8 @@ def amounts(objects: Sequence[dict[str, Any]], name: str) -> Decimal:
 
 def test_totals_add_up(events: list[ParsedEvent]) -> None:
     promotions = 0
-    for told in named(events, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
-        order = told.data
+    for parsed in named(events, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
+        order = parsed.data
         totals = {name: Decimal(order[name]) for name in ORDER_KEYS if name.endswith("_total") and "display" not in name}
         total = Decimal(order["total"])
         items = order["line_items"]
@@ -149,9 +149,9 @@ def test_money_is_formatted_as_in_the_api() -> None:
 
 
 def test_times_are_consistent(events: list[ParsedEvent]) -> None:
-    for told in named(events, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
-        order = told.data
+    for parsed in named(events, EventType.ORDER_COMPLETED, EventType.ORDER_CANCELLED):
+        order = parsed.data
         adjusted = [adjustment["created_at"] for item in order["line_items"] for adjustment in item["adjustments"]]
         paid = [payment["created_at"] for payment in order["payments"]]
         assert order["created_at"] < min([*adjusted, *paid]) < order["completed_at"] <= order["updated_at"]
-        assert order["updated_at"] == told.envelope["occurred_at"]
+        assert order["updated_at"] == parsed.envelope["occurred_at"]

@@ -28,9 +28,9 @@ def events() -> list[ParsedEvent]:
 def orders(events: list[ParsedEvent]) -> dict[str, list[ParsedEvent]]:
     """Return every order's events by its number, in order."""
     by_number: defaultdict[str, list[ParsedEvent]] = defaultdict(list)
-    for told in events:
-        if told.event.topic_kind != "stock_items":
-            by_number[told.event.key].append(told)
+    for parsed in events:
+        if parsed.event.topic_kind != "stock_items":
+            by_number[parsed.event.key].append(parsed)
     return dict(by_number)
 
 
@@ -60,24 +60,24 @@ def test_same_seed_gives_the_same_bytes() -> None:
 
 @pytest.mark.slow  # 1.5 s of CPU, and only for the demo
 def test_everything_happens_in_realistic_proportions(events: list[ParsedEvent]) -> None:
-    names = Counter(told.event.event_name for told in events)
+    names = Counter(parsed.event.event_name for parsed in events)
     completed = named(events, EventType.ORDER_COMPLETED)
 
     assert set(names) == set(EventType)
     assert 0.04 < names[EventType.ORDER_CANCELLED] / len(completed) < 0.13
-    assert 0.06 < sum(told.data["channel"] == "subscriptions" for told in completed) / len(completed) < 0.14
-    assert {told.data["channel"] for told in completed} == {"subscriptions", "spree"}
-    prefixes = Counter(told.event.key.rstrip("0123456789") for told in completed)
+    assert 0.06 < sum(parsed.data["channel"] == "subscriptions" for parsed in completed) / len(completed) < 0.14
+    assert {parsed.data["channel"] for parsed in completed} == {"subscriptions", "spree"}
+    prefixes = Counter(parsed.event.key.rstrip("0123456789") for parsed in completed)
     assert prefixes.most_common(1)[0][0] == "R"
     assert len(prefixes) >= 3
-    assert {told.data["delivery_status"] for told in named(events, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED)} >= {
+    assert {parsed.data["delivery_status"] for parsed in named(events, EventType.SHIPMENT_DELIVERY_STATUS_UPDATED)} >= {
         *("pre_transit", "in_transit", "out_for_delivery", "delivered", "failure", "return_to_sender"),
     }
 
 
 def test_topics_fit_the_event_names(events: list[ParsedEvent]) -> None:
-    for told in events:
-        assert told.event.event_name.startswith(told.event.topic_kind.split("_")[0].rstrip("s"))
+    for parsed in events:
+        assert parsed.event.event_name.startswith(parsed.event.topic_kind.split("_")[0].rstrip("s"))
 
 
 def test_a_cancelled_order_equals_the_completed_one_otherwise(orders: dict[str, list[ParsedEvent]]) -> None:
@@ -104,14 +104,14 @@ def test_the_events_of_an_order_are_consistent(orders: dict[str, list[ParsedEven
         completed = events[0].data
         assert events[0].event.event_name == EventType.ORDER_COMPLETED
         assert completed["number"] == number
-        assert [told.event.event_name for told in events].count(EventType.ORDER_COMPLETED) == 1
-        assert EventType.ORDER_CANCELLED not in [told.event.event_name for told in events[:-1]]
-        assert len({json.dumps(told.envelope.get("references")) for told in events}) == 1
+        assert [parsed.event.event_name for parsed in events].count(EventType.ORDER_COMPLETED) == 1
+        assert EventType.ORDER_CANCELLED not in [parsed.event.event_name for parsed in events[:-1]]
+        assert len({json.dumps(parsed.envelope.get("references")) for parsed in events}) == 1
         journeys: dict[str, list[ParsedEvent]] = {shipment["number"]: [] for shipment in completed["shipments"]}
-        for told in events:
-            if told.event.topic_kind == "shipments":
-                assert told.data["order_id"] == number
-                journeys[told.data["number"]].append(told)
+        for parsed in events:
+            if parsed.event.topic_kind == "shipments":
+                assert parsed.data["order_id"] == number
+                journeys[parsed.data["number"]].append(parsed)
         for shipment in completed["shipments"]:
             finished += check_journey(shipment, journeys[shipment["number"]])
         sold = sorted((item["variant"]["sku"], item["quantity"]) for item in completed["line_items"])
@@ -122,38 +122,38 @@ def test_the_events_of_an_order_are_consistent(orders: dict[str, list[ParsedEven
 
 def check_journey(shipment: dict[str, Any], events: list[ParsedEvent]) -> bool:
     """Check one shipment's events against the shipment of the completed order; return True if it reached its end."""
-    names = [told.event.event_name for told in events]
+    names = [parsed.event.event_name for parsed in events]
     updates = [EventType.SHIPMENT_DELIVERY_STATUS_UPDATED] * (len(names) - 2)
     assert names == [EventType.SHIPMENT_UPDATED, EventType.SHIPMENT_SHIPPED, *updates][: len(names)]
-    for told in events:
-        assert told.data["tracking"] == events[0].data["tracking"]
-        assert told.data["tracking"] in told.data["tracking_url"]
-        assert told.data["carrier"]
+    for parsed in events:
+        assert parsed.data["tracking"] == events[0].data["tracking"]
+        assert parsed.data["tracking"] in parsed.data["tracking_url"]
+        assert parsed.data["carrier"]
         for name in ("id", "number", "cost", "shipping_rates", "stock_location_name"):
-            assert told.data[name] == shipment[name]
-        shipped = told.event.event_name != EventType.SHIPMENT_UPDATED
-        assert told.data["state"] == ("shipped" if shipped else "ready")
-        assert told.data["shipped_at"] == (events[1].envelope["occurred_at"] if shipped else None)
-        assert {state for line in told.data["manifest"] for state in line["states"]} == {"shipped" if shipped else "on_hand"}
-    statuses = [told.data["delivery_status"] for told in events[2:]]
+            assert parsed.data[name] == shipment[name]
+        shipped = parsed.event.event_name != EventType.SHIPMENT_UPDATED
+        assert parsed.data["state"] == ("shipped" if shipped else "ready")
+        assert parsed.data["shipped_at"] == (events[1].envelope["occurred_at"] if shipped else None)
+        assert {state for line in parsed.data["manifest"] for state in line["states"]} == {"shipped" if shipped else "on_hand"}
+    statuses = [parsed.data["delivery_status"] for parsed in events[2:]]
     assert statuses[:2] == ["pre_transit", "in_transit"][: len(statuses)]
     assert not {"delivered", "return_to_sender"} & set(statuses[:-1])
     return bool(statuses) and statuses[-1] in ("delivered", "return_to_sender")
 
 
 def test_several_orders_are_in_progress_at_a_time(events: list[ParsedEvent]) -> None:
-    keys = [told.event.key for told in events if told.event.topic_kind != "stock_items"]
+    keys = [parsed.event.key for parsed in events if parsed.event.topic_kind != "stock_items"]
 
     assert all(len(set(window)) > 5 for window in zip(*(keys[n:] for n in range(40)), strict=False))
 
 
 def test_subscriptions_recur_for_the_same_customer_and_sku(events: list[ParsedEvent]) -> None:
     instalments: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for told in named(events, EventType.ORDER_COMPLETED):
-        subscription = told.envelope.get("references", {}).get("subscription_id")
-        assert (subscription is not None) == (told.data["channel"] == "subscriptions")
+    for parsed in named(events, EventType.ORDER_COMPLETED):
+        subscription = parsed.envelope.get("references", {}).get("subscription_id")
+        assert (subscription is not None) == (parsed.data["channel"] == "subscriptions")
         if subscription:
-            instalments[subscription].append(told.data)
+            instalments[subscription].append(parsed.data)
 
     assert max(len(orders) for orders in instalments.values()) > 1
     for orders in instalments.values():
@@ -164,9 +164,9 @@ def test_subscriptions_recur_for_the_same_customer_and_sku(events: list[ParsedEv
 def test_stock_follows_sales(events: list[ParsedEvent]) -> None:
     on_hand: dict[str, int] = {}
     sold_out: dict[str, bool] = {}
-    for told in events:
-        name, data = told.event.event_name, told.data
-        if told.event.topic_kind == "stock_items":
+    for parsed in events:
+        name, data = parsed.event.event_name, parsed.data
+        if parsed.event.topic_kind == "stock_items":
             sku = data["variant"]["sku"]
             is_out = name == EventType.STOCK_ITEM_OUT_OF_STOCK
             assert sold_out.get(sku, False) != is_out
@@ -174,7 +174,7 @@ def test_stock_follows_sales(events: list[ParsedEvent]) -> None:
             assert data["variant"]["in_stock"] == (not is_out)
             assert data["variant"]["total_on_hand"] == data["count_on_hand"]
             sold_out[sku], on_hand[sku] = is_out, data["count_on_hand"]
-        elif told.event.topic_kind == "orders":
+        elif parsed.event.topic_kind == "orders":
             for item in data["line_items"]:
                 sku = item["variant"]["sku"]
                 change = item["quantity"] * (-1 if name == EventType.ORDER_COMPLETED else 1)
@@ -188,7 +188,7 @@ def test_stock_follows_sales(events: list[ParsedEvent]) -> None:
 
 
 def test_ids_rise_and_numbers_do_not_repeat(events: list[ParsedEvent]) -> None:
-    completed = [told.data for told in named(events, EventType.ORDER_COMPLETED)]
+    completed = [parsed.data for parsed in named(events, EventType.ORDER_COMPLETED)]
     shipments = [shipment for order in completed for shipment in order["shipments"]]
     items = [item for order in completed for item in order["line_items"]]
 
@@ -197,7 +197,7 @@ def test_ids_rise_and_numbers_do_not_repeat(events: list[ParsedEvent]) -> None:
         assert ids == sorted(set(ids))
     for numbers in ([order["number"] for order in completed], [shipment["number"] for shipment in shipments]):
         assert len(set(numbers)) == len(numbers)
-    assert len({told.event.id for told in events}) == len(events)
+    assert len({parsed.event.id for parsed in events}) == len(events)
     assert {len(shipment["number"]) for shipment in shipments} == {12}
 
 

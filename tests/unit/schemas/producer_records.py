@@ -15,7 +15,7 @@ from cloudevents.v1.kafka import conversion as older_binding
 
 AT: Final = datetime(2026, 3, 2, 15, 4, 0, 512_000, tzinfo=UTC)
 PAYLOAD: Final = '{"number": "R1",  "total":"60.250", "note": "caf\\u00e9", "n": 1.10}'
-"""With spaces and spellings that a parser would not write again."""
+"""With spaces and spellings that a parser would not preserve."""
 ENVELOPE: Final = f'{{"id":"evt-1","event_name":"order_completed","occurred_at":"2026-03-02T15:04:00.512Z","data":{PAYLOAD}}}'
 _ATTRIBUTES: Final[dict[str, Any]] = {
     "id": "evt-1",

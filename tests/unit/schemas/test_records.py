@@ -379,7 +379,7 @@ ADDED = {
 }
 """What has been added to the records since their golden bytes were written."""
 ADDED_TO_EVENT = {"received_at", "key", "sequence"}
-"""What has been added to the event that several of them hold."""
+"""What has been added to the event that several of them contain."""
 
 
 @pytest.mark.parametrize("name", GOLDEN_RECORDS)

@@ -16,13 +16,13 @@ CLOCK = "pipeline.sender.deadlines.monotonic"
 @in_virtual_time(CLOCK)
 async def test_deadlines_expire_in_order_and_in_time() -> None:
     loop = asyncio.get_running_loop()
-    told: list[tuple[int, float]] = []
+    expired: list[tuple[int, float]] = []
     added: dict[int, float] = {}
     everything = asyncio.Event()
 
     def expire(number: int) -> None:
-        told.append((number, loop.time() - added[number]))
-        if len(told) == 5:
+        expired.append((number, loop.time() - added[number]))
+        if len(expired) == 5:
             everything.set()
 
     deadlines: Deadlines[int] = Deadlines(0.03, expire)
@@ -33,16 +33,16 @@ async def test_deadlines_expire_in_order_and_in_time() -> None:
 
     async with asyncio.timeout(60):
         await everything.wait()
-    assert [number for number, _ in told] == [0, 1, 2, 3, 4]
-    assert [seconds for _, seconds in told] == pytest.approx([0.03] * 5, abs=0.002)
+    assert [number for number, _ in expired] == [0, 1, 2, 3, 4]
+    assert [seconds for _, seconds in expired] == pytest.approx([0.03] * 5, abs=0.002)
 
 
 async def test_a_removed_deadline_does_not_expire() -> None:
-    told: list[str] = []
+    expired: list[str] = []
     last = asyncio.Event()
 
     def expire(name: str) -> None:
-        told.append(name)
+        expired.append(name)
         if name == "last":
             last.set()
 
@@ -54,26 +54,26 @@ async def test_a_removed_deadline_does_not_expire() -> None:
 
     async with asyncio.timeout(60):
         await last.wait()
-    assert told == ["kept", "last"]
+    assert expired == ["kept", "last"]
 
 
 @in_virtual_time(CLOCK)
 async def test_it_continues_after_a_pause() -> None:
-    told = asyncio.Queue[int]()
-    deadlines: Deadlines[int] = Deadlines(0.005, told.put_nowait)
+    expired = asyncio.Queue[int]()
+    deadlines: Deadlines[int] = Deadlines(0.005, expired.put_nowait)
 
     for number in range(3):
         deadlines.add(number)
         async with asyncio.timeout(60):
-            assert await told.get() == number
+            assert await expired.get() == number
         await asyncio.sleep(0.01)
 
 
 async def test_many_simultaneous_deadlines_leave_time_for_others() -> None:
-    turns, told, everything = 0, list[int](), asyncio.Event()
+    turns, expired, everything = 0, list[int](), asyncio.Event()
 
     def expire(number: int) -> None:
-        told.append(turns)
+        expired.append(turns)
         if number == 39:
             everything.set()
 
@@ -88,8 +88,8 @@ async def test_many_simultaneous_deadlines_leave_time_for_others() -> None:
         deadlines.add(number)
     async with asyncio.timeout(60):
         await others()
-    assert len(told) == 40
-    assert max(Counter(told).values()) <= 4
+    assert len(expired) == 40
+    assert max(Counter(expired).values()) <= 4
 
 
 @in_virtual_time(CLOCK)

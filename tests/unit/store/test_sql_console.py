@@ -26,9 +26,9 @@ def test_our_wrapping_of_a_statement_is_not_mentioned() -> None:
         "SELECT 2. : In scope SELECT formatQuery('SELECT 1; SELECT \\'2'). (SYNTAX_ERROR)"
     )
     error.__cause__ = cause
-    told = _explained(error)
-    assert isinstance(told, StoreRejectedError)
-    assert str(told) == (
+    found = _explained(error)
+    assert isinstance(found, StoreRejectedError)
+    assert str(found) == (
         "Only a single SELECT is accepted here, and ClickHouse cannot read this as one. ClickHouse in this process refused: Syntax "
         "error (Multi-statements are not allowed): failed at position 9 (end of query): ; SELECT 2. (SYNTAX_ERROR)"
     )

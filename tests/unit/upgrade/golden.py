@@ -43,7 +43,7 @@ MODELS: Final[dict[str, type[OwnRecord]]] = {
 }
 """Every record type that we write, by the name of its golden files."""
 HEADERS: Final = {"delivery": DELIVERY_HEADER, "dispatch": DISPATCH_HEADER, "dead_letter": DEAD_LETTER_HEADER}
-"""Those that stand in a header."""
+"""Those that are in a header."""
 KINDS: Final = ("", ".oldest", ".newer")
 
 

@@ -170,7 +170,7 @@ OLDEST: dict[str, dict[str, Any]] = {
         "taken": {},
     },
 }
-"""What a record means whose producer knew the required fields only. These defaults are a promise, too."""
+"""The meaning of a record whose producer knew only the required fields. These defaults are a promise, too."""
 
 
 @pytest.mark.parametrize("name", MODELS)
