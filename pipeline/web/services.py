@@ -226,6 +226,14 @@ class AttemptListServices(AttemptServices):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LiveAttemptPageServices(LiveAttemptServices):
+    """New attempts, shown with the names of their endpoints, as long as the reader is logged in."""
+
+    registry: Registry
+    ended_sessions: EndedSessions
+
+
+@dataclass(frozen=True, kw_only=True)
 class NotificationServices(ResendServices, AttemptServices):
     """Notifications that can be resent, shown with their endpoints and with who resent them."""
 
@@ -248,13 +256,13 @@ class LoginServices(AccessServices):
 @dataclass(frozen=True, kw_only=True)
 class Api(
     EventTypeServices,
-    LiveAttemptServices,
     DeadLetterServices,
     ErasureServices,
     SqlServices,
     EndpointPageServices,
     EndpointFormServices,
     AttemptListServices,
+    LiveAttemptPageServices,
     AttemptPageServices,
     LoginServices,
 ):

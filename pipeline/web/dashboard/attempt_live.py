@@ -36,14 +36,14 @@ from pipeline.web.event_stream import (
     wants_events,
 )
 from pipeline.web.routes import FILTERS, PAGE
-from pipeline.web.services import Api
+from pipeline.web.services import LiveAttemptPageServices
 from schemas.api_key import Access
 
 _HEARTBEAT_SECONDS: Final = HEARTBEAT_SECONDS
 _SHOWN: Final = 50
 
 
-def attempt_live_pages(renderer: PageRenderer, api: Api) -> Iterable[DashboardPage]:
+def attempt_live_pages(renderer: PageRenderer, api: LiveAttemptPageServices) -> Iterable[DashboardPage]:
     """The page, below ``/webhooks``."""
 
     async def live(request: web.Request) -> web.StreamResponse:
@@ -78,7 +78,7 @@ def attempt_live_pages(renderer: PageRenderer, api: Api) -> Iterable[DashboardPa
     return [DashboardPage("GET", "/attempts/live", live, Access.VIEWER, (FILTERS, *PAGE, LAST_EVENT))]
 
 
-def _may_listen(api: Api, request: web.Request) -> bool:
+def _may_listen(api: LiveAttemptPageServices, request: web.Request) -> bool:
     """Whether the listener is still logged in, with the same role as at the start."""
     session = request[SESSION]
     if session.key_id is None or session.until <= api.clock():
@@ -88,7 +88,7 @@ def _may_listen(api: Api, request: web.Request) -> bool:
     return not is_over and who is not None and who.role is principal_of(request).role
 
 
-def _rows(renderer: PageRenderer, api: Api, request: web.Request, attempts: Iterable[AttemptRow]) -> str:
+def _rows(renderer: PageRenderer, api: LiveAttemptPageServices, request: web.Request, attempts: Iterable[AttemptRow]) -> str:
     """Rows of the table, newest first."""
     names = endpoint_names(api.registry.receivers())
     return renderer.show(request, "attempt_rows_live.html", rows=list(attempts)[::-1], names=names).text or ""
