@@ -149,7 +149,7 @@ def opened(circuit: Circuit, now: float) -> None:
         circuit.end(permit, HealthSign.FAILED, now)
 
 
-def test_after_a_failed_probe_reports_of_recovery_are_ignored_until_it_may_probe_again() -> None:
+def test_after_a_failed_probe_reports_of_recovery_are_ignored_until_the_next_one() -> None:
     circuit = Circuit(LIMITS)
     opened(circuit, 0.0)
     circuit.remote_closed(1.0)

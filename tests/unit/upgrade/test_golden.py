@@ -215,7 +215,7 @@ def test_an_event_of_the_oldest_producer_is_read() -> None:
     assert event.data == b'{"number":"H10000000801"}'
 
 
-def test_a_newer_producers_additions_are_delivered_in_the_payload_but_not_the_envelope() -> None:
+def test_additions_of_a_newer_producer_are_delivered_only_inside_the_payload() -> None:
     event = decode_event(golden("event.newer"), max_bytes=10_000)
 
     body = json.loads(webhook_body(event))
