@@ -1,4 +1,4 @@
-"""The commands of the runbook and of day two, as they are written, against the running system.
+"""The commands of the runbook, of day two and of Operations, as they are written, against the running system.
 
 (Those of Kubernetes and of Kafka's tools are not run.) Each block is run by itself, in one directory.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.deploy.files import ROOT
+from tests.documented_commands import OF_A_DEPLOYMENT, command_blocks, page_text
 from tests.faults.deployment import API_KEY, CLICKHOUSE_PASSWORD, Deployment, simulated_events
 from tests.faults.evidence import expected_pairs
 from tests.waiting import until
@@ -25,21 +25,9 @@ from tests.waiting import until
 pytestmark = [pytest.mark.operations, pytest.mark.timeout(400)]
 
 
-DOCUMENTS = {name: (ROOT / "docs" / name).read_text("utf-8") for name in ("runbook.md", "day-two.md")}
-
-
-def commands() -> list[str]:
-    """The blocks that are marked ``sh``. They need the variables that the documents name, and files that blocks before them leave."""
-    return [
-        block
-        for text in DOCUMENTS.values()
-        for block in re.findall(r"^ *```sh\n(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL)
-    ]
-
-
 @pytest.mark.parametrize(("name", "before", "count"), [("runbook.md", 2, 24), ("day-two.md", 1, 8)])
 def test_every_section_comes_with_commands(name: str, before: int, count: int) -> None:
-    sections = re.split(r"^## ", DOCUMENTS[name], flags=re.MULTILINE)[before:]
+    sections = re.split(r"^## ", page_text(name), flags=re.MULTILINE)[before:]
     assert len(sections) >= count
     assert [section.partition("\n")[0] for section in sections if "```sh\n" not in section] == []
 
@@ -91,7 +79,8 @@ async def test_the_commands_work_as_written(deployment: Deployment, tmp_path: Pa
         "CURL_HOME": str(tmp_path),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    blocks = commands()
+    # They need the variables that the pages name, and files that blocks before them leave.
+    blocks = [block for page in OF_A_DEPLOYMENT for block in command_blocks(page)]
     assert len(blocks) > 15
     for block in blocks:
         shown = await _what_it_shows(block, environment, tmp_path)
