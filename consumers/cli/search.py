@@ -104,7 +104,7 @@ class AttemptFilters:
         list[str] | None,
         typer.Option(
             "--q",
-            help="Any other filter, as attribute_predicate=value, or an order, such as s=created_at asc; see docs/search.md.",
+            help="Any other filter: attribute_predicate=value (or a sort order: s=created_at asc); see docs/search.md.",
         ),
     ] = None
 
