@@ -29,7 +29,7 @@ from pipeline.core.counted import counted
 from pipeline.core.search import AttemptQuery
 from pipeline.ops.logs import logger
 from pipeline.store.reports.notification_history import FailedNotification, FailedNotifications, PastNotification
-from pipeline.store.reports.recent import RunRow
+from pipeline.store.reports.recent import ReplayRow, RunRow
 from pipeline.store.search.bodies import LARGE_BODY
 from pipeline.web.audit import Actor
 from pipeline.web.errors import ApiError, InvalidError
@@ -220,6 +220,11 @@ class ResendRuns:
         """The runs in the audit log."""
         async with searching(self.resender):
             return await self.resender.reports.resend_runs(run_id)
+
+    async def replays(self) -> Sequence[ReplayRow]:
+        """The last replays. Each is driven by the command that started it, which records every step."""
+        async with searching(self.resender):
+            return await self.resender.reports.replays()
 
     async def record_progress(self, who: Actor, run: ResendRun) -> None:
         """Record the progress of a run."""

@@ -5,7 +5,7 @@ The same rules apply to every caller. Each action is recorded in the audit log f
 Two callers send many notifications, and remember their progress in different places. ``resend_runs.py`` resends the failed notifications
 of a search: at most 100,000, so a run in the API, which every process can show and cancel, is enough. A replay may send millions, for
 days. Its caller (``consumers/cli/replay.py``) asks for one step after the other, and keeps the position in a file: no restart of the
-API, and no gap in the audit log, makes it send events twice.
+API, and no gap in the audit log, makes it send events twice. The dashboard lists both.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from pipeline.core.search import AttemptQuery, parse_query
 from pipeline.store.reports.notification_history import FailedNotification, NotificationHistory, PastNotification
-from pipeline.store.reports.recent import Reports
+from pipeline.store.reports.recent import ReplayRow, Reports
 from pipeline.store.reports.timeline import TimelineSubject
 from pipeline.store.rows import Row, RowPosition, attempt_id, attempt_row, audit_row, event_row
 from pipeline.store.search.bodies import LARGE_BODY, Bodies
@@ -363,3 +363,23 @@ async def test_runs_as_the_audit_tells_of_them(store: Store) -> None:
     assert from_json(oldest.detail.encode(), ResendProgress).state is RunState.DONE
     assert await reports.resend_runs("a") == (oldest,)
     assert await reports.resend_runs("nobody's") == ()
+
+
+async def test_replays_are_listed_from_their_steps_in_the_audit_log(store: Store) -> None:
+    def step(at: int, run: str, detail: str, who: str = "api-key:1", action: AuditAction = AuditAction.REPLAY) -> AuditEntry:
+        moment = START + timedelta(seconds=at)
+        return AuditEntry(at=moment, actor=who, role=Access.ADMIN, action=action, subject=f"replay {run}", detail=detail)
+
+    entries = [
+        step(0, "a", "1,000 events to endpoint 1, from the beginning"),
+        step(1, "b", "20 events to endpoints 1, 2, from the beginning", "api-key:2"),
+        step(2, "a", "1 event to endpoint 1, after 7.evt_9", "api-key:3"),  # resumed by somebody else
+        step(3, "c", "20 events", action=AuditAction.RESEND),
+    ]
+    await store.writer.append(Table.AUDIT_LOG, 0, [audit_row(RowPosition(0, at), one) for at, one in enumerate(entries)])
+
+    newest, oldest = await Reports(store.connections).replays()
+
+    assert newest == ReplayRow("b", "api-key:2", entries[1].at, entries[1].at, 20, entries[1].detail)
+    assert oldest == ReplayRow("a", "api-key:1", START, entries[2].at, 1001, entries[2].detail)
+    assert await Reports(store.connections).replays(1) == (newest,)

@@ -82,6 +82,18 @@ class RunRow:
     """Whether somebody asked it to stop. That is the only record that the run does not write itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReplayRow:
+    """A replay, from the audit log: the steps that it has begun. ``events`` are those of all steps, and ``detail`` describes the last."""
+
+    id: str
+    actor: str
+    started_at: datetime
+    last_step_at: datetime
+    events: int
+    detail: str
+
+
 # As with attempts, the position in the topic becomes the id.
 _SUMMARY: Final = (
     f"kafka_offset * {MAX_PARTITIONS} + kafka_partition, reason, detail, topic, partition, offset, failed_at, "
@@ -227,6 +239,20 @@ class Reports:
             RunRow(run, actor, started_at, heard_at, detail, bool(asked))
             for run, actor, started_at, heard_at, detail, asked in rows
         )
+
+    async def replays(self, limit: int = 20) -> tuple[ReplayRow, ...]:
+        """The replays, newest first."""
+        # A step is recorded as "1,000 events to endpoints 1, 2, after …".
+        events = "toUInt64OrZero(replaceAll(extract(detail, '^[0-9,]+'), ',', ''))"
+        rows = await self._rows(
+            sql(
+                "SELECT substring(subject, length('replay ') + 1), argMin(actor, at), min(at) AS begun, max(at),",
+                f"sum({events}), argMax(detail, (at, kafka_offset)) FROM audit_log WHERE action = 'replay'",
+                "GROUP BY subject ORDER BY begun DESC LIMIT {limit:UInt32}",
+            ),
+            {"limit": limit},
+        )
+        return tuple(ReplayRow(*row) for row in rows)
 
     async def _rows(self, statement: str, parameters: dict[str, Any]) -> Rows:
         return await self._reader.with_full_budget().rows(statement, parameters, _BYTES)

@@ -114,7 +114,7 @@ def _left_out(api: NotificationServices, ids: Iterable[int]) -> Mapping[int, str
 
 def _watching(renderer: PageRenderer, api: NotificationServices) -> Iterable[DashboardPage]:
     async def index(request: web.Request) -> web.Response:
-        return renderer.show(request, "resends.html", runs=await api.runs.last())
+        return renderer.show(request, "resends.html", runs=await api.runs.last(), replays=await api.runs.replays())
 
     async def show(request: web.Request) -> web.Response:
         return renderer.show(request, "resend.html", run=await _run(request))

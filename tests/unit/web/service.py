@@ -47,7 +47,7 @@ from pipeline.store.reports.notification_history import (
     ReplayRequest,
 )
 from pipeline.store.reports.pipeline_overview import MINUTES, OverviewMinute, PipelineOverview
-from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary, EndpointStats, Reports, RunRow
+from pipeline.store.reports.recent import DeadLetterDetail, DeadLetterSummary, EndpointStats, ReplayRow, Reports, RunRow
 from pipeline.store.reports.repairs import LETTER, PUBLISHED, DoneBy, RepairedBy
 from pipeline.store.reports.timeline import TimelineSubject
 from pipeline.store.search.aggregates import AggregateBar, Facets, Histogram
@@ -333,6 +333,25 @@ class FakeReports(Reports):
             event, _, endpoint = one.detail.removeprefix("event ").rpartition(", endpoint ")
             found[event, int(endpoint.partition(",")[0])] = DoneBy(one.at, one.actor, one.actor_name)
         return {place: done for place, done in found.items() if place[0] in events}
+
+    async def replays(self, limit: int = 20) -> tuple[ReplayRow, ...]:
+        """The replays, as the recorder would have stored them from the audit entries."""
+        await self.attempts._answer()
+        steps: dict[str, list[AuditEntry]] = {}
+        for entry in self.kafka.audits:
+            if entry.action is AuditAction.REPLAY:
+                steps.setdefault(entry.subject.removeprefix("replay "), []).append(entry)
+        return tuple(
+            ReplayRow(
+                one,
+                entries[0].actor,
+                entries[0].at,
+                entries[-1].at,
+                sum(int(entry.detail.partition(" ")[0].replace(",", "")) for entry in entries),
+                entries[-1].detail,
+            )
+            for one, entries in list(steps.items())[-limit:]
+        )
 
     async def resend_runs(self, run_id: str | None = None, limit: int = 20) -> tuple[RunRow, ...]:
         """The runs, as the recorder would have stored them from the audit entries."""

@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 
 from pipeline.store.errors import StoreUnavailableError
-from schemas.audit import RunState
+from schemas.api_key import Access
+from schemas.audit import AuditAction, AuditEntry, RunState
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.dashboard.visitor import Visitor
 from tests.unit.web.service import NOW, Service
@@ -141,3 +142,18 @@ async def test_an_empty_list_of_runs(service: Service, admin: Visitor) -> None:
     assert "Nothing to resend" in (await admin.go(f"{RESENDS}/new?q[endpoint_id_eq]=1")).text
     service.attempts.error = StoreUnavailableError("gone")
     assert (await admin.go(RESENDS)).status == 503
+
+
+async def test_replays_are_listed_with_their_steps(failing: Service, admin: Visitor) -> None:
+    assert "Replays" not in (await admin.go(RESENDS)).text
+    for detail in ("1,000 events to endpoint 1, from the beginning", "20 events to endpoint 1, after 7.evt_9"):
+        failing.kafka.write_elsewhere(
+            AuditEntry(
+                at=NOW, actor="api-key:1", role=Access.ADMIN, action=AuditAction.REPLAY, subject="replay 0a1b", detail=detail
+            )
+        )
+
+    seen = await admin.go(RESENDS)
+
+    for part in ("Replays", "1,020", "20 events to endpoint 1, after 7.evt_9", "To stop one, end its command."):
+        assert part in seen.text, part
