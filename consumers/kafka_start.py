@@ -53,9 +53,8 @@ class KafkaStart:
             # show everything.
             self.start_table(registry.table, "endpoints", registry.problem if is_delivering else None),
         ]
-        if (
-            self._context.roles & KNOWING_TYPES
-        ):  # no event is read before the event types are known: it would become a dead letter
+        # No event is read before the event types are known: it would become a dead letter.
+        if self._context.roles & KNOWING_TYPES:
             steps.append(self.start_table(deliveries.event_types.table, "event types"))
         if is_delivering:
             steps.append(self.start_table(deliveries.rate_shares.table))
