@@ -1,9 +1,9 @@
-# ruff: noqa: RUF001 - letters that look like others are what this is about
-"""What a search for a text in bodies must find: a body is parsed as JSON, and looked into. It knows nothing of the product's code.
+# ruff: noqa: RUF001 - look-alike letters are the point here
+"""What a text search in bodies must find: each body is parsed as JSON and searched, without the product's code.
 
-A needle is in a body when one of its strings says it, keys included, in any case and however its letters are composed; or when the
-body's bytes have it as it stands, in any case. Needles with quotes or backslashes may mean either more or less; what they must
-find besides is in the test.
+A body contains a needle if one of its strings or keys does, ignoring case and Unicode composition, or if its bytes contain the
+needle as typed, ignoring case. Needles with quotes or backslashes may find more or fewer bodies; the test says what else they
+must find.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ CURATED: Final = (
 
 
 def bodies(count: int, seed: int = 1) -> list[str]:
-    """Bodies of random texts, each by the next of the encoders."""
+    """Return bodies with random texts, using the encoders in turn."""
     chance = random.Random(seed)
     encoders = list(ALL_ENCODERS.values())
     return [encoders[number % len(encoders)](_document(chance, number)) for number in range(count)]
@@ -172,7 +172,7 @@ def _text(chance: random.Random) -> str:
 
 
 def needles(texts: list[str], count: int, seed: int = 2) -> list[str]:
-    """Texts that somebody might look for: pieces of what bodies say, in another case or spelling; pieces of their bytes; a few that we chose."""
+    """Return texts to search for: parts of strings, in another case or spelling; parts of bytes; and a few chosen by hand."""
     chance = random.Random(seed)
     found = dict.fromkeys(CURATED)
     while len(found) < count:
@@ -183,28 +183,28 @@ def needles(texts: list[str], count: int, seed: int = 2) -> list[str]:
         form = chance.choice(("NFC", "NFD", "", ""))
         piece = unicodedata.normalize(form, piece) if form else piece  # type: ignore[arg-type]  # a member of the tuple above
         piece = chance.choice((str, str.upper, str.lower, str.casefold))(piece).strip()
-        # Half a letter is no letter: nobody types a combining mark alone, and a surrogate is none at all.
+        # Nobody types a combining mark alone, and a surrogate is not a character.
         if piece and not unicodedata.combining(piece[0]) and "\\" not in piece and '"' not in piece:
             found[piece] = None
     return list(found)[:count]
 
 
 class Oracle:
-    """Of some bodies, which have a needle without quotes and backslashes."""
+    """Finds the bodies that contain a needle without quotes and backslashes."""
 
     def __init__(self, texts: list[str]) -> None:
-        # No needle has the character between them.
+        # No needle contains the separator.
         self._said = ["\uffff".join(map(_compared, strings(json.loads(text)))) for text in texts]
         self._lower = [text.lower() for text in texts]
 
     def finds(self, needle: str) -> list[int]:
-        """The numbers of the bodies."""
+        """Return the numbers of the bodies."""
         wanted, literal = _compared(needle), needle.lower()
         return [number for number, said in enumerate(self._said) if wanted in said or literal in self._lower[number]]
 
 
 def strings(value: Any) -> Iterator[str]:
-    """All that is said in a document, keys and values."""
+    """Return all strings of a document, keys and values."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):

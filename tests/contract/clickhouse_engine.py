@@ -1,4 +1,4 @@
-"""The engine behind the shim: statements as they come over HTTP, carried out by chDB."""
+"""The engine behind the shim: chDB executes statements that arrive over HTTP."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INSERT = re.compile(rb"^\s*(INSERT\s+INTO\s+.+?)\s+FORMAT\s+(\w+)\s*?\n", re.IGN
 
 @dataclass(frozen=True)
 class Statement:
-    """One request, taken apart."""
+    """A parsed request."""
 
     sql: bytes
     database: str
@@ -39,7 +39,7 @@ class Answer:
     bytes_read: int
 
 
-# What one node of a cluster is told of it: itself, as its only shard and replica.
+# A cluster of one node: its only shard and replica.
 CLUSTER_CONFIG = """
   <tcp_port>9000</tcp_port>
   <macros><shard>01</shard><replica>one</replica></macros>
@@ -47,7 +47,7 @@ CLUSTER_CONFIG = """
     <internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>9000</port></replica>
   </shard></{name}></remote_servers>
 """
-# The engine in process knows one user; this is all that it may do.
+# The engine in process has one user; these are its only rights.
 USERS = """
 <clickhouse>
   <profiles><default/></profiles><quotas><default/></quotas>
@@ -71,10 +71,10 @@ NO_NETWORK = frozenset({"prefer_localhost_replica"})
 
 
 class Engine:
-    """The engine; each statement has a connection of its own, so that settings never leak from one into another."""
+    """The engine. Each statement has its own connection, so that settings never leak into another."""
 
     def __init__(self, path: str, cluster: str = "", grants: Sequence[str] = ()) -> None:
-        """``cluster`` names one of which this is the only node; ``grants`` (``GRANT … ON …``) are all that the user may do."""
+        """``cluster`` is the name of a cluster with only this node; ``grants`` (``GRANT … ON …``) are the user's only rights."""
         self._path, self._is_alone = path, bool(cluster)
         if cluster or grants:
             self._path += f"?config-file={configured(Path(path), cluster, grants)}"
@@ -104,7 +104,7 @@ class Engine:
 
 
 def configured(path: Path, cluster: str, grants: Sequence[str]) -> Path:
-    """Write the configuration beside the data."""
+    """Write the configuration next to the data."""
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = [CLUSTER_CONFIG.format(name=cluster)] if cluster else []
     if grants:
@@ -134,7 +134,7 @@ def quoted(text: str) -> str:
 
 
 def decompress(data: bytes, encoding: str) -> bytes:
-    """The whole body: the client sends a frame a block, one behind the other."""
+    """Decompress the whole body: the client sends one frame per block."""
     match encoding:
         case "" | "identity":
             return data

@@ -1,4 +1,4 @@
-"""What can be done to ClickHouse's shim: how statements go wrong, which ones, and how many."""
+"""Faults of the ClickHouse shim: how statements fail, which ones, and how many."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.contract.clickhouse_engine import Statement
 
 
 class FaultKind(enum.StrEnum):
-    """How a statement goes wrong."""
+    """How a statement fails."""
 
     UNAVAILABLE = "unavailable"
     """503 and nothing done."""
@@ -29,7 +29,7 @@ class FaultKind(enum.StrEnum):
 
 @dataclass
 class Fault:
-    """What happens to the next ``times`` statements that contain ``matching`` and have more than ``over_bytes`` bytes."""
+    """A fault for the next ``times`` statements that contain ``matching`` and have more than ``over_bytes`` bytes."""
 
     kind: str
     matching: str = "INSERT INTO"
@@ -42,12 +42,12 @@ class Fault:
 
 @dataclass
 class Faults:
-    """What is to happen; each statement asks for its own."""
+    """The planned faults; each statement asks for its own."""
 
     waiting: list[Fault] = field(default_factory=list)
 
     def next(self, statement: Statement) -> Fault | None:
-        """What happens to this statement; None: nothing."""
+        """Return the fault of this statement, if any."""
         for fault in self.waiting:
             is_meant = fault.matching.encode() in statement.sql[:2000] and len(statement.sql) > fault.over_bytes
             if is_meant and fault.times > 0:

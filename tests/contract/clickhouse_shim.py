@@ -1,8 +1,8 @@
-"""ClickHouse's HTTP interface on top of the engine in a process (chDB), for tests only; it can be made to fail.
+"""ClickHouse's HTTP interface in front of the engine in process (chDB), for tests only; it can be made to fail.
 
-It lets the production client talk HTTP to the real engine where no server can be installed. It understands what
+With it, the production client talks HTTP to the real engine where no server can be installed. It understands what
 clickhouse-connect sends: statements in the body or in ``query``, ``param_*``, forms, settings, Native inserts with compressed
-bodies, ``/ping``. It always runs in a process of its own, because an engine opens one directory:
+bodies, ``/ping``. It always runs in its own process, because an engine opens one directory:
 
     python -m tests.contract.clickhouse_shim --port 8123 --path var/clickhouse
 """
@@ -42,7 +42,7 @@ TRANSPORT = {
 RESULT = re.compile(r"^\s*(SELECT|WITH|SHOW|DESCRIBE|DESC|EXISTS|EXPLAIN)\b", re.IGNORECASE)
 CODE = re.compile(r"Code:\s*(\d+)")
 AUTHENTICATION_FAILED = 516
-# As a server says it: several lines, of which the first one says all.
+# Like a server's: several lines, of which the first is enough.
 REFUSED_LOGIN = """Authentication failed: password is incorrect, or there is no user with such name.
 
 If you have installed ClickHouse and forgot password you can reset it in the configuration file.
@@ -54,7 +54,7 @@ See also /etc/clickhouse-server/users.xml on the server where ClickHouse is inst
 
 
 class Shim:
-    """The HTTP side."""
+    """The HTTP interface."""
 
     def __init__(self, engine: Engine, password: str) -> None:
         self._engine = engine
@@ -159,7 +159,7 @@ def _credentials(request: web.Request) -> tuple[str, str]:
 
 
 async def read(request: web.Request) -> Statement:
-    """Take a request apart.
+    """Parse a request.
 
     Raises:
         ValueError: the body cannot be decompressed.
@@ -187,8 +187,8 @@ def failure(code: int, text: str) -> web.Response:
 
 
 async def serve(engine: Engine, port: int, password: str, *, until_stdin_closes: bool) -> None:
-    """Serve until SIGTERM (or until whoever started this process is gone)."""
-    # The bodies stay as they are: aiohttp would decompress one frame only.
+    """Serve until SIGTERM, or until the parent process is gone."""
+    # Bodies stay compressed: aiohttp would decompress only one frame.
     runner = web.AppRunner(Shim(engine, password).application(), auto_decompress=False, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=1)
@@ -206,10 +206,10 @@ async def serve(engine: Engine, port: int, password: str, *, until_stdin_closes:
 
 
 class ShimProcess:
-    """The shim as tests use it: started, made to fail, stopped, killed, started again on the same port and directory."""
+    """The shim for tests: they start it, make it fail, stop it, kill it, and start it again with the same port and directory."""
 
     def __init__(self, path: Path, password: str = "", cluster: str = "") -> None:
-        """With a ``cluster`` the engine knows one of that name, of which it is the only node."""
+        """``cluster`` is the name of a cluster with only this node."""
         self.path = path
         self.cluster = cluster
         self.grants: Sequence[str] = ()
@@ -220,12 +220,12 @@ class ShimProcess:
 
     @property
     def url(self) -> str:
-        """What goes into the setting clickhouse_url."""
+        """Return the value for the setting clickhouse_url."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
-        """The process that it runs in."""
+        """Return the id of its process."""
         assert self._process is not None, "the shim is not running"
         return self._process.pid
 
@@ -243,32 +243,32 @@ class ShimProcess:
         self.port = int(line)
 
     def fail(self, kind: FaultKind, matching: str = "INSERT INTO", times: int = 1, seconds: float = 0.0) -> None:
-        """Let the next statements go wrong."""
+        """Make the next statements fail."""
         self._set(asdict(Fault(kind.value, matching, times, seconds)))
 
     def refuse(self, text: str, *, status: int = 500, over_bytes: int = 0) -> None:
-        """Let all inserts that are larger be refused with this answer, until :meth:`recover`."""
+        """Refuse all larger inserts with this answer, until :meth:`recover`."""
         fault = Fault(FaultKind.REFUSED.value, times=1_000_000_000, over_bytes=over_bytes, status=status, text=text)
         self._set(asdict(fault))
 
     def recover(self) -> None:
-        """Let nothing go wrong any more."""
+        """End all faults."""
         self._set({})
 
     def stop(self) -> None:
-        """Stop it in an orderly way; connections are refused after that."""
+        """Stop in order; after that, connections are refused."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once (SIGKILL)."""
+        """Kill the process (SIGKILL)."""
         self._end(signal.SIGKILL)
 
     def wait_until_idle(self) -> None:
-        """Return when all slow and late statements were carried out."""
+        """Wait until all slow and late statements were executed."""
         self._request("/__idle", None)
 
     def count_late(self) -> int:
-        """How many slow and late statements have come and were not carried out yet."""
+        """Return how many slow and late statements are still to be executed."""
         return int(self._request("/__late", None))
 
     def _set(self, fault: dict[str, Any]) -> None:

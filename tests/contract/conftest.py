@@ -1,5 +1,5 @@
-"""The store that contract tests run against, three times: ClickHouse in this process, over HTTP (the shim in a process of its own),
-and over HTTP with the tables of a cluster.
+"""The stores of the contract tests: ClickHouse in this process, over HTTP (the shim in its own process), and over HTTP with
+the tables of a cluster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ALL_FOUR = {"test_ssrf_corpus.py", "test_sender_addresses.py"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """``make test`` sends as the product does, and by the public API on the plain loop: all is in it once. The other two pairs are slow."""
+    """``make test`` sends as the product does, and with the public API on the plain loop. The other two pairs are marked slow."""
     for item in items:
         chosen = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         is_once = (chosen.get("each_wire"), chosen.get("loop")) in {("fast", "asyncio"), ("plain", "uvloop")}
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def clickhouse_shim(migrated_clickhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShimProcess]:
-    """The shim that tests share, with the default database migrated. A test that stops it starts it again."""
+    """Start the shim that tests share, with the default database migrated. A test that stops it starts it again."""
     directory = copied(migrated_clickhouse, tmp_path_factory.mktemp("shim"))
     shim = ShimProcess(directory, PASSWORD)
     shim.start()
@@ -46,7 +46,7 @@ def clickhouse_shim(migrated_clickhouse: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def clustered_shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShimProcess]:
-    """A shim that is the only node of a cluster."""
+    """Start a shim that is the only node of a cluster."""
     shim = ShimProcess(tmp_path_factory.mktemp("cluster") / "clickhouse", PASSWORD, cluster="webhooks")
     shim.start()
     yield shim
@@ -55,18 +55,18 @@ def clustered_shim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShimPro
 
 @pytest.fixture(scope="session")
 def embedded_stores(migrated_clickhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> EmptyStores:
-    """Empty stores of the engine in this process."""
+    """Provide empty stores of the engine in this process."""
     return in_this_process(copied(migrated_clickhouse, tmp_path_factory.mktemp("embedded")))
 
 
 def copied(migrated: Path, directory: Path) -> Path:
-    """A copy that the engine may open."""
+    """Return a copy that the engine may open."""
     return Path(shutil.copytree(migrated, directory / "clickhouse", symlinks=True))
 
 
 @pytest.fixture(scope="session")
 def shim_stores(clickhouse_shim: ShimProcess) -> Iterator[EmptyStores]:
-    """Empty stores of the shim that tests share."""
+    """Provide empty stores of the shared shim."""
     stores = behind(clickhouse_shim, Settings().clickhouse_database)
     yield stores
     stores.close()
@@ -74,7 +74,7 @@ def shim_stores(clickhouse_shim: ShimProcess) -> Iterator[EmptyStores]:
 
 @pytest.fixture(scope="session")
 def clustered_stores(clustered_shim: ShimProcess) -> Iterator[EmptyStores]:
-    """Empty stores of the cluster."""
+    """Provide empty stores of the cluster."""
     stores = behind(clustered_shim)
     yield stores
     stores.close()
@@ -82,7 +82,7 @@ def clustered_stores(clustered_shim: ShimProcess) -> Iterator[EmptyStores]:
 
 @pytest.fixture(scope="session")
 def embedded_engine(embedded_stores: EmptyStores, request: pytest.FixtureRequest) -> Iterator[EmptyStores]:
-    """The engine in this process. It stays open while one test after the other wants it, also from file to file: to open it takes 0.1 s."""
+    """Keep the engine in this process open while consecutive tests use it, also across files: opening it takes 0.1 s."""
     request.config.stash[ENGINE] = embedded_stores
     yield embedded_stores
     embedded_stores.close()
@@ -90,7 +90,7 @@ def embedded_engine(embedded_stores: EmptyStores, request: pytest.FixtureRequest
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
-    """The engine opens one directory: a test that may have another one finds none open, nor do the fixtures of its file."""
+    """Close the engine before a test that may open another directory: it opens only one."""
     try:
         return (yield)
     finally:
@@ -109,13 +109,13 @@ def _fixtures(item: pytest.Item) -> list[str]:
 
 @pytest.fixture(params=["chdb", *(pytest.param(name, marks=pytest.mark.slow) for name in ("http", "cluster"))])
 def store_kind(request: pytest.FixtureRequest) -> str:
-    """Where the store of a test is. In ``make test`` the engine in this process; the two others are in ``make test-slow``."""
+    """Return where the test's store is: in this process with ``make test``, also in the two others with ``make test-slow``."""
     return str(request.param)
 
 
 @pytest.fixture
 def store_settings(request: pytest.FixtureRequest, store_kind: str, tmp_path: Path) -> Settings:
-    """Settings for a database of the test's own, which has no tables yet."""
+    """Return settings for a database of the test's own, without tables."""
     if store_kind == "chdb":
         return Settings(clickhouse_path=tmp_path / "clickhouse")
     return http_settings(request.getfixturevalue("clickhouse_shim" if store_kind == "http" else "clustered_shim"))
@@ -123,7 +123,7 @@ def store_settings(request: pytest.FixtureRequest, store_kind: str, tmp_path: Pa
 
 @pytest.fixture
 def stores(request: pytest.FixtureRequest, store_kind: str) -> EmptyStores:
-    """Where empty stores come from."""
+    """Provide empty stores."""
     names = {"chdb": "embedded_engine", "http": "shim_stores", "cluster": "clustered_stores"}
     chosen: EmptyStores = request.getfixturevalue(names[store_kind])
     return chosen
@@ -131,21 +131,21 @@ def stores(request: pytest.FixtureRequest, store_kind: str) -> EmptyStores:
 
 @pytest.fixture
 async def store(stores: EmptyStores) -> AsyncIterator[Store]:
-    """A store with every table and no row."""
+    """Provide a store with all tables and no rows."""
     async with stores.one() as one:
         yield one
 
 
 @pytest.fixture
 async def embedded_store(embedded_engine: EmptyStores) -> AsyncIterator[Store]:
-    """The same, only in this process."""
+    """Provide the same, only in this process."""
     async with embedded_engine.one() as one:
         yield one
 
 
 @pytest.fixture
 async def http_store(shim_stores: EmptyStores, clickhouse_shim: ShimProcess) -> AsyncIterator[Store]:
-    """The store over HTTP; the shim's faults are taken away afterwards."""
+    """Provide the store over HTTP; the shim's faults end with the test."""
     async with shim_stores.one() as one:
         yield one
         clickhouse_shim.recover()
@@ -153,7 +153,7 @@ async def http_store(shim_stores: EmptyStores, clickhouse_shim: ShimProcess) -> 
 
 @pytest.fixture(params=["fast", "plain"])
 def each_wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Senders in this process use the insides of aiohttp, and then its public API alone, as with a release that nobody has checked."""
+    """Send with aiohttp's internals, and then with its public API alone, as with an unchecked release."""
     if request.param == "plain":
         monkeypatch.setattr(transport, "CHECKED_WITH", frozenset())
     return str(request.param)

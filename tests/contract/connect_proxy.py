@@ -1,4 +1,4 @@
-"""A small HTTP proxy on loopback that does CONNECT, and what else a test tells it to."""
+"""A small HTTP proxy on loopback that supports CONNECT, and can be told to misbehave."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def answer(status: int) -> bytes:
 
 @dataclass
 class ConnectProxy:
-    """What it was asked for. ``answers``: what it says of a target in place of a tunnel; empty: it closes the connection; None: nothing at all."""
+    """The proxy and its requests. ``answers``: its answers for targets instead of a tunnel; empty: close; None: no answer."""
 
     port: int = 0
     routes: Mapping[str, int] = field(default_factory=dict)
@@ -118,5 +118,5 @@ async def proxying(**told: object) -> AsyncIterator[ConnectProxy]:
             if isinstance(ended, Exception):
                 raise ended
         for writer in proxy.writers:
-            writer.transport.abort()  # also of those whose task had not begun
+            writer.transport.abort()  # also those whose task had not started
         await server.wait_closed()

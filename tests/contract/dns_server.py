@@ -1,7 +1,7 @@
-"""A DNS server on loopback, and the operating system's own resolver (glibc) made to ask it.
+"""A DNS server on loopback, which the operating system's own resolver (glibc) is made to ask.
 
-The product resolves names with getaddrinfo in threads of its own. Each of those threads has a resolver state, which is set
-to the address and port of the server here; nothing of the product or of glibc is replaced.
+The product resolves names with getaddrinfo in its own threads. Each of them has a resolver state, which is set to the address and
+port of this server; no part of the product or of glibc is replaced.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _TYPES: Final = {1: "A", 5: "CNAME", 28: "AAAA"}
 _SERVER_FAILURE: Final = 2
 _NO_SUCH_NAME: Final = 3
 _LONGEST_CHAIN: Final = 8
-_NO_RELOAD: Final = 0x02000000  # RES_NORELOAD of glibc's resolv.h: a change of resolv.conf changes nothing.
+_NO_RELOAD: Final = 0x02000000  # RES_NORELOAD of glibc's resolv.h: changes of resolv.conf have no effect.
 
 
 class DnsServer:
-    """Answers A and AAAA over UDP, with a time to live of 0. ``asked`` holds each question: name and type."""
+    """Answers A and AAAA queries over UDP, with a time to live of 0. ``asked`` holds each question: name and type."""
 
     def __init__(self, zone: Mapping[str, Rounds]) -> None:
         self._zone = zone
@@ -121,7 +121,7 @@ class _SocketAddress(ctypes.Structure):
 
 
 class _ResolverState(ctypes.Structure):
-    """The beginning of glibc's struct __res_state."""
+    """The start of glibc's struct __res_state."""
 
     _fields_: ClassVar = [
         ("seconds", ctypes.c_int),
@@ -147,10 +147,10 @@ def _ask(port: int) -> None:
 
 @contextlib.contextmanager
 def answering_names(zone: Mapping[str, Rounds], monkeypatch: pytest.MonkeyPatch) -> Iterator[DnsServer]:
-    """A DNS server that the product's look-ups ask, on a machine that has both IPv4 and IPv6. Skips without glibc."""
+    """Run a DNS server that the product's look-ups ask, on a machine with IPv4 and IPv6. Skips without glibc."""
     try:
         libc = ctypes.CDLL(None)
-        libc.__nss_configure_lookup(b"hosts", b"files dns")  # Of this process: no resolver daemon in between.
+        libc.__nss_configure_lookup(b"hosts", b"files dns")  # In this process, without a resolver daemon in between.
         libc.__res_state  # noqa: B018
     except (AttributeError, OSError):
         pytest.skip("only glibc's resolver can be pointed at a port of our own")

@@ -1,10 +1,10 @@
-"""Databases with every table and no row, each for one test.
+"""Databases with all tables and no rows, each for one test.
 
-The migrations take more than a second of CPU; they run once for each ClickHouse. A test's database is made from what they left behind:
-the definitions of the tables, and the record of what was applied. ``test_store_migrations`` holds that both are the same.
+The migrations take more than a second of CPU, so they run once per ClickHouse. A test's database is created from their result: the
+definitions of the tables, and the record of what was applied. ``test_store_migrations`` checks that both are the same.
 
-To make fifteen tables takes 0.2 s of CPU. So the next test gets the database of the last one, emptied, if the last one left the tables as
-they were and nothing is at work in them any more.
+Creating fifteen tables takes 0.2 s of CPU. So the next test gets the database of the last one, emptied, if its tables are unchanged
+and nothing works on them any more.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class EmptyStores:
     """The empty databases of one ClickHouse, in this process or behind a shim."""
 
     def __init__(self, settings: Settings, template: str = "") -> None:
-        """``settings`` say where it is; in this process, the directory is one that nobody else uses.
+        """``settings`` say where it is; in this process, nobody else may use the directory.
 
-        ``template`` is a database there that was migrated already; without it, one is made.
+        ``template`` is a migrated database there; without it, one is created.
         """
         self._settings = settings
         self.template = template
@@ -59,7 +59,7 @@ class EmptyStores:
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Store]:
-        """A database, and the parts that work on it; emptied afterwards, or gone."""
+        """Provide a database and the parts that work on it; it is emptied or dropped afterwards."""
         name = self._free.pop() if self._free else await self._make()
         settings = self._settings.model_copy(update={"clickhouse_database": name})
         connections = Connections(settings)
@@ -70,7 +70,7 @@ class EmptyStores:
             await asyncio.to_thread(self._empty, name)
 
     def close(self) -> None:
-        """Let go of the engine in this process: it opens one directory. What is in the directory stays."""
+        """Close the engine in this process, which opens one directory. The directory's contents stay."""
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -96,7 +96,7 @@ class EmptyStores:
         return name
 
     def _empty(self, name: str) -> None:
-        """Keep the database for the next test; or drop it, if it is not what it was or somebody still works in it."""
+        """Keep the database for the next test, or drop it if it was changed or is still in use."""
         client = self._opened()
         try:
             if self._tables(name) == self._made[name] and not self._at_work(name):
@@ -104,14 +104,14 @@ class EmptyStores:
                 self._free.append(name)
                 return
         except (DatabaseError, FileNotFoundError):
-            pass  # the database or one of its tables is gone, or no answer comes
+            pass  # the database or one of its tables is gone, or there is no answer
         client.command(f"DROP DATABASE IF EXISTS {name} SYNC")
 
     def _tables(self, name: str) -> object:
-        """The definitions of the tables of a database, and what was applied to it."""
+        """Return the definitions of a database's tables, and the migrations applied to it."""
         client = self._opened()
         applied = client.query(APPLIED.format(name=name)).result_rows
-        if (path := self._settings.clickhouse_path) is not None:  # a tenth of the time
+        if (path := self._settings.clickhouse_path) is not None:  # takes a tenth of the time
             return sorted((file.name, file.read_text()) for file in (path / "metadata" / name).iterdir()), applied
         return client.query(DEFINITIONS, parameters={"name": name}).result_rows, applied
 
@@ -119,7 +119,7 @@ class EmptyStores:
         return bool(self._opened().query(AT_WORK, parameters={"name": name}).result_rows[0][0])
 
     def _opened(self) -> Client:
-        """A client that stays: while it is there, the engine in this process stays open from one test to the next."""
+        """Return a client that stays open, and so keeps the engine in this process open between tests."""
         if self._client is None:
             path = self._settings.clickhouse_path
             where = in_process(path) if path is not None else at_a_server(self._settings, 30)
@@ -128,11 +128,11 @@ class EmptyStores:
 
 
 def in_this_process(directory: Path) -> EmptyStores:
-    """Those of the engine in this process. The directory holds the default database, migrated."""
+    """Provide those of the engine in this process. The directory contains the default database, migrated."""
     settings = Settings(clickhouse_path=directory)
     return EmptyStores(settings, settings.clickhouse_database)
 
 
 def behind(shim: ShimProcess, template: str = "") -> EmptyStores:
-    """Those of a shim."""
+    """Provide those of a shim."""
     return EmptyStores(http_settings(shim), template)

@@ -1,6 +1,6 @@
-"""Receivers that do harm, each with what must become of an attempt at it.
+"""Hostile receivers, each with the expected result of an attempt.
 
-Those that go on for ever do so until the sender hangs up.
+Endless ones continue until the sender hangs up.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from tests.contract.http_endpoint import (
 CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 BIG_BODY: Final = 5 << 20
 _DEAF_SECONDS: Final = 2.5
-_DROP_SECONDS: Final = 0.1  # A byte a second, as attackers do it, with our clock ten times as fast.
+_DROP_SECONDS: Final = 0.1  # A byte a second, as attackers send it, with our clock ten times as fast.
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """``failure`` is None when there is an answer: one with ``status``, that is bounded. ``words`` stand in the error.
+    """``failure`` is None if there is an answer: with ``status``, and bounded. The error contains ``words``.
 
     ``tls``: trusted, untrusted, self-signed, expired, wrong-host, or none (plain TCP). ``scheme`` is that of the URL.
     """
@@ -47,7 +47,7 @@ class Receiver:
 
 
 def trickling(answer: bytes) -> Behaviour:
-    """Sends one byte after the other, and then nothing."""
+    """Sends byte after byte, and then nothing."""
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -60,11 +60,11 @@ def trickling(answer: bytes) -> Behaviour:
 
 
 async def accepting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Takes the connection, reads, and says nothing."""
+    """Accepts the connection, reads, and answers nothing."""
 
 
 async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Reads nothing until the sender has given up: only then can it see the end of the connection."""
+    """Reads nothing until the sender has given up, and only then sees the end of the connection."""
     await asyncio.sleep(_DEAF_SECONDS)
 
 
@@ -83,7 +83,7 @@ async def closing_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWr
 
 
 async def handshaking_for_ever(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The beginning of a TLS record of 16 KiB, and then a byte of it at a time."""
+    """Sends the start of a TLS record of 16 KiB, and then a byte of it at a time."""
     await reader.read(1)
     writer.write(bytes([22, 3, 3, 0x40, 0]) + bytes([2, 0, 0x3F, 0xF0]))
     while True:
@@ -221,6 +221,6 @@ _TLS: Final = {
     "no TLS": Receiver(plain_on_a_tls_port, Failure.TLS, "does not speak TLS", scheme="https"),
 }
 
-# Those that cost something, or hold something.
+# Those that cost or hold resources.
 COSTLY: Final = {**{f"endless {name}": receiver for name, receiver in _ENDLESS.items()}, **_GZIP, **_SLOW, **_BROKEN, **_TLS}
 RECEIVERS: Final = {**COSTLY, **_WRONG}

@@ -1,4 +1,4 @@
-"""HTTP endpoints on loopback that behave in every way, for the contract tests of the sender."""
+"""HTTP endpoints on loopback with every behaviour, for the contract tests of the sender."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EMPTY_OK = OK + b"Content-Length: 0\r\n\r\n"
 
 
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    """A context for clients that trusts this authority."""
+    """Return a client context that trusts this authority."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
@@ -58,7 +58,7 @@ def on_each_loop(scenario: Scenario) -> Callable[..., None]:
 
 
 class Endpoint:
-    """A TCP server on loopback that does what it is told, and remembers what it saw."""
+    """A TCP server on loopback that does what a test says, and remembers what it saw."""
 
     def __init__(self, behave: Behaviour) -> None:
         self._behave = behave
@@ -81,13 +81,13 @@ class Endpoint:
             while await reader.read(65536):
                 pass
         except (OSError, asyncio.IncompleteReadError):
-            pass  # The sender hung up in the middle, which is what many of these tests are about.
+            pass  # The sender hung up in the middle, as in many of these tests.
         finally:
             self._hang_ups.release()
             writer.transport.abort()
 
     async def until_hung_up(self) -> None:
-        """Wait until the sender has closed a connection. Fails when it does not."""
+        """Wait until the sender has closed a connection; fails if it does not."""
         async with asyncio.timeout(60):
             await self._hang_ups.acquire()
 
@@ -114,14 +114,14 @@ async def serving(behave: Behaviour, tls: ssl.SSLContext | None = None) -> Async
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[list[str], bytes]:
-    """The lines of the head, and the body."""
+    """Return the lines of the head, and the body."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
     length = next(int(line.split(": ")[1]) for line in head if line.startswith("Content-Length: "))
     return head, await reader.readexactly(length)
 
 
 def answering(*answers: bytes) -> Behaviour:
-    """Answers request after request; the last answer is repeated."""
+    """Answers each request; repeats the last answer."""
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         served = 0
@@ -149,7 +149,7 @@ def then_resetting(answer: bytes) -> Behaviour:
         await read_request(reader)
         writer.write(answer)
         await writer.drain()
-        await asyncio.sleep(0.05)  # what has not been read is lost with a RST
+        await asyncio.sleep(0.05)  # data not yet read is lost with a RST
         reset(writer)
 
     return behave
@@ -163,14 +163,14 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 def dripping(start: bytes, drop: bytes, seconds: float = 0.02) -> Behaviour:
-    """Sends a piece after the other, for ever."""
+    """Sends one piece after another, forever."""
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(start)
         while True:
             await asyncio.sleep(seconds)
-            await writer.drain()  # Fails when the connection is closed; a write to a closed one is an error of its own.
+            await writer.drain()  # Fails once the connection is closed; a write to a closed one is another error.
             writer.write(drop)
             await writer.drain()
 

@@ -1,7 +1,8 @@
-"""A sender in a process of its own with few descriptors, and many endpoints that are healthy.
+"""A sender in its own process with few descriptors, and many healthy endpoints.
 
 Arguments: the port where each address of 127.0.0.0/8 is an endpoint, how many of them, the limit of descriptors, how many requests at once,
-how many idle connections are kept, and how to send (1: by the insides of aiohttp, 0: by its public API). Prints, as JSON, how many requests ended how.
+how many idle connections are kept, and how to send (1: with aiohttp's internals, 0: with its public API). Prints the number of
+requests per outcome as JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _ROUNDS = 2
 
 
 async def run(port: int, endpoints: int, connections: int, idle: int, speedups: int) -> Counter[str]:
-    """Every endpoint gets a request, all of them at once; and again, while connections are kept open."""
+    """Send a request to every endpoint, all at once; and again, while connections are kept open."""
     outcomes: Counter[str] = Counter()
     async with Sender(SenderLimits(connections=connections, idle=idle), LOOPBACK, speedups=bool(speedups)) as sender:
 
@@ -53,5 +54,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what it prints is read
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the output is read
     main()

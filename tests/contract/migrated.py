@@ -1,4 +1,4 @@
-"""Makes a directory of ClickHouse with every table, in a process of its own: an engine opens one directory.
+"""Creates a ClickHouse directory with all tables, in its own process: an engine opens one directory.
 
 python -m tests.contract.migrated DIRECTORY
 """
@@ -14,7 +14,7 @@ from tests.contract.store_case import opened
 
 
 async def make(directory: Path) -> None:
-    """Make it, and let go of it."""
+    """Create it, and close it."""
     async with opened(Settings(clickhouse_path=directory)):
         pass
 

@@ -1,4 +1,4 @@
-"""A token endpoint of Authlib's authorization server, on loopback, and a receiver that asks it whether a token is good."""
+"""A token endpoint of Authlib's authorization server, on loopback, and a receiver that asks it whether a token is valid."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Request(OAuth2Request):  # type: ignore[misc]
 
 @dataclass
 class OAuthServer:
-    """What it granted, and how long tokens are valid. ``status``: what the token endpoint answers in place of a token."""
+    """The tokens that it granted, and how long they are valid. ``status``: what the token endpoint answers instead of a token."""
 
     url: str = ""
     granted: list[dict[str, Any]] = field(default_factory=list)
@@ -89,7 +89,7 @@ class _Authlib(AuthorizationServer):  # type: ignore[misc]
         self._state.valid[token["access_token"]] = time.monotonic() + token["expires_in"]
 
     def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
-        """Nobody listens."""
+        """Nothing listens."""
 
     def create_oauth2_request(self, request: _Request) -> _Request:
         return request

@@ -1,8 +1,8 @@
-"""Eight attempts, and what searches in the ransack grammar find of them: facts, played against Ransack 4.1 on PostgreSQL.
+"""Eight attempts, and what searches in the Ransack grammar find: facts, measured with Ransack 4.1 on PostgreSQL.
 
-``ransack.tsv`` has a line for each query string: what is found here (numbers of attempts; sorted when the query asks for no order), whether
-something is reported in ``ignored_filters``, what Ransack finds, and, where that is not the same, the reason: the name of a row of the table
-in ``docs/search.md``.
+``ransack.tsv`` has a line for each query string: what is found here (numbers of attempts; sorted if the query asks for no order),
+whether something is reported in ``ignored_filters``, what Ransack finds, and the reason for any difference: the name of a row of
+the table in ``docs/search.md``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ATTEMPTS: Final = (
 
 @dataclass(frozen=True)
 class Fact:
-    """A query string and what it finds."""
+    """A query string and the attempts that it finds."""
 
     query: str
     found: tuple[int, ...] | str
@@ -48,7 +48,7 @@ class Fact:
 
 
 def facts() -> list[Fact]:
-    """Every line of the table."""
+    """Return every line of the table."""
     with TABLE.open(encoding="utf-8", newline="") as lines:
         return [
             Fact(query, _numbers(found), reported == "reported", _numbers(ransack), reason)
@@ -62,7 +62,7 @@ def _numbers(text: str) -> tuple[int, ...] | str:
 
 
 def rows() -> Sequence[Row]:
-    """The attempts as rows; the number of an attempt is its id."""
+    """Return the attempts as rows; an attempt's number is its id."""
     return [
         attempt_row(
             RowPosition(0, number),

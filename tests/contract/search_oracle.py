@@ -1,4 +1,4 @@
-"""A search for attempts as a naive Python filter: written from the description of the grammar, not from the code that it checks."""
+"""A naive attempt search in Python, written from the description of the grammar, not from the code that it checks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ MILLISECOND: Final = timedelta(milliseconds=1)
 
 @dataclass(frozen=True)
 class Attempted:
-    """An attempt as the oracle sees it: attribute to value, a list for several, None for none."""
+    """An attempt as the oracle sees it: a value per attribute, a list for several, None for none."""
 
     id: int
     values: dict[str, Any]
@@ -60,14 +60,14 @@ class Attempted:
 
 @dataclass(frozen=True)
 class World:
-    """Attempts, and the rows of their events."""
+    """Attempts and the rows of their events."""
 
     attempts: list[Attempted]
     events: list[Row]
 
 
 def world(seed: int, size: int = 150) -> World:
-    """Random attempts over a year or over a minute, of random events: repeated late, dispatched twice, or not in the store at all."""
+    """Return random attempts over a year or a minute, of random events: retried late, dispatched twice, or not in the store."""
     chance = random.Random(seed)
     stretch = chance.choice([timedelta(minutes=1), timedelta(days=3), timedelta(days=360)])
     start = START - timedelta(days=5)
@@ -165,7 +165,7 @@ def _without_body(one: Attempted) -> Attempted:
 
 @dataclass(frozen=True)
 class Asked:
-    """One condition as somebody would write it."""
+    """One condition as a user would write it."""
 
     attributes: tuple[str, ...]
     combinator: str
@@ -206,7 +206,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class AskedGroup:
-    """Conditions and groups, of which all or one must hold. One without any does not count."""
+    """Conditions and groups, of which all or any must hold. An empty group does not count."""
 
     combinator: str
     parts: tuple[Asked | AskedGroup, ...]
@@ -223,7 +223,7 @@ class AskedGroup:
                 yield from part.pairs(path, number)
 
     def counting(self) -> list[Asked | AskedGroup]:
-        """The parts that count: of two short conditions with the same key the strategy means the first."""
+        """Return the parts that count: of two short conditions with the same key, the strategy means the first."""
         seen = set()
         counting: list[Asked | AskedGroup] = []
         for part in self.parts:
@@ -276,7 +276,7 @@ def _matches(predicate: str, name: str, found: Any, value: Any) -> bool:
 
 
 def _body_matches(predicate: str, found: str, value: str) -> bool:
-    """What is in the bytes as it stands; or what they say, when the escapes of JSON are undone."""
+    """Match the bytes as they are, or with JSON's escapes decoded."""
     said = _said(found)
     if predicate == "eq":
         return found == value or unicodedata.normalize("NFC", said) == unicodedata.normalize("NFC", value)
@@ -296,7 +296,7 @@ def _folded(text: str) -> str:
 
 
 def _said(text: str) -> str:
-    """A text with JSON's escapes undone, one character after the other."""
+    """Decode the JSON escapes of a text, one character at a time."""
     said, at = list[str](), 0
     while at < len(text):
         for length in (12, 6, 2, 1):
@@ -305,7 +305,7 @@ def _said(text: str) -> str:
                 meant = json.loads(f'"{piece}"') if piece[0] == "\\" else piece[0]
             except ValueError:
                 continue
-            # Two characters of six mean one only when they are a pair.
+            # Two escapes mean one character only if they are a surrogate pair.
             if length == 12 and (len(meant) != 1 or not meant > "\uffff"):
                 continue
             if length == 6 and piece[1:2] != "u":
@@ -351,5 +351,5 @@ def _regex(pattern: str) -> str:
 
 
 def newest_first(attempts: list[Attempted]) -> list[Attempted]:
-    """In the order in which attempts are shown."""
+    """Sort as attempts are shown."""
     return sorted(attempts, key=lambda one: (one.values["created_at"], one.id), reverse=True)

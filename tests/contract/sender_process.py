@@ -1,7 +1,7 @@
-"""A sender in a process of its own, so that its memory can be measured: 50 requests in parallel, again and again.
+"""A sender in its own process, so that its memory can be measured: 50 parallel requests, again and again.
 
-Reads from standard input one line of JSON per run, ``{"url", "body_bytes"}``, and writes one: see `Run`. The first argument is a
-file with the certificate authority to trust, the second one says how to send: ``fast`` or ``plain``.
+Reads one line of JSON per run from standard input, ``{"url", "body_bytes"}``, and writes one: see `Run`. The first argument is a
+file with the certificate authority to trust, the second says how to send: ``fast`` or ``plain``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIMITS = SenderLimits(connections=PARALLEL, total_timeout=1.2, connect_timeout=1
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """``growth_bytes``: the peak of the resident memory above what it was when the process started.
+    """``growth_bytes``: the peak of the resident memory minus its size when the process started.
 
     ``outcomes``: failure (or an empty string) and status of each request. ``sockets``: open ones, above those at the start.
     """
@@ -53,7 +53,7 @@ def open_sockets() -> int:
 def is_socket(descriptor: Path) -> bool:
     try:
         return str(descriptor.readlink()).startswith("socket:")
-    except FileNotFoundError:  # The one that the directory was read with.
+    except FileNotFoundError:  # The descriptor used to read the directory.
         return False
 
 
@@ -83,7 +83,7 @@ def summary(exchange: Exchange) -> tuple[str, int | None]:
 async def main(authority: str, wire: str) -> None:
     trust = ssl.create_default_context(cafile=authority)
     async with Sender(LIMITS, LOOPBACK, ssl_context=trust, speedups=wire == "fast") as sender:
-        # Warmed up, so that what any exchange loads is not counted.
+        # Warm up, so that what any exchange loads is not counted.
         await asyncio.gather(*(sender.post(Request(f"{scheme}://127.0.0.1:1/", {}, b"")) for scheme in ("http", "https")))
         baseline, sockets = resident_bytes(), open_sockets()
         while line := await asyncio.to_thread(sys.stdin.readline):
@@ -92,15 +92,15 @@ async def main(authority: str, wire: str) -> None:
             started = time.monotonic()
             with MemoryWatch() as watch:
                 exchanges = await asyncio.gather(*(sender.post(Request(order["url"], {}, body)) for _ in range(PARALLEL)))
-                # What the endpoints send after the exchanges counts too.
+                # What endpoints send after the exchanges counts too.
                 await asyncio.sleep(0.3)
             seconds = time.monotonic() - started
-            await until(lambda: open_sockets() <= sockets)  # Connections that may be used again close when they have been idle.
+            await until(lambda: open_sockets() <= sockets)  # Reusable connections close after they have been idle.
             run = Run(watch.peak - baseline, open_sockets() - sockets, seconds, [summary(exchanged(one)) for one in exchanges])
             print(json.dumps(asdict(run)), flush=True)
 
 
 if __name__ == "__main__":
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what it prints is read
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the output is read
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main(*sys.argv[1:]))

@@ -1,13 +1,13 @@
-"""Targets that must never be dialled, by what is tried with them. ``{port}`` stands for the port of a trap on loopback.
+"""Targets that must never be dialled, by kind of attack. ``{port}`` stands for the port of a trap on loopback.
 
-They are data: the tests register and dial each of them.
+This is data: the tests register and dial each target.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-# The host is, or stands for, an address that is refused.
+# The host is, or stands for, a refused address.
 ADDRESSES: Final[dict[str, tuple[str, ...]]] = {
     "IPv4 ranges": (
         "http://0.0.0.0:{port}/",
@@ -190,7 +190,7 @@ ADDRESSES: Final[dict[str, tuple[str, ...]]] = {
     ),
 }
 
-# No URL that a webhook can be sent to: parsers disagree about it, or it is none of http.
+# Not a URL for webhooks: parsers disagree about it, or it is not http.
 UNREADABLE: Final[dict[str, tuple[str, ...]]] = {
     "userinfo": (
         "http://127.0.0.1:{port}@hooks.example.com/",
@@ -291,7 +291,7 @@ UNREADABLE: Final[dict[str, tuple[str, ...]]] = {
     ),
 }
 
-# Names as a hostile or an internal name server answers them: all of their addresses are refused.
+# Names of a hostile or an internal name server: all their addresses are refused.
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "a.loopback.test": ("127.0.0.1",),
     "127.0.0.1.nip.test": ("127.0.0.1",),
@@ -336,10 +336,10 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "alias-of-metadata.test": ("metadata.google.internal",),
 }
 
-# What many name servers answer for the names under localhost.
+# What many name servers answer for names under localhost.
 _LOCALHOST: Final = dict.fromkeys(("localhost", "a.localhost", "a.b.localhost"), ("127.0.0.1", "::1"))
 
-# How the names are written in a URL, where not as `http://NAME:{port}/`.
+# How names are written in a URL, if not as `http://NAME:{port}/`.
 WRITTEN_NAMES: Final = (
     "https://a.loopback.test:{port}/",
     "http://A.LoopBack.TEST:{port}/",
@@ -349,7 +349,7 @@ WRITTEN_NAMES: Final = (
     "http://metadata.google.internal./computeMetadata/v1/",
 )
 
-# Public at first, as when they are registered, and not later, as when they are dialled.
+# Public when they are registered, private when they are dialled.
 REBINDING: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "rebinding.test": (("93.184.216.34",), ("127.0.0.1",)),
     "rebinding6.test": (("2606:4700:4700::1111",), ("::1",)),
@@ -372,10 +372,10 @@ MIXED: Final[dict[str, tuple[str, ...]]] = {
 
 
 def refused_names() -> list[str]:
-    """URLs of the names all of whose addresses are refused."""
+    """Return URLs of the names whose addresses are all refused."""
     return [f"http://{name}:{{port}}/" for name in NAMES] + list(WRITTEN_NAMES)
 
 
 def zone() -> dict[str, tuple[tuple[str, ...], ...]]:
-    """All names with what they answer, for the DNS server."""
+    """Return all names with their addresses, for the DNS server."""
     return {name: (values,) for name, values in (NAMES | MIXED | _LOCALHOST).items()} | REBINDING

@@ -32,17 +32,17 @@ class Store:
     search: Search
 
     async def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """What a statement of the test's own returns."""
+        """Return the rows of the test's own statement."""
         result = await self.connections.read(lambda client: client.query(sql).result_rows)
         return [tuple(row) for row in result]
 
     async def command(self, sql: str) -> None:
-        """Run a statement of the test's own."""
+        """Run the test's own statement."""
         await self.connections.write(lambda client: client.command(sql))
 
 
 def http_settings(shim: ShimProcess, database: str = "", **changes: Any) -> Settings:
-    """Settings for a database behind the shim, a new one unless it is named."""
+    """Return settings for a database behind the shim, a new one unless it is named."""
     return Settings(
         clickhouse_url=shim.url,
         clickhouse_password=SecretStr(PASSWORD),
@@ -54,7 +54,7 @@ def http_settings(shim: ShimProcess, database: str = "", **changes: Any) -> Sett
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Store]:
-    """A store that is migrated, and closed afterwards."""
+    """Open a migrated store, and close it afterwards."""
     connections = Connections(settings)
     try:
         await migrate(connections)
@@ -65,7 +65,7 @@ async def opened(settings: Settings) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def upgraded_from(settings: Settings, release: str, table: Table, fill: str) -> AsyncIterator[Store]:
-    """A store of the release before a migration (``0017``, say) that ``fill`` filled, brought up to date. ``fill`` names ``{table}``."""
+    """Upgrade a store from before a migration (such as ``0017``), filled by ``fill``, whose statements name ``{table}``."""
     connections = Connections(settings)
     try:
         await migrate(connections, {name: sql for name, sql in bundled_migrations().items() if name < release})
@@ -81,7 +81,7 @@ async def upgraded_from(settings: Settings, release: str, table: Table, fill: st
 
 @asynccontextmanager
 async def reopened(store: Store, **changes: Any) -> AsyncIterator[Store]:
-    """The same database with some other settings."""
+    """Open the same database with some other settings."""
     settings = store.settings.model_copy(update=changes)
     connections = Connections(settings)
     try:
@@ -91,13 +91,13 @@ async def reopened(store: Store, **changes: Any) -> AsyncIterator[Store]:
 
 
 async def offsets(store: Store, table: Table = Table.ATTEMPTS, partition: int = 0) -> list[int]:
-    """The offsets whose rows are stored."""
+    """Return the offsets of the stored rows."""
     where = f"WHERE kafka_partition = {partition}"
     return [row[0] for row in await store.rows(f"SELECT kafka_offset FROM {table.value} {where} ORDER BY kafka_offset")]
 
 
 async def failure(connections: Connections) -> StoreError:
-    """What a question fails with; the connections are closed."""
+    """Return the error of a query; closes the connections."""
     try:
         with pytest.raises(StoreError) as caught:
             await connections.read(lambda client: client.query("SELECT 1"))

@@ -1,4 +1,4 @@
-"""Records for the tests of the store: short to make, with every field set unless said otherwise."""
+"""Records for the tests of the store: short to write, with every field set by default."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def attempt(number: int = 1, *, event: EventMeta | None = None, **changes: Any) 
 
 
 def attempt_rows(numbers: range, partition: int = 0, **changes: Any) -> list[Row]:
-    """Rows of attempts whose numbers are their offsets."""
+    """Return rows of attempts, numbered by offset."""
     return [attempt_row(RowPosition(partition, number), attempt(number, **changes)) for number in numbers]
 
 
@@ -68,5 +68,5 @@ def body(number: int, text: str = "") -> bytes:
 
 
 def event_rows(numbers: range, partition: int = 0, text: str = "", **changes: Any) -> list[Row]:
-    """Rows of events whose numbers are their offsets."""
+    """Return rows of events, numbered by offset."""
     return [event_row(RowPosition(partition, number), dispatch(number, **changes), body(number, text)) for number in numbers]

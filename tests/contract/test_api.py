@@ -1,4 +1,4 @@
-"""The HTTP API with the real registry on a broker, and with the real search on ClickHouse."""
+"""The HTTP API with the real registry on a broker, and the real search on ClickHouse."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ NOT_FOUND = {"error": "The resource you were looking for could not be found."}
 
 @pytest.fixture
 def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
-    """A topic of endpoints of the test's own."""
+    """Return settings with an endpoints topic of the test's own."""
     chosen = Settings(
         kafka_bootstrap_servers=bootstrap_servers,
         kafka_topic_prefix=topic_prefix,
@@ -82,7 +82,7 @@ def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
 async def serving(
     settings: Settings, search: Search | None = None, analyst: SqlConsole | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an API process: a registry, a producer and a server of its own."""
+    """Provide a client of an API process with its own registry, producer and server."""
     assert settings.encryption_key is not None
     vault = Vault(settings.encryption_key.get_secret_value())
     topics = settings.topics
@@ -179,7 +179,7 @@ async def test_a_change_can_be_read_at_once(settings: Settings) -> None:
         assert (await api.get("endpoints")).json()["endpoints"] == []
 
 
-async def test_creates_of_one_url_at_once_make_one_endpoint(settings: Settings) -> None:
+async def test_concurrent_creates_of_one_url_make_one_endpoint(settings: Settings) -> None:
     async with serving(settings) as api:
         answers = await asyncio.gather(*(api.post("endpoints", json=wrapped()) for _ in range(4)))
         assert sorted(answer.status_code for answer in answers) == [200, 200, 200, 201]
@@ -187,7 +187,7 @@ async def test_creates_of_one_url_at_once_make_one_endpoint(settings: Settings) 
         assert (await api.get("endpoints")).json()["total_count"] == 1
 
 
-async def test_endpoints_outlive_the_process_that_made_them(settings: Settings) -> None:
+async def test_endpoints_outlive_the_process_that_created_them(settings: Settings) -> None:
     async with serving(settings) as api:
         made = [(await api.post("endpoints", json=wrapped(f"http://127.0.0.1/{number}"))).json() for number in range(3)]
         assert (await api.delete(f"endpoints/{made[1]['id']}")).status_code == 204
@@ -202,7 +202,7 @@ async def test_endpoints_outlive_the_process_that_made_them(settings: Settings) 
 async def test_every_process_sees_the_changes_of_the_others(settings: Settings) -> None:
     async with serving(settings) as one, serving(settings) as two:
         created = (await one.post("endpoints", json=wrapped())).json()
-        # The second process reads the topic at its own pace; what it writes itself, it has read up to.
+        # The second process reads the topic at its own pace, but it has read its own writes.
         await two.post("endpoints", json=wrapped("http://127.0.0.1/other"))
         path = f"endpoints/{created['id']}"
         assert (await two.patch(path, json={"endpoint": {"active": False}})).json()["version"] == 2
@@ -211,10 +211,10 @@ async def test_every_process_sees_the_changes_of_the_others(settings: Settings) 
         assert (again.status_code, again.json()["id"]) == (200, created["id"])
 
 
-async def test_two_processes_that_change_at_the_same_time_agree(settings: Settings) -> None:
+async def test_concurrent_changes_of_two_processes_converge(settings: Settings) -> None:
     async with serving(settings) as one, serving(settings) as two:
         ids = [(await one.post("endpoints", json=wrapped(f"http://127.0.0.1/{number}"))).json()["id"] for number in range(2)]
-        await two.post("endpoints", json=wrapped("http://127.0.0.1/other"))  # so that it has read the others
+        await two.post("endpoints", json=wrapped("http://127.0.0.1/other"))  # so that it has read the others' changes
         for turn in range(5):
             # One URL for two endpoints; then two fields of one endpoint.
             target = {"endpoint": {"target_url": f"http://127.0.0.1/same-{turn}"}}
@@ -244,10 +244,10 @@ async def test_two_processes_that_change_at_the_same_time_agree(settings: Settin
         assert len(urls) == len(set(urls)) == 3
 
 
-async def test_a_key_that_one_process_revokes_opens_no_other(settings: Settings) -> None:
+async def test_a_key_revoked_in_one_process_is_refused_by_others(settings: Settings) -> None:
     async with serving(settings) as one, serving(settings) as two:
         made = (await one.post("keys", json={"key": {"name": "Ada", "role": "viewer"}})).json()
-        await two.post("keys", json={"key": {"name": "Bob", "role": "viewer"}})  # so that it has read the other
+        await two.post("keys", json={"key": {"name": "Bob", "role": "viewer"}})  # so that it has read the other's change
         headers = {"Authorization": f"Bearer {made['key']}"}
         assert (await two.get("endpoints", headers=headers)).status_code == 200
         assert (await one.delete(f"keys/{made['id']}")).status_code == 204
@@ -258,7 +258,7 @@ async def test_a_key_that_one_process_revokes_opens_no_other(settings: Settings)
         await until(is_refused)  # it reads at its own pace
 
 
-async def test_attempts_are_found_with_what_was_sent(settings: Settings, store: Store) -> None:
+async def test_attempts_are_found_with_their_requests(settings: Settings, store: Store) -> None:
     event = meta(1, order_number="R758805215")
     attempts = [attempt(number, event=event, attempt=number) for number in (1, 2)]
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), one) for n, one in enumerate(attempts)])
@@ -282,13 +282,13 @@ async def test_attempts_are_found_with_what_was_sent(settings: Settings, store: 
     "filters",
     [
         {},
-        # The walk in the store is in test_store_search_windows, with texts and the other way round.
+        # test_store_search_windows tests the store alone, with texts and in the other direction.
         pytest.param({"q[request_body_cont]": "NEEDLE"}, marks=pytest.mark.slow),
         pytest.param({"q[s]": "created_at asc", "q[state_eq]": "succeeded"}, marks=pytest.mark.slow),
     ],
 )
-async def test_pages_by_their_cursor_while_attempts_come_in(settings: Settings, store: Store, filters: dict[str, str]) -> None:
-    """Older ones, newer ones and ones between them: none is shown twice, and none is left out that was there at the start."""
+async def test_cursors_while_attempts_arrive(settings: Settings, store: Store, filters: dict[str, str]) -> None:
+    """Older and newer ones, and ones in between: none is shown twice, and none of the first ones is left out."""
 
     async def write(partition: int, numbers: range) -> None:
         rows = [attempt_row(RowPosition(partition, number), attempt(number)) for number in numbers]
@@ -313,7 +313,7 @@ async def test_pages_by_their_cursor_while_attempts_come_in(settings: Settings, 
     assert at_the_start <= set(walked)
 
 
-async def test_sql_is_taken_where_clickhouse_is_in_process(settings: Settings, store: Store) -> None:
+async def test_sql_is_accepted_if_clickhouse_is_in_process(settings: Settings, store: Store) -> None:
     if not store.connections.is_embedded:
         pytest.skip("a server is asked directly")
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, 0), attempt(0))])
@@ -363,7 +363,7 @@ async def test_no_query_breaks_the_search(settings: Settings, store: Store) -> N
             assert answer.json()["attempts"] == [], query
 
 
-async def test_without_clickhouse_attempts_are_not_searched_and_endpoints_are_served(settings: Settings) -> None:
+async def test_without_clickhouse_only_endpoints_are_served(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"clickhouse_url": "http://127.0.0.1:1"})
     connections = Connections(nowhere)
     async with serving(settings, Search(connections)) as api:
@@ -377,7 +377,7 @@ async def test_without_clickhouse_attempts_are_not_searched_and_endpoints_are_se
 
 
 async def log_in(api: httpx.AsyncClient, key: str) -> tuple[dict[str, str], str]:
-    """Log in to the dashboard with a browser of its own: the session's cookie, and what its forms carry."""
+    """Log in to the dashboard as a new browser; returns the session's cookie and the form token."""
     origin = page(api, "/")
     async with httpx.AsyncClient(base_url=origin, trust_env=False, follow_redirects=True) as browser:
         form = (await browser.get("webhooks/login")).text
@@ -388,7 +388,7 @@ async def log_in(api: httpx.AsyncClient, key: str) -> tuple[dict[str, str], str]
 
 
 def page(api: httpx.AsyncClient, path: str) -> httpx.URL:
-    """A page of the same process."""
+    """Return a page of the same process."""
     return api.base_url.copy_with(path=path)
 
 
@@ -397,7 +397,7 @@ def csrf_of(html: str) -> str:
 
 
 async def until_out(api: httpx.AsyncClient, cookie: dict[str, str]) -> None:
-    """Wait until a copied cookie leads to the login."""
+    """Wait until a copied cookie leads to the login page."""
 
     async def is_out() -> bool:
         seen = await api.get(page(api, "/webhooks/keys"), headers=cookie)
@@ -407,7 +407,7 @@ async def until_out(api: httpx.AsyncClient, cookie: dict[str, str]) -> None:
     await until(is_out)
 
 
-async def test_a_session_that_ends_in_one_process_ends_in_all_of_them_and_after_restarts(settings: Settings) -> None:
+async def test_a_session_ended_in_one_process_stays_ended_in_all_and_after_restarts(settings: Settings) -> None:
     async with serving(settings) as one, serving(settings) as other:
         copied, csrf = await log_in(one, API_KEY)
         assert (await other.get(page(other, "/webhooks/keys"), headers=copied)).status_code == 200
@@ -421,14 +421,14 @@ async def test_a_session_that_ends_in_one_process_ends_in_all_of_them_and_after_
         assert (await restarted.get(page(restarted, "/webhooks/keys"), headers=copied)).status_code == 303
 
 
-async def test_a_session_ends_in_all_processes_with_its_key(settings: Settings) -> None:
+async def test_a_session_ends_with_its_key_in_all_processes(settings: Settings) -> None:
     async with serving(settings) as one, serving(settings) as other:
         made = (await one.post("keys", json={"key": {"name": "Ada", "role": "admin"}})).json()
 
         async def knows_the_key() -> bool:
             return (await other.get("endpoints", headers={"Authorization": f"Bearer {made['key']}"})).status_code == 200
 
-        await until(knows_the_key)  # it reads of the key a moment later
+        await until(knows_the_key)  # it reads the key's change a moment later
         copied, _ = await log_in(other, made["key"])
 
         await one.delete(f"keys/{made['id']}")

@@ -1,4 +1,4 @@
-"""Each authentication against a real server of its kind, by the sender that delivers."""
+"""Each authentication with a real server of its kind, and the sender that delivers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def endpoint_at(url: str, authentication: AuthenticationRecord) -> Endpoint:
 
 
 class Line:
-    """A delivery service whose requests go over the wire."""
+    """A delivery service that sends real requests."""
 
     def __init__(self, sender: Sender) -> None:
         self.scene = Scene()
@@ -63,7 +63,7 @@ async def line(guard: AddressGuard = LOOPBACK) -> AsyncIterator[Line]:
 
 @asynccontextmanager
 async def receiver(credentials: dict[str, str], echo: list[str]) -> AsyncIterator[str]:
-    """Acknowledges who has the credentials (a header and its value); shows others what they sent."""
+    """Acknowledges requests with the credentials (a header and its value); shows others what they sent."""
 
     async def hook(request: web.Request) -> web.Response:
         await request.read()
@@ -121,7 +121,7 @@ def oauth(server: OAuthServer, **changes: Any) -> Endpoint:
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
-async def test_oauth_asks_once_for_many_deliveries(method: str) -> None:
+async def test_oauth_fetches_one_token_for_many_deliveries(method: str) -> None:
     async with oauth_server() as server, line() as sent:
         endpoint = oauth(server, client_auth_method=method)
         await asyncio.gather(*(sent.deliver(endpoint) for _ in range(8)))
@@ -129,7 +129,7 @@ async def test_oauth_asks_once_for_many_deliveries(method: str) -> None:
         assert [token["scope"] for token in server.granted] == ["webhooks"]
 
 
-async def test_oauth_renews_a_token_before_it_ends_and_one_that_was_revoked() -> None:
+async def test_oauth_renews_expiring_and_revoked_tokens() -> None:
     async with oauth_server() as server, line() as sent:
         endpoint = oauth(server)
         await sent.deliver(endpoint)
@@ -145,7 +145,7 @@ async def test_oauth_renews_a_token_before_it_ends_and_one_that_was_revoked() ->
         assert (attempt.http_status_code, server.refused, len(server.granted)) == (204, 1, 3)
 
 
-async def test_oauth_that_fails_says_so_and_leaks_nothing() -> None:
+async def test_a_failed_oauth_request_is_reported_and_leaks_nothing() -> None:
     async with oauth_server() as server, line() as sent:
         attempt = await sent.deliver(oauth(server, secret="wr0ng-client-secret"))
         assert (attempt.failure, attempt.http_status_code) == ("token_endpoint", None)
@@ -160,7 +160,7 @@ async def test_oauth_that_fails_says_so_and_leaks_nothing() -> None:
         assert (await sent.deliver(oauth(server, audience="other"))).http_status_code == 204
 
 
-async def test_a_token_endpoint_is_held_to_the_guard() -> None:
+async def test_the_guard_covers_token_endpoints() -> None:
     async with oauth_server() as server, line(AddressGuard()) as sent:
         attempt = await sent.deliver(oauth(server))
         assert attempt.failure == "token_endpoint"
@@ -168,7 +168,7 @@ async def test_a_token_endpoint_is_held_to_the_guard() -> None:
         assert not server.granted
 
 
-async def test_a_token_endpoint_that_is_gone_is_named() -> None:
+async def test_an_unreachable_token_endpoint_is_named() -> None:
     async with line() as sent:
         async with oauth_server() as server:
             endpoint = oauth(server)

@@ -1,4 +1,4 @@
-"""Mutual TLS, by the sender that delivers: shown, refused, replaced, and never mixed up between endpoints."""
+"""Mutual TLS with the sender that delivers: certificates are shown, refused, replaced, and never mixed up between endpoints."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def identity(authority: trustme.CA, name: str, **options: Any) -> ClientIdentity
 
 @asynccontextmanager
 async def receiver(authority: trustme.CA, seen: list[str], *, asks: bool = True) -> AsyncIterator[str]:
-    """A server that wants a certificate of the authority, and notes whose it was shown; "-" for none."""
+    """A server that requires a certificate of the authority, and records whose it was; "-" for none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.configure_trust(context)
@@ -88,14 +88,14 @@ def status(exchange: Exchange | NotSent) -> int | None:
 
 def refused(exchange: Exchange | NotSent, *words: str) -> None:
     assert isinstance(exchange, NoResponse), exchange
-    # TLS 1.3 lets the client send before the server has looked at its certificate: then a reset may come before the alert.
+    # In TLS 1.3 the client may send before the server has checked its certificate: a reset may arrive before the alert.
     assert exchange.failure in {Failure.TLS, Failure.CONNECTION_RESET}, exchange
     if exchange.failure is Failure.TLS:
         assert any(word in exchange.detail for word in words), exchange.detail
 
 
 @on_each_loop
-async def test_a_certificate_is_shown_and_each_endpoint_has_its_own(authority: trustme.CA) -> None:
+async def test_each_endpoint_gets_its_own_certificate(authority: trustme.CA) -> None:
     seen: list[str] = []
     first, second = identity(authority, "first.example.com"), identity(authority, "second.example.com")
     async with (
@@ -108,7 +108,7 @@ async def test_a_certificate_is_shown_and_each_endpoint_has_its_own(authority: t
 
 
 @on_each_loop
-async def test_a_receiver_that_wants_one_gets_it_or_refuses(authority: trustme.CA) -> None:
+async def test_a_receiver_that_requires_a_certificate_gets_it_or_refuses(authority: trustme.CA) -> None:
     seen: list[str] = []
     past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     async with receiver(authority, seen) as url, Sender(PATIENT, LOOPBACK, ssl_context=trusting(authority)) as sender:
@@ -118,13 +118,13 @@ async def test_a_receiver_that_wants_one_gets_it_or_refuses(authority: trustme.C
         refused(await sender.post(request(url, expired)), "has expired")
         other = identity(trustme.CA(), "other.example.com")
         refused(await sender.post(request(url, other)), "does not trust the authority")
-        # One that was replaced is not shown again, though a connection of it is open.
+        # A replaced certificate is not shown again, though it has an open connection.
         assert status(await sender.post(request(url, identity(authority, "new.example.com")))) == 200
     assert seen == ["oms.example.com", "new.example.com"]
 
 
 @on_each_loop
-async def test_the_server_is_verified_all_the_same(authority: trustme.CA) -> None:
+async def test_the_server_is_still_verified(authority: trustme.CA) -> None:
     seen: list[str] = []
     shown = identity(authority, "oms.example.com")
     async with receiver(authority, seen) as url, Sender(PATIENT, LOOPBACK, ssl_context=trusting(trustme.CA())) as sender:
@@ -136,7 +136,7 @@ async def test_the_server_is_verified_all_the_same(authority: trustme.CA) -> Non
 
 
 @on_each_loop
-async def test_a_key_that_does_not_fit_is_told_and_sends_nothing(authority: trustme.CA) -> None:
+async def test_a_key_that_does_not_match_is_reported_and_sends_nothing(authority: trustme.CA) -> None:
     seen: list[str] = []
     first, second = identity(authority, "first.example.com"), identity(authority, "second.example.com")
     async with receiver(authority, seen) as url, Sender(PATIENT, LOOPBACK, ssl_context=trusting(authority)) as sender:
@@ -148,10 +148,10 @@ async def test_a_key_that_does_not_fit_is_told_and_sends_nothing(authority: trus
     )
 
 
-async def test_contexts_of_many_certificates_go_as_others_come(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each takes most of a megabyte. With the routes to URLs, which hold them, 8,192 were kept before."""
+async def test_contexts_of_many_certificates_are_evicted(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes most of a megabyte. The routes to URLs, which hold them, used to keep 8,192."""
     monkeypatch.setattr(client_identities, "_MOST", 2)
-    monkeypatch.setattr(transport, "_IDLE_SECONDS", 0.2)  # a connection without a request holds its context
+    monkeypatch.setattr(transport, "_IDLE_SECONDS", 0.2)  # an idle connection holds its context
     shown = [identity(authority, f"{number}.example.com") for number in range(8)]
     seen: list[str] = []
     async with (

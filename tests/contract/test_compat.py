@@ -1,4 +1,4 @@
-"""What polls of a consumer cost that find nothing, and those that find something."""
+"""The cost of a consumer's polls, with and without records."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from schemas.topics import TopicSpec
 POLLS = 40
 
 
-async def test_a_poll_in_vain_takes_its_time_and_leaves_no_garbage(bootstrap_servers: str, topic_prefix: str) -> None:
-    # A fetch holds on to the polls that waited for it: it is to end soon.
+async def test_an_empty_poll_waits_and_leaves_no_garbage(bootstrap_servers: str, topic_prefix: str) -> None:
+    # A fetch holds references to the polls that waited for it: it must end soon.
     settings = Settings(kafka_bootstrap_servers=bootstrap_servers, kafka_replication_factor=1, kafka_fetch_max_wait_ms=20)
     topic = TopicSpec(f"{topic_prefix}quiet", "any", "delete", 60_000, partitions=1)
     await asyncio.to_thread(_create, settings, topic)
@@ -33,7 +33,7 @@ async def test_a_poll_in_vain_takes_its_time_and_leaves_no_garbage(bootstrap_ser
         started = time.monotonic()
         left = await asyncio.to_thread(_garbage_of_polls, consumer)
         assert time.monotonic() - started > POLLS * 0.005
-        assert left < POLLS  # without the quiet end: 200 objects a poll, which waits several times
+        assert left < POLLS  # without the quiet end: 200 objects per poll, which waits several times
 
         producer = Producer(open_broker(settings), [topic.name])
         await producer.start()
@@ -45,7 +45,7 @@ async def test_a_poll_in_vain_takes_its_time_and_leaves_no_garbage(bootstrap_ser
         await asyncio.to_thread(consumer.close)
 
 
-async def test_a_poll_asks_no_other_thread(bootstrap_servers: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_poll_uses_no_other_thread(bootstrap_servers: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(kafka_bootstrap_servers=bootstrap_servers, kafka_replication_factor=1)
     topic = TopicSpec(f"{topic_prefix}asked", "any", "delete", 60_000, partitions=1)
     await asyncio.to_thread(_create, settings, topic)
@@ -62,7 +62,7 @@ async def test_a_poll_asks_no_other_thread(bootstrap_servers: str, topic_prefix:
     try:
         for _ in range(POLLS):
             await asyncio.to_thread(consumer.poll, timeout_ms=1)
-        assert asked == 0  # without the cheap wait: three times a poll and more
+        assert asked == 0  # without the cheap wait: three times per poll and more
         assert consumer._net._io_thread is None
     finally:
         await asyncio.to_thread(consumer.close)
@@ -93,8 +93,8 @@ async def test_a_poll_waits_for_the_leader_of_a_new_partition(
         consumer.seek(TopicPartition(topic.name, 0), 0)
         polled = await asyncio.to_thread(consumer.poll, timeout_ms=30_000)
         assert [record.value for records in polled.values() for record in records] == [b"waits"]
-        # On Apache Kafka, without the wait for the leader: ten times 100 ms, in which nobody asks for it. (The embedded broker names
-        # all leaders at the start.)
+        # On Apache Kafka, without the wait for the leader: ten times 100 ms, in which nobody asks for it. (The embedded broker names all
+        # leaders at the start.)
         assert slept == 0
     finally:
         await asyncio.to_thread(consumer.close)
@@ -111,7 +111,7 @@ def _consumer(settings: Settings, topic: TopicSpec) -> KafkaConsumer:
     partition = TopicPartition(topic.name, 0)
     consumer.assign([partition])
     consumer.seek_to_beginning(partition)
-    while consumer.highwater(partition) is None:  # until it has fetched once: from here on it waits for records alone
+    while consumer.highwater(partition) is None:  # until it has fetched once: from now on it waits only for records
         assert consumer.poll(timeout_ms=100) == {}
     return consumer
 

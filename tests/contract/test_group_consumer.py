@@ -1,4 +1,4 @@
-"""A consumer group on a broker: who is a member, and what each member shows."""
+"""A consumer group on a broker: its members, and what each one reports."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tests.waiting import until, wait_until
 
 
 async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topic_prefix: str) -> None:
-    """More processes than partitions: the others stand by, and a rolling update must not wait for them for ever.
+    """With more processes than partitions, the others stand by, and a rolling update must not wait for them forever.
 
-    It takes seconds: at the embedded broker, a join takes half a session.
+    It takes seconds: on the embedded broker, a join takes half a session timeout.
     """
     settings = Settings(
         kafka_bootstrap_servers=bootstrap_servers,
@@ -45,7 +45,7 @@ async def test_a_member_without_partitions_is_ready(bootstrap_servers: str, topi
 
 
 class _Hasty(KafkaGroupClient):
-    """Once told to, it does not wait for a join: it begins one, and looks again when that is over."""
+    """Once told to, does not wait for a join: it starts one, and polls again when that is over."""
 
     is_in_haste = False
     joins_between_polls = 0
@@ -75,7 +75,7 @@ class _Hasty(KafkaGroupClient):
 async def test_a_join_that_ends_between_two_polls_is_not_forgotten(
     bootstrap_servers: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A topic has grown, so the group's member joins again; the poll is over before the join is."""
+    """A topic has grown, so the group's member joins again; the poll ends before the join."""
     settings = _settings(bootstrap_servers)
     topic = TopicSpec(f"{topic_prefix}growing", "any", "delete", 60_000)
 
@@ -93,17 +93,17 @@ async def test_a_join_that_ends_between_two_polls_is_not_forgotten(
         await asyncio.to_thread(grow)
         await until(lambda: _held(member) == 3)
         # Without speed-ups, each poll has a minimum length, in which the join may end.
-        assert _Hasty.joins_between_polls or not settings.kafka_speedups, "no join was over before the member looked again"
+        assert _Hasty.joins_between_polls or not settings.kafka_speedups, "no join ended before the member polled again"
     finally:
         await member.stop(1)
 
 
 @pytest.mark.apache
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
-async def test_partitions_that_are_added_after_the_leader_came_back_are_read(
+async def test_partitions_added_after_the_leader_came_back_are_read(
     client: str, bootstrap_servers: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A static member that comes back in the place of the leader does not know that it is the leader."""
+    """A static member that replaces the leader does not know that it is the leader."""
     monkeypatch.setattr("pipeline.broker.assignment_check._LOOKS_APART_S", 2.0)
     monkeypatch.setattr("pipeline.broker.assignment_check.ADDED_S", 5.0)
     settings = _settings(bootstrap_servers, client)
@@ -133,8 +133,10 @@ async def test_partitions_that_are_added_after_the_leader_came_back_are_read(
 
 @pytest.mark.apache
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
-async def test_what_a_member_gave_up_before_it_was_killed_is_read(client: str, bootstrap_servers: str, topic_prefix: str) -> None:
-    """Killed between the two rounds of a rebalance, and back within its session."""
+async def test_partitions_that_a_member_gave_up_before_it_was_killed_are_read(
+    client: str, bootstrap_servers: str, topic_prefix: str
+) -> None:
+    """Killed between the two rounds of a rebalance, and back within its session timeout."""
     settings = _settings(bootstrap_servers, client)
     topic, group = TopicSpec(f"{topic_prefix}any", "any", "delete", 60_000, partitions=4), f"{topic_prefix}group"
     await asyncio.to_thread(_create, settings, topic)

@@ -1,4 +1,4 @@
-"""What the contract tests need of a backend: topics, clients that are closed in the end, and what happens to logs from outside."""
+"""Backends for the contract tests: topics, clients that are closed at the end, and changes to logs from outside."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Heard:
     """A rebalance listener that keeps a record."""
 
     def __init__(self, commits: Callable[[Partition], Committed | None] = lambda _: None) -> None:
-        """``commits``: what is to be committed for a partition when it goes."""
+        """``commits`` returns what to commit for a partition when it is revoked."""
         self._commits = commits
         self.held: set[Partition] = set()
         self.is_released: Callable[[], bool] = lambda: True
@@ -38,15 +38,15 @@ class Heard:
         self.lost_ones: set[Partition] = set()
 
     def assigned(self, partitions: Collection[Partition]) -> None:
-        assert not self.held & set(partitions), "partitions came that were held already"
+        assert not self.held & set(partitions), "assigned partitions that were already held"
         self.held |= set(partitions)
 
     def releasing(self, partitions: Collection[Partition]) -> bool:
-        assert self.held >= set(partitions), "partitions are about to go that were not held"
+        assert self.held >= set(partitions), "releasing partitions that were not held"
         return self.is_released()
 
     def revoked(self, partitions: Collection[Partition]) -> Mapping[Partition, Committed]:
-        assert self.held >= set(partitions), "partitions went that were not held"
+        assert self.held >= set(partitions), "revoked partitions that were not held"
         self.held -= set(partitions)
         found = {partition: self._commits(partition) for partition in partitions}
         return {partition: committed for partition, committed in found.items() if committed is not None}
@@ -57,7 +57,7 @@ class Heard:
 
 
 class Backend(ABC):
-    """A way to Kafka under test."""
+    """A way to Kafka that is tested."""
 
     is_embedded = False
 
@@ -68,44 +68,44 @@ class Backend(ABC):
 
     @abstractmethod
     def broker(self, slot: str | None = None) -> Broker:
-        """As one process sees it."""
+        """Return the broker as one process sees it."""
 
     @abstractmethod
     def remove_before(self, partition: Partition, offset: int) -> None:
-        """Retention takes what is older."""
+        """Remove older records, as retention does."""
 
     @abstractmethod
     def put_out(self, member: GroupClient) -> None:
-        """The group gives a member up."""
+        """Remove a member from the group."""
 
     def topic(self, partitions: int = 1, name: str = "records") -> str:
-        """Make a topic."""
+        """Create a topic."""
         spec = TopicSpec(f"{self.prefix}{name}", "any", "delete", 3_600_000, partitions=partitions)
         with self.broker().admin() as admin:
             admin.create_missing([spec])
         return spec.name
 
     def member(self, topic: str, heard: Heard, slot: str | None = None) -> GroupClient:
-        """A member of the group of this test."""
+        """Return a member of the test's group."""
         client = self.broker(slot).group_client(self.group, [topic], heard)
         self._closing.append(lambda: client.close(leave=True))
         return client
 
     def reader(self, positions: Mapping[Partition, int], **options: Any) -> FetchClient:
-        """A reader from these positions on."""
+        """Return a reader that starts at these positions."""
         client = self.broker().fetch_client(**{"partition_bytes": 64 * 1024} | options)
         self._closing.append(client.close)
         client.assign(positions)
         return client
 
     def writer(self, *topics: str) -> ProducerClient:
-        """A writer of topics."""
+        """Return a writer for these topics."""
         client = self.broker().producer_client(topics)
         self._closing.append(lambda: client.close(1))
         return client
 
     def write(self, partition: Partition, *values: bytes) -> list[Position]:
-        """Write values into a partition, and wait for them."""
+        """Write values to a partition, and wait until they are acknowledged."""
         client = self.broker().producer_client([partition.topic])
         try:
             sent = [client.send(*partition, None, value, (), None) for value in values]
@@ -114,23 +114,23 @@ class Backend(ABC):
             client.close(10)
 
     def lacks(self, what: str) -> None:
-        """Skip where the embedded broker has a gap, and name it."""
+        """Skip the test if the embedded broker lacks a feature, and name it."""
         if self.is_embedded:
             pytest.skip(f"the embedded broker: {what}")
 
     @property
     def forgets_joins(self) -> bool:
-        """Whether a client may forget a join that it has begun. The group thread notices, and joins again."""
+        """Return whether the client may forget a join that it started. The group thread notices, and joins again."""
         return False
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close everything that was opened."""
         for close in reversed(self._closing):
             close()
 
 
 class MemoryBackend(Backend):
-    """The deterministic one."""
+    """The deterministic broker in memory."""
 
     def __init__(self, prefix: str) -> None:
         super().__init__(prefix)
@@ -149,7 +149,7 @@ class MemoryBackend(Backend):
 
 
 class RealBackend(Backend):
-    """A client on a broker."""
+    """A client and a broker."""
 
     def __init__(self, settings: Settings, prefix: str, *, is_embedded: bool) -> None:
         super().__init__(prefix)
@@ -167,7 +167,7 @@ class RealBackend(Backend):
         return KafkaAdminClient(bootstrap_servers=self.settings.kafka_bootstrap_servers)
 
     def topic_with(self, config: Mapping[str, str]) -> str:
-        """Make a topic with settings of its own."""
+        """Create a topic with its own settings."""
         name = f"{self.prefix}configured"
         admin = self._admin()
         admin.create_topics({name: {"num_partitions": 1, "replication_factor": 1, "configs": dict(config)}})
@@ -176,7 +176,7 @@ class RealBackend(Backend):
         return name
 
     def committed_records(self) -> int:
-        """How many records the group has committed, if it began with the first of each partition."""
+        """Return how many records the group has committed, if it started at the first of each partition."""
         admin = self._admin()
         found = admin.list_group_offsets({self.group: None})[self.group]
         admin.close()
@@ -197,7 +197,7 @@ class RealBackend(Backend):
 
 
 def settled(client: ProducerClient, sent: Sequence[Any]) -> list[Position]:
-    """Wait until the fate of all records is known."""
+    """Wait until all records are acknowledged or have failed."""
 
     def are_done() -> bool:
         client.serve()
@@ -208,9 +208,9 @@ def settled(client: ProducerClient, sent: Sequence[Any]) -> list[Position]:
 
 
 def take_part(members: Sequence[GroupClient], settled: Callable[[], bool] = lambda: True) -> None:
-    """Have members take part in the group, each on a thread, until all have joined and something is reached.
+    """Run each member on a thread until all have joined the group and a condition holds.
 
-    A member polls all the time, as the group thread does.
+    Members poll all the time, as the group thread does.
     """
     failures: list[Exception] = []
     stop = threading.Event()
@@ -237,21 +237,21 @@ def take_part(members: Sequence[GroupClient], settled: Callable[[], bool] = lamb
         stop.set()
         for thread in threads:
             thread.join(PATIENCE)
-    if not is_over():  # one of them has begun another join meanwhile
+    if not is_over():  # one of them has started another join in the meantime
         take_part(members, settled)
 
 
 def read(client: FetchClient, wanted: int) -> dict[Partition, list[Fetched]]:
-    """Read so many records, from all partitions together."""
+    """Read a number of records, from all partitions together."""
     found: dict[Partition, list[Fetched]] = {}
     deadline = time.monotonic() + PATIENCE
     while sum(map(len, found.values())) < wanted:
-        assert time.monotonic() < deadline, f"only {found} came"
+        assert time.monotonic() < deadline, f"only {found} were read"
         for partition, records in client.poll(0.1).items():
             found.setdefault(partition, []).extend(records)
     return found
 
 
 def numbered(count: int, size: int = 0) -> list[bytes]:
-    """Values that tell their number."""
+    """Return values that contain their number."""
     return [str(number).encode().ljust(size, b".") for number in range(count)]

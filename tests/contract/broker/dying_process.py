@@ -1,4 +1,4 @@
-"""A member of a group that is killed while it gives partitions up: between the two rounds of a cooperative rebalance.
+"""A group member that is killed while it gives up partitions, between the two rounds of a cooperative rebalance.
 
 Arguments: servers, client, group, topic, slot.
 """

@@ -1,4 +1,4 @@
-"""A process of a group, to be frozen and killed: it writes down each record that it begins, and finishes it at once.
+"""A group member to freeze and kill: it writes down each record that it starts, and finishes it at once.
 
 Arguments: servers, client, group, topic, slot, the file to write to.
 """

@@ -1,4 +1,4 @@
-"""Topics that a group is given to read while it runs: every client takes them up without giving up what it holds, and reads all of them."""
+"""Topics added to a running group: every client reads all of them, and keeps its partitions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.contract.broker.backends import Backend, Heard, RealBackend, take_par
 from tests.waiting import until
 
 
-def test_a_member_keeps_what_it_holds_when_it_subscribes_to_more(backend: Backend) -> None:
+def test_a_member_keeps_its_partitions_when_it_subscribes_to_more_topics(backend: Backend) -> None:
     first, second = backend.topic(partitions=2), backend.topic(partitions=2, name="added")
     gone: list[Partition] = []
 
@@ -31,22 +31,22 @@ def test_a_member_keeps_what_it_holds_when_it_subscribes_to_more(backend: Backen
     take_part([member], lambda: len(heard.held) == 2)
     member.subscribe([first, second])
     if backend.forgets_joins:
-        member.poll(10.0)  # the whole join in one poll: the next one would forget it, and at the embedded broker it takes seconds
+        member.poll(10.0)  # the whole join in one poll: the next one would forget it (takes seconds on the embedded broker)
     take_part([member], lambda: len(heard.held) == 4)
     assert heard.held == {Partition(topic, number) for topic in (first, second) for number in range(2)}
     assert gone == []
 
 
 @pytest.mark.apache
-def test_a_member_that_is_alone_does_so_by_the_public_api_too(kafka: RealBackend) -> None:
-    """kafka-python waits for the join only in the poll that begins it: with a poll of no length, it never ended."""
+def test_a_member_alone_also_keeps_them_with_the_public_api(kafka: RealBackend) -> None:
+    """kafka-python waits for the join only in the poll that starts it: with polls of 0 seconds, it never ended."""
     if kafka.settings.kafka_client != "kafka-python":
         pytest.skip("only kafka-python has speed-ups")
     kafka.settings = kafka.settings.model_copy(update={"kafka_speedups": False})
-    test_a_member_keeps_what_it_holds_when_it_subscribes_to_more(kafka)
+    test_a_member_keeps_its_partitions_when_it_subscribes_to_more_topics(kafka)
 
 
-def test_members_that_know_different_topics_share_what_each_knows(backend: Backend) -> None:
+def test_members_that_know_different_topics_share_them(backend: Backend) -> None:
     backend.lacks("when the leader of a group joins again, it does not tell the others, and waits for them")
     if backend.forgets_joins:
         pytest.skip("kafka-python without speed-ups: waits for a join only in the poll that begins it")
@@ -61,23 +61,23 @@ def test_members_that_know_different_topics_share_what_each_knows(backend: Backe
     take_part(members, lambda: len(knowing.held | unknowing.held) == 8 and len(knowing.held) == len(unknowing.held))
 
 
-def test_whether_topics_can_be_read_is_seen_without_a_group(backend: Backend) -> None:
+def test_whether_topics_are_readable_is_known_without_a_group(backend: Backend) -> None:
     empty, full = backend.topic(), backend.topic(name="full")
     backend.write(Partition(full, 0), b"x")
     found = check_topics(backend.broker(), [empty, full, f"{backend.prefix}nowhere"])
     assert (list(found.readable), list(found.missing), found.refused) == ([empty, full], [f"{backend.prefix}nowhere"], {})
 
 
-@pytest.mark.slow  # joins at the embedded broker take half a session each
+@pytest.mark.slow  # joins on the embedded broker take half a session timeout each
 @pytest.mark.parametrize("speedups", [True, False])
-async def test_all_of_an_added_topic_is_read_once_by_two_processes(kafka: RealBackend, speedups: bool) -> None:
+async def test_two_processes_read_an_added_topic_once(kafka: RealBackend, speedups: bool) -> None:
     if not speedups and kafka.settings.kafka_client != "kafka-python":
         pytest.skip("only kafka-python has them")
     settings = kafka.settings.model_copy(update={"kafka_speedups": speedups})
     first, second = kafka.topic(partitions=2), kafka.topic(partitions=2, name="added")
     began: Counter[tuple[str, bytes | None]] = Counter()
-    # Where a join gets stuck, the member joins again, and repeats what it had under way: kafka-python forgets one now and then without
-    # the speed-ups, and the embedded broker does not tell members of one.
+    # If a join gets stuck, the member joins again, and repeats what was in progress: without the speed-ups, kafka-python sometimes
+    # forgets a join, and the embedded broker does not notify members of one.
     is_exact = speedups and not kafka.is_embedded
 
     def write(topic: str, wave: str) -> None:
@@ -96,7 +96,7 @@ async def test_all_of_an_added_topic_is_read_once_by_two_processes(kafka: RealBa
         await asyncio.to_thread(write, second, "before")
         one.add_topics([second])
         await asyncio.to_thread(write, second, "between")
-        await asyncio.sleep(0.3)  # either order is right: the other one learns of it while the first one joins, or later
+        await asyncio.sleep(0.3)  # either order is right: the other one notices while the first one joins, or later
         other.add_topics([second])
         await asyncio.to_thread(write, first, "b")
         await asyncio.to_thread(write, second, "after")
@@ -117,7 +117,7 @@ async def test_all_of_an_added_topic_is_read_once_by_two_processes(kafka: RealBa
 
 @pytest.mark.apache
 @pytest.mark.timeout(180)
-async def test_a_static_member_that_died_before_it_joined_with_a_topic_reads_it_all_the_same(kafka: RealBackend) -> None:
+async def test_a_static_member_that_died_before_joining_with_a_topic_still_reads_it(kafka: RealBackend) -> None:
     first, second = kafka.topic(partitions=2), kafka.topic(partitions=2, name="added")
     heard = Heard()
     killed = kafka.broker("a").group_client(kafka.group, [first], heard)

@@ -1,4 +1,4 @@
-"""Readers: what comes, from where on, in which order, and how much at once."""
+"""Readers: which records they return, from which position, in which order, and how many at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.contract.broker.backends import Backend, RealBackend, numbered, read,
 from tests.waiting import wait_until
 
 
-def test_a_record_comes_as_it_was_written(backend: Backend) -> None:
+def test_a_record_is_read_as_it_was_written(backend: Backend) -> None:
     topic = backend.topic()
     writer = backend.writer(topic)
     headers = [("name", b"value"), ("name", b"again"), ("empty", b"")]
@@ -30,19 +30,19 @@ def test_a_record_comes_as_it_was_written(backend: Backend) -> None:
     assert [tuple(header) for header in first.headers] == headers
     assert (second.offset, second.key, second.value, list(second.headers)) == (1, b"removed", None, [])
     assert (third.key, third.value) == (b"", b"")
-    if isinstance(backend, RealBackend):  # the clock of the one in memory is its own
+    if isinstance(backend, RealBackend):  # the broker in memory has its own clock
         assert (first.timestamp, second.timestamp) == (1_700_000_000_123, 1_700_000_000_456)
         assert third.timestamp > 1_700_000_000_456
 
 
-def test_reading_begins_where_it_is_told(backend: Backend) -> None:
+def test_reading_starts_at_the_given_position(backend: Backend) -> None:
     topic = backend.topic(partitions=2)
     one, other = Partition(topic, 0), Partition(topic, 1)
     backend.write(one, *numbered(10))
     backend.write(other, *numbered(10))
     reader = backend.reader({one: 4})
     assert [record.offset for record in read(reader, 6)[one]] == [4, 5, 6, 7, 8, 9]
-    reader.assign({one: 0, other: 8})  # the first one goes on from where it is
+    reader.assign({one: 0, other: 8})  # the first partition continues at its position
     assert [record.offset for record in read(reader, 2)[other]] == [8, 9]
     backend.write(one, b"more")
     assert {partition: [record.offset for record in records] for partition, records in read(reader, 1).items()} == {one: [10]}
@@ -52,7 +52,7 @@ def test_reading_begins_where_it_is_told(backend: Backend) -> None:
     assert {partition: [record.offset for record in records] for partition, records in read(reader, 1).items()} == {other: [10]}
 
 
-def test_seeking_drops_what_was_fetched_ahead(backend: Backend) -> None:
+def test_seeking_drops_records_fetched_ahead(backend: Backend) -> None:
     topic = backend.topic()
     partition = Partition(topic, 0)
     backend.write(partition, *numbered(2_000, 100))
@@ -65,23 +65,23 @@ def test_seeking_drops_what_was_fetched_ahead(backend: Backend) -> None:
         assert [record.offset for record in again] == list(range(offset, offset + len(again)))
 
 
-def test_whoever_waits_for_records_is_woken_from_another_thread(backend: Backend) -> None:
+def test_another_thread_can_wake_a_waiting_reader(backend: Backend) -> None:
     topic = backend.topic()
     partition = Partition(topic, 0)
     reader = backend.reader({partition: 0})
-    # A minute: without the wake, this test would take that long. Where a poll cannot be ended, none may be long.
+    # A minute: without the wake, this test would take that long. If a poll cannot be interrupted, none may be long.
     seconds = 60.0 if reader.longest_poll >= 1.0 else reader.longest_poll
     with ThreadPoolExecutor(1) as other:
         for _ in range(3):
             waiting = other.submit(reader.poll, seconds)
-            reader.wake()  # before the wait, or during it: either ends the poll
+            reader.wake()  # before or during the wait: either ends the poll
             assert waiting.result(30) == {}
     reader.allow_long_polls()
     backend.write(partition, b"came")
     assert [record.value for record in read(reader, 1)[partition]] == [b"came"]
 
 
-def test_while_it_rests_no_record_is_lost_or_read_twice(backend: Backend) -> None:
+def test_resting_loses_no_record_and_reads_none_twice(backend: Backend) -> None:
     topic = backend.topic()
     partition = Partition(topic, 0)
     backend.write(partition, *numbered(2_000, 100))
@@ -101,7 +101,7 @@ def test_while_it_rests_no_record_is_lost_or_read_twice(backend: Backend) -> Non
     assert [record.offset for record in read(reader, 10)[partition]] == list(range(2_000, 2_010))
 
 
-def test_a_paused_partition_waits_and_misses_nothing(backend: Backend) -> None:
+def test_a_paused_partition_waits_and_loses_nothing(backend: Backend) -> None:
     topic = backend.topic(partitions=2)
     one, other = Partition(topic, 0), Partition(topic, 1)
     backend.write(one, *numbered(2_000, 100))
@@ -123,7 +123,7 @@ def test_a_paused_partition_waits_and_misses_nothing(backend: Backend) -> None:
     assert seen == list(range(2_000))
 
 
-def test_a_partition_that_is_paused_before_a_seek_stays_paused(backend: Backend) -> None:
+def test_a_partition_paused_before_a_seek_stays_paused(backend: Backend) -> None:
     topic = backend.topic(partitions=2)
     one, other = Partition(topic, 0), Partition(topic, 1)
     backend.write(one, *numbered(10))
@@ -137,7 +137,7 @@ def test_a_partition_that_is_paused_before_a_seek_stays_paused(backend: Backend)
     assert [record.offset for record in read(reader, 8)[one]] == list(range(2, 10))
 
 
-def test_a_partition_that_is_given_up_while_it_is_paused_is_read_when_it_comes_back(backend: Backend) -> None:
+def test_a_partition_given_up_while_paused_is_read_when_it_comes_back(backend: Backend) -> None:
     topic = backend.topic(partitions=2)
     one, other = Partition(topic, 0), Partition(topic, 1)
     backend.write(one, *numbered(10))
@@ -166,7 +166,7 @@ def test_the_end_is_known_after_a_fetch(backend: Backend) -> None:
     wait_until(is_known)
 
 
-def test_a_position_beyond_the_end_is_told_until_somebody_seeks(backend: Backend) -> None:
+def test_a_position_beyond_the_end_is_reported_until_a_seek(backend: Backend) -> None:
     backend.lacks("never says that a position is out of range")
     topic = backend.topic(partitions=2)
     cut, whole = Partition(topic, 0), Partition(topic, 1)
@@ -184,7 +184,7 @@ def test_a_position_beyond_the_end_is_told_until_somebody_seeks(backend: Backend
     assert [record.offset for record in read(reader, 2)[cut]] == [1, 2]
 
 
-def test_a_position_that_retention_has_overtaken_is_told(backend: Backend) -> None:
+def test_a_position_overtaken_by_retention_is_reported(backend: Backend) -> None:
     topic = backend.topic()
     partition = Partition(topic, 0)
     backend.write(partition, *numbered(10))
@@ -198,7 +198,7 @@ def test_a_position_that_retention_has_overtaken_is_told(backend: Backend) -> No
     assert [record.offset for record in read(reader, 4)[partition]] == [6, 7, 8, 9]
 
 
-def test_a_record_that_is_larger_than_a_fetch_comes_alone(backend: Backend) -> None:
+def test_a_record_larger_than_a_fetch_is_returned_alone(backend: Backend) -> None:
     topic = backend.topic()
     partition = Partition(topic, 0)
     large = b"x" * 700_000
@@ -220,8 +220,8 @@ def test_a_poll_is_bounded(kafka: RealBackend) -> None:
 
 
 @pytest.mark.apache
-def test_what_a_transaction_took_back_is_not_read(kafka: RealBackend) -> None:
-    """The last offset is that of a marker, which no record has; the position is at the end all the same."""
+def test_records_of_aborted_transactions_are_not_read(kafka: RealBackend) -> None:
+    """The last offset belongs to a marker, not to a record; the position still reaches the end."""
     from kafka import KafkaProducer  # noqa: PLC0415
 
     topic = kafka.topic()

@@ -1,4 +1,4 @@
-"""How long the broker may hold the fetches of a reader with kafka-python."""
+"""How long the broker may hold the fetches of a kafka-python reader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 
 
 class _NotedWaits(Speedups):
-    """Notes each wait."""
+    """Records each wait."""
 
     def __init__(self) -> None:
         super().__init__()

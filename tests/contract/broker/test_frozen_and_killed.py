@@ -1,4 +1,4 @@
-"""Processes of a group that are frozen beyond their session, and killed: nothing is missing, and little comes twice."""
+"""Group members frozen beyond their session timeout, or killed: no record is missing, and few are read twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PARTITIONS = 4
 
 
 class Group:
-    """Its processes, by slot, and what they have begun."""
+    """The processes by slot, and the records that they have started."""
 
     def __init__(self, kafka: RealBackend, topic: str, directory: Path) -> None:
         self._kafka = kafka
@@ -57,7 +57,7 @@ def group(kafka: RealBackend, tmp_path: Path) -> Iterator[Group]:
 
 @contextmanager
 def load(kafka: RealBackend, topic: str) -> Iterator[list[Position]]:
-    """Some 70 records a second, until the end of the block; where each of them is, afterwards."""
+    """Write about 70 records a second until the block ends; yields their positions."""
     positions: list[Position] = []
     stop = threading.Event()
     writer = kafka.writer(topic)
@@ -80,7 +80,7 @@ def load(kafka: RealBackend, topic: str) -> Iterator[list[Position]]:
 
 
 def goes_on(group: Group, slot: str) -> None:
-    """Wait until a process has begun more."""
+    """Wait until a process has started more records."""
     before = len(group.begun_by(slot))
     wait_until(lambda: len(group.begun_by(slot)) > before)
 
@@ -94,10 +94,10 @@ def everything_was_begun(group: Group, positions: list[Position], repeats: int) 
     wanted = {(position.partition, position.offset) for position in positions}
     wait_until(lambda: group.begun().keys() >= wanted)
     twice = sum(times - 1 for times in group.begun().values())
-    assert twice <= repeats, f"{twice} of {len(wanted)} were begun again"
+    assert twice <= repeats, f"{twice} of {len(wanted)} were started again"
 
 
-def test_who_was_frozen_beyond_its_session_begins_nothing_of_the_others(kafka: RealBackend, group: Group) -> None:
+def test_a_process_frozen_beyond_its_session_starts_no_records_of_the_others(kafka: RealBackend, group: Group) -> None:
     group.start("a")
     group.start("b")
     with load(kafka, group._topic) as positions:
@@ -112,7 +112,7 @@ def test_who_was_frozen_beyond_its_session_begins_nothing_of_the_others(kafka: R
     everything_was_begun(group, positions, repeats=3 * (IN_HAND + 100))
 
 
-def test_a_process_that_was_killed_goes_on_where_it_was(kafka: RealBackend, group: Group) -> None:
+def test_a_killed_process_continues_where_it_was(kafka: RealBackend, group: Group) -> None:
     group.start("a")
     group.start("b")
     with load(kafka, group._topic) as positions:

@@ -1,4 +1,4 @@
-"""Members of a group: who holds what, and who takes over what."""
+"""Group members: which partitions each one holds, and who takes them over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.broker.api import Committed, Partition
 from tests.contract.broker.backends import Backend, Heard, RealBackend, take_part
 
 
-def test_a_member_alone_holds_everything(backend: Backend) -> None:
+def test_a_member_alone_holds_all_partitions(backend: Backend) -> None:
     topic = backend.topic(partitions=3)
     heard = Heard()
     member = backend.member(topic, heard)
@@ -34,7 +34,7 @@ def test_the_assignments_of_all_members_can_be_read(backend: Backend) -> None:
     first, second = Heard(), Heard()
     members = [backend.member(topic, first), backend.member(topic, second)]
     take_part(members, lambda: len(first.held) + len(second.held) == 3)
-    if backend.is_embedded:  # it lists rights that kafka-python cannot decode
+    if backend.is_embedded:  # the answer lists rights that kafka-python cannot decode
         assert backend.broker().assigned_partitions(backend.group) is None
         return
     held = {member.membership(): heard.held for member, heard in zip(members, (first, second), strict=True)}
@@ -43,7 +43,7 @@ def test_the_assignments_of_all_members_can_be_read(backend: Backend) -> None:
     assert backend.broker().assigned_partitions(f"{backend.prefix}another") in (None, {})
 
 
-def test_a_rebalance_hands_over_what_the_listener_commits(backend: Backend) -> None:
+def test_a_rebalance_commits_what_the_listener_returns(backend: Backend) -> None:
     topic = backend.topic(partitions=4)
     first, second = Heard(lambda partition: Committed(10 + partition.number)), Heard()
     members = [backend.member(topic, first)]
@@ -55,13 +55,13 @@ def test_a_rebalance_hands_over_what_the_listener_commits(backend: Backend) -> N
     after = members[0].membership()
     assert before is not None
     assert after is not None
-    assert after.member_id == before.member_id, "a rebalance makes no other member of it"
+    assert after.member_id == before.member_id, "a rebalance does not change the member's id"
     assert after.generation > before.generation
     found = members[1].committed(second.held)
     assert found == {partition: Committed(10 + partition.number) for partition in second.held}
 
 
-def test_who_leaves_is_not_waited_for(backend: Backend) -> None:
+def test_a_member_that_leaves_is_not_waited_for(backend: Backend) -> None:
     topic = backend.topic(partitions=2)
     first, second = Heard(), Heard()
     members = [backend.member(topic, first), backend.member(topic, second)]
@@ -71,7 +71,7 @@ def test_who_leaves_is_not_waited_for(backend: Backend) -> None:
     assert not second.lost_ones
 
 
-def test_a_named_member_that_stops_in_order_is_not_waited_for(backend: Backend) -> None:
+def test_a_static_member_that_stops_in_order_is_not_waited_for(backend: Backend) -> None:
     backend.lacks("keeps a named member that has gone")
     topic = backend.topic(partitions=2)
     first, second = Heard(), Heard()
@@ -81,7 +81,7 @@ def test_a_named_member_that_stops_in_order_is_not_waited_for(backend: Backend) 
     take_part(members[1:], lambda: len(second.held) == 2)
 
 
-def test_a_named_member_that_comes_back_takes_up_its_partitions(backend: Backend) -> None:
+def test_a_static_member_that_comes_back_gets_its_partitions(backend: Backend) -> None:
     backend.lacks("static membership was not measured to work")
     topic = backend.topic(partitions=2)
     first, second, again = Heard(), Heard(), Heard()
@@ -98,7 +98,7 @@ def test_a_named_member_that_comes_back_takes_up_its_partitions(backend: Backend
 
 @pytest.mark.apache
 def test_both_clients_in_one_group(kafka: RealBackend) -> None:
-    """A rolling change from one client to the other."""
+    """As in a rolling change from one client to the other."""
     topic = kafka.topic(partitions=4)
     other = "librdkafka" if kafka.settings.kafka_client == "kafka-python" else "kafka-python"
     first, second = Heard(lambda partition: Committed(10 + partition.number, "12-14,16" if partition.number else "")), Heard()

@@ -1,4 +1,4 @@
-"""Members of a group: what is committed, who is put out, and what becomes of one whose broker is away."""
+"""Group members: commits, removal from the group, and a broker that is down."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.contract.broker.backends import Backend, Heard, RealBackend, take_par
 from tests.waiting import wait_until
 
 
-def test_what_is_committed_is_there_for_the_next_one(backend: Backend) -> None:
+def test_the_next_member_sees_commits(backend: Backend) -> None:
     topic = backend.topic(partitions=2)
     one, other = Partition(topic, 0), Partition(topic, 1)
     heard = Heard()
@@ -34,7 +34,7 @@ def test_what_is_committed_is_there_for_the_next_one(backend: Backend) -> None:
     assert following.committed([one, other]) == {one: Committed(7, "9,11")}
 
 
-def test_a_commit_with_too_much_metadata_may_be_made_without_it(backend: Backend) -> None:
+def test_a_commit_with_too_much_metadata_succeeds_without_it(backend: Backend) -> None:
     backend.lacks("takes metadata of any length, and loses it")
     topic = backend.topic(partitions=1)
     partition = Partition(topic, 0)
@@ -47,7 +47,7 @@ def test_a_commit_with_too_much_metadata_may_be_made_without_it(backend: Backend
     assert member.committed([partition]) == {partition: Committed(3)}
 
 
-def test_who_was_put_out_commits_nothing(backend: Backend) -> None:
+def test_a_removed_member_commits_nothing(backend: Backend) -> None:
     backend.lacks("does not remove members on request")
     topic = backend.topic(partitions=1)
     heard = Heard()
@@ -59,7 +59,7 @@ def test_who_was_put_out_commits_nothing(backend: Backend) -> None:
     assert member.committed([Partition(topic, 0)]) == {}
 
 
-def test_who_was_put_out_learns_of_it(backend: Backend) -> None:
+def test_a_removed_member_notices(backend: Backend) -> None:
     backend.lacks("does not remove members on request")
     topic = backend.topic(partitions=1)
     heard = Heard()
@@ -81,7 +81,7 @@ def test_who_was_put_out_learns_of_it(backend: Backend) -> None:
 
 
 @pytest.mark.apache
-def test_of_two_processes_with_one_name_the_first_is_told(kafka: RealBackend) -> None:
+def test_the_first_of_two_processes_with_one_name_is_notified(kafka: RealBackend) -> None:
     topic = kafka.topic(partitions=1)
     first, second = Heard(), Heard()
     member = kafka.member(topic, first, "host-0")
@@ -103,7 +103,7 @@ def test_of_two_processes_with_one_name_the_first_is_told(kafka: RealBackend) ->
     assert successor.committed([Partition(topic, 0)]) == {}
 
 
-def test_bounds_are_those_of_the_log(backend: Backend) -> None:
+def test_bounds_of_partitions(backend: Backend) -> None:
     topic = backend.topic(partitions=2)
     one, other = Partition(topic, 0), Partition(topic, 1)
     backend.write(one, b"a", b"b", b"c")
@@ -114,8 +114,8 @@ def test_bounds_are_those_of_the_log(backend: Backend) -> None:
     assert member.bounds([one, other]) == {one: OffsetRange(0, 3), other: OffsetRange(0, 0)}
 
 
-def test_nobody_answers(kafka: RealBackend) -> None:
-    """On an embedded broker of its own, which is stopped. It takes seconds: each request waits until its time is over."""
+def test_without_a_broker(kafka: RealBackend) -> None:
+    """Uses its own embedded broker, which is stopped. It takes seconds: each request waits for its timeout."""
     away = TansuBroker()
     settings = kafka.settings.model_copy(update={"kafka_bootstrap_servers": away.start()})
     kafka.settings = settings

@@ -1,4 +1,4 @@
-"""Writers: where records go, in which order they are acknowledged, and what each refusal is."""
+"""Writers: where records are written, in which order they are acknowledged, and how each refusal is reported."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def test_records_of_a_partition_are_acknowledged_in_order(backend: Backend) -> N
     while not all(pending.is_done for pending in sent):
         writer.serve()
         for line in (sent[0::2], sent[1::2]):
-            # From the last to the first: what is acknowledged while this looks cannot come before what it has seen.
+            # From the last to the first, so that acknowledgements during this check cannot look out of order.
             done = [pending.is_done for pending in reversed(line)]
-            assert sorted(done) == done, "one was acknowledged before one that was sent earlier"
+            assert sorted(done) == done, "a record was acknowledged before an earlier one"
     positions = [writer.position(pending) for pending in sent]
     assert [(each.topic, each.partition, each.offset) for each in positions] == [
         (topic, number % 2, number // 2) for number in range(1_000)
@@ -36,7 +36,7 @@ def test_records_of_a_partition_are_acknowledged_in_order(backend: Backend) -> N
     assert [record.value for record in found[Partition(topic, 1)]] == numbered(1_000)[1::2]
 
 
-def test_a_key_chooses_the_partition(backend: Backend) -> None:
+def test_the_key_determines_the_partition(backend: Backend) -> None:
     topic = backend.topic(partitions=5)
     writer = backend.writer(topic)
     keys = [f"R{number}".encode() for number in range(40)]
@@ -64,7 +64,7 @@ def test_the_partitions_of_a_topic_are_known(backend: Backend) -> None:
     assert set(backend.writer(topic).partitions(topic)) == {0, 1, 2}
 
 
-def test_of_a_topic_that_is_not_there_nothing_is_known(backend: Backend) -> None:
+def test_a_missing_topic_has_no_known_partitions(backend: Backend) -> None:
     backend.lacks("makes topics that are asked for")
     topic = backend.topic()
     writer = backend.writer(topic)
@@ -72,7 +72,7 @@ def test_of_a_topic_that_is_not_there_nothing_is_known(backend: Backend) -> None
         writer.partitions(f"{topic}-missing")
 
 
-def test_a_partition_that_is_not_there_is_refused(backend: Backend) -> None:
+def test_a_missing_partition_is_refused(backend: Backend) -> None:
     topic = backend.topic(partitions=2)
     writer = backend.writer(topic)
     with pytest.raises(PublishError, match=topic):
@@ -80,7 +80,7 @@ def test_a_partition_that_is_not_there_is_refused(backend: Backend) -> None:
     assert settled(writer, [writer.send(topic, 1, None, b"there", (), None)])[0].offset == 0
 
 
-def test_partitions_that_were_added_become_known(backend: Backend) -> None:
+def test_added_partitions_become_known(backend: Backend) -> None:
     backend.lacks("adds no partitions")
     topic = backend.topic(partitions=1)
     writer = backend.writer(topic)
@@ -95,7 +95,7 @@ def test_partitions_that_were_added_become_known(backend: Backend) -> None:
     wait_until(are_known)
 
 
-def test_closing_sends_what_is_left(backend: Backend) -> None:
+def test_closing_sends_remaining_records(backend: Backend) -> None:
     topic = backend.topic()
     writer = backend.writer(topic)
     sent = [writer.send(topic, 0, None, value, (), None) for value in numbered(100)]
@@ -105,11 +105,11 @@ def test_closing_sends_what_is_left(backend: Backend) -> None:
 
 
 @pytest.mark.apache
-def test_a_record_that_is_refused_takes_no_other_with_it(kafka: RealBackend) -> None:
+def test_a_refused_record_does_not_affect_others(kafka: RealBackend) -> None:
     topic = kafka.topic_with({"max.message.bytes": "2000"})
     writer = kafka.writer(topic)
     before = settled(writer, [writer.send(topic, 0, None, b"before", (), None)])
-    refused = writer.send(topic, 0, None, os.urandom(50_000), (), None)  # it cannot be compressed
+    refused = writer.send(topic, 0, None, os.urandom(50_000), (), None)  # random bytes cannot be compressed
     with pytest.raises(PublishError, match=f"does not accept a record for {topic}: "):
         settled(writer, [refused])
     after = settled(writer, [writer.send(topic, 0, None, b"after", (), None)])
@@ -117,7 +117,7 @@ def test_a_record_that_is_refused_takes_no_other_with_it(kafka: RealBackend) -> 
 
 
 @pytest.mark.apache
-def test_what_is_under_way_with_a_refused_record_is_written(kafka: RealBackend) -> None:
+def test_records_in_progress_with_a_refused_record_are_written(kafka: RealBackend) -> None:
     topic, other = kafka.topic_with({"max.message.bytes": "2000"}), kafka.topic(partitions=2)
     partitions = (Partition(topic, 0), Partition(other, 0), Partition(other, 1))
     writer = kafka.writer(topic, other)
@@ -130,7 +130,7 @@ def test_what_is_under_way_with_a_refused_record_is_written(kafka: RealBackend) 
         sent.setdefault(partition, []).append(writer.send(*partition, None, str(number).encode(), (), None))
         if number % 10 == 0:
             writer.serve()
-            time.sleep(0.005)  # so that some are acknowledged, some under way, and some held
+            time.sleep(0.005)  # so that some are acknowledged, some in progress, and some held
     wait_until(lambda: _served(writer, refused, all))
     for pending in refused:
         with pytest.raises(PublishError):
@@ -165,7 +165,7 @@ def test_a_writer_can_be_closed_while_a_record_is_refused(kafka: RealBackend) ->
 
 
 @pytest.mark.apache
-def test_the_time_of_a_record_is_the_brokers_where_the_topic_says_so(kafka: RealBackend) -> None:
+def test_the_broker_sets_timestamps_if_the_topic_says_so(kafka: RealBackend) -> None:
     by_broker = kafka.topic_with({"message.timestamp.type": "LogAppendTime"})
     by_writer = kafka.topic(name="by-writer")
     writer = kafka.writer(by_broker, by_writer)
@@ -175,7 +175,7 @@ def test_the_time_of_a_record_is_the_brokers_where_the_topic_says_so(kafka: Real
     assert found[1].timestamp_ms == stamped
 
 
-def test_nobody_is_there(kafka: RealBackend) -> None:
+def test_no_broker_is_reachable(kafka: RealBackend) -> None:
     settings = kafka.settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
     with pytest.raises(UnavailableError, match="No Kafka broker can be used"):
         open_broker(settings).producer_client(["any"])

@@ -1,4 +1,4 @@
-"""Every client behind TLS and SASL on a real Apache Kafka: it is let in, or says why not."""
+"""Every client with TLS and SASL on a real Apache Kafka: it connects, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def backend(kafka: SecureKafka, client: str, prefix: str, **changed: str) -> Rea
 
 
 def goes_round(kafka: RealBackend) -> None:
-    """Write, read, and be a member."""
+    """Write, read, and join a group."""
     topic = kafka.topic()
     kafka.write(Partition(topic, 0), b"secured")
     reader = kafka.reader({Partition(topic, 0): 0})
@@ -47,19 +47,19 @@ def goes_round(kafka: RealBackend) -> None:
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "PLAIN"])
-def test_a_password_lets_in(secured: SecureKafka, topic_prefix: str, client: str, mechanism: str) -> None:
+def test_a_password_is_accepted(secured: SecureKafka, topic_prefix: str, client: str, mechanism: str) -> None:
     goes_round(backend(secured, client, topic_prefix, mechanism=mechanism))
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_token_of_a_file_lets_in(secured: SecureKafka, topic_prefix: str, client: str, tmp_path: Path) -> None:
+def test_a_token_from_a_file_is_accepted(secured: SecureKafka, topic_prefix: str, client: str, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(unsigned_token(USER, time.time() - 10, 3_600))
     goes_round(backend(secured, client, topic_prefix, mechanism="OAUTHBEARER", kafka_oauth_token_file=str(path)))
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_wrong_password_is_told(secured: SecureKafka, topic_prefix: str, client: str) -> None:
+def test_a_wrong_password_is_reported(secured: SecureKafka, topic_prefix: str, client: str) -> None:
     broker = backend(secured, client, topic_prefix, kafka_sasl_password="wrong-hunter2").broker()
     for connect in (
         lambda: broker.fetch_client(partition_bytes=1024),
@@ -73,7 +73,7 @@ def test_a_wrong_password_is_told(secured: SecureKafka, topic_prefix: str, clien
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_provider_that_gives_no_token_is_told(secured: SecureKafka, topic_prefix: str, client: str) -> None:
+def test_a_provider_without_a_token_is_reported(secured: SecureKafka, topic_prefix: str, client: str) -> None:
     with token_endpoint() as endpoint:
         given = {"kafka_oauth_client_id": CLIENT_ID, "kafka_oauth_client_secret": f"wrong-{CLIENT_SECRET}"}
         broker = backend(

@@ -1,4 +1,4 @@
-"""Administrators: topics are made once, compared, and given more partitions."""
+"""Topic administration: topics are created once, compared, and get more partitions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def spec(backend: Backend, name: str, partitions: int | None = 2) -> TopicSpec:
     return TopicSpec(f"{backend.prefix}{name}", "any", "delete", 60_000, partitions=partitions)
 
 
-def test_topics_are_made_once(backend: Backend) -> None:
+def test_topics_are_created_once(backend: Backend) -> None:
     wanted = [spec(backend, "one"), spec(backend, "two")]
     with backend.broker().admin() as admin:
         assert admin.create_missing(wanted[:1]) == [wanted[0].name]
@@ -19,7 +19,7 @@ def test_topics_are_made_once(backend: Backend) -> None:
         assert {each.name for each in wanted} <= set(admin.names())
 
 
-def test_a_missing_topic_is_a_difference(backend: Backend) -> None:
+def test_a_missing_topic_is_reported_as_a_difference(backend: Backend) -> None:
     wanted = [spec(backend, "there"), spec(backend, "missing")]
     with backend.broker().admin() as admin:
         admin.create_missing(wanted[:1])
@@ -37,7 +37,7 @@ def test_every_topic_has_an_id(backend: Backend) -> None:
     assert len(set(ids.values())) == 2
 
 
-def test_growing(backend: Backend) -> None:
+def test_adding_partitions(backend: Backend) -> None:
     fixed, growing = spec(backend, "fixed", 1), spec(backend, "growing", None)
     with backend.broker().admin() as admin:
         admin.create_missing([fixed, growing])
