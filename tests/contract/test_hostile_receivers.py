@@ -1,6 +1,6 @@
-"""No answer can harm the sender: bounded time, bounded memory, an attempt with a clear error, and nothing left open.
+"""No answer can harm the sender: its time and memory are bounded, the attempt has a clear error, and nothing stays open.
 
-The receivers are in `hostile_receivers`. Each is met once here in detail, and 50 times in parallel by a process that is measured.
+The receivers are in `hostile_receivers`. Each is tested once in detail, and 50 times in parallel by a process that is measured.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ MEMORY_BOUND = 64 * MIB
 
 
 class Certificates:
-    """An authority that the sender trusts, and server contexts that it should and should not believe."""
+    """An authority that the sender trusts, and server contexts that it should and should not accept."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -103,14 +103,14 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 class SenderProcess:
-    """`sender_process`, running."""
+    """A running `sender_process`."""
 
     def __init__(self, authority_file: Path, wire: str) -> None:
         command = [sys.executable, "-m", "tests.contract.sender_process", str(authority_file), wire]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 
     def run(self, url: str, body_bytes: int) -> Run:
-        """50 requests in parallel. Blocks."""
+        """Send 50 requests in parallel. Blocks."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps({"url": url, "body_bytes": body_bytes}) + "\n")
@@ -123,7 +123,7 @@ class SenderProcess:
 
 @pytest.fixture(scope="module")
 def sender_processes(certificates: Certificates) -> Iterator[Callable[[str], SenderProcess]]:
-    """One for each wire, started when it is wanted."""
+    """Provide one for each wire, started on demand."""
     started: dict[str, SenderProcess] = {}
 
     def process_of(wire: str) -> SenderProcess:
@@ -136,7 +136,7 @@ def sender_processes(certificates: Certificates) -> Iterator[Callable[[str], Sen
 
 
 def attempt_of(exchange: Exchange) -> Any:
-    """The record of the attempt, as it is written to Kafka."""
+    """Return the attempt's record, as it is written to Kafka."""
     verdict = judge(exchange, 1, RetrySchedule([dt.timedelta(seconds=5)]), START)
     record = attempt_record(result_of(exchange, verdict, finished_at=START))
     assert len(to_json(record)) < 200_000
@@ -167,9 +167,11 @@ def receiver_of(name: str, wire: str) -> Receiver:
 
 
 @pytest.mark.parametrize("name", RECEIVERS)
-async def test_it_costs_little_time_and_leaves_a_clear_error(name: str, each_wire: str, certificates: Certificates) -> None:
+async def test_each_receiver_costs_little_time_and_leaves_a_clear_error(
+    name: str, each_wire: str, certificates: Certificates
+) -> None:
     receiver = receiver_of(name, each_wire)
-    # What does not end in a timeout ends by itself, long before one; on a busy machine too.
+    # An attempt that does not time out ends long before the timeout, on a busy machine too.
     limits = IMPATIENT if receiver.failure in TIMEOUTS else PATIENT
     async with (
         serving(receiver.behave, certificates.server(receiver.tls)) as endpoint,
@@ -189,7 +191,7 @@ async def test_it_costs_little_time_and_leaves_a_clear_error(name: str, each_wir
 
 
 def _check_outcome(outcome: Exchange, receiver: Receiver) -> None:
-    # Ten seconds more than the bound, for a busy machine.
+    # Ten seconds above the bound, for a busy machine.
     assert outcome.duration_ms < IMPATIENT.total_timeout * 1000 + 10_000
     assert len(outcome.body) <= IMPATIENT.response_bytes
     if receiver.failure is None:
@@ -197,39 +199,39 @@ def _check_outcome(outcome: Exchange, receiver: Receiver) -> None:
         return
     assert failed(outcome, receiver.failure, receiver.words).status == receiver.status
     if receiver.failure in TIMEOUTS:
-        # Timers have a resolution of a millisecond, and may fire that much too early.
+        # Timers have a resolution of one millisecond, and may fire that early.
         assert outcome.duration_ms >= IMPATIENT.connect_timeout * 1000 - 2
 
 
 @pytest.mark.parametrize("name", COSTLY)
-async def test_fifty_of_them_cost_little_memory(
+async def test_fifty_attempts_cost_little_memory(
     name: str, each_wire: str, certificates: Certificates, sender_processes: Callable[[str], SenderProcess]
 ) -> None:
     receiver, sender_process = receiver_of(name, each_wire), sender_processes(each_wire)
     async with serving(receiver.behave, certificates.server(receiver.tls)) as endpoint:
         url = f"{receiver.scheme}://127.0.0.1:{endpoint.port}/"
         run = await asyncio.to_thread(sender_process.run, url, receiver.body_bytes)
-    # aiohttp takes all heads that have come at once: a hundred in 8 KiB, each with its headers.
+    # aiohttp parses all heads that arrive together: a hundred in 8 KiB, each with its headers.
     bound = 3 * MEMORY_BOUND if each_wire == "plain" else MEMORY_BOUND
     assert run.growth_bytes < bound, f"{run.growth_bytes / MIB:.0f} MiB"
     assert run.sockets == 0
-    assert run.seconds < LIMITS.total_timeout + 20  # a busy machine takes its time; an endless answer would take for ever
+    assert run.seconds < LIMITS.total_timeout + 20  # a busy machine is slow; an endless answer would take forever
     assert len(run.outcomes) == PARALLEL
     if receiver.failure is None:
-        # A busy machine has no time for some of them; nothing else may go wrong.
+        # A busy machine may miss some of them; nothing else may fail.
         assert {status for failure, status in run.outcomes if failure not in TIMEOUTS} <= {receiver.status}, run.outcomes
     else:
         assert all(failure for failure, _ in run.outcomes)
 
 
-# Between two requests
+# Between requests
 
 only_fast = pytest.mark.parametrize("each_wire", ["fast"], indirect=True)
 """aiohttp's public API cannot see what comes on an idle connection; see `pipeline.sender.session_transport`."""
 
 
 @only_fast
-async def test_answers_that_nobody_asked_for_end_an_idle_connection() -> None:
+async def test_unrequested_answers_close_an_idle_connection() -> None:
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(EMPTY_OK)
@@ -248,7 +250,7 @@ async def test_answers_that_nobody_asked_for_end_an_idle_connection() -> None:
 
 @only_fast
 @pytest.mark.parametrize("unasked", [b"x", b"\r\n", EMPTY_OK, b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 408 Slow\r\n\r\n"])
-async def test_one_byte_is_enough(unasked: bytes) -> None:
+async def test_one_unrequested_byte_is_enough(unasked: bytes) -> None:
     is_over = asyncio.Event()
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -263,7 +265,7 @@ async def test_one_byte_is_enough(unasked: bytes) -> None:
         await endpoint.until_hung_up()
 
 
-async def test_longest_head_that_is_read_is_not_too_long() -> None:
+async def test_longest_allowed_head_is_read() -> None:
     head = b"".join(b"X-%02d: %s\r\n" % (number, b"y" * 8100) for number in range(25))
     body = b"x" * PATIENT.response_bytes
     chunks = b"".join(b"1\r\nx\r\n" for _ in body)
@@ -277,7 +279,7 @@ async def post_answer(answer: bytes) -> Exchange:
         return exchanged(await post(endpoint.url()))
 
 
-async def test_large_request_that_is_answered_early_and_reset() -> None:
+async def test_large_request_answered_early_and_reset() -> None:
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -287,7 +289,7 @@ async def test_large_request_that_is_answered_early_and_reset() -> None:
     async with serving(behave) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
         for _ in range(3):
             outcome = await sender.post(Request(endpoint.url(), {}, bytes(5 * MIB)))
-            # A reset may overtake the answer; what there is must not be a timeout.
+            # A reset may overtake the answer; the result must not be a timeout.
             if isinstance(outcome, NoResponse):
                 assert outcome.failure is Failure.CONNECTION_RESET
             else:

@@ -32,7 +32,7 @@ def credentials(endpoint: TokenEndpoint, clock: Clock, secret: str = CLIENT_SECR
     return ClientCredentials(OAuthClient(endpoint.url, CLIENT_ID, secret, scope="kafka"), clock=clock)
 
 
-def test_a_token_is_asked_for_once_and_again_before_it_is_over(endpoint: TokenEndpoint) -> None:
+def test_a_token_is_fetched_once_and_again_before_it_expires(endpoint: TokenEndpoint) -> None:
     clock = Clock()
     provider = credentials(endpoint, clock)
     first = provider.token()
@@ -43,7 +43,7 @@ def test_a_token_is_asked_for_once_and_again_before_it_is_over(endpoint: TokenEn
     assert endpoint.asked == [GRANTED, GRANTED]
 
 
-def test_a_provider_that_is_away_does_no_harm_while_the_token_is_good(endpoint: TokenEndpoint) -> None:
+def test_an_unavailable_provider_is_harmless_while_the_token_is_valid(endpoint: TokenEndpoint) -> None:
     clock = Clock()
     provider = credentials(endpoint, clock)
     first = provider.token()
@@ -55,8 +55,8 @@ def test_a_provider_that_is_away_does_no_harm_while_the_token_is_good(endpoint: 
         provider.token()
 
 
-def test_a_provider_that_is_away_is_not_asked_by_each_client_in_turn(endpoint: TokenEndpoint) -> None:
-    """Each question may take seconds, in which a client sends no heartbeats."""
+def test_an_unavailable_provider_is_not_asked_by_each_client_in_turn(endpoint: TokenEndpoint) -> None:
+    """Each request may take seconds, in which a client sends no heartbeats."""
     clock = Clock()
     provider = credentials(endpoint, clock)
     first = provider.token()
@@ -77,7 +77,7 @@ def test_a_provider_that_is_away_is_not_asked_by_each_client_in_turn(endpoint: T
     assert provider.token() != first
 
 
-def test_a_token_is_not_used_beyond_its_lifetime_because_of_a_failure_just_before(endpoint: TokenEndpoint) -> None:
+def test_an_expired_token_is_not_used_after_a_recent_failure(endpoint: TokenEndpoint) -> None:
     clock = Clock()
     provider = credentials(endpoint, clock)
     first = provider.token()
@@ -89,7 +89,7 @@ def test_a_token_is_not_used_beyond_its_lifetime_because_of_a_failure_just_befor
     assert provider.token() != first
 
 
-def test_nobody_waits_for_half_a_session_and_a_late_answer_is_used(endpoint: TokenEndpoint) -> None:
+def test_no_wait_takes_half_a_session_and_a_late_answer_is_used(endpoint: TokenEndpoint) -> None:
     settings = Settings(
         kafka_oauth_token_url=endpoint.url,
         kafka_oauth_client_id=CLIENT_ID,
@@ -125,19 +125,19 @@ def test_nobody_waits_for_half_a_session_and_a_late_answer_is_used(endpoint: Tok
         ((302, b""), "answers 302"),
     ],
 )
-def test_an_answer_without_a_token_is_said_in_words(endpoint: TokenEndpoint, answer: tuple[int, bytes], said: str) -> None:
+def test_an_answer_without_a_token_is_reported(endpoint: TokenEndpoint, answer: tuple[int, bytes], said: str) -> None:
     endpoint.answer = answer
     with pytest.raises(TokenError, match=said):
         credentials(endpoint, Clock()).token()
 
 
-def test_a_wrong_secret_is_not_repeated(endpoint: TokenEndpoint) -> None:
+def test_a_wrong_secret_is_not_shown(endpoint: TokenEndpoint) -> None:
     with pytest.raises(TokenError, match=r"answers 401 \(invalid_client\); check the client id and secret") as caught:
         credentials(endpoint, Clock(), "wrong-hunter2").token()
     assert "hunter2" not in str(caught.value)
 
 
-def test_nobody_listens() -> None:
+def test_no_provider_listens() -> None:
     with pytest.raises(TokenError, match="cannot be reached"):
         ClientCredentials(OAuthClient("http://127.0.0.1:9/token", CLIENT_ID, CLIENT_SECRET)).token()
 

@@ -1,4 +1,4 @@
-"""What the pipeline relies on, of the brokers that are started on this machine and of kafka-python with them."""
+"""What the pipeline relies on in the brokers started on this machine, and in kafka-python with them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def create_topic(bootstrap_servers: str, topic: str, *, configs: dict[str, str] 
 
 @pytest.fixture
 def topic(bootstrap_servers: str, topic_prefix: str) -> str:
-    """A new topic of one partition."""
+    """Create a topic of one partition."""
     name = f"{topic_prefix}records"
     create_topic(bootstrap_servers, name)
     return name
@@ -56,7 +56,7 @@ def producer(bootstrap_servers: str) -> Iterator[KafkaProducer]:
 
 
 def read(bootstrap_servers: str, topic: str, count: int) -> list[Any]:
-    """Read the first `count` records of partition 0; fail when they do not come within a minute."""
+    """Read the first `count` records of partition 0; fail if they do not arrive within a minute."""
     partition = TopicPartition(topic, 0)
     consumer = KafkaConsumer(bootstrap_servers=bootstrap_servers, consumer_timeout_ms=60_000, fetch_max_wait_ms=30)
     with closing(consumer):
@@ -83,7 +83,7 @@ def test_topic_is_created_with_its_configuration(bootstrap_servers: str, topic_p
     assert values.items() >= configs.items()
 
 
-def test_records_come_back_as_they_were_sent(bootstrap_servers: str, topic: str, producer: KafkaProducer) -> None:
+def test_records_are_read_as_they_were_sent(bootstrap_servers: str, topic: str, producer: KafkaProducer) -> None:
     headers = [("event", b"order_completed"), ("binary", bytes(range(256))), ("event", b"twice"), ("empty", b"")]
     sent = [(b"R1", b"one", headers), (b"R1", None, []), (None, b"\x00\xff", [("n", b"1")])]
     for key, value, extra in sent:
@@ -95,9 +95,9 @@ def test_records_come_back_as_they_were_sent(bootstrap_servers: str, topic: str,
     assert [(r.offset, r.key, r.value, list(r.headers)) for r in records] == [(i, *s) for i, s in enumerate(sent)]
 
 
-def test_acknowledged_offsets_are_those_of_the_records(bootstrap_servers: str, topic: str, producer: KafkaProducer) -> None:
+def test_acknowledged_offsets_are_the_records_offsets(bootstrap_servers: str, topic: str, producer: KafkaProducer) -> None:
     acknowledged = []
-    for burst in range(3):  # the records of a burst share a batch, whose acknowledgement holds one offset for all
+    for burst in range(3):  # the records of a burst share a batch, whose acknowledgement has one offset for all
         values = [b"%d.%d" % (burst, n) for n in range(20)]
         futures = [producer.send(topic, value=value, partition=0) for value in values]
         acknowledged += [(f.get(timeout=60).offset, v) for f, v in zip(futures, values, strict=True)]
@@ -106,7 +106,7 @@ def test_acknowledged_offsets_are_those_of_the_records(bootstrap_servers: str, t
     assert [(r.offset, r.value) for r in read(bootstrap_servers, topic, 60)] == acknowledged
 
 
-def test_start_and_stop_may_be_repeated() -> None:
+def test_start_and_stop_can_be_repeated() -> None:
     broker = TansuBroker()
     with pytest.raises(RuntimeError, match="start"):
         _ = broker.bootstrap_servers
@@ -124,7 +124,7 @@ def test_start_and_stop_may_be_repeated() -> None:
 
 
 def test_a_port_in_use_is_survived(monkeypatch: pytest.MonkeyPatch, broker: LocalBroker) -> None:
-    """The port may be taken by another broker, whose answers must not be mistaken for ours, or by anything else."""
+    """The port may be in use by another broker, whose answers must not be mistaken for ours, or by anything else."""
     free = local_process.free_port()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ports = [int(broker.bootstrap_servers.rpartition(":")[2]), silent.getsockname()[1], free]
@@ -162,7 +162,7 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @linux
-def test_a_killed_parent_takes_the_broker_with_it() -> None:
+def test_the_broker_ends_with_a_killed_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         broker = os.pidfd_open(int(parent.stdout.readline()))
@@ -186,7 +186,7 @@ def test_a_broker_outlives_the_thread_that_started_it() -> None:
 
 
 @pytest.mark.apache
-def test_killed_apache_kafka_comes_back_with_its_data(tmp_path: Path) -> None:
+def test_killed_apache_kafka_restarts_with_its_data(tmp_path: Path) -> None:
     broker = ApacheKafkaBroker(data_dir=tmp_path / "data")
     servers = broker.start()
     try:

@@ -1,6 +1,6 @@
-"""schemathesis plays the whole API by its own document, on the real application with a broker and ClickHouse in process.
+"""schemathesis tests the whole API against its own document, on the real application with a broker and ClickHouse in process.
 
-No 500, no status that is not documented, no answer that breaks its schema: as admin, operator, viewer, and without a key.
+No 500, no undocumented status, no answer that breaks its schema: as admin, operator, viewer, and without a key.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.slow,
-    # Threads of the played API (kafka-python's pauses) use ``random`` while hypothesis draws; it cannot tell theirs from ours.
+    # Threads of the tested API (kafka-python's pauses) use ``random`` while hypothesis draws; it cannot tell their use from ours.
     pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies"),
 ]
 
@@ -58,17 +58,17 @@ CHECKS = [
 ]
 ADMIN_KEY = "an-admin-key-of-the-settings"
 CALLERS = (None, *Access)
-# Who guesses keys is made to wait, by address: every caller has one, so that each reaches what it may.
+# Clients that guess keys must wait, by address: every caller has its own, so that it is not affected by others.
 ADDRESSES = {role: f"192.0.2.{number}" for number, role in enumerate(CALLERS, 1)}
-# Nobody listens there: a test delivery fails at once, and nothing leaves this machine.
+# Nothing listens there: a test delivery fails at once, and nothing leaves this machine.
 TARGET = "http://127.0.0.1:9/"
-# The HTTP client sets these. With arbitrary values a message is not HTTP, and the server answers 400 before it looks for a route.
+# The HTTP client sets these. With arbitrary values a message is not HTTP, and the server answers 400 before routing.
 FRAMING = frozenset({"connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"})
 
 
 @dataclass(frozen=True)
 class Played:
-    """A running pipeline, and what there is in it to ask for."""
+    """A running pipeline, and the objects in it."""
 
     url: str
     keys: dict[Access | None, str]
@@ -76,7 +76,7 @@ class Played:
 
 
 class PipelineThread:
-    """Every role, on an event loop of their own: schemathesis blocks."""
+    """All roles, on their own event loop: schemathesis blocks."""
 
     def __init__(self, chosen: Settings) -> None:
         self._settings = chosen
@@ -87,7 +87,7 @@ class PipelineThread:
 
     def start(self) -> str:
         self._thread.start()
-        assert self._ready.wait(60), "the pipeline does not start"
+        assert self._ready.wait(60), "the pipeline did not start"
         assert self.running is not None, repr(self._error)
         return self.running.url.rstrip("/")
 
@@ -123,7 +123,7 @@ class PipelineThread:
 
 @pytest.fixture(scope="module")
 def played(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    """The pipeline, an endpoint with an attempt, a dead letter, and a key of each role."""
+    """Run the pipeline with an endpoint that has an attempt, a dead letter, and a key of each role."""
     directory: Path = tmp_path_factory.mktemp("openapi")
     pipeline = PipelineThread(
         Settings(
@@ -179,7 +179,7 @@ def _ids(api: httpx.Client) -> dict[str, int]:
 
 
 def _aim(case: Any, ids: dict[str, int]) -> None:
-    """Ask for what exists most of the time, leave it there, and keep every target on this machine."""
+    """Mostly ask for existing objects, do not delete them, and keep every target on this machine."""
     identifier = str((case.path_parameters or {}).get("id"))
     kind = case.path.split("/")[3]
     if kind in ids and identifier.isdigit():
@@ -189,12 +189,12 @@ def _aim(case: Any, ids: dict[str, int]) -> None:
             case.path_parameters["id"] = ids[kind]
     for endpoint in _endpoints(case.body):
         kind = sum(endpoint["target_url"].encode("utf-8", "replace")) % 8
-        # A name that is none is refused without asking anybody for its address.
+        # An invalid name is refused without a look-up.
         endpoint["target_url"] = f"{TARGET}{kind}" if kind else f"ftp://{endpoint['target_url']}"
 
 
 def _endpoints(body: object) -> list[dict[str, Any]]:
-    """What a request body says of endpoints: one, or those of a backup."""
+    """Return the endpoints of a request body: one, or those of a backup."""
     if not isinstance(body, dict):
         return []
     restore = body.get("restore")
@@ -204,23 +204,23 @@ def _endpoints(body: object) -> list[dict[str, Any]]:
 
 
 def _wait_out_wrong_keys(api: httpx.Client) -> None:
-    """The player has sent keys that are none from this address: for up to a minute, right ones are refused too."""
+    """Wait: schemathesis sent wrong keys from this address, so valid ones are refused too for up to a minute."""
     wait_until(lambda: api.get("/api/webhook/endpoints").status_code != 429, "the wrong keys are still held against this address")
 
 
-# schemathesis names the test of each operation only if it has another parameter; of several tests with one name, pytest-xdist runs one.
+# schemathesis names an operation's test only if it has another parameter; pytest-xdist runs only one of several tests with one name.
 @pytest.mark.parametrize("role", [Access.ADMIN], ids=str)
 @SCHEMA.parametrize()
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_api_does_what_its_document_says(case: Any, role: Access, played: Played) -> None:
+def test_the_api_matches_its_document(case: Any, role: Access, played: Played) -> None:
     _play(case, role, played)
 
 
 @pytest.mark.parametrize("role", [role for role in CALLERS if role is not Access.ADMIN], ids=str)
 @SCHEMA.parametrize()
-# Most of it is refused before it is looked at, so there is no need for the document's examples, hundreds for some operations.
+# Most requests are refused early, so the document's examples, hundreds for some operations, are not needed.
 @settings(max_examples=2, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_api_does_what_its_document_says_to_others(case: Any, role: Access | None, played: Played) -> None:
+def test_the_api_matches_its_document_for_other_callers(case: Any, role: Access | None, played: Played) -> None:
     _play(case, role, played)
 
 
@@ -232,7 +232,7 @@ def _play(case: Any, role: Access | None, played: Played) -> None:
     case.call_and_validate(base_url=played.url, headers=headers, checks=CHECKS)
 
 
-def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played) -> None:
+def test_every_route_works_and_answers_as_documented(played: Played) -> None:
     fields = {
         "target_url": f"{TARGET}walk",
         "events": ["order_completed"],
@@ -314,7 +314,7 @@ def test_every_route_can_be_used_and_answers_as_its_document_says(played: Played
         wait_until(lambda: walk("GET", "/api/webhook/resends/{id}", 200, run)["state"] == "done")
         wait_until(lambda: run in [one["id"] for one in walk("GET", "/api/webhook/resends", 200)["runs"]])
         walk("POST", "/api/webhook/resends/{id}/cancel", 409, run)
-        types = walk("GET", "/api/webhook/event_types", 200)["event_types"]  # whatever the examples have added stays
+        types = walk("GET", "/api/webhook/event_types", 200)["event_types"]  # what the examples have added stays
         assert {one["origin"] for one in types} >= {"built_in"}
         refund = {"name": "refund_walked", "topic": "oms.orders", "description": "One.", "schema": {}, "sample": {"id": 1}}
         walk("POST", "/api/webhook/event_types", 201, json={"event_type": refund})

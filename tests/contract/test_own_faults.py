@@ -1,4 +1,4 @@
-"""Our own faults are not the endpoint's (promise 9): each made on real parts, and what the sender says of it."""
+"""Our own faults are not the endpoint's (promise 9): each is produced with real parts, and the sender classifies it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ANYWHERE = AddressGuard()
 
 
 async def slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer each request after a moment, so that many are under way at once."""
+    """Answer each request after a moment, so that many are in progress at once."""
     while True:
         await read_request(reader)
         await asyncio.sleep(0.02)
@@ -72,15 +72,15 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
         writer.transport.abort()
 
 
-async def test_too_many_open_files_are_nobodys_failure(each_wire: str) -> None:
+async def test_too_many_open_files_fail_no_endpoint(each_wire: str) -> None:
     found = await outcomes(endpoints=300, descriptors=128, connections=256, idle=256, wire=each_wire)
     assert set(found) == {"200", LocalFault.DESCRIPTORS.value}
     assert sum(found.values()) == 600
 
 
-async def test_many_endpoints_do_not_use_up_the_descriptors_with_connections_that_are_kept(each_wire: str) -> None:
+async def test_idle_connections_of_many_endpoints_do_not_use_up_the_descriptors(each_wire: str) -> None:
     found = await outcomes(endpoints=300, descriptors=128, connections=32, idle=32, wire=each_wire)
-    if each_wire == "plain":  # there their number has no bound; see pipeline.sender.session_transport
+    if each_wire == "plain":  # their number has no bound there; see pipeline.sender.session_transport
         assert set(found) <= {"200", LocalFault.DESCRIPTORS.value}
     else:
         assert found == {"200": 600}
@@ -101,17 +101,17 @@ def try_again(host: str) -> Sequence[str]:
 
 
 @on_each_loop
-async def test_a_resolver_that_answers_for_nobody_is_ours() -> None:
+async def test_a_resolver_that_fails_for_all_names_is_our_fault() -> None:
     async with Sender(PATIENT, LOOPBACK, resolve=resolver(try_again)) as sender:
         for host in ("a.test", "b.test"):
             outcome = not_sent(await sender.post(Request(f"http://{host}/", {}, b"{}")), LocalFault.RESOLVER)
-            assert outcome.otherwise is not None  # it may still be the domains' fault: there are two
+            assert outcome.otherwise is not None  # it may still be the domains' fault: there are only two
             assert outcome.otherwise.failure is Failure.DNS
         assert not_sent(await sender.post(Request("http://c.test/", {}, b"{}")), LocalFault.RESOLVER).otherwise is None
 
 
 @on_each_loop
-async def test_a_resolver_that_is_silent_is_ours() -> None:
+async def test_a_silent_resolver_is_our_fault() -> None:
     async def hang(host: str) -> Sequence[str]:
         await asyncio.sleep(60)
         return []
@@ -120,7 +120,7 @@ async def test_a_resolver_that_is_silent_is_ours() -> None:
 
 
 @on_each_loop
-async def test_a_domain_whose_own_servers_fail_is_the_endpoints_while_another_name_resolves() -> None:
+async def test_a_domains_failing_servers_are_the_endpoints_fault_if_another_name_resolves() -> None:
     def answers(host: str) -> Sequence[str]:
         return ["127.0.0.1"] if host == "good.test" else try_again(host)
 
@@ -132,7 +132,7 @@ async def test_a_domain_whose_own_servers_fail_is_the_endpoints_while_another_na
 
 @pytest.mark.parametrize("code", [None, socket.EAI_NONAME], ids=["resolves", "no such name"])
 @on_each_loop
-async def test_a_domain_whose_own_servers_fail_is_the_endpoints_when_the_probe_is_answered(code: int | None) -> None:
+async def test_a_domains_failing_servers_are_the_endpoints_fault_if_the_probe_is_answered(code: int | None) -> None:
     def answers(host: str) -> Sequence[str]:
         if host != "probe.test":
             return try_again(host)
@@ -145,7 +145,7 @@ async def test_a_domain_whose_own_servers_fail_is_the_endpoints_when_the_probe_i
 
 
 @on_each_loop
-async def test_the_resolver_is_asked_once_for_many_names_that_fail_together() -> None:
+async def test_the_resolver_is_probed_once_for_many_names_that_fail_together() -> None:
     asked: list[str] = []
 
     def answers(host: str) -> Sequence[str]:
@@ -162,7 +162,7 @@ async def test_the_resolver_is_asked_once_for_many_names_that_fail_together() ->
 
 @pytest.fixture
 def cut_off() -> tuple[str, ...]:
-    """The beginning of a command that runs without a network."""
+    """Return the start of a command that runs without a network."""
     prefix = ("unshare", "--map-root-user", "--net")
     if shutil.which("unshare") is None or subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode:
         pytest.skip("this user may not make a network namespace")
@@ -186,17 +186,17 @@ asyncio.run(main())
 """
 
 
-def test_a_machine_without_a_network_is_ours(cut_off: tuple[str, ...]) -> None:
+def test_a_machine_without_a_network_is_our_fault(cut_off: tuple[str, ...]) -> None:
     command = (*cut_off, sys.executable, "-c", _WITHOUT_NETWORK)
     printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.splitlines()
     assert printed == ["network_down False", "network_down False", "network_down True", "resolver_down False"]
 
 
-# Memory, and bugs
+# Memory and bugs
 
 
 @on_each_loop
-async def test_no_memory_is_ours() -> None:
+async def test_lack_of_memory_is_our_fault() -> None:
     def answers(host: str) -> Sequence[str]:
         raise MemoryError
 
@@ -204,7 +204,7 @@ async def test_no_memory_is_ours() -> None:
 
 
 @on_each_loop
-async def test_an_unexpected_error_is_ours_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_error_is_our_fault_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     headers: Any = {"X-Count": 5}
     async with serving(slowly) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""What Ransack's users type is understood as they know it; where it is not, ``docs/search.md`` says why."""
+"""Ransack queries mean what Ransack's users expect; ``docs/search.md`` explains the differences."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ OFFSET_BITS = 16
 
 
 def documented() -> list[str]:
-    """The names of the rows of the table in the documentation."""
+    """Return the names of the rows of the table in the documentation."""
     section = DOCS.read_text("utf-8").split("\n## What differs from Ransack\n")[1].split("\n## ")[0]
     return re.findall(r"^\| \*\*(.+?)\*\* \|", section, re.MULTILINE)
 
 
 async def answers() -> dict[str, tuple[tuple[int, ...] | str, bool]]:
-    """What each query finds, and whether something is reported."""
+    """Return what each query finds, and whether something is reported."""
     found: dict[str, tuple[tuple[int, ...] | str, bool]] = {}
     async with opened(Settings(clickhouse_path=PATHS[0])) as store:
         await store.writer.assign(Table.ATTEMPTS, 0)
@@ -56,7 +56,7 @@ PATHS: list[Path] = []
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[tuple[int, ...] | str, bool]]:
-    """All of them at once: the engine is started once."""
+    """Run all of them at once: the engine is started once."""
     PATHS[:] = [tmp_path_factory.mktemp("ransack") / "clickhouse"]
     return asyncio.run(answers())
 
@@ -66,22 +66,22 @@ def test_a_query_finds_what_it_means(played: dict[str, tuple[tuple[int, ...] | s
     assert played[fact.query] == (fact.found, fact.is_reported)
 
 
-def test_whatever_differs_from_ransack_has_a_reason_in_the_documentation() -> None:
+def test_every_difference_from_ransack_is_documented() -> None:
     assert len(FACTS) >= 245
     assert len({fact.query for fact in FACTS}) == len(FACTS)
     assert [fact.query for fact in FACTS if (fact.found != fact.ransack) is not bool(fact.reason)] == []
     assert sorted({fact.reason for fact in FACTS} - {""}) == sorted(documented())
 
 
-def test_nothing_is_left_out_without_a_word() -> None:
-    """What finds everything though it has a filter with a value is reported."""
+def test_ignored_conditions_are_reported() -> None:
+    """A query with a value that still finds everything is reported."""
     everything = tuple(range(1, 9))
     silent = [fact for fact in FACTS if tuple(sorted(fact.found)) == everything and not fact.is_reported]
     assert [fact.query for fact in silent if not _means_everything(fact.query)] == []
 
 
 def _means_everything(query: str) -> bool:
-    """Blank filters, sorts, and conditions that hold for every attempt."""
+    """Return true for blank filters, sorts, and conditions that hold for every attempt."""
     has_no_value = all(not part.partition("=")[2].strip("+%20 ") for part in query.split("&"))
     return (
         has_no_value
@@ -93,5 +93,5 @@ def _means_everything(query: str) -> bool:
 
 
 def test_the_clock_of_the_relative_times() -> None:
-    """``yesterday`` in the table is the day before the service's clock."""
+    """``yesterday`` in the table is the day before the service's current day."""
     assert NOW.isoformat() == "2026-03-02T15:04:00.512000+00:00"

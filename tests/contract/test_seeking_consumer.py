@@ -1,6 +1,6 @@
-"""A member of a group that goes back and forth in its partitions, on a broker.
+"""A group member that seeks back and forth in its partitions, on a broker.
 
-Most tests take a second or more: at the embedded broker, a join takes half a session.
+Most tests take a second or more: on the embedded broker, a join takes half a session timeout.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ async def settings(bootstrap_servers: str, topic_prefix: str) -> Settings:
         kafka_bootstrap_servers=bootstrap_servers,
         kafka_replication_factor=1,
         kafka_session_timeout_ms=6000,
-        kafka_fetch_max_wait_ms=100,  # the embedded broker is asked again and again: at 30 ms, half a core
+        kafka_fetch_max_wait_ms=100,  # the embedded broker is polled: at 30 ms, this takes half a core
     )
 
     def create() -> None:
@@ -46,7 +46,7 @@ async def producer(settings: Settings, topic_prefix: str) -> AsyncIterator[Produ
 
 
 class Member:
-    """A consumer, and what it holds."""
+    """A consumer and its partitions."""
 
     def __init__(self, settings: Settings, prefix: str) -> None:
         self.held: set[int] = set()
@@ -62,7 +62,7 @@ class Member:
         await until(lambda: len(self.held) == count, lambda: f"it holds {self.held}")
 
     async def read(self, partition: int, offset: int | None, until: int) -> list[int]:
-        """The offsets from one on, as far as to another."""
+        """Read from one offset to another; returns the offsets read."""
         found: list[int] = []
         while not found or found[-1] < until - 1:
             fetched = await asyncio.wait_for(self.consumer.fetch(partition, offset, 0.1), 30)
@@ -86,9 +86,7 @@ async def write(producer: Producer, prefix: str, partition: int, count: int, siz
     assert {position.partition for position in await asyncio.gather(*sent)} == {partition}
 
 
-async def test_it_reads_what_it_is_asked_for_as_often_as_it_is_asked(
-    settings: Settings, producer: Producer, topic_prefix: str
-) -> None:
+async def test_records_can_be_read_repeatedly(settings: Settings, producer: Producer, topic_prefix: str) -> None:
     await write(producer, topic_prefix, 0, 300, size=5_000)
     async with member(settings, topic_prefix) as one:
         await one.until_holding(2)
@@ -96,18 +94,18 @@ async def test_it_reads_what_it_is_asked_for_as_often_as_it_is_asked(
         assert await one.read(0, None, 300) == everything
         assert await one.read(0, 40, 300) == everything[40:]
         assert await one.read(0, 7, 300) == everything[7:]
-        # At the end it answers without records, after the time that it was given; and with what comes.
+        # At the end it returns no records after its timeout, or those that arrive.
         empty = await asyncio.wait_for(one.consumer.fetch(0, 300, 0.0), 30)
         assert empty == FetchedPage([], 300, is_end=True)
         waiting = asyncio.create_task(one.consumer.fetch(0, 300, 30.0))
         await write(producer, topic_prefix, 0, 1)
         assert [record.offset for record in (await asyncio.wait_for(waiting, 30)).records] == [300]
-        # A partition without records ends at its beginning.
+        # An empty partition ends at its start.
         assert await asyncio.wait_for(one.consumer.fetch(1, None, 0.0), 30) == FetchedPage([], 0, is_end=True)
         assert one.consumer.problem() is None
 
 
-async def test_the_next_one_begins_where_it_was_committed_and_nowhere_else(
+async def test_the_next_member_starts_at_the_committed_offsets_only(
     settings: Settings, producer: Producer, topic_prefix: str
 ) -> None:
     await write(producer, topic_prefix, 0, 50)
@@ -123,7 +121,7 @@ async def test_the_next_one_begins_where_it_was_committed_and_nowhere_else(
         assert await three.read(0, None, 50) == list(range(20, 50))
 
 
-async def test_two_members_share_the_partitions_and_one_takes_over(
+async def test_two_members_share_the_partitions_and_one_takes_them_over(
     settings: Settings, producer: Producer, topic_prefix: str
 ) -> None:
     await write(producer, topic_prefix, 0, 5)

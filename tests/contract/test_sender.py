@@ -1,4 +1,4 @@
-"""The sender against real sockets on loopback: what is sent, and what becomes of every kind of answer."""
+"""The sender with real sockets on loopback: what it sends, and how it handles every kind of answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.contract.http_endpoint import (
 
 pytestmark = pytest.mark.usefixtures("each_wire")
 
-# What is sent
+# Requests
 
 
 @on_each_loop
@@ -58,7 +58,7 @@ async def test_exactly_the_given_headers_and_bytes_are_sent() -> None:
                 f"User-Agent: {USER_AGENT}",
                 "Content-Type: application/json",
                 "webhook-id: msg_1",
-                "X-Note: caf\u00c3\u00a9",  # UTF-8, read as latin-1.
+                "X-Note: caf\u00c3\u00a9",  # UTF-8, decoded as latin-1.
                 f"Content-Length: {len(body)}",
             ]
         )
@@ -82,7 +82,7 @@ async def test_nothing_is_added_to_a_bare_request() -> None:
 
 
 @on_each_loop
-async def test_a_handshake_is_asked_with_options() -> None:
+async def test_a_handshake_uses_options() -> None:
     received: list[tuple[list[str], bytes]] = []
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -102,7 +102,7 @@ async def test_a_handshake_is_asked_with_options() -> None:
 
 
 @on_each_loop
-async def test_large_body_arrives() -> None:
+async def test_large_body_is_sent_whole() -> None:
     received: list[bytes] = []
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -135,7 +135,7 @@ async def test_header_that_would_split_the_request_is_not_sent(headers: dict[str
 
 
 @on_each_loop
-async def test_framing_of_the_body_is_not_the_callers_to_say() -> None:
+async def test_callers_cannot_set_the_framing_of_the_body() -> None:
     received: list[tuple[list[str], bytes]] = []
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -157,7 +157,7 @@ async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.Monkey
         answered(await post(endpoint.url()))
 
 
-# What is answered
+# Answers
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ async def test_every_status_is_a_response(status: int) -> None:
 
 
 @on_each_loop
-async def test_redirects_are_not_followed_and_cookies_not_kept() -> None:
+async def test_redirects_are_not_followed_and_cookies_are_not_kept() -> None:
     heads: list[str] = []
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -229,7 +229,7 @@ async def test_body_is_kept_up_to_the_limit(size: int, truncated: bool, framing:
 
 
 @on_each_loop
-async def test_endless_body_is_left() -> None:
+async def test_endless_body_is_cut_off() -> None:
     async with serving(dripping(OK + b"\r\n", b"x" * 65536, 0)) as endpoint:
         tracemalloc.start()
         try:
@@ -239,7 +239,7 @@ async def test_endless_body_is_left() -> None:
             tracemalloc.stop()
         assert response.body == b"x" * PATIENT.response_bytes
         assert response.body_truncated
-        assert peak < 4_000_000  # The server's own buffers included.
+        assert peak < 4_000_000  # Includes the server's own buffers.
         await endpoint.until_hung_up()
 
 
@@ -275,7 +275,7 @@ async def test_headers_that_are_not_utf8_can_be_encoded() -> None:
     ],
 )
 @on_each_loop
-async def test_connections_are_used_again(answer: bytes) -> None:
+async def test_connections_are_reused(answer: bytes) -> None:
     async with serving(answering(answer)) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
         for _ in range(5):
             assert isinstance(await sender.post(Request(endpoint.url(), {}, b"{}")), Response)
@@ -283,7 +283,7 @@ async def test_connections_are_used_again(answer: bytes) -> None:
 
 
 @on_each_loop
-async def test_connection_that_the_server_closes_is_not_used_again() -> None:
+async def test_connection_closed_by_the_server_is_not_reused() -> None:
     closing = OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n"
     async with serving(answering(closing)) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
         for _ in range(3):
@@ -292,7 +292,7 @@ async def test_connection_that_the_server_closes_is_not_used_again() -> None:
 
 
 @on_each_loop
-async def test_unasked_answer_is_not_taken_for_the_next_one(each_wire: str) -> None:
+async def test_unrequested_answer_is_not_taken_for_the_next_one(each_wire: str) -> None:
     is_over = asyncio.Event()
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -306,8 +306,8 @@ async def test_unasked_answer_is_not_taken_for_the_next_one(each_wire: str) -> N
         is_over.set()
         if each_wire == "fast":
             await endpoint.until_hung_up()
-        else:  # aiohttp keeps the connection, so that the exchange is lost with it
-            await asyncio.sleep(0.1)  # until the answer is there; aiohttp tells nobody
+        else:  # aiohttp keeps the connection, so the next exchange is lost with it
+            await asyncio.sleep(0.1)  # until the answer has arrived; aiohttp does not notify anyone
             outcome = await sender.post(Request(endpoint.url(), {}, b"{}"))
             failed(outcome, Failure.INVALID_RESPONSE, "before the request")
         is_over.clear()
@@ -316,7 +316,7 @@ async def test_unasked_answer_is_not_taken_for_the_next_one(each_wire: str) -> N
 
 
 @on_each_loop
-async def test_answer_before_the_body_was_read_counts_and_ends_the_connection() -> None:
+async def test_answer_before_the_body_was_read_counts_and_closes_the_connection() -> None:
     answer, is_over = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig", asyncio.Event()
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -334,7 +334,7 @@ async def test_answer_before_the_body_was_read_counts_and_ends_the_connection() 
 
 
 @on_each_loop
-async def test_connections_are_bounded_and_waiting_is_not_counted() -> None:
+async def test_connections_are_bounded_and_waiting_does_not_count() -> None:
     busy = peak = 0
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -343,7 +343,7 @@ async def test_connections_are_bounded_and_waiting_is_not_counted() -> None:
             await read_request(reader)
             busy += 1
             peak = max(peak, busy)
-            await asyncio.sleep(0.6)  # the five requests of a connection take longer than one of them may
+            await asyncio.sleep(0.6)  # a connection's five requests take longer than the timeout of one
             busy -= 1
             writer.write(EMPTY_OK)
 
@@ -380,7 +380,7 @@ async def test_cancelled_post_frees_connection_and_slot() -> None:
 
 
 def in_flight() -> float:
-    """The metric."""
+    """Return the metric."""
     [metric] = metrics.IN_FLIGHT.collect()
     return metric.samples[0].value
 
@@ -388,12 +388,12 @@ def in_flight() -> float:
 @pytest.mark.parametrize(
     "limits", [{"connections": 0}, {"response_bytes": -1}, {"connect_timeout": 15.0}, {"connect_timeout": 0.0}]
 )
-def test_limits_that_make_no_sense(limits: dict[str, Any]) -> None:
+def test_invalid_limits_are_refused(limits: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         SenderLimits(**limits)
 
 
 @on_each_loop
-async def test_sender_that_is_not_started() -> None:
+async def test_sender_must_be_started() -> None:
     with pytest.raises(RuntimeError, match="start"):
         await Sender(SenderLimits(), LOOPBACK).post(Request("http://127.0.0.1/", {}, b""))

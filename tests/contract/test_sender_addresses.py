@@ -1,4 +1,4 @@
-"""The sender against names and addresses that must not be dialled: no connection is made."""
+"""The sender with names and addresses that must not be dialled: it makes no connection."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("each_wire")
 
 @contextlib.contextmanager
 def untouched_listener() -> Iterator[int]:
-    """A listening socket; fails the test when anything connected to it."""
+    """Provide a listening socket; fails the test if anything connected to it."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -70,7 +70,7 @@ async def test_loopback_is_not_dialled(host: str) -> None:
 
 
 @on_each_loop
-async def test_private_address_of_a_name_is_told() -> None:
+async def test_private_address_of_a_name_is_reported() -> None:
     async def resolve(host: str) -> Sequence[str]:
         return ["10.0.0.5"]
 
@@ -97,9 +97,9 @@ async def test_rebinding_name_is_not_dialled() -> None:
 
 
 @on_each_loop
-async def test_guard_decides_when_dialling_whatever_the_resolver_let_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_guard_checks_again_when_dialling(monkeypatch: pytest.MonkeyPatch) -> None:
     class FickleGuard(AddressGuard):
-        """Lets an address pass once: stands for any hole between resolving and dialling."""
+        """Accepts an address once: stands for any gap between resolving and dialling."""
 
         passed = False
 
@@ -115,7 +115,7 @@ async def test_guard_decides_when_dialling_whatever_the_resolver_let_pass(monkey
 
 
 @on_each_loop
-async def test_resolver_that_answers_with_a_name_is_not_believed() -> None:
+async def test_resolver_that_answers_with_a_name_is_not_trusted() -> None:
     async def resolve(host: str) -> Sequence[str]:
         return ["localhost"]
 

@@ -1,4 +1,4 @@
-"""Requests through an egress proxy: to the addresses that the guard has let pass, with TLS verified, and with faults where they belong."""
+"""Requests through an egress proxy: only to addresses that the guard accepts, with TLS verified and faults attributed correctly."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-# The way
+# The tunnel
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def authority() -> trustme.CA:
     [("hooks.example.com", PUBLIC), (PUBLIC, PUBLIC), (f"[{PUBLIC_V6}]", f"[{PUBLIC_V6}]")],
 )
 @on_each_loop
-async def test_a_request_in_the_clear_goes_through_a_tunnel_to_the_address(host: str, named: str) -> None:
+async def test_a_plain_request_goes_through_a_tunnel_to_the_address(host: str, named: str) -> None:
     seen: list[list[str]] = []
     async with (
         serving(saying(seen)) as endpoint,
@@ -115,7 +115,7 @@ async def test_a_request_in_the_clear_goes_through_a_tunnel_to_the_address(host:
 
 
 @on_each_loop
-async def test_tls_inside_the_tunnel_verifies_the_host_of_the_target(authority: trustme.CA) -> None:
+async def test_tls_inside_the_tunnel_verifies_the_target_host(authority: trustme.CA) -> None:
     tls = identity(authority, "hooks.example.com", PUBLIC)
     async with (
         serving(answering(EMPTY_OK), tls) as endpoint,
@@ -129,7 +129,7 @@ async def test_tls_inside_the_tunnel_verifies_the_host_of_the_target(authority: 
 
 
 @on_each_loop
-async def test_a_literal_address_whose_certificate_is_for_another(authority: trustme.CA) -> None:
+async def test_a_certificate_for_another_address_is_refused(authority: trustme.CA) -> None:
     tls = identity(authority, "198.41.0.4")
     async with (
         serving(answering(EMPTY_OK), tls) as endpoint,
@@ -140,7 +140,7 @@ async def test_a_literal_address_whose_certificate_is_for_another(authority: tru
 
 
 @on_each_loop
-async def test_connections_are_kept_and_used_again() -> None:
+async def test_connections_are_reused() -> None:
     async with (
         serving(answering(EMPTY_OK)) as endpoint,
         proxying(routes={f"{PUBLIC}:80": endpoint.port}) as proxy,
@@ -148,12 +148,12 @@ async def test_connections_are_kept_and_used_again() -> None:
     ):
         for _ in range(3):
             answered(await send(sender, "http://hooks.example.com/"))
-        answered(await send(sender, "http://other.example.com/"))  # the same address, and yet a tunnel of its own
+        answered(await send(sender, "http://other.example.com/"))  # the same address, but its own tunnel
     assert len(proxy.asked) == 2
 
 
 @on_each_loop
-async def test_many_at_once() -> None:
+async def test_many_requests_at_once() -> None:
     async with (
         serving(answering(EMPTY_OK)) as endpoint,
         proxying(routes={f"{PUBLIC}:80": endpoint.port}) as proxy,
@@ -176,7 +176,7 @@ async def test_a_large_body_goes_through() -> None:
 
 
 @on_each_loop
-async def test_the_next_address_is_tried_when_the_proxy_cannot_reach_the_first() -> None:
+async def test_the_next_address_is_tried_if_the_proxy_cannot_reach_the_first() -> None:
     async def two(host: str) -> Sequence[str]:
         return [PUBLIC_V6, PUBLIC]
 
@@ -195,7 +195,7 @@ async def test_the_next_address_is_tried_when_the_proxy_cannot_reach_the_first()
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "169.254.169.254", "[::1]", "[::ffff:10.0.0.1]", "2130706433"])
 @on_each_loop
-async def test_a_forbidden_address_is_never_named_to_the_proxy(host: str) -> None:
+async def test_a_forbidden_address_is_never_sent_to_the_proxy(host: str) -> None:
     async with proxying() as proxy, sending(proxy.settings()) as sender:
         outcome = await send(sender, f"http://{host}/")
         failed(outcome, Failure.BLOCKED_ADDRESS)
@@ -203,8 +203,8 @@ async def test_a_forbidden_address_is_never_named_to_the_proxy(host: str) -> Non
 
 
 @on_each_loop
-async def test_a_name_that_is_bound_again_is_not_followed() -> None:
-    """Each port is a connection of its own, and so is each look-up, as none is kept here."""
+async def test_a_rebinding_name_is_not_followed() -> None:
+    """Each port needs a new connection and a new look-up, as none is cached here."""
     answers = iter([[PUBLIC], ["169.254.169.254"], ["10.0.0.1", "127.0.0.1"], ["10.0.0.1", PUBLIC]])
 
     async def rebinding(host: str) -> Sequence[str]:
@@ -224,7 +224,7 @@ async def test_a_name_that_is_bound_again_is_not_followed() -> None:
 
 
 @on_each_loop
-async def test_a_look_up_is_shared_and_kept() -> None:
+async def test_a_look_up_is_shared_and_cached() -> None:
     asked: list[str] = []
 
     async def counting(host: str) -> Sequence[str]:
@@ -235,18 +235,18 @@ async def test_a_look_up_is_shared_and_kept() -> None:
     async with proxying(everybody=answer(502)) as proxy, sending(proxy.settings(), resolve=counting) as sender:
         await asyncio.gather(*(send(sender, "http://a.example.com/") for _ in range(5)))
         await send(sender, "http://a.example.com/")
-    assert asked == ["a.example.com", "example.com"]  # the other is the probe name
+    assert asked == ["a.example.com", "example.com"]  # the second is the probe name
 
 
 @on_each_loop
-async def test_the_proxy_itself_may_have_a_private_address_and_no_endpoint_may() -> None:
+async def test_the_proxy_may_have_a_private_address_but_no_endpoint_may() -> None:
     async with proxying() as proxy, sending(proxy.settings()) as sender:
         failed(await send(sender, f"http://127.0.0.1:{proxy.port}/"), Failure.BLOCKED_ADDRESS)
     assert proxy.asked == []
 
 
 @on_each_loop
-async def test_allowed_networks_hold_through_the_proxy() -> None:
+async def test_allowed_networks_can_be_reached_through_the_proxy() -> None:
     async with (
         serving(answering(EMPTY_OK)) as endpoint,
         proxying() as proxy,
@@ -260,7 +260,7 @@ async def test_allowed_networks_hold_through_the_proxy() -> None:
 
 
 @on_each_loop
-async def test_credentials(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_the_proxy_gets_its_credentials(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     caplog.set_level(logging.DEBUG)
     async with serving(answering(EMPTY_OK)) as endpoint:
         routes = {f"{PUBLIC}:80": endpoint.port}
@@ -270,7 +270,7 @@ async def test_credentials(caplog: pytest.LogCaptureFixture, capfd: pytest.Captu
             for wrong in ("oms:hunter3", None):
                 async with sending(proxy.settings(wrong)) as sender:
                     outcome = not_sent(await send(sender, "http://hooks.example.com/"), LocalFault.EGRESS_PROXY)
-                    assert outcome.otherwise is None  # for certain: it says nothing of the endpoint
+                    assert outcome.otherwise is None  # for certain: the answer is not the endpoint's
                     assert "407" in outcome.detail
                     assert "egress_proxy_credentials" in outcome.detail
                     assert "hunter" not in repr(outcome)
@@ -293,7 +293,7 @@ async def test_the_receiver_does_not_see_the_proxys_credentials() -> None:
     assert not any("proxy" in line.lower() for line in seen[0])
 
 
-# Whose fault
+# Faults
 
 
 @on_each_loop
@@ -318,11 +318,11 @@ async def test_a_proxy_whose_name_does_not_resolve_is_our_fault() -> None:
 
 
 @on_each_loop
-async def test_a_proxy_that_takes_no_connections_is_our_fault() -> None:
+async def test_a_proxy_that_accepts_no_connections_is_our_fault() -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        waiting = [socket.socket() for _ in range(4)]  # the queue is full: the system answers nobody else
+        waiting = [socket.socket() for _ in range(4)]  # the queue is full: the system accepts no more
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(full.getsockname())
@@ -335,12 +335,12 @@ async def test_a_proxy_that_takes_no_connections_is_our_fault() -> None:
 
 @pytest.mark.parametrize("told", [answer(403), answer(400), answer(301), b"", b"SSH-2.0-OpenSSH_9.6\r\n\r\n", b"x" * 20_000])
 @on_each_loop
-async def test_a_proxy_that_refuses_or_talks_nonsense_is_our_fault_until_it_goes_on_for_too_long(told: bytes) -> None:
+async def test_a_proxy_that_refuses_or_answers_nonsense_is_our_fault_at_first(told: bytes) -> None:
     async with proxying(everybody=told) as proxy, sending(proxy.settings()) as sender:
         outcome = not_sent(await send(sender, "http://a.example.com/"), LocalFault.EGRESS_PROXY)
         assert outcome.otherwise is not None
         assert outcome.otherwise.failure is Failure.CONNECTION
-        assert proxy.settings().name not in outcome.otherwise.detail  # the integrator has no use for it
+        assert proxy.settings().name not in outcome.otherwise.detail  # integrators have no use for it
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ async def test_a_target_that_the_proxy_cannot_reach_is_the_endpoints_fault(statu
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @on_each_loop
-async def test_a_proxy_that_reaches_nobody_is_our_fault_in_doubt(status: int) -> None:
+async def test_a_proxy_that_reaches_no_target_is_presumed_our_fault(status: int) -> None:
     async with proxying(everybody=answer(status)) as proxy, sending(proxy.settings()) as sender:
         for host in "abcd":
             outcome = not_sent(await send(sender, f"http://{host}.example.com/"), LocalFault.EGRESS_PROXY)
@@ -365,7 +365,7 @@ async def test_a_proxy_that_reaches_nobody_is_our_fault_in_doubt(status: int) ->
         f"{PUBLIC}:80",
         f"{PUBLIC}:443",
         *[f"{PUBLIC}:80"] * 3,
-    ]  # it is asked for the probe name once in a while
+    ]  # it is asked for the probe name now and then
 
 
 @on_each_loop
@@ -391,7 +391,7 @@ async def test_a_target_that_speaks_first_is_the_endpoints_fault() -> None:
 
 
 @on_each_loop
-async def test_a_target_that_is_silent_behind_the_tunnel_times_out() -> None:
+async def test_a_silent_target_behind_the_tunnel_times_out() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
 
@@ -404,7 +404,7 @@ async def test_a_target_that_is_silent_behind_the_tunnel_times_out() -> None:
 
 
 @on_each_loop
-async def test_no_name_is_the_endpoints_fault_as_ever() -> None:
+async def test_a_missing_name_is_still_the_endpoints_fault() -> None:
     async def none(host: str) -> Sequence[str]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -414,14 +414,14 @@ async def test_no_name_is_the_endpoints_fault_as_ever() -> None:
 
 
 @on_each_loop
-async def test_no_socket_is_left_behind_by_what_timed_out() -> None:
+async def test_timed_out_requests_leave_no_socket_behind() -> None:
     async with proxying(everybody=None) as proxy, sending(proxy.settings(), QUICK) as sender:
         await asyncio.gather(*(send(sender, f"http://h{n}.example.com/") for n in range(3)))
-        await asyncio.gather(*proxy.tasks)  # each connection was closed from here
+        await asyncio.gather(*proxy.tasks)  # the sender has closed each connection
 
 
 @on_each_loop
-async def test_no_socket_is_left_behind_by_what_was_cancelled() -> None:
+async def test_cancelled_requests_leave_no_socket_behind() -> None:
     limits = SenderLimits(connections=8, total_timeout=60.0, connect_timeout=50.0)
     async with proxying(everybody=None) as proxy, sending(proxy.settings(), limits) as sender:
         posts = [asyncio.create_task(send(sender, f"http://c{n}.example.com/")) for n in range(3)]
@@ -454,7 +454,7 @@ async def test_token_requests_go_through_the_proxy() -> None:
 
 
 @on_each_loop
-async def test_a_token_request_that_the_proxy_refuses_is_our_fault() -> None:
+async def test_a_token_request_refused_by_the_proxy_is_our_fault() -> None:
     async with proxying(everybody=answer(407)) as proxy, sending(proxy.settings()) as sender:
         question = TokenRequest("http://login.example.com:8443/token", "id", "secret")
         not_sent(await _with_token(sender, question), LocalFault.EGRESS_PROXY)
@@ -482,7 +482,7 @@ async def _with_token(sender: Sender, question: TokenRequest) -> Exchange | NotS
         ({"everybody": None}, "did not answer CONNECT"),
     ],
 )
-async def test_the_check_says_whether_the_proxy_answers(told: dict[str, bytes | None], problem: str | None) -> None:
+async def test_the_check_reports_whether_the_proxy_answers(told: dict[str, bytes | None], problem: str | None) -> None:
     async with proxying(**told) as proxy:
         seconds = 0.5 if told["everybody"] is None else 60.0
         found = await egress_proxy_finding(proxy.settings("oms:hunter2"), GUARD, "example.com", resolve=public, seconds=seconds)
@@ -491,7 +491,7 @@ async def test_the_check_says_whether_the_proxy_answers(told: dict[str, bytes | 
     assert "hunter2" not in repr(found)
 
 
-async def test_the_check_of_a_proxy_without_a_name_to_ask_for() -> None:
+async def test_the_check_without_a_probe_address_only_connects() -> None:
     async def none(host: str) -> Sequence[str]:
         raise socket.gaierror(socket.EAI_AGAIN, "Try again")
 
@@ -502,7 +502,7 @@ async def test_the_check_of_a_proxy_without_a_name_to_ask_for() -> None:
     assert "no connection" in ((await egress_proxy_finding(proxy.settings(), GUARD, "example.com", resolve=none)).problem or "")
 
 
-async def test_a_process_that_watches_its_proxy_says_what_is_wrong_without_the_credentials() -> None:
+async def test_the_probe_reports_proxy_problems_without_the_credentials() -> None:
     async with proxying(everybody=answer(407)) as proxy:
         settings = Settings(egress_proxy=proxy.url, egress_proxy_credentials="oms:hunter2", resolver_probe_name=PUBLIC)
         ask = egress_proxy_question(settings, GUARD)

@@ -1,4 +1,4 @@
-"""The sender against endpoints that are slow, broken or hostile: each ends in a failure, soon and in words."""
+"""The sender with slow, broken or hostile endpoints: each request soon fails with a clear message."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_slow_headers_time_out(drop: bytes) -> None:
 
 
 @on_each_loop
-async def test_slow_body_times_out_with_what_had_arrived() -> None:
+async def test_slow_body_times_out_with_the_part_that_had_arrived() -> None:
     answer = b"HTTP/1.1 202 Accepted\r\nX-A: b\r\nContent-Length: 1000\r\n\r\n"
     async with serving(dripping(answer, b"y")) as endpoint:
         outcome = failed(await post(endpoint.url(), limits=DRIPPED_ON), Failure.TIMEOUT)
@@ -74,7 +74,7 @@ async def test_slow_body_times_out_with_what_had_arrived() -> None:
 
 
 @on_each_loop
-async def test_server_that_does_not_read_holds_nothing() -> None:
+async def test_server_that_does_not_read_holds_no_connection() -> None:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         listener.bind(("127.0.0.1", 0))
@@ -82,9 +82,9 @@ async def test_server_that_does_not_read_holds_nothing() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         async with Sender(QUICK, LOOPBACK) as sender:
             for _ in range(2):
-                # Larger than what the sockets take in, so that most of it is never sent.
+                # Larger than the sockets' buffers, so that most of it is never sent.
                 failed(await sender.post(Request(url, {}, bytes(32 << 20))), Failure.TIMEOUT)
-            # aiohttp's public API lets go of it somewhat later; see pipeline.sender.session_transport
+            # aiohttp's public API releases it somewhat later; see pipeline.sender.session_transport
             await until(lambda: connections_to(listener.getsockname()) == 0)
 
 
@@ -97,13 +97,13 @@ def is_connected(one: socket.socket) -> bool:
 
 
 def connections_to(address: tuple[str, int]) -> int:
-    """How many sockets of this process are connected to an address."""
+    """Return how many sockets of this process are connected to an address."""
     count = 0
     for descriptor in Path("/dev/fd").iterdir():
         try:
             if not str(descriptor.readlink()).startswith("socket:"):
                 continue
-        except OSError:  # the one that the directory was read with
+        except OSError:  # the descriptor used to read the directory
             continue
         with socket.fromfd(int(descriptor.name), socket.AF_INET, socket.SOCK_STREAM) as connected, contextlib.suppress(OSError):
             count += connected.getpeername() == address  # OSError: it is not connected
@@ -132,12 +132,12 @@ async def test_tls_handshake_that_does_not_end() -> None:
 
 
 @on_each_loop
-async def test_host_that_does_not_take_the_connection() -> None:
+async def test_host_that_does_not_accept_the_connection() -> None:
     with socket.socket() as listener, contextlib.ExitStack() as pending:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         waiting = [pending.enter_context(socket.socket()) for _ in range(8)]
-        for one in waiting:  # Fill the queue of connections that nobody accepts.
+        for one in waiting:  # Fill the queue of connections that are not accepted.
             one.setblocking(False)
             one.connect_ex(listener.getsockname())
         await until(lambda: any(is_connected(one) for one in waiting))
@@ -227,7 +227,7 @@ async def test_truncated_headers(answer: bytes, status: int | None) -> None:
     ],
 )
 @on_each_loop
-async def test_what_is_not_http(answer: bytes) -> None:
+async def test_answer_that_is_not_http(answer: bytes) -> None:
     outcome = failed(await post_to(answering(answer)), Failure.INVALID_RESPONSE)
     assert outcome.duration_ms < 3000
     assert outcome.detail.isprintable()
@@ -238,7 +238,7 @@ async def test_what_is_not_http(answer: bytes) -> None:
 async def test_body_that_stops_being_http(each_wire: str) -> None:
     start = b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
     behave = dripping(start, b"zz\r\n", 0.05)
-    if each_wire == "plain":  # aiohttp does not tell the reader of the body
+    if each_wire == "plain":  # aiohttp does not notify the reader of the body
         outcome = failed(await post_to(behave, limits=QUICK), Failure.TIMEOUT)
     else:
         outcome = failed(await post_to(behave), Failure.INVALID_RESPONSE)
@@ -256,7 +256,7 @@ async def test_endless_headers(header: bytes) -> None:
 @on_each_loop
 async def test_endless_interim_responses(each_wire: str) -> None:
     async with serving(dripping(b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 1000, 0)) as endpoint:
-        if each_wire == "plain":  # their number has no bound there, their time has
+        if each_wire == "plain":  # their number has no bound there, but their time has
             outcome = failed(await post(endpoint.url(), limits=QUICK), Failure.TIMEOUT)
         else:
             outcome = failed(await post(endpoint.url()), Failure.INVALID_RESPONSE, "interim")
@@ -288,7 +288,7 @@ async def test_url_that_cannot_be_a_target(url: str) -> None:
 
 
 @on_each_loop
-async def test_details_do_not_tell_path_or_query() -> None:
+async def test_details_do_not_contain_path_or_query() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
 
@@ -301,7 +301,7 @@ async def test_details_do_not_tell_path_or_query() -> None:
 
 
 @on_each_loop
-async def test_a_kept_connection_shows_that_the_network_works_only_when_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reused_connection_proves_that_the_network_works_only_once_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     requests: list[int] = []
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -319,5 +319,5 @@ async def test_a_kept_connection_shows_that_the_network_works_only_when_it_is_an
         answered(exchanged(await sender.post(request)))
         answered(exchanged(await sender.post(request)))
         failed(exchanged(await sender.post(request)), Failure.CONNECTION_RESET)
-    assert requests[1:] == [2, 3]  # connected, and answered; and the second answer
+    assert requests[1:] == [2, 3]  # connected, first answer, second answer
     assert len(reached) == 3

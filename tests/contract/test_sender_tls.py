@@ -1,4 +1,4 @@
-"""The sender's TLS: always verified, and what is wrong is told."""
+"""The sender's TLS: it is always verified, and problems are reported."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_https(authority: trustme.CA) -> None:
     ],
 )
 @on_each_loop
-async def test_certificate_that_is_wrong(authority: trustme.CA, names: list[str], options: dict[str, Any], words: str) -> None:
+async def test_wrong_certificate(authority: trustme.CA, names: list[str], options: dict[str, Any], words: str) -> None:
     async with serving(answering(EMPTY_OK), identity(authority, *names, **options)) as endpoint:
         outcome = await post(endpoint.url(host="hooks.example.com"), ssl_context=trusting(authority), resolve=loopback)
         failed(outcome, Failure.TLS, words, "hooks.example.com")
@@ -74,7 +74,7 @@ async def test_certificate_of_an_unknown_authority(authority: trustme.CA) -> Non
 
 
 @on_each_loop
-async def test_certificate_that_is_not_for_the_address(authority: trustme.CA) -> None:
+async def test_certificate_for_another_address(authority: trustme.CA) -> None:
     async with serving(answering(EMPTY_OK), identity(authority, "hooks.example.com")) as endpoint:
         failed(await post(endpoint.url(), ssl_context=trusting(authority)), Failure.TLS, "IP address")
 

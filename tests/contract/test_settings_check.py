@@ -1,4 +1,4 @@
-"""``oms-webhooks settings --check``: each thing that can be wrong is said in words of its own."""
+"""``oms-webhooks settings --check``: each problem has its own message."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ async def only_problem(chosen: Settings) -> str:
     return problem
 
 
-async def test_a_name_that_does_not_exist() -> None:
+async def test_a_missing_name() -> None:
     assert "cannot be resolved" in await only_problem(settings(kafka_bootstrap_servers="kafka.invalid:9092"))
 
 
-async def test_nobody_listens() -> None:
+async def test_no_server_listens() -> None:
     assert "Connection refused" in await only_problem(settings(kafka_bootstrap_servers="127.0.0.1:9"))
 
 
-async def test_files_that_are_missing(tmp_path: Path) -> None:
+async def test_missing_files(tmp_path: Path) -> None:
     chosen = settings(
         kafka_bootstrap_servers="127.0.0.1:9", kafka_security_protocol="SSL", kafka_ssl_cafile=tmp_path / "missing.pem"
     )
@@ -53,7 +53,7 @@ async def test_files_that_are_missing(tmp_path: Path) -> None:
 
 @pytest.fixture
 async def tls_port() -> AsyncIterator[int]:
-    """A TLS server that nobody knows the CA of."""
+    """Run a TLS server with an unknown CA."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("localhost", not_after=dt.datetime(2040, 1, 1, tzinfo=dt.UTC)).configure_cert(context)
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
@@ -61,17 +61,17 @@ async def tls_port() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_a_certificate_that_is_not_trusted(tls_port: int) -> None:
+async def test_an_untrusted_certificate(tls_port: int) -> None:
     chosen = settings(kafka_bootstrap_servers=f"localhost:{tls_port}", kafka_security_protocol="SSL")
     assert "Its certificate is not trusted: " in await only_problem(chosen)
 
 
-async def test_a_port_that_speaks_no_tls(bootstrap_servers: str) -> None:
+async def test_a_port_without_tls(bootstrap_servers: str) -> None:
     chosen = settings(kafka_bootstrap_servers=bootstrap_servers, kafka_security_protocol="SSL")
     assert "Does this port speak TLS?" in await only_problem(chosen)
 
 
-async def test_topics_that_are_missing_and_then_all_is_well(
+async def test_missing_topics_and_then_no_problem(
     bootstrap_servers: str, topic_prefix: str, clickhouse_shim: ShimProcess
 ) -> None:
     chosen = settings(
@@ -104,7 +104,7 @@ async def test_clickhouse_refuses_the_password(bootstrap_servers: str, clickhous
 
 
 async def test_grants_and_clocks(bootstrap_servers: str, clickhouse_shim: ShimProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine of the tests has one user, who may do everything: what it says about grants is replaced."""
+    """The test engine has one user with all rights, so its answers about grants are replaced."""
     monkeypatch.setattr(diagnosis, "_granted", lambda _, grant: not grant.startswith(("INSERT", "CREATE DATABASE")))
     chosen = settings(
         kafka_bootstrap_servers=bootstrap_servers,

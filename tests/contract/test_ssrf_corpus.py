@@ -1,7 +1,7 @@
-"""No webhook goes where it must not: more than 300 targets, real look-ups, and traps on loopback that nothing may reach.
+"""No webhook reaches a forbidden target: more than 300 targets, real look-ups, and traps on loopback.
 
-The names are resolved by the operating system's own resolver, which asks a DNS server on loopback. A connection is seen twice:
-by the traps, which are listening sockets, and by Python's audit event of every connect(), wherever it goes.
+The operating system's own resolver resolves the names; it asks a DNS server on loopback. Connections are detected twice: by the traps,
+which are listening sockets, and by Python's audit event of every connect(), whatever its target.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.usefixtures("each_wire")
 
 PUBLIC_ONLY = AddressGuard()
-# In place of a public address, as tests talk to loopback only: 127.0.0.1 may be dialled, 127.0.0.2 and ::1 may not.
+# Stands in for a public address, as tests use loopback only: 127.0.0.1 may be dialled, 127.0.0.2 and ::1 may not.
 STAND_IN = AddressGuard([ip_network("127.0.0.1/32")])
 
 REFUSED: dict[str, Sequence[str]] = {
@@ -59,12 +59,12 @@ def _note_connect(event: str, arguments: tuple[Any, ...]) -> None:
         _dialled.append(arguments[1])
 
 
-sys.addaudithook(_note_connect)  # There is no way to remove one; it does nothing outside of `dialling`.
+sys.addaudithook(_note_connect)  # An audit hook cannot be removed; it does nothing outside `dialling`.
 
 
 @contextlib.contextmanager
 def dialling() -> Iterator[list[Any]]:
-    """The addresses that this process asks the operating system to connect to."""
+    """Collect the addresses that this process asks the operating system to connect to."""
     global _dialled  # noqa: PLW0603
     _dialled = []
     try:
@@ -89,7 +89,7 @@ class Traps:
             self._sockets.append(trap)
 
     def connections(self) -> int:
-        """How many there were since the last call. The kernel has accepted a connection before connect() returns."""
+        """Return how many there were since the last call. The kernel has accepted a connection before connect() returns."""
         count = 0
         for trap in self._sockets:
             with contextlib.suppress(BlockingIOError):
@@ -105,11 +105,11 @@ class Traps:
 
 @pytest.fixture
 def traps() -> Iterator[Traps]:
-    """Fails the test when anything has connected to one of them."""
+    """Provide the traps; fails the test if anything has connected to one of them."""
     try:
         made = Traps()
     except OSError:
-        made = Traps()  # The port was taken on one of the addresses: another one.
+        made = Traps()  # The port was in use on one of the addresses: try another one.
     try:
         yield made
         assert made.connections() == 0
@@ -132,7 +132,7 @@ async def delivered(url: str, guard: AddressGuard) -> Exchange:
         return exchanged(await sender.post(Request(url, {}, b"{}")))
 
 
-def test_the_corpus_is_long_and_has_no_repeats() -> None:
+def test_the_corpus_is_long_and_has_no_duplicates() -> None:
     targets = [url for urls in REFUSED.values() for url in urls]
     targets += [f"http://{name}/" for name in ssrf_targets.REBINDING | ssrf_targets.MIXED]
     assert len(targets) >= 300
@@ -159,7 +159,7 @@ def test_the_corpus_is_long_and_has_no_repeats() -> None:
     ],
 )
 @on_each_loop
-async def test_with_loopback_allowed_the_traps_are_reached(url: str, traps: Traps, dns: DnsServer) -> None:
+async def test_the_traps_are_reached_if_loopback_is_allowed(url: str, traps: Traps, dns: DnsServer) -> None:
     guard = AddressGuard([ip_network("127.0.0.0/8"), ip_network("::1/128"), ip_network("0.0.0.0/32")])
     with dialling() as dialled:
         exchange = asyncio.ensure_future(delivered(at(traps.port, url), guard))
@@ -175,7 +175,7 @@ async def test_with_loopback_allowed_the_traps_are_reached(url: str, traps: Trap
 
 
 @pytest.mark.parametrize("kind", [*REFUSED, "mixed"])
-async def test_the_api_refuses_to_register_it(kind: str, dns: DnsServer, traps: Traps) -> None:
+async def test_the_api_refuses_to_register_forbidden_targets(kind: str, dns: DnsServer, traps: Traps) -> None:
     urls = REFUSED.get(kind) or [f"http://{name}:{{port}}/" for name in ssrf_targets.MIXED]
     async with running_service(PUBLIC_ONLY) as service:
         registered = await service.create("https://8.8.8.8/")
@@ -213,7 +213,7 @@ async def test_forbidden_address_is_not_dialled(kind: str, traps: Traps, dns: Dn
 
 @pytest.mark.parametrize("kind", ssrf_targets.UNREADABLE)
 @on_each_loop
-async def test_url_that_parsers_disagree_about_is_not_dialled(kind: str, traps: Traps, dns: DnsServer) -> None:
+async def test_ambiguous_url_is_not_dialled(kind: str, traps: Traps, dns: DnsServer) -> None:
     with dialling() as dialled:
         for guard in (PUBLIC_ONLY, AddressGuard([ip_network("0.0.0.0/0"), ip_network("::/0")])):
             async with Sender(PATIENT, guard) as sender:
@@ -236,7 +236,7 @@ async def test_rebinding_name_is_registered_and_not_dialled(name: str, traps: Tr
 
 
 @on_each_loop
-async def test_name_that_turns_private_between_two_deliveries(monkeypatch: pytest.MonkeyPatch, traps: Traps) -> None:
+async def test_name_that_becomes_private_between_deliveries(monkeypatch: pytest.MonkeyPatch, traps: Traps) -> None:
     monkeypatch.setattr(transport, "_DNS_SECONDS", 0)
     names = {"turning.test": (("127.0.0.1",), ("127.0.0.2",), ("::1",))}
     closing = then_closing(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -251,7 +251,7 @@ async def test_name_that_turns_private_between_two_deliveries(monkeypatch: pytes
 
 @pytest.mark.parametrize("others", [("127.0.0.2",), ("::1",), ("10.0.0.5", "127.0.0.2", "::1", "::ffff:127.0.0.2", "fd00::1")])
 @on_each_loop
-async def test_of_public_and_private_addresses_only_the_public_is_dialled(
+async def test_only_the_public_address_of_a_mixed_name_is_dialled(
     others: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, traps: Traps
 ) -> None:
     names = {"mixed.test": ((*others, "127.0.0.1"),)}
@@ -261,7 +261,7 @@ async def test_of_public_and_private_addresses_only_the_public_is_dialled(
         assert set(await resolve_host("mixed.test")) == {*others, "127.0.0.1"}
         async with serving(answering(EMPTY_OK)) as endpoint:
             answered(await delivered(endpoint.url(host="mixed.test"), STAND_IN))
-        # Nothing listens there any more: the private ones are no alternative.
+        # Nothing listens there any more: the private addresses are no alternative.
         failed(await delivered(endpoint.url(host="mixed.test"), STAND_IN), Failure.CONNECTION_REFUSED)
     assert {address[0] for address in dialled} == {"127.0.0.1"}
 
@@ -295,7 +295,7 @@ async def test_names_that_lead_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @on_each_loop
-async def test_redirect_is_an_answer_and_nothing_more(header: str, traps: Traps, dns: DnsServer) -> None:
+async def test_redirect_is_only_an_answer(header: str, traps: Traps, dns: DnsServer) -> None:
     fields = at(traps.port, header).encode() + b"\r\nContent-Length: 0\r\n\r\n"
     with dialling() as dialled:
         for status in (103, 201, 300, 301, 302, 303, 305, 307, 308, 421):

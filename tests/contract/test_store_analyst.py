@@ -1,4 +1,4 @@
-"""SQL of somebody's own against the engine: what is answered, and that nothing is changed, written, or read from outside."""
+"""Analysts' SQL on the engine: it is answered, but changes nothing, writes nothing, and reads nothing from outside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.contract.store_records import attempt_rows
 
 @pytest.fixture
 async def embedded(embedded_store: Store) -> Store:
-    """ClickHouse in process: only there is SQL taken."""
+    """Provide ClickHouse in process: SQL is accepted only there."""
     await embedded_store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
     return embedded_store
 
@@ -84,7 +84,7 @@ async def test_everything_else_is_refused(embedded: Store, tmp_path: Path) -> No
             await SqlConsole(embedded.connections).ask(statement.replace("{outside}", str(outside)))
         assert not outside.exists()
         assert await embedded.rows("SELECT count() FROM attempts") == [(3,)]
-        # Nor does it leave anything behind for others.
+        # It leaves nothing behind for others either.
         assert await embedded.rows("SELECT value FROM system.settings WHERE name = 'readonly'") == [("0",)]
     await embedded.writer.append(Table.ATTEMPTS, 1, attempt_rows(range(1), 1))
 
@@ -105,7 +105,7 @@ async def test_limits(embedded: Store, statement: str, what_to_do: str) -> None:
         await SqlConsole(embedded.connections).ask(statement)
 
 
-async def test_who_misspells_a_view_is_told_what_there_is(embedded: Store) -> None:
+async def test_a_misspelled_view_lists_the_existing_ones(embedded: Store) -> None:
     with pytest.raises(
         StoreRejectedError, match=r"^This table or view does not exist\. .* attempt_history, .*endpoint_history\.$"
     ):
@@ -114,7 +114,7 @@ async def test_who_misspells_a_view_is_told_what_there_is(embedded: Store) -> No
     assert {name for [name] in found} == set(VIEWS)
 
 
-async def test_what_is_not_one_select_is_told_so(embedded: Store) -> None:
+async def test_anything_but_one_select_is_explained(embedded: Store) -> None:
     for statement in ("DROP TABLE attempts", "SELECT 1; SELECT 2", "no statement at all"):
         with pytest.raises(StoreRejectedError, match="Only a single SELECT is accepted here"):
             await SqlConsole(embedded.connections).ask(statement)

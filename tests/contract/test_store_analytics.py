@@ -1,4 +1,4 @@
-"""What analysts use: the queries of docs/analytics.md on real rows, the rollup, and the role as far as this engine has roles."""
+"""What analysts use: the queries of docs/analytics.md on real rows, the rollup, and the role, as far as this engine has roles."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FAILED = {
 
 
 async def test_the_queries_of_the_documentation(store: Store) -> None:
-    """Three events: delivered at once and rescued, failed so far, wanted by nobody."""
+    """Three events: one delivered at once and rescued by a retry, one failed so far, one without endpoints."""
     attempts = [
         attempt(0, endpoint_id=7, event=meta(0), duration_ms=10.0),
         attempt(1, endpoint_id=8, event=meta(0), **FAILED),
@@ -75,7 +75,7 @@ async def test_the_queries_of_the_documentation(store: Store) -> None:
 
 
 async def test_a_resend_is_neither_delivered_at_once_nor_rescued_by_a_retry(store: Store) -> None:
-    """The attempts of a resend are counted from 1 again."""
+    """The attempts of a resend are numbered from 1 again."""
     gave_up = FAILED | {"outcome": Outcome.EXHAUSTED, "attempt": 6}
     attempts = [
         attempt(0, endpoint_id=7, event=meta(0), **gave_up),
@@ -87,8 +87,8 @@ async def test_a_resend_is_neither_delivered_at_once_nor_rescued_by_a_retry(stor
     assert await store.rows(QUERIES["Retries that rescued deliveries"]) == [(7, 2, 0, 0, 2, 0)]
 
 
-async def test_figures_of_deleted_attempts_are_no_difference(store: Store) -> None:
-    """Figures are kept longer than attempts. A batch that the figures miss is found, with its hour."""
+async def test_figures_of_deleted_attempts_are_not_a_difference(store: Store) -> None:
+    """Figures are kept longer than attempts. A batch missing from the figures is found, with its hour."""
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3, 5), created_at=START + timedelta(days=30)))
     cluster = store.connections.cluster
@@ -99,8 +99,8 @@ async def test_figures_of_deleted_attempts_are_no_difference(store: Store) -> No
     assert await store.rows(QUERIES["What the figures promise"]) == [(hour, 0, 2)]
 
 
-async def test_the_rollup_stays_exact_when_a_batch_comes_again(store: Store) -> None:
-    """The token of an insert passes into the view: the same batch, a shorter and a longer one that begin alike, another's batch."""
+async def test_the_rollup_stays_exact_if_a_batch_is_repeated(store: Store) -> None:
+    """An insert's token passes into the view: the same batch, a shorter and a longer one with the same start, another batch."""
 
     async def figures() -> list[tuple[Any, ...]]:
         return await store.rows("SELECT sum(attempts), sum(failures) FROM attempts_hourly")
@@ -116,7 +116,7 @@ async def test_the_rollup_stays_exact_when_a_batch_comes_again(store: Store) -> 
         assert await figures() == [(20, 0)]
     await store.writer.append(Table.ATTEMPTS, 0, rows)
     assert await figures() == [(60, 10)]
-    # Another partition's batch has the same figures and is not the same batch.
+    # Another partition's batch has the same figures, but is a different batch.
     await store.writer.append(Table.ATTEMPTS, 1, attempt_rows(range(20), 1))
     assert await figures() == [(80, 10)]
     assert await store.rows("SELECT sum(attempts), sum(failures) FROM attempt_figures") == [(80, 10)]
@@ -124,19 +124,19 @@ async def test_the_rollup_stays_exact_when_a_batch_comes_again(store: Store) -> 
 
 
 @pytest.mark.parametrize("view", ["attempt_details", "event_bodies"])
-async def test_a_condition_on_the_body_gets_to_its_index(store: Store, view: str) -> None:
+async def test_a_condition_on_the_body_uses_its_index(store: Store, view: str) -> None:
     await store.writer.append(Table.EVENTS, 0, event_rows(range(2000)))
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(2000)))
     asked = f"SELECT count() FROM {view} WHERE lowerUTF8(request_body) LIKE '%r000001234%'"
     assert await store.rows(asked) == [(1,)]
-    if not store.settings.clickhouse_cluster:  # a Distributed table shows no plan of its shards
+    if not store.settings.clickhouse_cluster:  # a Distributed table does not show its shards' plans
         plan = "\n".join(line for (line,) in await store.rows(f"EXPLAIN indexes = 1 {asked}"))
         index = plan[plan.index("Name: request_body_ngrams") :]
         assert re.search(r"Granules: (\d+)/", index)[1] == "1", plan  # type: ignore[index]
 
 
 @pytest.mark.parametrize("view", ["attempt_details", "event_bodies"])
-async def test_a_condition_on_what_bodies_say_gets_to_both_indexes(store: Store, view: str) -> None:
+async def test_a_condition_on_body_text_uses_both_indexes(store: Store, view: str) -> None:
     said = [event_row(RowPosition(0, 2000 + number), dispatch(number), body(number, "M\\u00fcller")) for number in (7, 8)]
     await store.writer.append(Table.EVENTS, 0, [*event_rows(range(9, 2000)), *said])
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(2000)))
@@ -149,8 +149,8 @@ async def test_a_condition_on_what_bodies_say_gets_to_both_indexes(store: Store,
         assert re.search(r"Granules: (\d+)/", combined)[1] == "1", plan  # type: ignore[index]
 
 
-async def test_bodies_and_attempts_are_there_once(store: Store) -> None:
-    """An event that was dispatched twice, one whose body is not recorded yet, and every other filter beside the body."""
+async def test_bodies_and_attempts_appear_once(store: Store) -> None:
+    """An event dispatched twice, one whose body is not recorded yet, and every other filter besides the body."""
     await store.writer.append(Table.EVENTS, 0, [*event_rows(range(3)), *event_rows(range(3, 4))])
     again = [event_row(RowPosition(1, 0), dispatch(1, endpoint_ids=(7, 8, 9)), body(1))]
     await store.writer.append(Table.EVENTS, 1, again)
@@ -163,8 +163,8 @@ async def test_bodies_and_attempts_are_there_once(store: Store) -> None:
     assert await store.rows("SELECT count(), uniqExact(event_id) FROM event_bodies") == [(4, 4)]
 
 
-async def test_the_role_is_sql_and_grants_views_that_exist(store: Store) -> None:
-    """ClickHouse in process has no users, so that the grants hold is not tested here; that every statement is one, and what it names, is."""
+async def test_the_role_is_valid_sql_and_grants_existing_views(store: Store) -> None:
+    """ClickHouse in process has no users, so this tests that statements are valid and name existing views, not that grants work."""
     statements = [part for part in re.sub(r"^--.*$", "", ROLE, flags=re.MULTILINE).split(";") if part.strip()]
     assert len(statements) == 17
     for statement in statements:

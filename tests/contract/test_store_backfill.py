@@ -1,6 +1,6 @@
-"""An upgrade keeps the hourly figures right: of before it, of what comes during it, and of what is no longer there; and once.
+"""An upgrade keeps the hourly figures exact: of older rows, of those inserted during it, and of deleted ones; each counted once.
 
-Each test takes seconds: it makes a store of the release before with the old migrations, and migrates it.
+Each test takes seconds: it creates a store of the previous release with the old migrations, and migrates it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def discarded(numbers: range, partition: int = 0, **changes: Any) -> list[Row]:
 
 @pytest.fixture
 async def before(store_settings: Settings) -> AsyncIterator[Store]:
-    """As the release before left it: a paused endpoint, over three weeks, two years and two Kafka partitions."""
+    """Create the previous release's rows: a paused endpoint, over three weeks, two years and two Kafka partitions."""
     connections = Connections(store_settings)
     store = Store(store_settings, connections, Writer(connections), Search(connections))
     try:
@@ -65,8 +65,8 @@ async def run(backfill: Backfill) -> None:
         await backfill.do(START)
 
 
-async def test_a_paused_endpoint_was_not_broken(before: Store) -> None:
-    """Before: 100 attempts of which 90 failed, and half of them took 0 ms."""
+async def test_a_paused_endpoint_did_not_fail(before: Store) -> None:
+    """It used to show 100 attempts, of which 90 failed and half took 0 ms."""
     assert (await before.rows("SELECT attempts, failures, quantiles_ms[1] FROM attempt_figures WHERE endpoint_id = 7"))[0] == (
         100,
         90,
@@ -81,11 +81,11 @@ async def test_a_paused_endpoint_was_not_broken(before: Store) -> None:
     assert await before.rows(FIGURES) == await before.rows(TRUTH)
 
 
-@pytest.mark.slow  # all migrations, and three weeks of rows; the first test of this file shows the same way once
-async def test_what_is_inserted_meanwhile_counts_once(before: Store) -> None:
+@pytest.mark.slow  # all migrations, and three weeks of rows; the first test of this file covers the same path
+async def test_rows_inserted_during_an_upgrade_count_once(before: Store) -> None:
     await migrate(before.connections)
     backfill = Backfill(before.connections)
-    # In the hours that were counted by the old form, behind its last offsets; and in a partition that nobody knew.
+    # In the hours counted in the old form, after its last offsets; and in a new partition.
     await before.writer.append(Table.ATTEMPTS, 0, discarded(range(130, 140), created_at=START))
     await backfill.do(START)
     await before.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(140, 150), created_at=START, duration_ms=40.0))
@@ -98,7 +98,7 @@ async def test_what_is_inserted_meanwhile_counts_once(before: Store) -> None:
 
 
 @pytest.mark.slow  # as above
-async def test_two_at_once_add_a_week_once(before: Store) -> None:
+async def test_two_concurrent_upgrades_add_a_week_once(before: Store) -> None:
     await migrate(before.connections)
     others = [Connections(before.settings) for _ in range(2)]
     try:
@@ -112,7 +112,7 @@ async def test_two_at_once_add_a_week_once(before: Store) -> None:
 
 
 @pytest.mark.slow  # as above
-async def test_what_is_no_longer_there_stays_as_it_was_counted(before: Store) -> None:
+async def test_deleted_rows_stay_as_they_were_counted(before: Store) -> None:
     cluster = before.settings.clickhouse_cluster
     name = f"{storage_table('attempts', cluster)}{on_cluster(cluster)}"
     monday = (START - timedelta(days=62)).date()
@@ -127,7 +127,7 @@ async def test_what_is_no_longer_there_stays_as_it_was_counted(before: Store) ->
 
 @pytest.mark.slow  # as above
 @pytest.mark.parametrize("store_kind", ["chdb"], indirect=True)
-async def test_in_this_process_it_is_done_at_the_start_and_a_crash_is_mended_too(before: Store) -> None:
+async def test_in_this_process_the_backfill_runs_at_the_start_and_repairs_a_crash(before: Store) -> None:
     await before.command("DETACH TABLE attempts_hourly_feed")
     await before.writer.append(Table.ATTEMPTS, 0, discarded(range(130, 150), created_at=START))
     await before.command("ATTACH TABLE attempts_hourly_feed")

@@ -1,4 +1,4 @@
-"""What a crash between the attempts and their hourly figures leaves out is added at the next start."""
+"""The next start adds the hourly figures that are missing after a crash between attempts and figures."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ COUNTED = (
 
 @pytest.fixture
 async def embedded(embedded_store: Store) -> Store:
-    """ClickHouse in this process, with some attempts."""
+    """Provide ClickHouse in this process, with some attempts."""
     await embedded_store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(50)))
     return embedded_store
 
 
 @asynccontextmanager
 async def dying_in_between(store: Store) -> AsyncIterator[None]:
-    """Inserts make their part of the attempts, and none of the figures."""
+    """Make inserts write attempts but no figures."""
     await store.command("DETACH TABLE attempts_hourly_feed")
     yield
     await store.command("ATTACH TABLE attempts_hourly_feed")
@@ -46,11 +46,11 @@ def failed(first: datetime, numbers: range) -> list[tuple[object, ...]]:
     ]
 
 
-async def test_what_lacks_is_added_once(embedded: Store) -> None:
+async def test_missing_figures_are_added_once(embedded: Store) -> None:
     assert await backfill_hourly(embedded.connections) == 0
     async with dying_in_between(embedded):
         await embedded.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(50, 80)))
-        # In an hour that has no figures yet, of the year before.
+        # In an hour without figures, a year earlier.
         await embedded.writer.append(Table.ATTEMPTS, 0, failed(START - timedelta(days=100), range(80, 90)))
     await embedded.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(90, 95)))
     assert await embedded.rows(SUMS) != await embedded.rows(COUNTED)
@@ -63,7 +63,7 @@ async def test_what_lacks_is_added_once(embedded: Store) -> None:
     assert slowest == 900
 
 
-async def test_the_same_may_lack_twice(embedded: Store) -> None:
+async def test_the_same_figures_may_be_missing_twice(embedded: Store) -> None:
     for first in (50, 60):
         async with dying_in_between(embedded):
             await embedded.writer.append(Table.ATTEMPTS, 0, failed(START, range(first, first + 10)))
@@ -71,7 +71,7 @@ async def test_the_same_may_lack_twice(embedded: Store) -> None:
         assert await embedded.rows(SUMS) == await embedded.rows(COUNTED)
 
 
-async def test_figures_that_outlive_their_attempts_stay(embedded: Store) -> None:
+async def test_figures_outlive_their_attempts(embedded: Store) -> None:
     before = await embedded.rows(SUMS)
     await embedded.command("TRUNCATE TABLE attempts")
 
@@ -79,7 +79,7 @@ async def test_figures_that_outlive_their_attempts_stay(embedded: Store) -> None
     assert await embedded.rows(SUMS) == before
 
 
-async def test_a_server_is_left_alone() -> None:
+async def test_a_server_is_not_backfilled() -> None:
     connections = Connections(Settings(clickhouse_url="http://127.0.0.1:1"))
     try:
         assert await backfill_hourly(connections) == 0

@@ -1,4 +1,4 @@
-"""An order of an upgraded store is found through one filter for 8,192 events, in the rows of the release before, too."""
+"""An upgraded store finds an order with one filter per 8,192 events, also in rows of the previous release."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONDITIONS = (
 
 
 @pytest.mark.slow  # all migrations
-async def test_the_old_rows_of_an_upgraded_store_are_found_by_the_new_indexes(store_settings: Settings) -> None:
+async def test_new_indexes_find_the_old_rows_of_an_upgraded_store(store_settings: Settings) -> None:
     async with upgraded_from(store_settings, "0039", Table.EVENTS, FILL) as store:
         async with asyncio.timeout(60):
             await watch_pending_mutations(store.connections, lambda: asyncio.sleep(0.05))
@@ -44,6 +44,6 @@ async def test_the_old_rows_of_an_upgraded_store_are_found_by_the_new_indexes(st
             plan = await store.rows(f"EXPLAIN indexes = 1 SELECT event_id FROM {table} WHERE {condition}")
             granules = [found for (line,) in plan if (found := re.search(r"Granules: (\d+)/(\d+)", line))]
             read, of = map(int, granules[-1].groups())
-            # One block of 32 granules, and another one by chance, of 391 granules.
+            # One block of 32 granules, and perhaps another one by chance, of 391 granules.
             assert read <= 3 * 32 < of, "\n".join(line for (line,) in plan)
             assert await store.rows(f"SELECT event_id FROM {table} WHERE {condition}") == [("70000",)]

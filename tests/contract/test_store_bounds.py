@@ -1,4 +1,4 @@
-"""What a search for a common word reads does not grow with the history: facets, histogram, "slowest first". And it says what it counted."""
+"""A search for a common word reads no more rows as the history grows (facets, histogram, slowest first), and says what it counted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLOWEST = ("q[s]", "duration_ms desc")
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bounds that a history of a test exceeds."""
+    """Set bounds that a test's history exceeds."""
     monkeypatch.setattr(counting, "MAX_COUNTED", 300)
     monkeypatch.setattr(aggregates, "MAX_COUNTED_BY_BODY", 300)
     monkeypatch.setattr(find, "SORTED", 300)
@@ -34,7 +34,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def fill(store: Store) -> None:
-    """Some minutes of attempts; the slowest are the oldest."""
+    """Add some minutes of attempts; the slowest are the oldest."""
     received = [START + timedelta(seconds=number, milliseconds=50) for number in range(BATCH)]
     attempts = [
         attempt_row(
@@ -47,7 +47,7 @@ async def fill(store: Store) -> None:
 
 
 async def grow(store: Store, first: int, last: int) -> None:
-    """The same minutes again in earlier hours, under other ids."""
+    """Add the same minutes in earlier hours, with other ids."""
     hours = f"ARRAY JOIN range({first}, {last}) AS n"
     events = (
         "concat(event_id, '_', toString(n)) AS event_id, received_at - toIntervalHour(n) AS received_at, 1 AS kafka_partition"
@@ -65,7 +65,7 @@ async def grow(store: Store, first: int, last: int) -> None:
 
 
 async def rows_read(store: Store, ask: Callable[[Search, AttemptQuery], Any], *pairs: tuple[str, str]) -> int:
-    """By the engine's own count, as it knows it of all queries."""
+    """Return the engine's own count of all queries."""
     read = "SELECT value FROM system.events WHERE event = 'SelectedRows'"
     [(before,)] = await store.rows(read)
     await ask(store.search, parse_query(pairs))
@@ -98,7 +98,7 @@ async def test_the_rows_read_do_not_grow_with_the_history(
     assert after <= before + 20_000, f"{before:,} rows of 40,000 attempts, {after:,} of 160,000"
 
 
-async def test_what_was_counted_is_said(store: Store, small: None) -> None:
+async def test_the_counted_part_is_reported(store: Store, small: None) -> None:
     await fill(store)
     newest = START + timedelta(seconds=BATCH - 300, milliseconds=123)
 
@@ -118,7 +118,7 @@ async def test_what_was_counted_is_said(store: Store, small: None) -> None:
     assert (await page(("page", "13"))).items == ()
 
 
-async def test_what_is_rare_is_counted_and_sorted_in_full(store: Store, small: None) -> None:
+async def test_rare_matches_are_counted_and_sorted_in_full(store: Store, small: None) -> None:
     await fill(store)
     rare = ("q[request_body_cont]", "R00000001")
     found = await store.search.attempts(parse_query([rare, SLOWEST]))
@@ -132,8 +132,8 @@ async def test_what_is_rare_is_counted_and_sorted_in_full(store: Store, small: N
     assert (nothing.items, nothing.total_count, nothing.is_exact) == ((), 0, True)
 
 
-async def test_what_reads_no_text_is_counted_in_full(store: Store, small: None) -> None:
-    """Also where the newest would be far fewer: the indexes leave few rows, or the hourly figures know."""
+async def test_searches_without_text_are_counted_in_full(store: Store, small: None) -> None:
+    """Even if the newest would be far fewer: indexes leave few rows, or hourly figures give the count."""
     await fill(store)
     code = await store.search.facets(parse_query([("q[http_status_code_eq]", "204")]))
     assert (code.total, code.since) == (BATCH, None)

@@ -1,4 +1,4 @@
-"""A week that is over is merged into one part; the week that is being written is left to ClickHouse."""
+"""A past week is merged into one part; the current week is left to ClickHouse."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.waiting import until
 
 
 async def parts(store: Store, table: str) -> dict[str, int]:
-    """How many parts each week has."""
+    """Return the number of parts of each week."""
     query = f"SELECT partition, count() FROM system.parts WHERE database = currentDatabase() AND table = '{table}' AND active GROUP BY 1"
     return dict(await store.rows(query))
 
@@ -33,7 +33,7 @@ async def test_closed_weeks_are_merged_after_a_day(store: Store, name: str) -> N
 
 
 @pytest.mark.slow  # ClickHouse looks for merges every few seconds
-async def test_what_is_older_than_that_becomes_one_part(store: Store) -> None:
+async def test_older_weeks_become_one_part(store: Store) -> None:
     table = storage_table("attempts", store.settings.clickhouse_cluster)
     for offset in range(3):
         row = attempt_row(RowPosition(0, offset), attempt(offset, created_at=START + timedelta(minutes=offset)))

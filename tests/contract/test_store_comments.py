@@ -1,4 +1,4 @@
-"""Every table, view and column says what it is for, also in a store that an older release made."""
+"""Every table, view and column has a comment, also in a store created by an older release."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ async def either(request: pytest.FixtureRequest, store_settings: Settings) -> As
         await connections.close()
 
 
-async def test_none_is_without_a_comment(either: Store) -> None:
-    """A column that was added has a text in pipeline/store/comment_texts.py, or COMMENT in its migration."""
+async def test_nothing_lacks_a_comment(either: Store) -> None:
+    """A new column needs a text in pipeline/store/comment_texts.py, or COMMENT in its migration."""
     assert await either.rows(SILENT_COLUMNS) == []
     assert await either.rows(SILENT_TABLES) == []
 
 
-async def test_a_text_that_changed_is_set_at_the_next_start(store: Store) -> None:
+async def test_a_changed_text_is_set_at_the_next_start(store: Store) -> None:
     await store.command("ALTER TABLE attempt_history COMMENT COLUMN state 'out of date', MODIFY COMMENT ''")
     await migrate(store.connections)
     query = (
@@ -47,10 +47,10 @@ async def test_a_text_that_changed_is_set_at_the_next_start(store: Store) -> Non
     assert await store.rows(SILENT_TABLES) == []
 
 
-async def test_no_text_is_about_nothing(store: Store) -> None:
+async def test_every_text_belongs_to_something(store: Store) -> None:
     there = await store.rows("SELECT table, name FROM system.columns WHERE database = currentDatabase()")
     assert {table for table, _ in there} >= TABLES.keys()
-    # The feed has some columns of its target, as its form demands.
+    # The feed has some columns of its target, as materialized views require.
     written = {(table, column) for table, columns in COLUMNS.items() for column in columns if table != "attempts_hourly_feed"}
     assert not written - set(there)
     assert not SHARED.keys() - {column for _, column in there}

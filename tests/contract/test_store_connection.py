@@ -1,4 +1,4 @@
-"""Connections: what fails is named by what there is to do about it, nothing leaks, and everything is let go of."""
+"""Connections: errors say what to do, nothing leaks, and everything is released."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_ping(store: Store) -> None:
     await store.connections.ping()
 
 
-async def test_reads_run_side_by_side_and_inserts_do_not_wait_for_them(store: Store) -> None:
+async def test_reads_run_in_parallel_and_inserts_do_not_wait_for_them(store: Store) -> None:
     """All readers meet at a barrier, and stay there until an insert is done."""
     at_once = store.connections.turns.max_concurrent
     together = threading.Barrier(at_once)
@@ -51,8 +51,8 @@ async def test_reads_run_side_by_side_and_inserts_do_not_wait_for_them(store: St
 FAILS_LATE = "SELECT number, throwIf(number = 300000) FROM numbers(1000001)"
 
 
-async def test_what_a_failed_query_had_found_is_not_in_the_next_answer(store: Store) -> None:
-    """chDB 4.4 gives what a failed statement left behind to the next one on the same connection."""
+async def test_rows_of_a_failed_query_are_not_in_the_next_answer(store: Store) -> None:
+    """chDB 4.4 adds rows left by a failed statement to the next answer on the same connection."""
     async with reopened(store, searches_at_once=1) as one_at_once:
         for ask in (one_at_once.connections.read, one_at_once.connections.write):
             with pytest.raises(StoreError):
@@ -69,8 +69,8 @@ async def running(store: Store) -> int:
     return int(count)
 
 
-async def test_a_search_that_nobody_waits_for_any_more_is_stopped(store: Store) -> None:
-    """Its turn passes on when it has ended, and what is behind it in line is answered."""
+async def test_an_abandoned_search_is_stopped(store: Store) -> None:
+    """Once it has ended, the next search in the queue is answered."""
     async with reopened(store, searches_at_once=2) as two_at_once, asyncio.timeout(60):
 
         async def are_running(count: int) -> bool:
@@ -90,7 +90,7 @@ async def test_a_search_that_nobody_waits_for_any_more_is_stopped(store: Store) 
         assert all(isinstance(one, asyncio.CancelledError) for one in ended)
 
 
-async def test_whether_clickhouse_answers_is_asked_without_a_turn(store: Store) -> None:
+async def test_a_ping_does_not_wait_in_the_queue(store: Store) -> None:
     turns = store.connections.turns
     for _ in range(turns.max_concurrent):
         await turns.wait(turns.place())
@@ -98,7 +98,7 @@ async def test_whether_clickhouse_answers_is_asked_without_a_turn(store: Store) 
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
 
 
-async def test_too_many_searches_are_told_as_that(store: Store) -> None:
+async def test_too_many_searches_are_reported_as_such(store: Store) -> None:
     async with reopened(store, searches_at_once=1, search_wait_seconds=0.05) as one_at_once:
         turns = one_at_once.connections.turns
         await turns.wait(turns.place())
@@ -108,7 +108,7 @@ async def test_too_many_searches_are_told_as_that(store: Store) -> None:
         assert (await one_at_once.search.attempts(parse_query([]))).items == ()
 
 
-async def test_searches_in_this_process_use_one_thread_and_inserts_what_there_is(store: Store) -> None:
+async def test_searches_in_this_process_use_one_thread_and_inserts_all(store: Store) -> None:
     threads = "SELECT value, changed FROM system.settings WHERE name = 'max_threads'"
     [(value, changed)] = await store.rows(threads)
     assert (value == "1") == store.connections.is_embedded == bool(changed)
@@ -123,7 +123,7 @@ async def test_a_wrong_statement_is_rejected(store: Store) -> None:
         await store.rows("SELECT 1 FROM nowhere")
 
 
-async def test_a_limit_of_an_insert_is_no_reason_to_narrow_a_search(store: Store) -> None:
+async def test_a_limit_of_an_insert_does_not_ask_to_narrow_a_search(store: Store) -> None:
     greedy = "INSERT INTO events (event_id) SELECT toString(number) FROM numbers(3000000) SETTINGS max_memory_usage = 1000000"
     with pytest.raises(StoreUnavailableError, match="short of memory or time"):
         await store.command(greedy)
@@ -142,7 +142,7 @@ async def test_a_closed_store_says_so_and_closes_once(store: Store) -> None:
         await store.connections.ping()
 
 
-async def test_nobody_listens() -> None:
+async def test_no_server_listens() -> None:
     settings = Settings(clickhouse_url="http://127.0.0.1:9", clickhouse_password=SecretStr(PASSWORD))
     error = await failure(Connections(settings))
     assert isinstance(error, StoreUnavailableError)
@@ -152,7 +152,7 @@ async def test_nobody_listens() -> None:
     )
 
 
-def test_a_temporary_directory_goes_at_the_end() -> None:
+def test_a_temporary_directory_is_removed_at_the_end() -> None:
     with asyncio.Runner() as runner:
         connections = Connections(Settings())
         runner.run(connections.prepare(lambda client: client.command("CREATE DATABASE webhooks")))
@@ -164,7 +164,7 @@ def test_a_temporary_directory_goes_at_the_end() -> None:
 
 
 @pytest.mark.slow  # three engines, two of them with all migrations
-async def test_one_directory_a_process(tmp_path: Path) -> None:
+async def test_one_directory_per_process(tmp_path: Path) -> None:
     async with opened(Settings(clickhouse_path=tmp_path / "one")) as first:
         error = await failure(Connections(Settings(clickhouse_path=tmp_path / "two")))
         assert isinstance(error, StoreRejectedError)
@@ -176,7 +176,7 @@ async def test_one_directory_a_process(tmp_path: Path) -> None:
         assert await again.writer.assign(Table.ATTEMPTS, 0) == 3
 
 
-async def test_a_path_that_is_no_directory(tmp_path: Path) -> None:
+async def test_a_path_that_is_not_a_directory(tmp_path: Path) -> None:
     file = tmp_path / "file"
     await asyncio.to_thread(file.write_text, "")
     error = await failure(Connections(Settings(clickhouse_path=file)))
@@ -184,6 +184,6 @@ async def test_a_path_that_is_no_directory(tmp_path: Path) -> None:
     assert str(error) == "ClickHouse in this process cannot use its files: File exists"
 
 
-async def test_budgets_are_errors_of_their_own(store: Store) -> None:
+async def test_exceeded_budgets_have_their_own_errors(store: Store) -> None:
     with pytest.raises(StoreBudgetError, match="needs more memory than it may"):
         await store.rows("SELECT uniqExact(number) FROM numbers(5000000) SETTINGS max_memory_usage = 1000000")

@@ -1,4 +1,4 @@
-"""A process with ClickHouse in it is killed while it inserts; whoever opens the directory next goes on without a gap or a repeat."""
+"""A process with ClickHouse in it is killed while it inserts; the next one continues without gaps or duplicates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 DATABASE = "crash"
 
-# Appends batch after batch, and says how far it got.
+# Appends batch after batch, and reports its progress.
 INSERTER = """
 import asyncio, sys
 from pathlib import Path
@@ -47,7 +47,7 @@ async def stored_offsets(store: Store) -> list[int]:
 
 
 def insert_until_killed(path: Path, acknowledgements: int) -> int:
-    """Run the inserter, kill it (SIGKILL) in the middle of its work; the last offset that it reported as stored."""
+    """Run the inserter and kill it (SIGKILL) during its work; returns the last offset that it reported as stored."""
     command = [sys.executable, "-c", INSERTER, str(path), DATABASE]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -55,7 +55,7 @@ def insert_until_killed(path: Path, acknowledgements: int) -> int:
         for _ in range(acknowledgements):
             last = int(process.stdout.readline())
         process.kill()
-        # What it reported between the last line that was read and its end.
+        # Offsets reported after the last line that was read.
         rest = process.stdout.read().split()
         return int(rest[-1]) if rest else last
 
@@ -72,7 +72,7 @@ async def test_kill_while_inserting(tmp_path: Path) -> None:
                 through = await store.writer.assign(Table.EVENTS, 0) - 1
                 assert through >= acknowledged
                 assert await stored_offsets(store) == list(range(through + 1))
-                # The next recorder gets the same records again, cut in another way.
+                # The next recorder gets the same records again, in other batches.
                 await store.writer.append(Table.EVENTS, 0, event_rows(range(max(0, through - 20), through + 31)))
                 assert await stored_offsets(store) == list(range(through + 31))
         finally:

@@ -1,4 +1,4 @@
-"""A person's data is taken out of ClickHouse, on both engines: what belongs to it is found, nothing else is, and nothing is left.
+"""A person's data is erased from ClickHouse, on both engines: all of it is found and removed, and nothing else.
 
 Tests that erase take a second or more: they wait for mutations, with which ClickHouse rewrites the parts of several tables.
 """
@@ -45,7 +45,7 @@ def event(number: int, order: str, *, subscription: str | None = None) -> EventM
 
 
 def sent_headers(event: EventMeta) -> dict[str, str]:
-    """The request headers of an attempt that concern its event."""
+    """Return an attempt's request headers about its event."""
     of_key = {} if event.key is None else {EVENT_KEY_HEADER: event.key, EVENT_SEQUENCE_HEADER: str(event.sequence)}
     return {"webhook-id": event.id, **of_key}
 
@@ -59,7 +59,7 @@ def letter(offset: int, key: bytes | None, value: bytes | None, detail: str = "n
 
 @pytest.fixture
 async def filled(store: Store) -> Store:
-    """Ada has order RADA-000001 (completed, then shipped); Grada has one too, and an endpoint answers with Ada's address."""
+    """Fill a store: Ada has order RADA-000001 (completed, then shipped), Grada has one too, and an endpoint quotes Ada's address."""
     ada, grada = (event(1, "RADA-000001", subscription="S1"), event(2, "RADA-0000012"))
     shipped = event(3, "RADA-000001")
     events = [
@@ -106,7 +106,7 @@ async def found(store: Store, **filters: str) -> int:
     return (await store.search.attempts(query)).total_count
 
 
-async def test_by_email_everything_of_the_person_goes_and_nothing_else(filled: Store) -> None:
+async def test_by_email_the_persons_data_and_nothing_else_is_erased(filled: Store) -> None:
     assert await found(filled, request_body_cont=ADA) == 2
     assert await found(filled, order_number_eq="RADA-000001") == 2
     before = await filled.rows("SELECT hour, endpoint_id, attempts FROM attempt_figures ORDER BY ALL")
@@ -133,14 +133,14 @@ async def test_by_email_everything_of_the_person_goes_and_nothing_else(filled: S
         assert (table, keys) == (table, [("oms.orders/3/RADA-0000012",)]), "only Grada's order is still named"
     sent = f"SELECT request_headers FROM attempts WHERE id = {attempt_id(1, 3)}"
     assert await filled.rows(sent) == [({"webhook-id": "evt_3", "oms-event-sequence": "1003"},)]
-    # That attempts were made stays on record.
+    # The record that attempts were made stays.
     history = "SELECT event_id, endpoint_id, http_status_code, order_number, error FROM attempts WHERE id = "
     assert await filled.rows(f"{history}{attempt_id(1, 3)}") == [("evt_3", 7, 204, "", "")]
     dead = "SELECT record_key, record_value, headers, detail, reason FROM dead_letters WHERE kafka_offset = 3"
     assert await filled.rows(dead) == [(None, None, [], "erased", "not_json")]
 
 
-async def test_by_order_number_its_column_counts_and_answers_that_quote_it(filled: Store) -> None:
+async def test_by_order_number_the_order_and_answers_that_quote_it_are_found(filled: Store) -> None:
     traces = await erased(filled, Subject(order_number="RADA-000001"))
 
     assert sorted(traces.events) == ["evt_1", "evt_3"]
@@ -168,7 +168,7 @@ async def test_an_address_is_found_whatever_encoder_wrote_it(store: Store, encod
     assert await store.rows(left) == [("", "")]
 
 
-async def test_the_event_key_goes_too_because_it_contains_the_order_number(filled: Store) -> None:
+async def test_the_event_key_is_erased_because_it_contains_the_order_number(filled: Store) -> None:
     keys = "SELECT event_key FROM events WHERE event_key != '' ORDER BY kafka_offset"
     headers = "SELECT request_headers FROM attempts WHERE kafka_offset IN (1, 2) ORDER BY kafka_offset"
     key, other = "oms.orders/3/RADA-000001", "oms.orders/3/RADA-0000012"
@@ -183,17 +183,17 @@ async def test_the_event_key_goes_too_because_it_contains_the_order_number(fille
     ]
 
 
-async def test_nothing_is_left_and_the_second_time_there_is_nothing_to_do(filled: Store) -> None:
+async def test_nothing_is_left_for_a_second_run(filled: Store) -> None:
     traces = await erased(filled, Subject(email=ADA))
     eraser = Eraser(filled.connections)
 
     assert await eraser.find(Subject(email=ADA, orders=traces.orders)) == PersonData(orders=traces.orders)
     statements = await filled.rows("SELECT command FROM system.mutations WHERE database = currentDatabase()")
     assert len(statements) >= 3
-    assert not any("ada" in command.lower() for (command,) in statements), "they name ids only"
+    assert not any("ada" in command.lower() for (command,) in statements), "they contain only ids"
 
 
-async def test_what_is_erased_cannot_be_sent_again(filled: Store) -> None:
+async def test_erased_events_cannot_be_resent(filled: Store) -> None:
     await erased(filled, Subject(email=ADA))
 
     found = await NotificationHistory(filled.connections).of_attempts([attempt_id(1, 1)])
@@ -203,18 +203,20 @@ async def test_what_is_erased_cannot_be_sent_again(filled: Store) -> None:
     assert (detail.request_body, detail.response_body, detail.response_headers) == (None, "", ())
 
 
-async def test_the_recorder_still_knows_what_it_stored(filled: Store) -> None:
+async def test_the_recorder_still_knows_its_position(filled: Store) -> None:
     positions = [await filled.writer.assign(table, number) for table, number in ((Table.EVENTS, 0), (Table.ATTEMPTS, 1))]
     await erased(filled, Subject(email=ADA))
     await erased(filled, Subject(order_number="R000000019"))  # the newest
 
     assert [await filled.writer.assign(table, number) for table, number in ((Table.EVENTS, 0), (Table.ATTEMPTS, 1))] == positions
     await filled.writer.append(Table.ATTEMPTS, 1, attempt_rows(range(10, 22), partition=1))
-    assert await filled.rows("SELECT count() FROM attempts WHERE kafka_offset >= 10") == [(12,)], "each once, the erased one too"
+    assert await filled.rows("SELECT count() FROM attempts WHERE kafka_offset >= 10") == [(12,)], (
+        "each once, including the erased one"
+    )
     assert await found(filled, order_number_eq="R000000019") == 0
 
 
-async def test_what_is_recorded_later_is_found_by_the_next_run(filled: Store) -> None:
+async def test_the_next_run_finds_later_records(filled: Store) -> None:
     first = await erased(filled, Subject(email=ADA))
     late = attempt_row(RowPosition(1, 30), attempt(30, event=event(1, "RADA-000001"), response_body="late"))
     await filled.writer.append(Table.ATTEMPTS, 1, [late])
@@ -236,7 +238,7 @@ async def test_many_weeks_and_many_ids(store: Store, monkeypatch: pytest.MonkeyP
     assert await store.rows("SELECT count() FROM events WHERE request_body != ''") == [(0,)]
 
 
-async def test_what_is_no_person_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_subject_that_is_not_one_person_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.store.erase.MAX_EVENTS", 3)
     await store.writer.append(Table.EVENTS, 0, event_rows(range(5), text="shop@shop.example"))
     with pytest.raises(StoreRejectedError, match="not one person's"):
@@ -245,7 +247,7 @@ async def test_what_is_no_person_is_refused(store: Store, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The queries of erasers."""
+    """Collect the queries of erasers."""
     asked: list[str] = []
     rows = Eraser._rows
 
@@ -257,7 +259,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-async def test_what_is_no_person_is_refused_after_the_first_week(
+async def test_a_subject_that_is_not_one_person_is_refused_after_the_first_week(
     store: Store, statements: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.store.erase.MAX_EVENTS", 3)
@@ -267,7 +269,7 @@ async def test_what_is_no_person_is_refused_after_the_first_week(
         await store.writer.append(Table.EVENTS, week, made)
     with pytest.raises(StoreRejectedError, match="More than 3 events are not one person's"):
         await Eraser(store.connections).find(Subject(email="shop@shop.example"))
-    assert len(statements) == 2, "from when to when there are events, and the first week"
+    assert len(statements) == 2, "the time range of events, and the first week"
 
 
 async def test_many_events_of_the_first_orders_are_refused_at_once(
@@ -283,7 +285,7 @@ async def test_many_events_of_the_first_orders_are_refused_at_once(
     assert len(statements) == 3, "the first of three orders has too many"
 
 
-async def test_many_answers_of_other_orders_are_refused_and_own_ones_are_not(
+async def test_many_answers_about_other_orders_are_refused_but_own_ones_are_not(
     store: Store, statements: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.store.erase.MAX_QUOTES", 3)
@@ -308,7 +310,7 @@ async def test_an_empty_database_holds_nothing(store: Store) -> None:
     assert await Eraser(store.connections).find(Subject(email=ADA)) == PersonData()
 
 
-async def test_a_short_order_number_is_not_looked_for_in_texts(store: Store) -> None:
+async def test_a_short_order_number_is_not_searched_for_in_texts(store: Store) -> None:
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, 0), attempt(0, response_body='{"n":"12"}'))])
     assert await Eraser(store.connections).find(Subject(order_number="12")) == PersonData(orders=("12",))
 
@@ -337,7 +339,7 @@ QUOTES: dict[str, bool] = {
 """Whether a text quotes the address."""
 
 
-async def test_where_an_address_begins_and_ends(embedded_store: Store) -> None:
+async def test_boundaries_of_an_address(embedded_store: Store) -> None:
     asked = " OR ".join(f"match(text, {{p{number}:String}})" for number, _ in enumerate(encoded_forms(ADA)))
     values = {"texts": list(QUOTES)} | {f"p{number}": whole_word_pattern(form) for number, form in enumerate(encoded_forms(ADA))}
     query = f"SELECT text, {asked} FROM (SELECT arrayJoin({{texts:Array(String)}}) AS text)"
@@ -345,7 +347,7 @@ async def test_where_an_address_begins_and_ends(embedded_store: Store) -> None:
     assert {text: bool(found) for text, found in result} == QUOTES
 
 
-async def test_what_the_documentation_says_removes_stored_answers(store: Store) -> None:
+async def test_the_documented_statement_removes_stored_answers(store: Store) -> None:
     await store.writer.append(
         Table.ATTEMPTS,
         0,

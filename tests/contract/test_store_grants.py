@@ -1,6 +1,6 @@
 """Each role with the grants that ``oms-webhooks grants`` prints for it, and no others, on the real engine.
 
-Each test takes seconds: ClickHouse starts, in a process of its own, for each role.
+Each test takes seconds: ClickHouse starts in its own process for each role.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ CLUSTER = "webhooks"
 
 
 def may(grantee: Grantee, cluster: str) -> list[str]:
-    """Without the name of who gets it: the engine has one user, whose grants these are."""
+    """Return the grants without the grantee: the engine has one user."""
     granted = clickhouse_grants(grantee, DATABASE, "someone", cluster)
     return [statement.removesuffix(" TO someone") for statement in granted]
 
 
 class Engine:
-    """A ClickHouse that is started again as somebody else."""
+    """A ClickHouse that can be restarted with another user's rights."""
 
     def __init__(self, directory: Path, cluster: str) -> None:
         self.cluster = cluster
@@ -75,8 +75,8 @@ async def erase(store: Store, order_number: str) -> None:
     await until(is_done, "ClickHouse does not overwrite")
 
 
-@pytest.mark.slow  # a shim that starts three times; what is granted is in tests/unit
-async def test_each_role_does_its_work_with_its_own_grants(engine: Engine) -> None:
+@pytest.mark.slow  # starts a shim three times; tests/unit test what is granted
+async def test_each_role_works_with_its_own_grants(engine: Engine) -> None:
     async with engine.store_of(Grantee.OPERATOR) as store:
         assert [name for (name,) in await store.rows("SELECT name FROM schema_migrations ORDER BY name")] == list(
             bundled_migrations()
@@ -100,7 +100,7 @@ async def test_each_role_does_its_work_with_its_own_grants(engine: Engine) -> No
             await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(15, 16)))
 
 
-async def test_who_may_not_make_tables_says_so_when_there_are_none(engine: Engine) -> None:
+async def test_missing_tables_without_the_grant_to_create_them_are_reported(engine: Engine) -> None:
     async with engine.serving(Grantee.RECORDER) as settings:
         with pytest.raises(StoreRejectedError, match="Not enough privileges"):
             async with opened(settings):

@@ -1,4 +1,4 @@
-"""The events that a preview of filters reads, on both engines: each page from where the last one ended, and nothing too large."""
+"""The events that a filter preview reads, on both engines: page after page, without those that are too large."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ async def test_events_come_newest_first_in_pages(store: Store) -> None:
     assert {(one.id, one.body) for one in found if one.id in {"evt_6", "evt_8"}} == {("evt_6", body(6)), ("evt_8", None)}
     assert await history.count(SINCE, UNTIL) == 8
     assert await history.page(SINCE, UNTIL, ["order_cancelled"], None, 3) == []
-    assert await history.count(found[2].received_at, UNTIL) == 2  # evt_7 stands twice
+    assert await history.count(found[2].received_at, UNTIL) == 2  # evt_7 is there twice

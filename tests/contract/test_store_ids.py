@@ -1,4 +1,4 @@
-"""One attempt by its id reads one block of rows, however unevenly Kafka's partitions advance; before the upgrade and after it."""
+"""A look-up by id reads one block of rows, however unevenly Kafka's partitions advance, before and after the upgrade."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.contract.store_case import Store, upgraded_from
 from tests.contract.store_records import MONDAY
 
 ROWS = 200_000
-# Of 24 Kafka partitions the first 12 have a history; every block of rows has low and high ids, as partitions were added to.
+# The first 12 of 24 Kafka partitions have a history; every block of rows has low and high ids, as if partitions had been added.
 OFFSET = "if(number % 24 < 12, 10000000, 0) + intDiv(number, 24)"
 FILL = f"""
 INSERT INTO {{table}} (id, event_id, created_at, kafka_partition, kafka_offset, state)
@@ -32,7 +32,7 @@ SOME = [attempt_id(n % 24, (10_000_000 if n % 24 < 12 else 0) + n // 24) for n i
 
 @pytest.fixture
 async def upgraded(store_settings: Settings) -> AsyncIterator[Store]:
-    """A store that the release before filled, and that is brought up to date."""
+    """Provide a store filled by the previous release, and upgraded."""
     async with upgraded_from(store_settings, "0017", Table.ATTEMPTS, FILL) as store:
         yield store
 
@@ -54,7 +54,7 @@ async def test_an_upgraded_store_reads_one_block(upgraded: Store) -> None:
         assert found == [(identifier,)]
 
 
-async def test_new_rows_too(store: Store) -> None:
+async def test_new_rows_are_read_in_one_block_too(store: Store) -> None:
     table = storage_table("attempts", store.settings.clickhouse_cluster)
     await store.command(FILL.format(table=table))
     await store.command(f"OPTIMIZE TABLE {table} FINAL")
@@ -62,7 +62,7 @@ async def test_new_rows_too(store: Store) -> None:
 
 
 @pytest.mark.slow  # all migrations, three times
-async def test_ten_processes_that_start_have_the_index_built_once(store_settings: Settings) -> None:
+async def test_ten_starting_processes_build_the_index_once(store_settings: Settings) -> None:
     starters = [Connections(store_settings) for _ in range(3)]
     try:
         await migrate(starters[0], {name: sql for name, sql in bundled_migrations().items() if name < "0017"})
@@ -70,7 +70,7 @@ async def test_ten_processes_that_start_have_the_index_built_once(store_settings
         await starters[0].write(lambda client: client.command(FILL.format(table=table)))
         await starters[0].write(lambda client: client.command(f"SYSTEM STOP MERGES {table}"))
         await migrate(starters[0])
-        # The others read what was applied before the first one had written it down.
+        # The others read the applied migrations before the first one had recorded its own.
         again = {"9000_again.sql": bundled_migrations()["0018_attempts_id_index_of_old_parts.sql"]}
         await migrate(starters[1], {**bundled_migrations(), **again})
         counted = "SELECT count() FROM system.mutations WHERE database = currentDatabase() AND command LIKE '%INDEX id_bloom%'"

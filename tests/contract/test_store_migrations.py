@@ -1,4 +1,4 @@
-"""The migrations, on both engines. All of them, from the first on, take seconds."""
+"""The migrations, on both engines. Running all of them takes seconds."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ async def test_applies_each_migration_once(store_settings: Settings) -> None:
         await connections.close()
 
 
-async def test_columns_are_those_that_rows_are_made_for(store: Store) -> None:
-    # What ClickHouse makes of other columns is not written.
+async def test_columns_match_the_rows(store: Store) -> None:
+    # Columns that ClickHouse computes are not written.
     query = """
     SELECT table, name, type FROM system.columns
     WHERE database = currentDatabase() AND default_kind NOT IN ('MATERIALIZED', 'ALIAS') ORDER BY position
@@ -36,15 +36,15 @@ async def test_columns_are_those_that_rows_are_made_for(store: Store) -> None:
     assert {table: columns[table.value] for table in COLUMNS} == COLUMNS
 
 
-async def test_every_table_drops_repeated_inserts_and_none_drops_rows_by_itself(store: Store) -> None:
+async def test_every_table_drops_repeated_inserts_and_none_expires_rows(store: Store) -> None:
     engines = dict(await store.rows("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()"))
     held = {table.value: engines[storage_table(table.value, store.settings.clickhouse_cluster)] for table in COLUMNS}
     assert all("non_replicated_deduplication_window = 10000" in engine for engine in held.values())
     assert not any("TTL" in engine for engine in held.values())
 
 
-async def test_the_store_of_a_test_is_what_the_migrations_make(store: Store, stores: EmptyStores) -> None:
-    """Tests work on databases that are made from definitions."""
+async def test_the_store_of_a_test_matches_the_migrations(store: Store, stores: EmptyStores) -> None:
+    """Tests use databases that are created from definitions."""
     assert await migrate(store.connections) == ()
     definitions = "SELECT create_table_query FROM system.tables WHERE database = '{}' ORDER BY name"
     made, migrated = [
@@ -72,7 +72,7 @@ async def test_a_new_migration_is_applied_to_an_old_database(store: Store) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store_kind", ["http", "cluster"], indirect=True)
-async def test_the_layout_of_a_database_is_not_changed(store: Store) -> None:
+async def test_the_layout_of_a_database_cannot_change(store: Store) -> None:
     cluster = "" if store.settings.clickhouse_cluster else "webhooks"
     connections = Connections(store.settings.model_copy(update={"clickhouse_cluster": cluster}))
     try:
@@ -84,7 +84,7 @@ async def test_the_layout_of_a_database_is_not_changed(store: Store) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store_kind", ["cluster"], indirect=True)
-async def test_a_cluster_has_its_rows_behind_distributed_tables(store: Store) -> None:
+async def test_a_cluster_keeps_rows_behind_distributed_tables(store: Store) -> None:
     query = "SELECT name, engine_full FROM system.tables WHERE database = currentDatabase() AND engine = 'Distributed'"
     database = store.settings.clickhouse_database
     assert dict(await store.rows(query)) == {
@@ -93,7 +93,7 @@ async def test_a_cluster_has_its_rows_behind_distributed_tables(store: Store) ->
     }
 
 
-@pytest.mark.slow  # three times all migrations; that each can be repeated shows above, too
+@pytest.mark.slow  # all migrations three times; another test covers that each can be repeated
 async def test_processes_may_start_at_the_same_time(store_settings: Settings) -> None:
     starters = [Connections(store_settings) for _ in range(3)]
     try:

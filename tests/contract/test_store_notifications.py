@@ -1,4 +1,4 @@
-"""What resending, exporting and showing timelines read, over both engines."""
+"""The reads of resends, exports and timelines, on both engines."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_several_failures_of_an_event_at_an_endpoint_are_one_notification(
     assert (await NotificationHistory(store.connections).failed(query(created_at_gt="2030-01-01"), 10)).notifications == ()
 
 
-async def test_what_was_dropped_in_the_end_is_counted(store: Store) -> None:
+async def test_notifications_dropped_in_the_end_are_counted(store: Store) -> None:
     dropped = FAILED | {"outcome": Outcome.DISCARDED}
     await store_attempts(
         store,
@@ -87,20 +87,20 @@ async def test_what_was_dropped_in_the_end_is_counted(store: Store) -> None:
         attempt(2, event=meta(1), attempt=2, **dropped),
         attempt(3, **FAILED | {"outcome": Outcome.EXPIRED}),
         attempt(4, **dropped),
-        attempt(5, event=meta(4), trigger=Trigger.RESEND, **FAILED),  # attempted since
+        attempt(5, event=meta(4), trigger=Trigger.RESEND, **FAILED),  # attempted later
     )
     found = await NotificationHistory(store.connections).failed(parse_query([]), 10)
     assert (len(found.notifications), found.not_made) == (3, 2)
 
 
-async def test_what_was_acknowledged_is_left_out_and_so_are_tests(store: Store) -> None:
+async def test_acknowledged_notifications_and_tests_are_left_out(store: Store) -> None:
     await store_attempts(
         store,
         attempt(1, **FAILED),
-        attempt(2, event=meta(1), attempt=2),  # delivered since
-        attempt(3, event=meta(1), endpoint_id=8, **FAILED),  # to another endpoint it was not
+        attempt(2, event=meta(1), attempt=2),  # delivered later
+        attempt(3, event=meta(1), endpoint_id=8, **FAILED),  # not delivered to another endpoint
         attempt(4, event=meta(2)),
-        attempt(5, event=meta(2), trigger=Trigger.RESEND, **FAILED),  # delivered before
+        attempt(5, event=meta(2), trigger=Trigger.RESEND, **FAILED),  # delivered earlier
         attempt(6, event=meta(3), trigger=Trigger.TEST, **FAILED),
     )
     found = await NotificationHistory(store.connections).failed(parse_query([]), 10)
@@ -116,14 +116,14 @@ async def test_nothing_is_stored(store: Store) -> None:
     assert (record.events, record.attempts, record.is_complete) == ((), (), True)
 
 
-async def test_all_that_sending_again_takes(store: Store) -> None:
+async def test_what_a_resend_needs(store: Store) -> None:
     received = START + timedelta(seconds=1, milliseconds=50)
     known = meta(1, received_at=received)
     await store_events(store, [event_row(RowPosition(0, n), dispatch(n), body(n, "Grüße")) for n in (1, 2, 3)])
     await store_attempts(
         store,
         attempt(1, event=known, **FAILED),
-        attempt(2, **FAILED),  # its record does not say when its event was received
+        attempt(2, **FAILED),  # its record has no time of receipt
         attempt(3, **FAILED),
         attempt(5, event=meta(3), endpoint_id=8, **FAILED),
         attempt(6, event=meta(9), **FAILED),
@@ -149,7 +149,7 @@ async def test_all_that_sending_again_takes(store: Store) -> None:
     assert await notifications.of_attempts([12345], [START]) == {}
 
 
-async def test_the_bodies_of_a_page(store: Store) -> None:
+async def test_bodies_of_a_page(store: Store) -> None:
     await store_events(store, [event_row(RowPosition(0, 1), dispatch(1), body(1, "Grüße"))])
     await store_attempts(store, attempt(1), attempt(2, response_body="/+8=", response_body_encoding="base64"))
     page = await store.search.attempts(query())
@@ -162,8 +162,8 @@ async def test_the_bodies_of_a_page(store: Store) -> None:
     }
 
 
-async def test_large_bodies_are_left_out_where_many_are_read(store: Store) -> None:
-    """The first is known by its time, the second by its id alone; the third is small."""
+async def test_large_bodies_are_left_out_if_many_are_read(store: Store) -> None:
+    """The first is found by its time, the second only by its id; the third is small."""
     large, received = body(1, "x" * LARGE_BODY), START + timedelta(seconds=1, milliseconds=50)
     bodies = {1: large, 2: large, 3: body(3)}
     await store_events(store, [event_row(RowPosition(0, number), dispatch(number), one) for number, one in bodies.items()])
@@ -204,7 +204,7 @@ def of_order(number: int, **changes: Any) -> EventMeta:
 
 
 @pytest.mark.parametrize("number", ["R\u202e1", "\x00", "a\tb\n", "\x1b[31m", "'\\", " "])
-async def test_the_record_of_a_number_with_any_characters(store: Store, number: str) -> None:
+async def test_timeline_of_a_number_with_any_characters(store: Store, number: str) -> None:
     event = of_order(1, order_number=number, shipment_numbers=(number,), subscription_id=number)
     await store_events(store, [event_row(RowPosition(0, 1), dispatch(1, event=event), body(1))])
     await store_attempts(store, attempt(1, event=event))
@@ -213,11 +213,11 @@ async def test_the_record_of_a_number_with_any_characters(store: Store, number: 
         assert ([one.event_id for one in record.events], [one.event_id for one in record.attempts]) == (["evt_1"], ["evt_1"])
 
 
-async def test_the_record_of_an_order_a_shipment_and_a_subscription(store: Store) -> None:
+async def test_timelines_of_an_order_a_shipment_and_a_subscription(store: Store) -> None:
     mine, other = of_order(1), of_order(2, order_number="R2", shipment_numbers=("H2", "H1"), subscription_id=None)
     rows = [
         event_row(RowPosition(0, 1), dispatch(1, event=mine), body(1)),
-        event_row(RowPosition(0, 2), dispatch(2, event=mine), body(1)),  # a fan-out crashed and dispatched it again
+        event_row(RowPosition(0, 2), dispatch(2, event=mine), body(1)),  # a fan-out crashed, and it was dispatched again
         event_row(RowPosition(0, 3), dispatch(3, event=other, endpoint_ids=()), body(2)),
         event_row(RowPosition(0, 4), dispatch(4, event=of_order(4), source_topic="test"), body(4)),
     ]
@@ -248,7 +248,7 @@ async def test_the_record_of_an_order_a_shipment_and_a_subscription(store: Store
     assert (injected.events, injected.attempts) == ((), ())
 
 
-async def test_which_of_several_things_are_on_record(store: Store) -> None:
+async def test_which_of_several_numbers_have_timelines(store: Store) -> None:
     await store_events(
         store,
         [
@@ -267,13 +267,13 @@ async def test_which_of_several_things_are_on_record(store: Store) -> None:
         ("stock_item_id", "1"),
         ("id", str(row[0])),
     }
-    # R2 is of a test.
+    # R2 belongs to a test.
     nothing = {("order_number", "R2"), ("order_number", "R1' OR 1 --"), ("sku", "SKU-2"), ("sku", "SKU"), ("stock_item_id", "2")}
     assert await store.search.recorded_values(on_record | nothing) == on_record
     assert await store.search.recorded_values([]) == frozenset()
 
 
-async def test_a_record_is_bounded(store: Store, monkeypatch: Any) -> None:
+async def test_a_timeline_is_bounded(store: Store, monkeypatch: Any) -> None:
     monkeypatch.setattr("pipeline.store.reports.timeline.MAX_EVENTS", 2)
     monkeypatch.setattr("pipeline.store.reports.timeline.MAX_ATTEMPTS", 2)
     events = [event_row(RowPosition(0, n), dispatch(n, event=of_order(n)), body(n)) for n in range(1, 5)]
@@ -285,13 +285,13 @@ async def test_a_record_is_bounded(store: Store, monkeypatch: Any) -> None:
     assert not found.is_complete
 
 
-async def test_an_event_whose_attempts_are_cut_off_is_left_out(store: Store, monkeypatch: Any) -> None:
+async def test_an_event_with_incomplete_attempts_is_left_out(store: Store, monkeypatch: Any) -> None:
     monkeypatch.setattr("pipeline.store.reports.timeline.MAX_ATTEMPTS", 2)
     events = [event_row(RowPosition(0, n), dispatch(n, event=of_order(n)), body(n)) for n in range(1, 4)]
     await store_events(store, events)
     await store_attempts(store, *(attempt(n, event=of_order(n)) for n in range(1, 4)))
     found = await store.search.record_of(TimelineSubject.ORDER, "R1")
-    # The first one was delivered, and the second may have been sent to others before.
+    # The first one was delivered, and the second may have been sent to others earlier.
     assert [one.event_id for one in found.events] == [one.event_id for one in found.attempts] == ["evt_3"]
     assert not found.is_complete
     monkeypatch.setattr("pipeline.store.reports.timeline.MAX_ATTEMPTS", 3)
@@ -323,12 +323,12 @@ async def test_the_newest_events_of_a_stock_item_are_found_window_by_window(stor
     assert (await store.search.record_of(TimelineSubject.STOCK_ITEM, "3")).events == ()
 
 
-async def test_a_stock_item_whose_events_have_no_attempts_has_a_record(store: Store) -> None:
+async def test_a_stock_item_whose_events_have_no_attempts_has_a_timeline(store: Store) -> None:
     await store_events(store, [event_row(RowPosition(0, 1), dispatch(1, event=of_order(1), endpoint_ids=()), body(1))])
     assert [one.event_id for one in (await store.search.record_of(TimelineSubject.STOCK_ITEM, "1")).events] == ["evt_1"]
 
 
-async def test_runs_as_the_audit_tells_of_them(store: Store) -> None:
+async def test_runs_as_recorded_in_the_audit(store: Store) -> None:
     def told(at: int, run: str, state: RunState, resent: int, who: str = "api-key:1") -> AuditEntry:
         return AuditEntry(
             at=START + timedelta(seconds=at),
@@ -343,13 +343,13 @@ async def test_runs_as_the_audit_tells_of_them(store: Store) -> None:
         told(0, "a", RunState.RUNNING, 0),
         told(1, "a", RunState.RUNNING, 4),
         told(1, "b", RunState.RUNNING, 0, "api-key:2"),
-        # In the same millisecond, and stored before what happened before it.
+        # In the same millisecond, but stored before an earlier entry.
         told(2, "a", RunState.DONE, 9),
         told(2, "a", RunState.RUNNING, 9),
         told(3, "b", RunState.CANCELLING, 2, "api-key:3"),
         told(4, "b", RunState.RUNNING, 3, "api-key:2"),
         told(5, "c", RunState.RUNNING, 1, "api-key:2"),
-        told(9, "c", RunState.CANCELLING, 1, "api-key:3"),  # which is no sign of life
+        told(9, "c", RunState.CANCELLING, 1, "api-key:3"),  # which does not show progress
         replace(told(0, "x", RunState.DONE, 1), action=AuditAction.RESEND),
     ]
     await store.writer.append(Table.AUDIT_LOG, 0, [audit_row(RowPosition(0, at), one) for at, one in enumerate(entries)])

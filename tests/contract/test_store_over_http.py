@@ -1,6 +1,6 @@
-"""ClickHouse behind HTTP: what fails on the way is named, is done again, and is stored once.
+"""ClickHouse over HTTP: failures are named and retried, and rows are stored once.
 
-One file, so that one process of a run starts the shim.
+One file, so that only one process of a run starts the shim.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def test_a_wrong_password_is_not_shown(clickhouse_shim: ShimProcess, caplo
 
 
 @pytest.mark.parametrize("kind", [FaultKind.UNAVAILABLE, FaultKind.DROP])
-async def test_clickhouse_is_down_and_comes_back(http_store: Store, clickhouse_shim: ShimProcess, kind: FaultKind) -> None:
+async def test_clickhouse_goes_down_and_comes_back(http_store: Store, clickhouse_shim: ShimProcess, kind: FaultKind) -> None:
     clickhouse_shim.fail(kind, matching="", times=1000)
     for work in (http_store.connections.ping(), http_store.search.attempts(parse_query([])), http_store.search.attempt(1)):
         with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:\d+ cannot be reached or did not answer"):
@@ -57,23 +57,21 @@ async def test_clickhouse_is_down_and_comes_back(http_store: Store, clickhouse_s
     await http_store.connections.ping()
 
 
-async def test_an_answer_that_does_not_come(clickhouse_shim: ShimProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_answer_times_out(clickhouse_shim: ShimProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "ANSWER_SECONDS", 1)
     async with opened(http_settings(clickhouse_shim)) as store:
         clickhouse_shim.fail(FaultKind.SLOW, seconds=1.5)
         rows = attempt_rows(range(10))
         with pytest.raises(StoreUnavailableError, match="timed out"):
             await store.writer.append(Table.ATTEMPTS, 0, rows)
-        # The first insert is still under way in the server.
+        # The first insert is still in progress in the server.
         await store.writer.append(Table.ATTEMPTS, 0, rows)
         await asyncio.to_thread(clickhouse_shim.wait_until_idle)
         await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(5, 20)))
         assert await store.rows("SELECT count(), uniqExact(id) FROM attempts") == [(20, 20)]
 
 
-async def test_nothing_goes_through_the_logs(
-    http_store: Store, clickhouse_shim: ShimProcess, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_values_are_not_logged(http_store: Store, clickhouse_shim: ShimProcess, caplog: pytest.LogCaptureFixture) -> None:
     """The driver would log statements with their values and stack traces."""
     clickhouse_shim.fail(FaultKind.DROP, matching="", times=1000)
     with pytest.raises(StoreUnavailableError) as caught:
@@ -82,13 +80,13 @@ async def test_nothing_goes_through_the_logs(
     assert "R-private-1" not in f"{caplog.text} {caught.value}"
 
 
-async def test_a_directory_that_another_process_has_open(clickhouse_shim: ShimProcess) -> None:
+async def test_a_directory_open_in_another_process(clickhouse_shim: ShimProcess) -> None:
     error = await failure(Connections(Settings(clickhouse_path=clickhouse_shim.path)))
     assert isinstance(error, StoreUnavailableError)
     assert "stop the other, or set another clickhouse_path" in str(error)
 
 
-async def test_searches_are_refused_at_once_while_a_server_is_known_not_to_answer(http_store: Store) -> None:
+async def test_searches_are_refused_at_once_while_a_server_is_known_to_be_down(http_store: Store) -> None:
     away: list[str] = ["ClickHouse is away."]
     http_store.connections.refuse_reads_while(lambda: away[0])
     with pytest.raises(StoreUnavailableError, match="is away"):
@@ -98,7 +96,7 @@ async def test_searches_are_refused_at_once_while_a_server_is_known_not_to_answe
     assert (await http_store.search.attempts(parse_query([]))).total_count == 0
 
 
-async def test_nothing_is_read_or_written_before_the_tables_are_there(http_store: Store) -> None:
+async def test_nothing_is_read_or_written_before_the_tables_exist(http_store: Store) -> None:
     http_store.connections.hold("The tables are being looked at.")
     for work in (http_store.search.attempts(parse_query([])), http_store.writer.assign(Table.ATTEMPTS, 0)):
         with pytest.raises(StoreUnavailableError, match="being looked at"):
@@ -108,7 +106,7 @@ async def test_nothing_is_read_or_written_before_the_tables_are_there(http_store
 
 
 @pytest.mark.parametrize("kind", [FaultKind.UNAVAILABLE, FaultKind.UNAVAILABLE_AFTER, FaultKind.DROP, FaultKind.LOST])
-async def test_an_insert_that_fails_is_repeated(http_store: Store, clickhouse_shim: ShimProcess, kind: FaultKind) -> None:
+async def test_a_failed_insert_is_repeated(http_store: Store, clickhouse_shim: ShimProcess, kind: FaultKind) -> None:
     """The caller repeats until it succeeds, whether the failed insert took effect or not."""
     rows = attempt_rows(range(50))
     await http_store.writer.append(Table.ATTEMPTS, 0, rows[:10])
@@ -123,10 +121,10 @@ async def test_an_insert_that_fails_is_repeated(http_store: Store, clickhouse_sh
     assert await offsets(http_store) == list(range(50))
 
 
-async def test_a_failed_question_is_asked_again(http_store: Store, clickhouse_shim: ShimProcess) -> None:
-    """The insert is in, but how far the table reaches could not be asked."""
+async def test_a_failed_query_is_repeated(http_store: Store, clickhouse_shim: ShimProcess) -> None:
+    """The insert succeeded, but the query for the table's last offset failed."""
     await http_store.writer.assign(Table.ATTEMPTS, 0)
-    # The driver itself asks three times.
+    # The driver itself tries three times.
     clickhouse_shim.fail(FaultKind.UNAVAILABLE, matching="max(kafka_offset)", times=3)
     rows = attempt_rows(range(5))
     with pytest.raises(StoreUnavailableError):
@@ -136,8 +134,8 @@ async def test_a_failed_question_is_asked_again(http_store: Store, clickhouse_sh
 
 
 @pytest.mark.parametrize("length", [5, 20])
-async def test_the_insert_of_a_zombie_arrives_late(http_store: Store, clickhouse_shim: ShimProcess, length: int) -> None:
-    """The server carries out an insert long after its recorder gave up; meanwhile the next one has stored the same records."""
+async def test_a_zombies_insert_arrives_late(http_store: Store, clickhouse_shim: ShimProcess, length: int) -> None:
+    """The server executes an insert long after its recorder gave up, when the next one has stored the same records."""
     await http_store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(10)))
     clickhouse_shim.fail(FaultKind.LATE, seconds=0.5)
     with pytest.raises(StoreUnavailableError):
@@ -150,8 +148,8 @@ async def test_the_insert_of_a_zombie_arrives_late(http_store: Store, clickhouse
     assert await offsets(http_store) == list(range(40))
 
 
-@pytest.mark.slow  # starts ClickHouse twice; the same ends of a statement, without a new start, are in the tests above
-async def test_clickhouse_is_killed_and_comes_back(http_store: Store, clickhouse_shim: ShimProcess) -> None:
+@pytest.mark.slow  # starts ClickHouse twice; the tests above cover the same failures without a restart
+async def test_clickhouse_is_killed_and_restarted(http_store: Store, clickhouse_shim: ShimProcess) -> None:
     rows = attempt_rows(range(400))
     await http_store.writer.append(Table.ATTEMPTS, 0, rows[:100])
     clickhouse_shim.fail(FaultKind.SLOW, seconds=20)
@@ -168,7 +166,7 @@ async def test_clickhouse_is_killed_and_comes_back(http_store: Store, clickhouse
     assert await offsets(http_store) == list(range(400))
 
 
-async def test_the_retention_command_counts_what_would_go(http_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_retention_command_counts_rows_to_delete(http_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     at = datetime.now(UTC) - timedelta(days=40)
     await http_store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(100), created_at=at))
     await http_store.writer.append(Table.EVENTS, 0, event_rows(range(30), received_at=at))

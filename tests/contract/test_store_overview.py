@@ -1,4 +1,4 @@
-"""The figures of the dashboard, over both engines."""
+"""The figures of the dashboard, on both engines."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_the_last_day_of_every_endpoint(store: Store) -> None:
 
     assert set(days) == {7, 8}
     seven, eight = days[7], days[8]
-    assert (seven.hours[0], seven.hours[-1]) == ((1, 0), (1, 2)), "what was discarded was not attempted"
+    assert (seven.hours[0], seven.hours[-1]) == ((1, 0), (1, 2)), "discarded deliveries are not attempts"
     assert seven.success_rate == 2 / 4
     assert seven.last_failure is not None
     assert (seven.last_failure.created_at, seven.last_failure.http_status_code) == (now - SECOND, 503)
@@ -94,7 +94,7 @@ async def test_the_last_hour_of_the_pipeline(store: Store) -> None:
     assert found.oldest_waiting.event_id == "evt_0"
 
 
-async def test_a_delivery_that_is_overdue_is_still_found(store: Store) -> None:
+async def test_an_overdue_delivery_is_still_found(store: Store) -> None:
     now = START + 30 * SECOND
     await write(store, [attempt(0, created_at=now - 30 * HOUR, **FAILED)])
     assert (await Reports(store.connections).overview(now)).waiting == 0

@@ -1,6 +1,6 @@
-"""How often ClickHouse is asked for a page of the dashboard: each look costs some milliseconds, whatever it finds. Three at most, or four.
+"""How many queries a page of the dashboard takes: three, at most four. Each query costs some milliseconds, whatever it finds.
 
-It takes seconds: rows of twelve weeks are written, and then each page is asked for twice.
+It takes seconds: it writes rows of twelve weeks, and then loads each page twice.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SEARCHES = {
 
 @pytest.fixture
 async def filled(embedded_store: Store) -> Store:
-    """Events of half a year, an attempt each; they stand in twelve of its weeks, since each week costs the same again."""
+    """Provide events of half a year with an attempt each, in twelve of its weeks, since each week costs the same."""
     store = embedded_store
     events = [dispatch(n, event=meta(n, received_at=_at(n)), received_at=_at(n)) for n in range(COUNT)]
     rows = [attempt_row(RowPosition(0, n), attempt(n, event=one.event, created_at=_at(n))) for n, one in enumerate(events)]
@@ -57,7 +57,7 @@ def _at(number: int) -> Any:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One for each query that is run."""
+    """Count each query."""
     made: list[int] = []
     read = Connections.read
 
@@ -70,24 +70,24 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def taken(looks: list[int], work: Awaitable[object]) -> int:
-    """How many queries something takes."""
+    """Return how many queries a call takes."""
     looks.clear()
     await work
     return len(looks)
 
 
-async def test_a_page_takes_three_looks_at_most(filled: Store, looks: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each page of the dashboard that searches, as it asks: what is found, and its figures. The span of the store is known from other pages."""
-    for first_rows in (30, 4_000):  # many of them, and few
+async def test_a_page_takes_at_most_three_queries(filled: Store, looks: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page that searches asks for its matches and their figures. The time range of the store is known from other pages."""
+    for first_rows in (30, 4_000):  # many matches, and few
         monkeypatch.setattr(time_windows, "_FIRST_ROWS", first_rows)
         counts = await _looks_of_pages(filled, looks)
         rare = counts.pop("list, body")
         assert {name: count for name, count in counts.items() if count > MOST} == {}, first_rows
-        assert rare == MOST + 1  # the newest quarter has too few of them
+        assert rare == MOST + 1  # the newest quarter has too few matches
 
 
 async def _looks_of_pages(filled: Store, looks: list[int]) -> dict[str, int]:
-    # The machine may be busy: figures have a second otherwise.
+    # The machine may be busy: the limit for figures is normally a second.
     search, reports = Search(filled.connections, quick=QueryBudget(60.0)), Reports(filled.connections)
     await search.attempts(parse_query([]))
     counts = {}

@@ -1,4 +1,4 @@
-"""Who published a dead letter again, and who resent what: read from the audit by the real ClickHouse."""
+"""Who republished a dead letter, and who resent an event: read from the audit log in the real ClickHouse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def told(store: Store, *entries: AuditEntry) -> None:
     await store.writer.append(Table.AUDIT_LOG, 0, rows)
 
 
-async def test_what_was_repaired_leaves_the_list_and_says_by_whom(store: Store) -> None:
+async def test_a_repaired_dead_letter_leaves_the_list_and_names_who_repaired_it(store: Store) -> None:
     for offset in range(3):
         letter = DeadLetter(
             reason=DeadLetterReason.NOT_JSON, detail="no", topic="oms.orders", partition=1, offset=offset, failed_at=START
@@ -37,7 +37,7 @@ async def test_what_was_repaired_leaves_the_list_and_says_by_whom(store: Store) 
     first, second, third = sorted(one.id for one in (await reports.dead_letters(1, 9)).items)
     await told(
         store,
-        # What was meant to be published is no repair; what Kafka has acknowledged is. The last one counts.
+        # An intended republish is not a repair; one that Kafka has acknowledged is. The last one counts.
         entry(START, AuditAction.REPUBLISH, f"{LETTER}{second}", "to oms.orders, event evt_2, repaired: value"),
         entry(START, AuditAction.REPUBLISH, f"{LETTER}{first}", f"{PUBLISHED}to oms.orders, partition 0, offset 7, event evt_1"),
         entry(
@@ -59,7 +59,7 @@ async def test_what_was_repaired_leaves_the_list_and_says_by_whom(store: Store) 
     assert one.summary.repaired.name == "Grace"
 
 
-async def test_what_was_dismissed_leaves_the_list_too(store: Store) -> None:
+async def test_a_dismissed_dead_letter_leaves_the_list_too(store: Store) -> None:
     for offset in range(2):
         letter = DeadLetter(
             reason=DeadLetterReason.NULL_VALUE,
@@ -80,7 +80,7 @@ async def test_what_was_dismissed_leaves_the_list_too(store: Store) -> None:
     assert (left.id, left.repaired, await reports.count_unrepaired_dead_letters()) == (second, None, 1)
 
 
-async def test_who_sent_an_event_again_last(store: Store) -> None:
+async def test_who_last_resent_an_event(store: Store) -> None:
     hostile = "evt, endpoint 8'); --"
     await told(
         store,

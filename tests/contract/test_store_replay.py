@@ -1,4 +1,4 @@
-"""Events of the past, over both engines: in their order, page after page, each once though it was dispatched twice."""
+"""Past events, on both engines: in order, page after page, each once even if it was dispatched twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WANTED = ReplayRequest(since=START - DAY, until=START + DAY, endpoint_ids=(7,))
 
 @pytest.fixture
 async def filled(store: Store) -> Store:
-    """Events 1 to 6; 2 was dispatched again at the end, 4 matched nobody, 5 is a test, 6 an operational event."""
+    """Provide events 1 to 6: 2 was dispatched again at the end, 4 matched no endpoint, 5 is a test, 6 an operational event."""
     changes: dict[int, dict[str, Any]] = {
         4: {"endpoint_ids": ()},
         5: {"source_topic": "test"},
@@ -43,7 +43,7 @@ async def pages(store: Store, wanted: ReplayRequest, limit: int) -> list[PastNot
 
 
 @pytest.mark.parametrize("limit", [1, 2, 10])
-async def test_each_event_comes_once_in_the_order_received(filled: Store, limit: int) -> None:
+async def test_each_event_is_returned_once_in_the_order_received(filled: Store, limit: int) -> None:
     found = await pages(filled, WANTED, limit)
 
     assert [(one.event.id, one.endpoint_id) for one in found] == [("evt_1", 7), ("evt_2", 7), ("evt_3", 7)]
@@ -55,7 +55,7 @@ async def test_each_event_comes_once_in_the_order_received(filled: Store, limit:
     assert second.body == body(2)
 
 
-async def test_an_endpoint_gets_what_it_matched_or_everything(filled: Store) -> None:
+async def test_an_endpoint_gets_its_matches_or_everything(filled: Store) -> None:
     both = replace(WANTED, endpoint_ids=(8, 9))
     matched = [(one.event.id, one.endpoint_id) for one in await pages(filled, both, 2)]
     assert matched == [("evt_1", 8), ("evt_2", 8), ("evt_2", 9), ("evt_3", 8)]
@@ -70,14 +70,14 @@ async def test_an_endpoint_gets_what_it_matched_or_everything(filled: Store) -> 
 async def test_by_time_type_and_order(filled: Store) -> None:
     second, third = (START + timedelta(seconds=number, milliseconds=50) for number in (2, 3))
     between = replace(WANTED, since=second, until=third)
-    assert [one.event.id for one in await pages(filled, between, 5)] == ["evt_2"], "until is not included"
+    assert [one.event.id for one in await pages(filled, between, 5)] == ["evt_2"], "until is excluded"
     one_order = replace(WANTED, order_numbers=("R000000003", "R000000004"))
     assert [one.event.id for one in await pages(filled, one_order, 5)] == ["evt_3"]
     assert await pages(filled, replace(WANTED, event_names=("order_cancelled",)), 5) == []
     assert await NotificationHistory(filled.connections).count(replace(WANTED, endpoint_ids=(77,))) == (0, 0)
 
 
-async def test_all_types_are_all_that_there_ever_were(filled: Store) -> None:
+async def test_all_types_include_every_past_type(filled: Store) -> None:
     removed = dispatch(8, event=meta(8, event_name="refund_issued"))
     await filled.writer.append(Table.EVENTS, 0, [event_row(RowPosition(0, 8), removed, body(8))])
     assert [one.event.id for one in await pages(filled, WANTED, 5)] == ["evt_1", "evt_2", "evt_3", "evt_8"]

@@ -1,4 +1,4 @@
-"""Reports over both engines: bodies as they came, an endpoint's last hours, dead letters."""
+"""Reports on both engines: unchanged bodies, an endpoint's last hours, dead letters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.contract.store_records import START, attempt, body, dispatch
 HOUR = timedelta(hours=1)
 
 
-async def test_a_body_comes_back_byte_for_byte(store: Store) -> None:
+async def test_a_body_is_returned_byte_for_byte(store: Store) -> None:
     sent = body(1, "Gr\u00fc\u00dfe \u2713 '\\\"\t")
     await store.writer.append(Table.EVENTS, 0, [event_row(RowPosition(0, 0), dispatch(1), sent)])
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, at), attempt(at)) for at in (1, 2)])
@@ -64,7 +64,7 @@ async def test_the_last_hours_of_an_endpoint(store: Store) -> None:
     assert (stats.last_failure.created_at, stats.last_failure.error) == (START - HOUR, "no")
 
 
-async def test_an_endpoint_that_was_sent_nothing(store: Store) -> None:
+async def test_an_endpoint_without_attempts(store: Store) -> None:
     stats = await Reports(store.connections).endpoint_stats(7, START, buckets=24, width=HOUR)
 
     assert (stats.duration_ms, stats.last_failure, stats.discarded) == (None, None, 0)
@@ -102,7 +102,7 @@ async def test_dead_letters_are_listed_and_found_with_their_bytes(store: Store) 
     assert await reports.dead_letter(9 * MAX_PARTITIONS + 2) is None
 
 
-async def test_the_audit_log_holds_who_did_what(store: Store) -> None:
+async def test_the_audit_log_records_who_did_what(store: Store) -> None:
     entry = AuditEntry(
         at=START,
         actor="api-key:0a1b2c3d",

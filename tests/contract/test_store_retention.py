@@ -1,4 +1,4 @@
-"""How long rows are kept: a changed number does what it says, on parts that were written with another one."""
+"""How long rows are kept: a changed limit takes effect, also on parts written with another one."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ async def lifetime_of_an_older_release(store: Store, days: int) -> None:
         await store.command(f"ALTER TABLE {name} MODIFY TTL toDateTime({column}) + toIntervalDay({days})")
 
 
-async def test_a_longer_limit_keeps_what_parts_remember_to_be_old(store: Store) -> None:
-    """The parts are written while the table has a TTL of 30 days; ClickHouse then merges with 400 days in the settings."""
+async def test_a_longer_limit_keeps_rows_of_parts_with_a_shorter_one(store: Store) -> None:
+    """The parts are written with a TTL of 30 days; ClickHouse then merges them with 400 days in the settings."""
     attempts = storage_table("attempts", store.settings.clickhouse_cluster)
     await lifetime_of_an_older_release(store, 30)
     await store.command(f"SYSTEM STOP TTL MERGES {attempts}")
@@ -56,7 +56,7 @@ async def test_a_longer_limit_keeps_what_parts_remember_to_be_old(store: Store) 
     assert (await counts(store))[0] == 100
 
 
-async def test_a_shorter_limit_drops_what_is_there_and_says_how_much(store: Store) -> None:
+async def test_a_shorter_limit_drops_existing_rows_and_counts_them(store: Store) -> None:
     await fill(store, 40 * DAY)
     await fill(store, timedelta(0), first=1000)
     before = metric("dropped_rows_total", "attempts")
@@ -66,14 +66,14 @@ async def test_a_shorter_limit_drops_what_is_there_and_says_how_much(store: Stor
     monday = (NOW - 40 * DAY).date()
     monday -= timedelta(days=monday.weekday())
     assert set(gone) == {Week(Table.ATTEMPTS, monday, 100), Week(Table.EVENTS, monday, 30)}
-    assert await counts(store) == [100, 30], "what is younger stays"
+    assert await counts(store) == [100, 30], "newer rows stay"
     assert metric("dropped_rows_total", "attempts") - before == 100
     assert metric("overdue_rows", "attempts") == 0
     assert await Retention(store.connections, 30).drop_expired(NOW) == ()
 
 
-async def test_what_comes_behind_a_dropped_week_is_recorded(store: Store) -> None:
-    """The positions of the dropped rows are gone with them: the records behind them go in, and only once."""
+async def test_records_after_a_dropped_week_are_stored(store: Store) -> None:
+    """The dropped rows' positions are gone too: later records are still stored, and only once."""
     await fill(store, 40 * DAY)
     await Retention(store.connections, 30).drop_expired(NOW)
     store.writer.forget(Table.ATTEMPTS, 0)
@@ -84,21 +84,21 @@ async def test_what_comes_behind_a_dropped_week_is_recorded(store: Store) -> Non
     assert await store.writer.assign(Table.ATTEMPTS, 0) == 150
 
 
-async def test_a_clock_that_is_fast_drops_nothing(store: Store) -> None:
+async def test_a_fast_clock_drops_nothing(store: Store) -> None:
     await fill(store, timedelta(0))
     assert await Retention(store.connections, 30).drop_expired(NOW + 4000 * DAY) == ()
     assert await counts(store) == [100, 30]
 
 
-async def test_two_at_once_drop_a_week_once(store: Store) -> None:
+async def test_two_recorders_drop_a_week_once(store: Store) -> None:
     await fill(store, 40 * DAY)
     retention = Retention(store.connections, 30)
     await asyncio.gather(retention.drop_expired(NOW), Retention(store.connections, 30).drop_expired(NOW))
     assert await counts(store) == [0, 0]
 
 
-async def test_a_week_that_another_recorder_has_dropped_is_counted_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The partition that decides who does it moves meanwhile: both have found the same weeks."""
+async def test_a_week_dropped_by_another_recorder_is_counted_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The partition that decides which recorder drops moves in the meantime: both have found the same weeks."""
     await fill(store, 40 * DAY)
     former, now = Retention(store.connections, 30), Retention(store.connections, 30)
     weeks = await former.expired(NOW)
@@ -114,7 +114,7 @@ async def test_a_week_that_another_recorder_has_dropped_is_counted_once(store: S
     assert metric("overdue_rows", "attempts") == 0
 
 
-async def test_what_cannot_be_dropped_is_shown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rows_that_cannot_be_dropped_are_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(store, 40 * DAY)
     monkeypatch.setattr("pipeline.store.retention.storage_table", lambda table, _cluster: f"no_{table}")
     retention = Retention(store.connections, 30)
@@ -125,14 +125,14 @@ async def test_what_cannot_be_dropped_is_shown(store: Store, monkeypatch: pytest
     assert metric("overdue_rows", "attempts") == 0
 
 
-async def test_starting_together_removes_an_older_release_s_lifetime_once(store: Store) -> None:
+async def test_concurrent_starts_remove_an_older_releases_ttl_once(store: Store) -> None:
     await lifetime_of_an_older_release(store, 30)
     await asyncio.gather(*(migrate(store.connections) for _ in range(3)))
     engines = await store.rows("SELECT engine_full FROM system.tables WHERE database = currentDatabase()")
     assert not any(" TTL " in engine for (engine,) in engines)
 
 
-def test_a_week_goes_when_its_last_moment_is_too_old() -> None:
+def test_a_week_is_dropped_when_its_last_moment_is_too_old() -> None:
     sunday_night = datetime(2026, 3, 8, 23, 59, 59, tzinfo=UTC)
     assert last_expired_week(sunday_night + timedelta(seconds=1) + 30 * DAY, 30) == date(2026, 3, 2)
     assert last_expired_week(sunday_night + 30 * DAY, 30) == date(2026, 2, 23)

@@ -1,4 +1,4 @@
-"""What is written comes back as it was, in every table, on both engines."""
+"""Rows are read as they were written, in every table, on both engines."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_an_attempt_with_every_field(store: Store) -> None:
     )
 
 
-async def test_an_attempt_with_nothing_but_what_must_be(store: Store) -> None:
+async def test_an_attempt_with_only_required_fields(store: Store) -> None:
     bare = meta(1, order_number=None, shipment_numbers=(), subscription_id=None, stock_item_id=None, skus=())
     one = attempt(
         1, event=bare, first_byte_ms=None, http_status_code=None, request_headers={}, response_headers=(), response_body=""
@@ -96,7 +96,7 @@ async def test_an_attempt_with_nothing_but_what_must_be(store: Store) -> None:
     assert detail.request_body is None
 
 
-async def test_references_that_no_column_holds_lose_the_reference_only(store: Store) -> None:
+async def test_references_without_a_column_lose_only_the_reference(store: Store) -> None:
     strange = meta(1, stock_item_id=2**70, created_at=datetime(1, 1, 1, tzinfo=UTC))
     late = meta(2, created_at=datetime(9999, 12, 31, tzinfo=UTC))
     rows = [attempt_row(RowPosition(0, offset), attempt(1, event=event)) for offset, event in enumerate((strange, late))]
@@ -134,7 +134,7 @@ async def test_an_event(store: Store) -> None:
     ]
 
 
-async def test_dead_letters_keep_any_bytes_and_tell_null_from_empty(store: Store) -> None:
+async def test_dead_letters_keep_any_bytes_and_distinguish_null_from_empty(store: Store) -> None:
     letters = [
         DeadLetter(
             reason=DeadLetterReason.NOT_JSON,
@@ -166,7 +166,7 @@ async def test_dead_letters_keep_any_bytes_and_tell_null_from_empty(store: Store
     assert (await reports.dead_letters(1, 1)).items == listed[:1]
 
 
-async def test_endpoint_changes_hold_no_secret(store: Store) -> None:
+async def test_endpoint_changes_contain_no_secret(store: Store) -> None:
     endpoint = EndpointRecord(
         id=12,
         target_url="https://shop.example/hooks",

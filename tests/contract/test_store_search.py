@@ -1,4 +1,4 @@
-"""Searching, on both engines: by every attribute, pages, values that try to be more than values, limits."""
+"""Searches, on both engines: every attribute, pages, injection attempts, limits."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ STRANGE = [
 
 @pytest.fixture
 async def filled(store: Store) -> Store:
-    """Four attempts of three events; one of the events was dispatched twice."""
+    """Provide four attempts of three events; one event was dispatched twice."""
     await store.writer.append(Table.ATTEMPTS, 2, [attempt_row(RowPosition(2, n), one) for n, one in enumerate(ATTEMPTS)])
     events = [(0, ATTEMPTS[0]), (1, ATTEMPTS[1]), (1, ATTEMPTS[1]), (3, ATTEMPTS[3])]
     rows = [
@@ -171,7 +171,7 @@ async def filled(store: Store) -> Store:
 
 
 async def found(store: Store, *conditions: tuple[str, str]) -> list[int]:
-    """Which of the attempts a search finds, in the order in which it shows them."""
+    """Return the attempts that a search finds, in order."""
     query = parse_query([(f"q[{name}]", value) for name, value in conditions])
     assert query.ignored == ()
     assert query.conditions
@@ -180,25 +180,25 @@ async def found(store: Store, *conditions: tuple[str, str]) -> list[int]:
     return [row.id // 65536 for row in page.items]
 
 
-async def test_all_of_them_the_newest_first(filled: Store) -> None:
+async def test_all_attempts_newest_first(filled: Store) -> None:
     page = await filled.search.attempts(AttemptQuery())
     assert [row.id for row in page.items] == [attempt_id(2, number) for number in (3, 2, 1, 0)]
     assert (page.total_count, page.pages, page.current_page, page.per_page) == (4, 1, 1, 25)
 
 
-async def test_finds(filled: Store) -> None:
-    """One store for all of them: opening one takes longer than a hundred searches."""
+async def test_every_attribute_finds_its_attempts(filled: Store) -> None:
+    """One store for all searches: opening one takes longer than a hundred of them."""
     expected = {(name, value): numbers for name, value, numbers in FINDS}
     assert {condition: await found(filled, condition) for condition in expected} == expected
 
 
-async def test_conditions_narrow_each_other(filled: Store) -> None:
+async def test_conditions_are_combined(filled: Store) -> None:
     assert await found(filled, ("state_eq", "failed"), ("request_body_cont", "jürgen")) == [1]
     assert await found(filled, ("order_number_in][", "R000000001"), ("order_number_in][", "R000000000")) == [2, 1, 0]
     assert await found(filled, ("request_body_cont", "jürgen"), ("request_body_i_cont", "nothing")) == []
 
 
-async def test_an_event_that_was_dispatched_twice_shows_its_attempts_once(filled: Store) -> None:
+async def test_an_event_dispatched_twice_shows_its_attempts_once(filled: Store) -> None:
     assert await filled.rows("SELECT count() FROM events WHERE event_id = 'evt_1'") == [(2,)]
     assert await found(filled, ("request_body_cont", "Łódź")) == [2, 1]
 
@@ -248,7 +248,7 @@ async def test_ignored_conditions_do_not_reach_the_store(filled: Store) -> None:
     assert [row.id // 65536 for row in (await filled.search.attempts(query)).items] == [3, 1]
 
 
-async def test_a_condition_whose_value_cannot_be_read_finds_nothing(filled: Store) -> None:
+async def test_a_condition_with_an_invalid_value_finds_nothing(filled: Store) -> None:
     for pairs in ([("q[endpoint_id_eq]", "abc")], [("q[created_at_gteq]", "garbage"), ("q[request_body_cont]", "jürgen")]):
         query = parse_query(pairs)
         page = await filled.search.attempts(query)
@@ -276,9 +276,9 @@ async def test_a_search_that_takes_too_long_says_how_to_narrow_it(store: Store) 
         await Search(store.connections, QueryBudget(seconds=0.01)).attempts(parse_query([("q[response_body_cont]", "xyz")]))
 
 
-@pytest.mark.slow  # a million rows; the words for each error are in tests/unit/store
+@pytest.mark.slow  # a million rows; tests/unit/store test the message of each error
 async def test_a_search_that_takes_too_much_memory_says_how_to_narrow_it(store: Store) -> None:
-    # The ids of all these events, to find their attempts by, take more than 20 MB.
+    # The ids of all these events, used to find their attempts, take more than 20 MB.
     values = "toString(number), toDateTime64('2026-03-02 00:00:00', 3, 'UTC'), 'abc'"
     await store.command(f"INSERT INTO events (event_id, received_at, request_body) SELECT {values} FROM numbers(1000000)")
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
@@ -315,7 +315,7 @@ async def test_endpoint_summaries(filled: Store) -> None:
 
 
 async def test_indexes_serve_the_common_searches(filled: Store) -> None:
-    """Which index a search uses, as ClickHouse explains it: without one a search reads everything."""
+    """Without an index, a search would read everything; ClickHouse's EXPLAIN names the one used."""
 
     async def explained(condition: str) -> str:
         return "\n".join(row[0] for row in await filled.rows(f"EXPLAIN indexes = 1 SELECT event_id FROM {condition}"))

@@ -1,6 +1,6 @@
-"""Random searches over random attempts find what a naive filter finds, in order, by pages and by cursors, on both engines.
+"""Random searches on random attempts find what a naive filter finds, in order, by pages and by cursors, on both engines.
 
-``ORACLE_EXAMPLES=3000`` looks at more of them.
+``ORACLE_EXAMPLES=3000`` runs more of them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ pieces = st.lists(st.sampled_from(PIECES), min_size=1, max_size=2).map("".join)
 
 
 def texts(*known: str) -> st.SearchStrategy[str]:
-    """Whole values, pieces of them, in another case; some that are nowhere."""
+    """Generate whole values, parts of them, other cases, and values that occur nowhere."""
     whole = st.sampled_from([one for one in known if one] or ["x"])
     piece = st.builds(lambda one, first, length: one[first : first + length] or one, whole, st.integers(0, 4), st.integers(1, 5))
     return st.one_of(whole, piece, whole.map(str.upper), whole.map(str.lower), st.just("nowhere"))
@@ -86,7 +86,7 @@ SEVERAL: dict[str, st.SearchStrategy[str]] = {"shipment_number": texts(*SHIPMENT
 
 
 def usable(value: object) -> bool:
-    """Texts are stripped; what is nothing then is dropped."""
+    """Return stripped texts without empty ones."""
     return not isinstance(value, str) or value == value.strip() != ""
 
 
@@ -173,7 +173,7 @@ WAYS = ["newest", "newest", "oldest", "page", *(f"{name} {direction}" for name i
 
 
 def sorted_by(found: list[Attempted], name: str, *, descending: bool) -> list[int]:
-    """What has no value is larger than all that has one, as in PostgreSQL; what is equal comes newest first."""
+    """Sort attempts without a value last, as PostgreSQL does, and equal ones newest first."""
     newest = newest_first(found)
     empty = [one for one in newest if one.values[name] is None]
     rest = sorted(
@@ -183,7 +183,7 @@ def sorted_by(found: list[Attempted], name: str, *, descending: bool) -> list[in
 
 
 async def by_cursors(search: Search, pairs: Pairs) -> list[int]:
-    """All pages, one behind the other."""
+    """Return all pages in sequence."""
     ids: list[int] = []
     more: Pairs = []
     while True:
@@ -212,7 +212,7 @@ async def check(store: Store, made: World, asked: AskedGroup, per_page: int, way
         assert (pairs, [row.id for row in second.items]) == (pairs, expected[per_page : 2 * per_page])
         if second.is_exact:
             assert (pairs, second.total_count) == (pairs, len(expected))
-        else:  # of texts no more is counted than the page takes
+        else:  # text matches are counted only up to the page
             assert 2 * per_page < second.total_count <= len(expected), pairs
     else:
         name, direction = way.split()
@@ -232,7 +232,7 @@ async def fill(store: Store, seed: int) -> World:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("few", [0, 3, 200])
 def test_finds_what_a_naive_filter_finds(stores: EmptyStores, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    """Windows are small here, so that every search walks through several; few: when it looks at bodies one by one, or knows all of them."""
+    """Windows are small, so that every search walks through several; ``few`` varies how bodies are searched."""
     monkeypatch.setattr(time_windows, "_FIRST_ROWS", 10)
     monkeypatch.setattr(time_windows, "_HOUR", 1000)
     monkeypatch.setattr(time_windows, "_WIDER", 4)
@@ -263,14 +263,14 @@ async def _one_world(stores: EmptyStores, seed: int) -> None:
         await asyncio.to_thread(search)
 
 
-def test_the_query_of_the_oracle_is_one() -> None:
-    """What the oracle writes is taken apart without a remark: otherwise it would compare nothing."""
+def test_the_oracles_queries_are_valid() -> None:
+    """The oracle's queries parse without a report; otherwise the comparison would prove nothing."""
     asked = AskedGroup("or", (Asked(("sku", "error"), "or", "cont", "_any", ("a", "b"), ("a", "b"), is_long=True),))
     assert list(asked.pairs())[-1] == ("q[c][0][v][1][value]", "b")
     assert parse_query(asked.pairs()) != AttemptQuery()
 
 
-def test_a_long_condition_does_not_hide_a_short_one_of_the_same_key() -> None:
+def test_a_long_condition_does_not_hide_a_short_one_with_the_same_key() -> None:
     long, short = (
         Asked(("error",), "and", "cont", "", (text,), (text,), is_long) for text, is_long in (("a", True), ("b", False))
     )

@@ -1,4 +1,4 @@
-"""Searches in bodies find what the bodies say, whoever encoded them. Each result is held against an oracle that parses the JSON."""
+"""Body searches find text whatever encoder wrote it. An oracle that parses the JSON checks each result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FEW = 400
 
 
 async def fill(store: Store, texts: Sequence[str], first: int = 0) -> None:
-    """An event for each text, with an attempt."""
+    """Add an event with an attempt for each text."""
     events, attempts = list[Row](), list[Row]()
     for number, text in enumerate(texts, first):
         one = meta(number, received_at=dispatch(number).received_at)
@@ -40,7 +40,7 @@ async def fill(store: Store, texts: Sequence[str], first: int = 0) -> None:
 
 
 async def all_found(store: Store, *pairs: tuple[str, str]) -> list[int]:
-    """The numbers of all events that a search means, as exports and resends find them."""
+    """Return the numbers of all events that a search selects, as for exports and resends."""
     reader = Reader(store.connections, QueryBudget(seconds=60.0))
     parameters = BoundValues()
     query = parse_query([(f"q[{name}]", value) for name, value in pairs])
@@ -57,7 +57,7 @@ async def first_page(store: Store, name: str, value: str) -> list[int]:
 
 
 async def check(store: Store, texts: list[str], wanted: Sequence[str], pages: int = 1) -> None:
-    """Every needle finds what the oracle says; of ``pages`` needles one is also looked for as people do, a page at a time."""
+    """Check each needle against the oracle; one in ``pages`` is also searched page by page, as users do."""
     oracle = Oracle(texts)
     for turn, needle in enumerate(wanted):
         expected = oracle.finds(needle)
@@ -66,7 +66,7 @@ async def check(store: Store, texts: list[str], wanted: Sequence[str], pages: in
             assert await first_page(store, "request_body_cont", needle) == expected[::-1][:25], ascii(needle)
 
 
-async def test_needles_find_what_bodies_say_on_every_engine(store: Store) -> None:
+async def test_needles_find_body_text_on_every_engine(store: Store) -> None:
     texts = bodies(160)
     await fill(store, texts)
     await check(
@@ -75,7 +75,7 @@ async def test_needles_find_what_bodies_say_on_every_engine(store: Store) -> Non
 
 
 @pytest.mark.parametrize("store_kind", ["chdb"], indirect=True)
-async def test_needles_find_what_bodies_say(store: Store) -> None:
+async def test_needles_find_body_text(store: Store) -> None:
     texts = bodies(FEW)
     await fill(store, texts)
     await check(store, texts, needles(texts, 40), pages=4)
@@ -98,7 +98,7 @@ PASTED = (
     r'{"id":"evt_4","data":{"number":"R5","name":"ΟΔΟΣ","note":"Straße","half":"\ud83d u00fc"}}',
 )
 FINDS: list[tuple[str, str, list[int]]] = [
-    # What is in the bytes, wherever an escape begins or ends.
+    # Text as in the bytes, wherever an escape starts or ends.
     ("cont", '"number":"R123"', [0, 1]),
     ("cont", r"M\u00fcller", [0, 1, 2, 3]),
     ("cont", r"m\u00FC", [0, 2]),
@@ -108,7 +108,7 @@ FINDS: list[tuple[str, str, list[int]]] = [
     ("cont", r"C:\\n", [0, 1]),
     ("cont", r"\/ c:", [0, 1]),
     ("cont", r"\"hi", [0]),
-    # What it says, with quotes of the text and of JSON.
+    # Decoded text, with quotes of the text and of JSON.
     ("cont", 'say "hi"', [0]),
     ("cont", '12" PIZZA', [2]),
     ("cont", r"C:\new", [0, 1]),
@@ -156,21 +156,21 @@ SEVERAL: list[tuple[tuple[tuple[str, str], ...], list[int]]] = [
 ]
 
 
-async def test_every_predicate_means_the_same_text(store: Store) -> None:
+async def test_every_predicate_searches_the_same_text(store: Store) -> None:
     await fill(store, PASTED)
     found = {(name, value): await all_found(store, (f"request_body_{name}", value)) for name, value, _ in FINDS}
     assert found == {(name, value): numbers for name, value, numbers in FINDS}
     for conditions, numbers in SEVERAL:
         assert await all_found(store, *((f"request_body_{name}", value) for name, value in conditions)) == numbers, conditions
-    # What was answered is looked into in the same way.
+    # Answers are searched in the same way.
     answered = {(name, value): await all_found(store, (f"response_body_{name}", value)) for name, value, _ in FINDS}
     assert answered == found
     for conditions, numbers in SEVERAL:
         assert await all_found(store, *((f"response_body_{name}", value) for name, value in conditions)) == numbers, conditions
 
 
-async def test_a_pasted_backslash_is_no_escape_of_another_body(store: Store) -> None:
-    """The bytes of the second and the fourth body mean a line break."""
+async def test_a_pasted_backslash_is_not_an_escape_in_another_body(store: Store) -> None:
+    """The bytes of the second and fourth body mean a line break."""
     await fill(
         store,
         [rf'{{"id":"evt_{n}","note":"{text}"}}' for n, text in enumerate((r"C:\\new", r"C:\new", r"one two\\", r"one two\n"))],
@@ -180,18 +180,18 @@ async def test_a_pasted_backslash_is_no_escape_of_another_body(store: Store) -> 
     assert await all_found(store, ("request_body_cont", "one two\\")) == [2, 3], "in the bytes"
 
 
-@pytest.mark.slow  # all migrations, and an index that is built; new rows are above
-async def test_old_rows_are_found_before_and_after_they_are_worked_over(store_settings: Settings) -> None:
+@pytest.mark.slow  # all migrations, and an index is built; the tests above cover new rows
+async def test_old_rows_are_found_before_and_after_they_are_rewritten(store_settings: Settings) -> None:
     texts = bodies(160)
     wanted = ("Müller", "Marks & Spencer", "ΟΔΟΣ", "café", "日本語", "R123456789")
-    # With the column that rows have today: it has nothing to do with texts.
+    # With today's column: it is unrelated to texts.
     before = {name: sql for name, sql in bundled_migrations().items() if name < "0030" or name.startswith("0038")}
     connections = Connections(store_settings)
     try:
         await migrate(connections, before)
         store = Store(store_settings, connections, Writer(connections), Search(connections))
         await fill(store, texts)
-        # Rows as they are on the morning of the upgrade, before ClickHouse came round to them.
+        # Rows right after the upgrade, before ClickHouse has rewritten them.
         await store.command(f"SYSTEM STOP MERGES {storage_table('events', store_settings.clickhouse_cluster)}")
         await migrate(connections)
         await check(store, texts, wanted)
@@ -207,7 +207,7 @@ async def test_old_rows_are_found_before_and_after_they_are_worked_over(store_se
         assert seen[0] == 1
         assert REGISTRY.get_sample_value("oms_webhooks_clickhouse_rebuild_parts", {"table": table}) == 0
         await check(store, texts, wanted)
-        # Made, not only worked out: the index finds nothing in the one part for what is nowhere.
+        # Stored, not only computed: for a needle that occurs nowhere, the index skips the whole part.
         explained = await store.rows(
             "EXPLAIN indexes = 1 SELECT 1 FROM events WHERE request_body_strings LIKE '%nowhere-at-all%'"
         )

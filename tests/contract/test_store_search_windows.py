@@ -1,4 +1,4 @@
-"""Walking through time, on both engines: cursors while rows come in, late attempts, figures, and hostile searches."""
+"""Walking through time, on both engines: cursors while rows arrive, late attempts, figures, and hostile searches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def fill(store: Store, seed: int = 7, size: int = 150) -> World:
 
 
 async def walked(store: Store, pairs: Pairs, meanwhile: Callable[[], Awaitable[None]] | None = None) -> list[AttemptRow]:
-    """All pages; ``meanwhile`` happens while each of the first ones is read."""
+    """Return all pages; ``meanwhile`` runs while each of the first ones is read."""
     rows: list[AttemptRow] = []
     more: Pairs = []
     for number in itertools.count():
@@ -46,8 +46,8 @@ async def walked(store: Store, pairs: Pairs, meanwhile: Callable[[], Awaitable[N
 
 
 @pytest.mark.parametrize("order", ["created_at desc", pytest.param("created_at asc", marks=pytest.mark.slow)])
-async def test_cursors_while_rows_come_in(store: Store, monkeypatch: pytest.MonkeyPatch, order: str) -> None:
-    """Nothing twice, and nothing missing that was there at the start, wherever in time the new rows are."""
+async def test_cursors_while_rows_arrive(store: Store, monkeypatch: pytest.MonkeyPatch, order: str) -> None:
+    """No row twice, and none of the first rows missing, whatever the time of new rows."""
     monkeypatch.setattr(time_windows, "_FIRST_ROWS", 20)
     made = await fill(store, size=50)
     wanted = {one.id for one in made.attempts if one.values["state"] == "failed"}
@@ -74,8 +74,8 @@ async def test_cursors_while_rows_come_in(store: Store, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("order", ["created_at asc", "created_at desc"])
-async def test_what_came_after_the_last_look_at_the_store_is_found_by_its_body(store: Store, order: str) -> None:
-    """How far the store reaches is known from a few seconds ago. Meanwhile, more events came than are looked up at once."""
+async def test_recent_events_are_found_by_body_despite_a_cached_range(store: Store, order: str) -> None:
+    """The store's range is a few seconds old; since then, more events arrived than are looked up at once."""
 
     async def record(numbers: range, delay: timedelta) -> None:
         times = {number: START + delay + timedelta(seconds=number) for number in numbers}
@@ -99,8 +99,8 @@ async def test_what_came_after_the_last_look_at_the_store_is_found_by_its_body(s
     assert [one.event_id for one in found] == (wanted if order.endswith("asc") else wanted[::-1])
 
 
-async def test_no_attempt_twice_through_any_way_of_reading(store: Store) -> None:
-    """Events that were dispatched twice, batches that were written twice."""
+async def test_no_read_returns_an_attempt_twice(store: Store) -> None:
+    """Events dispatched twice, batches written twice."""
     made = await fill(store)
     await store.writer.append(Table.ATTEMPTS, 0, [one.row for one in made.attempts])
     counts = "SELECT count(), uniqExact(id) FROM"
@@ -121,7 +121,7 @@ async def test_no_attempt_twice_through_any_way_of_reading(store: Store) -> None
 
 
 async def test_bodies_of_late_attempts_are_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A repeat after weeks, an event that waited in Kafka, one whose record does not say when it was received."""
+    """A retry after weeks, an event that waited in Kafka, one whose record has no time of receipt."""
     monkeypatch.setattr(time_windows, "_FIRST_ROWS", 5)
     old = dispatch(1, event=meta(1, received_at=START), received_at=START)
     unsaid = dispatch(2, event=meta(2), received_at=START)
@@ -143,10 +143,9 @@ async def test_bodies_of_late_attempts_are_found(store: Store, monkeypatch: pyte
     assert [row.event_id for row in found.items] == ["evt_1"]
 
 
-async def test_an_attempt_that_was_made_before_its_record_was_read_again_is_found(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A record whose timestamp is unusable is received when it is read: twice, at other times, when the process died in between. Its attempts do not say when."""
+async def test_an_attempt_made_before_its_record_was_read_again_is_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record without a usable timestamp is received when it is read: twice if the process died in between. Its attempts do
+    not say when."""
     monkeypatch.setattr(time_windows, "_FIRST_ROWS", 5)
     again = START + timedelta(hours=20)
     attempts = [
@@ -161,7 +160,7 @@ async def test_an_attempt_that_was_made_before_its_record_was_read_again_is_foun
     assert [row.id for row in found.items] == [attempt_id(0, 1), attempt_id(0, 0)]
 
 
-async def test_a_count_of_texts_stops_where_it_would_be_long(store: Store) -> None:
+async def test_a_count_of_text_matches_stops_if_it_takes_long(store: Store) -> None:
     rows = [attempt_row(RowPosition(0, number), attempt(number)) for number in range(1500)]
     await store.writer.append(Table.ATTEMPTS, 0, rows)
     counted = await store.search.attempts(parse_query([("q[state_eq]", "succeeded")]))
@@ -170,7 +169,7 @@ async def test_a_count_of_texts_stops_where_it_would_be_long(store: Store) -> No
     assert (texts.total_count, texts.is_exact, texts.pages) == (1000, False, 40)
     for page, pages in ((39, 40), (40, 41), (41, 42)):
         beyond = await store.search.attempts(parse_query([("q[response_body_cont]", "grüße"), ("page", str(page))]))
-        assert (beyond.is_exact, beyond.pages) == (False, pages), "who reads page after page does not stop at the count"
+        assert (beyond.is_exact, beyond.pages) == (False, pages), "reading page after page does not stop at the count"
     last = await store.search.attempts(parse_query([("q[response_body_cont]", "grüße"), ("page", "60")]))
     assert ([row.id for row in last.items], last.total_count, last.is_exact) == (
         [attempt_id(0, number) for number in range(24, -1, -1)],
@@ -179,7 +178,7 @@ async def test_a_count_of_texts_stops_where_it_would_be_long(store: Store) -> No
     )
 
 
-async def test_figures_are_those_of_what_is_found(store: Store) -> None:
+async def test_figures_match_the_found_attempts(store: Store) -> None:
     made = await fill(store)
     asked: Pairs = [("q[request_body_cont]", "r1"), ("q[created_at_gteq]", "2026-02-01")]
     in_the_body = Asked(("request_body",), "or", "cont", "", ("r1",), ("r1",))
@@ -240,12 +239,12 @@ HOSTILE = [
 
 @pytest.mark.slow
 async def test_hostile_values_are_only_values(store: Store) -> None:
-    """Whatever is asked with them finds the one attempt that has them, or nothing; never another meaning, never an error."""
+    """A search for one finds the attempt that has it, or nothing; it never changes the meaning or fails."""
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), attempt(n)) for n in range(3)])
     await store.writer.append(Table.EVENTS, 0, event_rows(range(3)))
     texts = [name for name, kind in ATTRIBUTES.items() if kind in (Kind.TEXT, Kind.TEXTS, Kind.BODY)]
     for text in HOSTILE:
-        # One search with all attributes: and each of them finds nothing.
+        # One search with all attributes: each of them finds nothing.
         either = [
             ("q[m]", "or"),
             *((f"q[{name}_{form}]", text) for name in texts for form in ("eq", "in_any", "start_any", "cont_all")),
@@ -258,7 +257,7 @@ async def test_hostile_values_are_only_values(store: Store) -> None:
     assert await store.rows("SELECT count() FROM attempts") == [(3,)]
 
 
-async def test_every_predicate_of_every_attribute_is_carried_out(store: Store) -> None:
+async def test_every_predicate_of_every_attribute_runs(store: Store) -> None:
     samples = {Kind.INTEGER: "1", Kind.NUMBER: "1.5", Kind.TIME: "2026-03-02", Kind.STATE: "failed", Kind.BOOLEAN: "1"}
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), attempt(n)) for n in range(3)])
     for name, kind in ATTRIBUTES.items():
@@ -276,7 +275,7 @@ async def test_every_predicate_of_every_attribute_is_carried_out(store: Store) -
 @pytest.mark.parametrize("at_most", [True, False])
 @pytest.mark.slow
 async def test_the_largest_searches(store: Store, at_most: bool) -> None:
-    """At every bound there is an answer; one step beyond, words."""
+    """At every bound there is an answer; one step beyond, a clear error."""
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), attempt(n)) for n in range(3)])
     await store.writer.append(Table.EVENTS, 0, event_rows(range(3)))
     more = 0 if at_most else 1

@@ -15,7 +15,7 @@ from tests.contract.clickhouse_engine import decompress
 from tests.contract.clickhouse_shim import ShimProcess
 from tests.contract.store_case import PASSWORD
 
-pytestmark = pytest.mark.slow  # a tool of these tests, and each test is seconds of it
+pytestmark = pytest.mark.slow  # a tool of these tests; each test takes seconds
 
 
 @pytest.fixture(params=["lz4", "zstd", "gzip", False])
@@ -30,7 +30,7 @@ def client(request: pytest.FixtureRequest, clickhouse_shim: ShimProcess) -> Iter
 
 
 def test_an_insert_of_many_compressed_blocks(client: Client) -> None:
-    """The driver sends two megabytes a block, each a frame of its own; a reader of the first frame would lose most rows."""
+    """The driver sends blocks of two megabytes, each in its own frame; reading only the first frame would lose most rows."""
     rows = [(number, f"text {number} " * 100) for number in range(10_000)]
     summary = client.insert("shim_rows", rows, column_names=["number", "text"])
     assert summary.written_rows == 10_000
@@ -43,20 +43,20 @@ def test_settings_do_not_leak_into_the_next_statement(client: Client) -> None:
     assert client.query(query).result_rows != [("3",)]
 
 
-def test_an_error_has_the_code_of_clickhouse(client: Client) -> None:
+def test_an_error_has_clickhouses_code(client: Client) -> None:
     with pytest.raises(DatabaseError, match="UNKNOWN_TABLE") as caught:
         client.command("SELECT 1 FROM no_such_table")
     assert caught.value.code == 60
 
 
-def test_a_body_that_ends_too_early_is_an_error() -> None:
+def test_a_truncated_body_is_an_error() -> None:
     frames = lz4.frame.compress(b"first") + lz4.frame.compress(b"second")
     assert decompress(frames, "lz4") == b"firstsecond"
     with pytest.raises(ValueError, match="ends too early"):
         decompress(frames[:-6], "lz4")
 
 
-def test_it_starts_again_on_the_same_port_with_the_same_data(tmp_path: Path) -> None:
+def test_the_shim_restarts_on_the_same_port_with_its_data(tmp_path: Path) -> None:
     shim = ShimProcess(tmp_path / "clickhouse")
     shim.start()
     first = shim.url

@@ -1,4 +1,4 @@
-"""The counts of a search for its page, over both engines: for all of it where hours will do, for the newest otherwise."""
+"""The counts of a search page, on both engines: of all matches if hourly figures suffice, else of the newest."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ async def fill(store: Store, made: list[Attempt]) -> None:
 
 
 async def summary(store: Store, *pairs: tuple[str, str]) -> SearchSummary:
-    # A machine that has much to do must not fail the test: the whole budget of a search.
+    # A busy machine must not fail the test: use the whole budget of a search.
     return await Search(store.connections, quick=QueryBudget()).summary(
         parse_query([(f"q[{name}]", value) for name, value in pairs]), 60
     )
 
 
 def spread(count: int, step: timedelta) -> list[Attempt]:
-    """Attempts at two endpoints, of two event types; every third fails."""
+    """Add attempts for two endpoints and two event types; every third fails."""
     return [
         attempt(
             event=meta(number, event_name="order_completed" if number % 2 else "shipment_shipped"),
@@ -55,8 +55,8 @@ def spread(count: int, step: timedelta) -> list[Attempt]:
     ]
 
 
-async def test_hours_tell_all_of_a_wide_search(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    # More than are counted one by one: so the hourly counts it is.
+async def test_hourly_figures_count_all_of_a_wide_search(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    # More than are counted one by one, so hourly figures are used.
     monkeypatch.setattr("pipeline.store.search.counting.MAX_COUNTED", 10)
     await fill(store, spread(100, timedelta(minutes=50)))
     found = await summary(store)
@@ -85,7 +85,9 @@ async def test_hours_tell_all_of_a_wide_search(store: Store, monkeypatch: pytest
     assert (await summary(store, ("created_at_gteq", "2030-01-01"))).facets.total == 0
 
 
-async def test_whatever_hours_do_not_know_is_counted_from_the_newest_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_matches_unknown_to_hourly_figures_are_counted_from_the_newest(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.store.search.counting.MAX_COUNTED", 10)
     made = spread(100, timedelta(minutes=50))
     await fill(store, made)
@@ -96,20 +98,20 @@ async def test_whatever_hours_do_not_know_is_counted_from_the_newest_back(store:
     assert found.facets.endpoints == Counter(one.endpoint_id for one in newest)
     few = await summary(store, ("order_number_eq", "R000000003"))
     assert (few.facets.total, few.facets.states, few.is_all) == (1, {"failed": 1}, True)
-    # A time that is no whole hour is none of theirs either.
+    # Hourly figures cannot answer for a partial hour either.
     some = await summary(store, ("created_at_gteq", (START + timedelta(minutes=50 * 95 + 1)).isoformat()))
     assert (some.facets.total, some.is_all) == (4, True)
 
 
-async def test_a_short_history_has_minutes(store: Store) -> None:
+async def test_a_short_history_is_shown_by_minutes(store: Store) -> None:
     await fill(store, spread(30, timedelta(seconds=10)))
     found = await summary(store)
     assert (found.histogram.seconds, found.facets.total, found.is_all) == (60, 30, True)
-    assert len(found.histogram.bars) == 20, "a bar or two would say nothing"
+    assert len(found.histogram.bars) == 20, "one or two bars would say nothing"
     assert found.histogram.bars[-1].begins_at <= START + timedelta(seconds=290)
 
 
-async def test_a_long_history_is_counted_by_days_and_its_ends_by_hours(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_history_is_counted_by_days_and_by_hours_at_its_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.store.search.counting.MAX_COUNTED", 10)
     made = spread(1_000, timedelta(hours=3))  # 125 days
     rows = [attempt_row(RowPosition(0, at), one) for at, one in enumerate(made)]

@@ -1,4 +1,4 @@
-"""Exactly once, on both engines: repeats, ambiguous failures, rivals, weeks, crashes (promise 3 of the design)."""
+"""Exactly-once storage, on both engines: repeats, ambiguous failures, rivals, weeks, crashes (promise 3 of the design)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.contract.store_records import MONDAY, attempt, attempt_rows, event_ro
 
 @pytest.fixture
 async def rival(store: Store) -> AsyncIterator[Writer]:
-    """The writer of a second recorder, which believes that the same partitions are its own."""
+    """Provide the writer of a second recorder that believes it holds the same partitions."""
     connections = Connections(store.settings)
     yield Writer(connections)
     await connections.close()
 
 
-async def test_goes_on_behind_what_is_stored(store: Store) -> None:
+async def test_writing_continues_after_the_stored_rows(store: Store) -> None:
     assert await store.writer.assign(Table.ATTEMPTS, 3) == 0
     await store.writer.append(Table.ATTEMPTS, 3, attempt_rows(range(100, 110), 3))
     assert await store.writer.assign(Table.ATTEMPTS, 3) == 110
@@ -45,7 +45,7 @@ async def test_a_repeated_append_stores_nothing_twice(store: Store, rival: Write
     assert await offsets(store) == list(range(10))
 
 
-async def test_an_empty_append_is_nothing(store: Store) -> None:
+async def test_an_empty_append_does_nothing(store: Store) -> None:
     await store.writer.append(Table.ATTEMPTS, 0, [])
     assert await offsets(store) == []
 
@@ -57,8 +57,8 @@ async def test_offsets_may_have_gaps(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [(5, 10), (10, 5), (10, 10)])
-async def test_two_inserts_behind_the_same_offset(store: Store, rival: Writer, first: int, second: int) -> None:
-    """One takes effect; the writer of the other inserts what is missing, or skips what is there."""
+async def test_two_inserts_after_the_same_offset(store: Store, rival: Writer, first: int, second: int) -> None:
+    """One takes effect; the other writer inserts missing rows or skips existing ones."""
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3)))
     await rival.assign(Table.ATTEMPTS, 0)
     await store.writer.append(Table.ATTEMPTS, 0, attempt_rows(range(3, 3 + first)))
@@ -66,8 +66,8 @@ async def test_two_inserts_behind_the_same_offset(store: Store, rival: Writer, f
     assert await offsets(store) == list(range(3 + max(first, second)))
 
 
-async def test_a_rival_that_does_not_notice_for_long(store: Store, rival: Writer) -> None:
-    """A recorder that was stopped and goes on: each inserts batch after batch, cut differently, in any interleaving."""
+async def test_a_rival_that_does_not_notice_for_a_long_time(store: Store, rival: Writer) -> None:
+    """A paused recorder continues: both insert batch after batch, with different cuts, in any interleaving."""
     chance = random.Random(7)
     end = 72
     position = {store.writer: 0, rival: 0}
@@ -82,10 +82,10 @@ async def test_a_rival_that_does_not_notice_for_long(store: Store, rival: Writer
 
 
 @pytest.mark.parametrize("is_assigned", [False, True])
-async def test_a_writer_that_was_frozen_until_its_token_was_forgotten(
+async def test_a_writer_frozen_until_its_token_was_forgotten(
     store: Store, rival: Writer, monkeypatch: pytest.MonkeyPatch, *, is_assigned: bool
 ) -> None:
-    """ClickHouse remembers a limited number of tokens. The position that the writer knows is as old as the freeze."""
+    """ClickHouse remembers a limited number of tokens. The writer's known position is as old as the freeze."""
     table = storage_table("attempts", store.settings.clickhouse_cluster)
     await store.command(f"ALTER TABLE {table} MODIFY SETTING {_window(store)} = 2")
     if is_assigned:
@@ -101,7 +101,7 @@ async def test_a_writer_that_was_frozen_until_its_token_was_forgotten(
     assert await offsets(store) == list(range(20))
 
 
-async def test_a_writer_that_is_frozen_while_it_asks_how_far_the_table_reaches(
+async def test_a_writer_frozen_while_it_asks_for_the_last_offset(
     store: Store, rival: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, now = writer_module._stored, steady_seconds()
@@ -126,7 +126,7 @@ async def test_a_writer_that_is_frozen_while_it_asks_how_far_the_table_reaches(
 
 
 def _window(store: Store) -> str:
-    """The table's setting for the number of tokens that it remembers."""
+    """Return the number of tokens that the table remembers."""
     return "replicated_deduplication_window" if store.settings.clickhouse_cluster else "non_replicated_deduplication_window"
 
 
@@ -139,7 +139,7 @@ async def test_rivals_at_the_same_time(store: Store, rival: Writer) -> None:
     assert await offsets(store, Table.EVENTS, 1) == list(range(36))
 
 
-async def test_a_row_of_another_week_is_an_insert_of_its_own(store: Store) -> None:
+async def test_a_row_of_another_week_gets_its_own_insert(store: Store) -> None:
     """An insert into two of ClickHouse's partitions would be two parts, and a crash could leave one."""
     days = [-1, -1, 0, 6, 7, 6, 7, 7]
     rows = [
@@ -154,8 +154,8 @@ async def test_a_row_of_another_week_is_an_insert_of_its_own(store: Store) -> No
     await store.command("SYSTEM START MERGES attempts")
 
 
-async def test_a_record_of_two_weeks_is_refused_and_not_stored_in_part(store: Store) -> None:
-    """Whoever writes records sees to it that there are none; the half that came second would be taken for stored."""
+async def test_a_record_spanning_two_weeks_is_refused_and_not_stored_in_part(store: Store) -> None:
+    """Producers of records prevent this; the second half would be considered stored."""
     moments = [MONDAY - timedelta(hours=1), MONDAY - timedelta(milliseconds=1), MONDAY, MONDAY + timedelta(hours=1)]
     rows = [
         attempt_row(RowPosition(0, offset), attempt(number, created_at=moment), number)
@@ -169,7 +169,7 @@ async def test_a_record_of_two_weeks_is_refused_and_not_stored_in_part(store: St
 
 
 async def test_a_batch_is_one_part_however_large(store: Store) -> None:
-    """The driver cuts blocks of two megabytes; an insert of several blocks could be stored in part."""
+    """The driver sends blocks of two megabytes; an insert of several blocks could be stored in part."""
     rows = event_rows(range(1500), text="0123456789abcdef" * 500)
     await store.command("SYSTEM STOP MERGES events")
     await store.writer.append(Table.EVENTS, 0, rows)
@@ -189,7 +189,7 @@ async def test_a_row_that_does_not_fit_is_refused_whole(store: Store) -> None:
 
 @pytest.mark.parametrize("store_kind", ["chdb", "http"], indirect=True)
 async def test_a_token_without_its_rows_does_not_lose_them(store: Store) -> None:
-    """As after a crash between the two, or after somebody deleted rows: the retry gets a new token."""
+    """As after a crash between the two, or after rows were deleted: the retry gets a new token."""
     rows = attempt_rows(range(5))
     await store.writer.append(Table.ATTEMPTS, 0, rows)
     await store.command("ALTER TABLE attempts DELETE WHERE 1 SETTINGS mutations_sync = 1")
@@ -202,10 +202,10 @@ async def test_a_token_without_its_rows_does_not_lose_them(store: Store) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store_kind", ["cluster"], indirect=True)
-async def test_a_replica_that_is_behind_is_waited_for_and_nothing_is_stored_twice(
+async def test_a_lagging_replica_is_waited_for_and_nothing_is_stored_twice(
     store: Store, rival: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a cluster: rows 5 to 9 are in, but who is asked does not show them yet, to the writer and to one that takes over."""
+    """On a cluster: rows 5 to 9 are stored, but the replica asked does not show them yet, neither to the writer nor to its successor."""
     asked = writer_module._stored
     behind = 0
 
@@ -227,7 +227,7 @@ async def test_a_replica_that_is_behind_is_waited_for_and_nothing_is_stored_twic
     assert await offsets(store) == list(range(20))
 
 
-async def test_a_caller_that_is_cancelled_leaves_nothing_half_done(store: Store) -> None:
+async def test_a_cancelled_caller_leaves_nothing_half_done(store: Store) -> None:
     rows = attempt_rows(range(2000))
     task = asyncio.create_task(store.writer.append(Table.ATTEMPTS, 0, rows))
     await asyncio.sleep(0)
@@ -235,14 +235,14 @@ async def test_a_caller_that_is_cancelled_leaves_nothing_half_done(store: Store)
     with pytest.raises(asyncio.CancelledError):
         await task
     store.writer.forget(Table.ATTEMPTS, 0)
-    # What follows waits for what is under way: there is one writer's thread.
+    # The next insert waits for the one in progress: the writer has one thread.
     assert await store.writer.assign(Table.ATTEMPTS, 0) in (0, 2000)
     await store.writer.append(Table.ATTEMPTS, 0, rows)
     assert await offsets(store) == list(range(2000))
 
 
-async def test_a_row_that_the_table_never_takes_is_set_aside_alone(store: Store) -> None:
-    """By the engine's own refusal (VIOLATED_CONSTRAINT); all other rows are stored, in order."""
+async def test_a_refused_row_does_not_hold_up_others(store: Store) -> None:
+    """With the engine's own error (VIOLATED_CONSTRAINT); all other rows are stored, in order."""
     table = storage_table("attempts", store.settings.clickhouse_cluster)
     await store.command(f"ALTER TABLE {table} ADD CONSTRAINT wholesome CHECK kafka_offset NOT IN (3, 4, 17)")
     rows, aside = attempt_rows(range(40)), []

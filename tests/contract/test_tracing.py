@@ -1,4 +1,4 @@
-"""The real exporter and a collector on loopback; and what happens without one, and without OpenTelemetry."""
+"""The real exporter with a collector on loopback, without one, and without OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pipeline.ops.settings import Settings
 
 
 class Collector:
-    """Takes traces by OTLP over HTTP."""
+    """Accepts traces with OTLP over HTTP."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, ExportTraceServiceRequest]] = []
 
     async def take(self, request: web.Request) -> web.Response:
-        """Read a request as a collector does."""
+        """Handle a request as a collector does."""
         self.requests.append((request.path, ExportTraceServiceRequest.FromString(await request.read())))
         answer = ExportTraceServiceResponse().SerializeToString()
         return web.Response(body=answer, content_type="application/x-protobuf")
@@ -57,23 +57,23 @@ async def test_spans_reach_a_collector(collector: tuple[Collector, str]) -> None
     assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["process oms.orders"]
 
 
-def test_a_collector_that_is_away_keeps_nobody_waiting() -> None:
+def test_an_unavailable_collector_delays_nothing() -> None:
     tracing = open_tracing(Settings(_env_file=None, otlp_endpoint=f"http://127.0.0.1:{free_port()}"), ["fanout", "retry"])
     assert tracing is not None
     started = time.monotonic()
-    for offset in range(10_000):  # far more than the queue takes
+    for offset in range(10_000):  # far more than the queue holds
         with tracing.record("oms.orders", 0, offset, group="webhooks.fanout", parent=None):
             pass
     tracing.close()
 
-    assert time.monotonic() - started < 20  # it would be 30 s and more
+    assert time.monotonic() - started < 20  # it would be 30 s or more
 
 
 def test_without_a_collector_there_is_no_tracing() -> None:
     assert open_tracing(Settings(_env_file=None), ["fanout"]) is None
 
 
-def test_a_collector_without_opentelemetry_is_a_mistake_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collector_without_opentelemetry_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "pipeline.ops.tracing", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
 

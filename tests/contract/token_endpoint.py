@@ -1,4 +1,4 @@
-"""A token endpoint of an OpenID provider, on loopback, for client credentials; and the tokens that it gives."""
+"""A token endpoint of an OpenID provider, on loopback, for client credentials; and the tokens that it issues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GRANTED = {"grant_type": ["client_credentials"], "scope": ["kafka"]}
 
 @dataclass
 class TokenEndpoint:
-    """What it was asked, and how it answers from now on."""
+    """The requests that it got, and how it answers from now on."""
 
     url: str = ""
     asked: list[dict[str, list[str]]] = field(default_factory=list)
@@ -63,7 +63,7 @@ def token_endpoint() -> Iterator[TokenEndpoint]:
             self.wfile.write(answer)
 
         def log_message(self, *_: object) -> None:
-            """Nothing is printed."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_address[1]}/token"
