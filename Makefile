@@ -92,7 +92,7 @@ test-plain: install ## The contract and integration tests with only the public A
 	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) tests/integration tests/contract -m "not slow" $(WITHOUT_SCHEMATHESIS) -n 6 $(BY_FILE)
 	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) -m slow -n 2 --dist loadfile \
 	  $(addprefix tests/integration/,test_schedule.py test_outcomes.py::test_no_usable_answer_is_a_failure \
-	    test_held.py::test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_all)
+	    test_held.py::test_a_pause_holds_the_backlog_and_new_deliveries_and_resuming_sends_them)
 
 test-faults: install ## Faults under load on a real Apache Kafka (Java 17 and Maven); FORM=short for the short form, CLIENT=librdkafka
 	FAULTS_FORM=$(FORM) FAULTS_CLIENT=$(CLIENT) $(BIN)/python -m pytest $(SCENARIOS) --kafka=apache

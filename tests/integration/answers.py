@@ -1,4 +1,4 @@
-"""Raw HTTP servers that answer as a test says, and what becomes of an event that each of them gets."""
+"""Raw HTTP servers that answer as a test says, and the outcome of an event for each of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DELAYS = ("100ms", "100ms", "200ms", "200ms", "300ms")
 
 
 class Endpoint:
-    """A raw HTTP server: what it answers is up to the test, down to the bytes."""
+    """A raw HTTP server: the test decides its answers, down to the bytes."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -35,7 +35,7 @@ class Endpoint:
             self.requests.append((headers["webhook-id"], body))
             await self._answer(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the sender gave up, as some of these tests want it to
+            pass  # the sender gave up, as some of these tests expect
         finally:
             writer.close()
 
@@ -74,7 +74,7 @@ async def listening(endpoint: Endpoint, tls: ssl.SSLContext | None = None) -> As
 
 
 async def every_endpoint_gets(pipeline: Pipeline, endpoints: dict[str, Endpoint], wanted: dict[str, int]) -> None:
-    """One event to all of these endpoints: each must get so many requests, all with one webhook-id and one body."""
+    """Send one event to all endpoints; check that each gets the right number of requests, all with one webhook-id and body."""
     names: dict[int, str] = {}
     async with AsyncExitStack() as servers:
         for name, endpoint in endpoints.items():
@@ -98,7 +98,7 @@ async def every_endpoint_gets(pipeline: Pipeline, endpoints: dict[str, Endpoint]
 
 
 def _assert_the_delays_were_kept(found: list[dict[str, Any]]) -> None:
-    """Between the end of an attempt and the start of the next lies its delay at least (Kafka's timestamps are whole ms)."""
+    """Check that at least the delay passes between attempts (Kafka's timestamps are whole ms)."""
     by_endpoint: dict[int, list[dict[str, Any]]] = {}
     for each in sorted(found, key=lambda each: each["attempt"]):
         by_endpoint.setdefault(each["endpoint_id"], []).append(each)
@@ -110,7 +110,7 @@ def _assert_the_delays_were_kept(found: list[dict[str, Any]]) -> None:
 
 
 async def recorded(pipeline: Pipeline, event_id: str, wanted: int) -> list[dict[str, Any]]:
-    """The attempts of an event once there are so many; there must never be more."""
+    """Wait for an event's attempts; there must never be more than ``wanted``."""
     found = await pipeline.attempts(event_id_eq=event_id)
     assert len(found) <= wanted, f"{len(found)} attempts are recorded, more than {wanted}"
     return found if len(found) == wanted else []

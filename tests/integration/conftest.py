@@ -1,6 +1,6 @@
-"""The whole pipeline in this process, on the session's broker and a ClickHouse of its own.
+"""The whole pipeline in this process, on the session's broker and its own ClickHouse.
 
-Each start takes seconds: topics are made, code and ClickHouse are loaded, and at the embedded broker each group joins for half a session.
+Each start takes seconds: it creates topics, loads code and ClickHouse, and on the embedded broker each join takes half a session timeout.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ API_KEY = "integration-key"
 
 
 def event_bytes(event_id: str, name: EventType = EventType.ORDER_COMPLETED, **data: Any) -> bytes:
-    """An event as a producer publishes it; ``data`` adds to the smallest payload of its type."""
+    """Return an event as a producer publishes it; ``data`` adds to the smallest payload of its type."""
     payloads: dict[str, dict[str, Any]] = {
         "order": {"number": "R100000001", "email": "günther@example.com", "line_items": []},
         "shipment": {"number": "H10000000001", "order_id": "R100000001"},
@@ -48,7 +48,7 @@ def event_bytes(event_id: str, name: EventType = EventType.ORDER_COMPLETED, **da
 
 @dataclass(slots=True)
 class Pipeline:
-    """A running pipeline and what a test needs of it."""
+    """A running pipeline, with what tests need."""
 
     settings: Settings
     running: Running
@@ -82,7 +82,7 @@ class Pipeline:
         return created
 
     async def attempts(self, **filters: object) -> list[dict[str, Any]]:
-        """Search attempts: ``order_number_eq="R1"``. A filter that is not known fails the test."""
+        """Search attempts: ``order_number_eq="R1"``. An unknown filter fails the test."""
         params = {f"q[{name}]": str(value) for name, value in filters.items()} | {"strict": "1", "per_page": "200"}
         response = await self.api.get("attempts", params=params)
         assert response.status_code == 200, response.text
@@ -97,22 +97,22 @@ StartPipeline = Callable[..., Any]
 async def run_pipeline(
     bootstrap_servers: str, topic_prefix: str, roles: Sequence[Any] = tuple(ALL_ROLES), *, apache: bool = False, **settings: Any
 ) -> AsyncIterator[Pipeline]:
-    """Every role, on topics with this prefix and a database of their own."""
+    """Run all roles, on topics with this prefix and their own database."""
     defaults: dict[str, Any] = {
         "kafka_bootstrap_servers": bootstrap_servers,
         "kafka_topic_prefix": topic_prefix,
         "kafka_partitions": 2,
         "kafka_replication_factor": 1,
         "kafka_session_timeout_ms": 6_000 if apache else 2_000,
-        # The embedded broker answers an empty fetch after this time, whatever has come meanwhile: a shorter one costs more CPU
-        # (half a core at 30 ms for a pipeline that waits), a longer one delays every step.
+        # The embedded broker answers an empty fetch after this time, even if records arrive earlier: a shorter time costs more CPU
+        # (half a core at 30 ms for an idle pipeline), a longer one delays every step.
         "kafka_fetch_max_wait_ms": 500 if apache else 100,
         "kafka_static_members": apache,
         "clickhouse_database": topic_prefix.rstrip("."),
         "retry_delays": tuple(map(parse_delay, ("100ms", "100ms", "200ms", "200ms", "300ms"))),
-        "patient_retry_delays": (parse_delay("300ms"),),  # topics that are not needed take time to make
+        "patient_retry_delays": (parse_delay("300ms"),),  # creating unneeded topics takes time
         "impatient_retry_delays": (parse_delay("100ms"),),
-        "ramp_start_per_second": 200.0,  # what waits for one that is back is not what most tests look at
+        "ramp_start_per_second": 200.0,  # most tests do not cover deliveries that wait for an endpoint to recover
         "allowed_networks": (ip_network("127.0.0.0/8"),),
         "encryption_key": SecretStr(Vault.new_key()),
         "api_keys": (SecretStr(API_KEY),),
@@ -146,7 +146,7 @@ async def run_pipeline(
 def start_pipeline(
     bootstrap_servers: str, topic_prefix: str, clickhouse_directory: Path, request: pytest.FixtureRequest
 ) -> StartPipeline:
-    """``async with start_pipeline(setting=value) as pipeline``: every role, on topics and a database of the test's own."""
+    """``async with start_pipeline(setting=value) as pipeline``: all roles, on the test's own topics and database."""
     apache = request.config.getoption("--kafka") == "apache"
     place: dict[str, Any] = {"clickhouse_path": clickhouse_directory, "clickhouse_database": "oms_webhooks"}
     return partial(run_pipeline, bootstrap_servers, topic_prefix, apache=apache, **place)

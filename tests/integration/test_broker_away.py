@@ -1,4 +1,4 @@
-"""A role whose Kafka is away for long: a process of its own, and a broker of its own."""
+"""A role whose Kafka is down for long, with its own process and its own broker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def open_descriptors(process: subprocess.Popen[bytes]) -> int:
 
 @asynccontextmanager
 async def fanout(bootstrap_servers: str, directory: Path) -> AsyncIterator[subprocess.Popen[bytes]]:
-    """``oms-webhooks fanout``, ready."""
+    """Start ``oms-webhooks fanout``, and wait until it is ready."""
     port = free_port()
     variables = {
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
@@ -61,7 +61,7 @@ async def is_ready(client: httpx.AsyncClient, port: int) -> bool:
         return False
 
 
-async def test_a_broker_that_is_away_does_not_use_up_the_file_descriptors(tmp_path: Path) -> None:
+async def test_an_unavailable_broker_does_not_use_up_the_file_descriptors(tmp_path: Path) -> None:
     broker = TansuBroker(log_path=tmp_path / "broker.log")
     broker.start()
     async with fanout(broker.bootstrap_servers, tmp_path) as process:

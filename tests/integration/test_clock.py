@@ -1,4 +1,4 @@
-"""A machine whose clock is an hour fast, in front of a broker whose clock is right: no attempt comes early."""
+"""A machine whose clock is an hour fast, with a broker whose clock is right: no attempt is early."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tests.integration.conftest import StartPipeline, event_bytes
 from tests.waiting import until
 
 
-@pytest.mark.apache  # the embedded broker writes down the times that it is given
+@pytest.mark.apache  # the embedded broker stores the timestamps that it gets
 @pytest.mark.parametrize("ahead", [3600.0, -3600.0], ids=["fast", "slow"])
-async def test_a_schedule_does_not_run_off_by_a_clock_that_is_wrong(
+async def test_a_wrong_clock_does_not_change_the_schedule(
     start_pipeline: StartPipeline, monkeypatch: pytest.MonkeyPatch, ahead: float
 ) -> None:
     real = time.time
@@ -29,7 +29,7 @@ async def test_a_schedule_does_not_run_off_by_a_clock_that_is_wrong(
 
         await until(lambda: attempted_twice("evt-clock"))
         assert real() - started >= 2
-        # By a clock that is fast, a third attempt would have come before the second one of a later event, which takes two seconds.
+        # With a fast clock, a third attempt would have been made before the second one of a later event, which takes two seconds.
         await pipeline.publish(event_bytes("evt-later"))
         await until(lambda: attempted_twice("evt-later"))
         assert len(await pipeline.attempts(event_id_eq="evt-clock")) == 2

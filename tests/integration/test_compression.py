@@ -1,4 +1,4 @@
-"""A producer may compress as it likes: what any Kafka client writes can be read."""
+"""Producers may use any compression of Kafka clients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make
 CODECS = ("gzip", "lz4", "snappy", "zstd")
 
 
-async def test_events_in_compressed_batches_arrive(start_pipeline: StartPipeline) -> None:
+async def test_events_in_compressed_batches_are_delivered(start_pipeline: StartPipeline) -> None:
     from kafka import KafkaProducer  # noqa: PLC0415 - it warns while it is imported
 
     async with start_pipeline() as pipeline:

@@ -1,7 +1,7 @@
-"""The commands of the documentation, as they are written, against the demo, which is started as `make demo` starts it.
+"""The commands of the documentation, as written, run against the demo, which is started like `make demo`.
 
-Each page is run from its beginning, and each of its blocks by itself, in one directory. What stands for a value of the reader's is replaced:
-the address, a key, an id. It takes a minute: a command is a process, and most of it is loading Python code.
+Each page is run from its start, block by block, in one directory. Placeholders for the reader's values are replaced: the address,
+a key, an id. It takes a minute: each command is a process, and most of its time is spent loading Python code.
 """
 
 from __future__ import annotations
@@ -58,20 +58,20 @@ PAGES: Final = [page for page in pages() if page not in OF_A_DEPLOYMENT]
 
 
 def run_blocks(page: str) -> list[str]:
-    """The blocks that are run."""
+    """Return the blocks to run."""
     return [block for block in command_blocks(page) if not block.startswith(tuple(NOT_RUN))]
 
 
 @dataclass(frozen=True)
 class Demo:
-    """The running demo, with an endpoint whose id the pages call 7, and an API key that they call 0a1b2c3d."""
+    """The running demo, with an endpoint and an API key that the pages call 7 and 0a1b2c3d."""
 
     directory: Path
     environment: dict[str, str]
     replaced: dict[str, str]
 
     def run(self, block: str) -> str:
-        """What a block prints."""
+        """Run a block, and return what it prints."""
         command = ["bash", "-euo", "pipefail", "-c", self.as_typed(block)]
         run = subprocess.run(
             command, env=self.environment, cwd=self.directory, capture_output=True, text=True, check=False, timeout=120
@@ -80,14 +80,14 @@ class Demo:
         return run.stdout.strip()
 
     def shows(self, block: str, wanted: Sequence[str]) -> bool:
-        """Whether it prints all that is wanted."""
+        """Return whether it prints all expected texts."""
         shown = self.run(block)
         return all(text in shown for text in wanted)
 
     def start(self, block: str) -> subprocess.Popen[bytes]:
         """Start the program of a block."""
         output = self.directory / "receiver.log"
-        # The shell must not be between us and the program that is to be stopped.
+        # No shell between us and the program, so that it can be stopped.
         typed = self.as_typed(block).replace("oms-webhooks receiver", "exec oms-webhooks receiver")
         command = ["bash", "-euo", "pipefail", "-c", typed]
         with output.open("wb") as stream:
@@ -96,14 +96,14 @@ class Demo:
         return process
 
     def as_typed(self, block: str) -> str:
-        """The block as a reader types it: with values of their own."""
+        """Return the block with the reader's values."""
         for pattern, value in self.replaced.items():
             block = re.sub(pattern, value, block)
         return block
 
 
 def printed(pattern: str, text: str) -> str:
-    """The first group of a pattern. Empty if the text does not match it."""
+    """Return the first group of a pattern; empty if the text does not match."""
     found = re.search(pattern, text)
     return "" if found is None else str(found[1])
 
@@ -116,7 +116,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")} | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": ROOT,
-        "TMPDIR": str(directory),  # commands find the pipelines of this directory, and no others of this machine
+        "TMPDIR": str(directory),  # commands find only the pipelines of this directory
         "CURL_HOME": str(directory),
         "COLUMNS": "300",
     }
@@ -136,7 +136,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 @pytest.fixture(scope="module")
 def prepared(demo: Demo) -> Demo:
-    """The demo with what the pages take for granted."""
+    """Provide the demo with what the pages presuppose."""
     endpoint = printed(
         r"Endpoint (\d+)", demo.run("oms-webhooks endpoints add https://hooks.example.com/7 --event order_completed")
     )
@@ -159,7 +159,7 @@ def prepared(demo: Demo) -> Demo:
 
 @pytest.fixture
 def receivers() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """What a page starts in a terminal of its own."""
+    """Start the programs that a page starts in another terminal."""
     started: list[subprocess.Popen[bytes]] = []
     yield started
     for process in started:

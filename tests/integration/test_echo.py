@@ -1,4 +1,4 @@
-"""A receiver that sends back what it was sent: no secret of it is in Kafka or ClickHouse, whoever looks."""
+"""A receiver that echoes its requests: no secret of them is in Kafka or ClickHouse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOUND = 16 * 1024
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer with the request's head, in headers, in base64, in chunks of 7 bytes; and with a token over the bound of what is kept."""
+    """Answer with the request's head, in headers, in base64, in chunks of 7 bytes; and with a token across the stored size."""
     head = await reader.readuntil(b"\r\n\r\n")
     fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if line)
     lowered = {name.lower(): value for name, value in fields.items()}
@@ -45,7 +45,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
-async def test_what_a_receiver_echoes_is_stored_without_secrets(start_pipeline: StartPipeline) -> None:
+async def test_echoed_requests_are_stored_without_secrets(start_pipeline: StartPipeline) -> None:
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     async with server, start_pipeline() as pipeline:

@@ -1,4 +1,4 @@
-"""What a failing endpoint comes to: its circuit opens and closes, it is disabled, its owner is told, and the API starts it again."""
+"""A failing endpoint: its circuit opens and closes, it is disabled, its owner is notified, and the API enables it again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORKING = Behaviour()
 
 @asynccontextmanager
 async def operated(start_pipeline: StartPipeline, **settings: Any) -> AsyncIterator[tuple[Pipeline, Receiver]]:
-    """A pipeline, and the receiver of its operational events."""
+    """Provide a pipeline and the receiver of its operational events."""
     owner = Receiver("owner", secret=(secret := new_secret()))
     url = await owner.start()
     try:
@@ -40,7 +40,7 @@ async def shown(pipeline: Pipeline) -> dict[str, Any]:
 
 
 async def until_shown(pipeline: Pipeline, **wanted: object) -> dict[str, Any]:
-    """Wait until the API shows the endpoint so."""
+    """Wait until the API shows the endpoint in this state."""
 
     async def look() -> dict[str, Any] | None:
         endpoint = await shown(pipeline)
@@ -56,7 +56,7 @@ def bodies(owner: Receiver) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow  # starts a whole pipeline; make test-slow and make test-kafka run it
-async def test_an_endpoint_that_failed_for_too_long_is_disabled(start_pipeline: StartPipeline) -> None:
+async def test_an_endpoint_that_fails_for_too_long_is_disabled(start_pipeline: StartPipeline) -> None:
     async with operated(start_pipeline, disable_after_days=0.4 / 86_400) as (pipeline, owner):
         await pipeline.receiver("erp", FAILING)
         await pipeline.publish(event_bytes("evt-long"))
@@ -96,7 +96,7 @@ async def test_a_circuit_opens_and_closes_and_nothing_is_lost(start_pipeline: St
 
 
 @pytest.mark.slow
-async def test_a_receiver_of_operational_events_that_is_gone_starts_no_loop(start_pipeline: StartPipeline) -> None:
+async def test_a_gone_receiver_of_operational_events_starts_no_loop(start_pipeline: StartPipeline) -> None:
     async with operated(start_pipeline) as (pipeline, owner):
         owner.behaviour = GONE
         await pipeline.receiver("erp", GONE)
@@ -111,7 +111,7 @@ async def test_a_receiver_of_operational_events_that_is_gone_starts_no_loop(star
 
 
 @pytest.mark.slow  # starts a whole pipeline; make test-slow and make test-kafka run it
-async def test_a_rate_limit_spreads_what_comes_at_once(start_pipeline: StartPipeline) -> None:
+async def test_a_rate_limit_spreads_a_burst(start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
         receiver = await pipeline.receiver("erp", max_per_second=20)
         events = [f"evt-{number}" for number in range(40)]
@@ -122,6 +122,6 @@ async def test_a_rate_limit_spreads_what_comes_at_once(start_pipeline: StartPipe
 
         await until(arrived)
         times = [received.received_at for received in receiver.deliveries]
-        # The fan-out and the retry share one process here, and so one limit. On a busy machine the first ones arrive late; without a
-        # limit all of them arrive at once.
+        # The fan-out and the retry share one process here, and so one limit. On a busy machine the first requests are late; without a
+        # limit all arrive at once.
         assert max(times) - min(times) > 39 / 20 / 2

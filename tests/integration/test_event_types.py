@@ -1,4 +1,4 @@
-"""An event type that the deployment adds: subscribed to, delivered from its own topic, found, tested; one that breaks its schema is set aside."""
+"""An event type added by the deployment: subscribed to, delivered from its own topic, found, tested; invalid ones become dead letters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make
 FILE = Path(__file__).parents[2] / "deploy" / "event-types" / "event-types.yaml"
 
 
-async def test_a_type_of_the_deployment_goes_all_the_way(start_pipeline: StartPipeline, tmp_path: Path) -> None:
+async def test_a_type_of_the_deployment_is_delivered_and_found(start_pipeline: StartPipeline, tmp_path: Path) -> None:
     async with start_pipeline(event_types_file=FILE, clickhouse_path=tmp_path) as pipeline:
         types, topics = pipeline.settings.event_types, pipeline.settings.topics
         topic = f"{topics.prefix}oms.refunds"
@@ -72,9 +72,7 @@ async def _letters(pipeline: Pipeline) -> dict[str, list[dict[str, str]]]:
     return answer if answer["dead_letters"] else {}
 
 
-async def test_a_type_that_is_added_with_the_api_is_delivered_without_a_restart(
-    start_pipeline: StartPipeline, tmp_path: Path
-) -> None:
+async def test_a_type_added_with_the_api_is_delivered_without_a_restart(start_pipeline: StartPipeline, tmp_path: Path) -> None:
     entry = {
         "name": "refund_issued",
         "topic": "oms.orders",
@@ -90,7 +88,7 @@ async def test_a_type_that_is_added_with_the_api_is_delivered_without_a_restart(
         added = await pipeline.api.post("event_types", json={"event_type": entry})
         assert added.status_code == 201, added.text
         assert (await types_on_kafka(pipeline.settings)).names[len(EventType) :] == ("refund_issued",), (
-            "what publish and simulate know"
+            "the types that publish and simulate know"
         )
         receiver = await _receiver(pipeline, "refund_issued")
         (endpoint,) = (await pipeline.api.get("endpoints")).json()["endpoints"]
@@ -112,7 +110,7 @@ REFUNDED = {"name": "refund_issued", "topic": "oms.refunds", "description": "Ref
 
 
 async def _publish_refunds(pipeline: Pipeline, wave: str) -> set[str]:
-    """Twenty events; returns their ids."""
+    """Publish twenty events, and return their ids."""
     topic, ids = f"{pipeline.settings.topics.prefix}oms.refunds", [f"{wave}-{number}" for number in range(20)]
     for one in ids:
         event = {"id": one, "event_name": "refund_issued", "occurred_at": "2026-03-02T15:04:00Z", "data": {}}
@@ -124,7 +122,7 @@ def _received(receiver: Receiver) -> set[str]:
     return {one.webhook_id for one in receiver.deliveries}
 
 
-async def test_a_topic_that_is_added_with_the_api_is_made_and_read(start_pipeline: StartPipeline, tmp_path: Path) -> None:
+async def test_a_topic_added_with_the_api_is_created_and_read(start_pipeline: StartPipeline, tmp_path: Path) -> None:
     async with start_pipeline(clickhouse_path=tmp_path) as pipeline:
         added = await pipeline.api.post("event_types", json={"event_type": REFUNDED})
         assert (added.status_code, "was created" in added.text) == (201, True), added.text
@@ -137,7 +135,7 @@ async def test_a_topic_that_is_added_with_the_api_is_made_and_read(start_pipelin
 
 @pytest.mark.apache
 @pytest.mark.parametrize("client", ["kafka-python", "librdkafka"])
-async def test_an_added_topic_is_read_by_two_fan_outs_after_a_restart_and_after_its_type_is_gone(
+async def test_two_fan_outs_read_an_added_topic_after_a_restart_and_without_its_type(
     start_pipeline: StartPipeline, tmp_path: Path, client: str
 ) -> None:
     place: dict[str, Any] = {

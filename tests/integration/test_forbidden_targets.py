@@ -1,4 +1,4 @@
-"""Loopback and private targets are refused by default: at registration, and again on the address that is dialled."""
+"""Loopback and private targets are refused by default, at registration and again when dialling."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ async def test_registration_refuses_with_a_clear_error(start_pipeline: StartPipe
             assert "address" in response.json()["errors"]["target_url"][0]
 
 
-async def test_dialling_refuses_what_slipped_through(start_pipeline: StartPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when a name's address changes after registration: nothing is dialled, and the attempt says why."""
+async def test_dialling_refuses_forbidden_addresses(start_pipeline: StartPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a name's address changed after registration: nothing is dialled, and the attempt says why."""
     receiver = Receiver("inside")
     url = await receiver.start()
 

@@ -1,4 +1,4 @@
-"""What the probes of a supervisor see while a role starts, works, and loses what it depends on."""
+"""What a supervisor's probes see while a role starts, works, and loses its dependencies."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make
 
 @pytest.fixture
 def silent_kafka() -> Iterator[str]:
-    """A broker that takes connections and never says a word."""
+    """Run a broker that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
 def stuck_api(silent_kafka: str, tmp_path: Path) -> Iterator[RoleProcess]:
-    """An API whose start cannot end."""
+    """Run an API whose start cannot finish."""
     variables = {
         "OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS": silent_kafka,
         "OMS_WEBHOOKS_ENCRYPTION_KEY": Vault.new_key(),
@@ -44,7 +44,7 @@ def stuck_api(silent_kafka: str, tmp_path: Path) -> Iterator[RoleProcess]:
     api.clean_up()
 
 
-async def test_a_role_that_starts_is_alive_and_not_ready(stuck_api: RoleProcess) -> None:
+async def test_a_starting_role_is_alive_and_not_ready(stuck_api: RoleProcess) -> None:
     async with httpx.AsyncClient(base_url=stuck_api.url, trust_env=False, timeout=60) as client:
 
         async def statuses() -> dict[str, int] | None:
@@ -69,7 +69,7 @@ async def test_a_role_that_starts_is_alive_and_not_ready(stuck_api: RoleProcess)
         assert refused.json()["error"].startswith("The service is starting and is waiting for Kafka, which is not available now")
 
 
-async def test_a_role_that_starts_can_be_stopped(stuck_api: RoleProcess) -> None:
+async def test_a_starting_role_can_be_stopped(stuck_api: RoleProcess) -> None:
     async with httpx.AsyncClient(base_url=stuck_api.url, trust_env=False, timeout=60) as client:
 
         async def alive() -> bool:
@@ -81,7 +81,7 @@ async def test_a_role_that_starts_can_be_stopped(stuck_api: RoleProcess) -> None
 
         await until(alive)
     took = await stuck_api.terminate(45)
-    assert took < 20, "a second or two on a machine that is not busy; kafka-python alone would try for 30"
+    assert took < 20, "it takes a second or two on an idle machine; kafka-python alone would try for 30"
 
 
 async def test_the_recorder_is_not_ready_without_clickhouse(
@@ -115,7 +115,7 @@ async def test_the_recorder_is_not_ready_without_clickhouse(
         shim.stop()
 
 
-async def test_metrics_show_what_waits_and_forget_what_is_gone(start_pipeline: StartPipeline) -> None:
+async def test_metrics_show_waiting_deliveries_and_drop_deleted_endpoints(start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
 
         async def samples(name: str) -> list[Any]:

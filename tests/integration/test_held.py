@@ -1,4 +1,4 @@
-"""What is due for an endpoint that is paused is held, survives restarts, and goes out when it is resumed."""
+"""Deliveries for a paused endpoint are held, survive restarts, and are sent when it is resumed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def publish(pipeline: Pipeline, events: list[str]) -> None:
 
 
 @pytest.mark.slow  # two starts; holding and resuming is in test_path, restarts are in tests/unit/consumers/test_held_partition.py
-async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_all(start_pipeline: StartPipeline) -> None:
+async def test_a_pause_holds_the_backlog_and_new_deliveries_and_resuming_sends_them(start_pipeline: StartPipeline) -> None:
     due = [f"evt-due-{number}" for number in range(60)]
     new = [f"evt-new-{number}" for number in range(30)]
     late = [f"evt-late-{number}" for number in range(10)]
@@ -74,9 +74,9 @@ async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_al
         held = await until_held(pipeline, len(due) + len(new))
         assert (held["state"], held["held_since"] is not None) == ("paused", True)
         assert await pipeline.attempts(outcome_eq="discarded") == []
-        pipeline.receivers.clear()  # it goes on
+        pipeline.receivers.clear()  # it continues
 
-    # All of it is restarted, and nobody is resumed by that.
+    # Everything is restarted, which resumes no endpoint.
     async with start_pipeline(**PATIENT, **key) as pipeline:
         receiver.behaviour = WORKING
         made = len(receiver.deliveries)
@@ -91,7 +91,7 @@ async def test_a_pause_holds_the_backlog_and_what_comes_and_resuming_sends_it_al
 
 
 @pytest.mark.slow  # a pipeline of its own; the rule is in tests/unit/consumers/test_held_partition
-async def test_what_nobody_resumes_in_time_expires_on_record(start_pipeline: StartPipeline) -> None:
+async def test_held_deliveries_expire_and_are_recorded(start_pipeline: StartPipeline) -> None:
     async with start_pipeline(**PATIENT, hold_days=6 / 86_400) as pipeline:
         receiver = await pipeline.receiver("erp", active=False)
         endpoint = await endpoint_of(pipeline)
@@ -107,7 +107,7 @@ async def test_what_nobody_resumes_in_time_expires_on_record(start_pipeline: Sta
         assert {(each["state"], each["attempt"], each["http_status_code"]) for each in records} == {("failed", 1, None)}
         assert "the endpoint was not resumed in that time" in records[0]["error"]
         await until_held(pipeline, 0)
-        # It is over: resuming brings nothing back, and what comes now is sent.
+        # It has expired: resuming brings nothing back, and new deliveries are sent.
         await set_active(pipeline, endpoint["id"], active=True)
         await publish(pipeline, ["evt-young"])
         await until_acknowledged(receiver, ["evt-young"])
@@ -115,7 +115,7 @@ async def test_what_nobody_resumes_in_time_expires_on_record(start_pipeline: Sta
 
 
 @pytest.mark.slow
-async def test_a_drop_names_the_number_and_is_exact(start_pipeline: StartPipeline) -> None:
+async def test_a_drop_is_exact_and_reports_the_number(start_pipeline: StartPipeline) -> None:
     async with start_pipeline(**PATIENT) as pipeline:
         receiver = await pipeline.receiver("erp", active=False)
         endpoint = await endpoint_of(pipeline)
@@ -147,7 +147,7 @@ async def test_a_drop_names_the_number_and_is_exact(start_pipeline: StartPipelin
 
 
 @pytest.mark.slow
-async def test_a_deleted_endpoint_ends_what_was_held_for_it_and_others_go_on_waiting(start_pipeline: StartPipeline) -> None:
+async def test_deleting_an_endpoint_discards_only_its_held_deliveries(start_pipeline: StartPipeline) -> None:
     async with start_pipeline(**PATIENT) as pipeline:
         await pipeline.receiver("gone", active=False)
         gone = await endpoint_of(pipeline)
@@ -174,7 +174,7 @@ async def test_a_deleted_endpoint_ends_what_was_held_for_it_and_others_go_on_wai
 
 
 @pytest.mark.slow
-async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_holds_the_rest(
+async def test_held_deliveries_are_sent_at_the_rate_limit_until_a_second_pause(
     start_pipeline: StartPipeline,
 ) -> None:
     events = [f"evt-{number}" for number in range(60)]
@@ -206,8 +206,8 @@ async def test_what_was_held_goes_out_at_the_endpoints_rate_and_a_second_pause_h
 
 
 @pytest.mark.slow  # the rate needs time to grow; 50,000 deliveries, on a clock that jumps, are in tests/unit/delivery/test_recovery
-async def test_what_was_held_comes_as_a_ramp_and_not_as_a_flood(start_pipeline: StartPipeline) -> None:
-    events = [f"evt-{number}" for number in range(100)]  # as many as a receiver remembers
+async def test_held_deliveries_are_sent_at_a_growing_rate(start_pipeline: StartPipeline) -> None:
+    events = [f"evt-{number}" for number in range(100)]  # as many requests as a receiver remembers
     delays = tuple(map(parse_delay, ("500ms", "1s", "2s")))
     async with start_pipeline(retry_delays=delays, ramp_start_per_second=10.0, ramp_double_seconds=2.0) as pipeline:
         receiver = await pipeline.receiver("erp", active=False)
@@ -221,5 +221,5 @@ async def test_what_was_held_comes_as_a_ramp_and_not_as_a_flood(start_pipeline: 
         seconds = Counter(int(at - arrived[0]) for at in arrived)
         print("what the receiver saw, by second:", dict(seconds))
         assert set(receiver.acknowledgements.values()) == {1}
-        # 20 in two seconds by the rate; twice as many, should the machine stand still for a moment. A flood is all of them in the first.
+        # At this rate 20 in two seconds, or twice as many if the machine stalls. A flood would be all of them in the first.
         assert seconds[0] + seconds[1] <= 40

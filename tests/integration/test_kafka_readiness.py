@@ -1,4 +1,4 @@
-"""Readiness says whether what a role needs of Kafka works, and not only whether a broker answers."""
+"""Readiness reports whether Kafka does what a role needs, not only whether a broker answers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _ready(pipeline: Pipeline) -> bool:
 async def test_a_role_that_cannot_write_is_not_ready(
     start_pipeline: StartPipeline, bootstrap_servers: str, topic_prefix: str
 ) -> None:
-    """One replica, and two that must have a record: Kafka answers everything, and refuses each write."""
+    """One replica, but a minimum of two in sync: Kafka answers everything, and refuses each write."""
     settings = _settings(bootstrap_servers, topic_prefix)
     attempts = settings.topics.attempts
     await _alter(settings, [attempts], min_insync_replicas="2")
@@ -67,7 +67,7 @@ async def test_a_role_that_cannot_write_is_not_ready(
 
 
 @pytest.mark.apache
-async def test_source_topics_that_keep_the_times_of_producers_are_named(
+async def test_source_topics_that_keep_producer_timestamps_are_named(
     start_pipeline: StartPipeline, bootstrap_servers: str, topic_prefix: str
 ) -> None:
     settings = _settings(bootstrap_servers, topic_prefix)

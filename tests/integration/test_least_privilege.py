@@ -1,4 +1,4 @@
-"""Every role with the rights that ``oms-webhooks grants`` prints, and no others: a real Kafka with its authorizer turned on."""
+"""Every role with the rights that ``oms-webhooks grants`` prints, and no others, on a real Kafka with its authorizer turned on."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
 
 
 def printed(topic_prefix: str, directory: Path) -> list[str]:
-    """The commands for Kafka, as the command line prints them."""
+    """Return the commands for Kafka, as the command line prints them."""
     environment = {"OMS_WEBHOOKS_KAFKA_TOPIC_PREFIX": topic_prefix, "OMS_WEBHOOKS_RETRY_DELAYS": DELAYS}
     command = [COMMAND, "grants", "--kafka-principal", "User:{role}"]
     done = subprocess.run(command, env=environment, cwd=directory, capture_output=True, text=True, check=True)
@@ -54,7 +54,7 @@ def printed(topic_prefix: str, directory: Path) -> list[str]:
 
 
 def acls(command: str) -> list[ACL]:
-    """What Kafka's tool would make of a command."""
+    """Return the ACLs that Kafka's tool would create for a command."""
     parser = argparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--bootstrap-server", required=True)
     parser.add_argument("--add", action="store_true", required=True)
@@ -103,7 +103,7 @@ def visible(kafka: SecureKafka, user: str, prefix: str) -> set[str]:
 
 
 @pytest.mark.parametrize("kafka_client", CLIENTS)
-async def test_every_role_works_with_what_is_printed_for_it(
+async def test_every_role_works_with_its_printed_grants(
     kafka: SecureKafka, tmp_path: Path, topic_prefix: str, kafka_client: str
 ) -> None:
     commands = await asyncio.to_thread(printed, topic_prefix, tmp_path)
@@ -147,7 +147,7 @@ async def test_every_role_works_with_what_is_printed_for_it(
             await until(dead_letters)
         await deployment.settle(60)
 
-    # And no more than that.
+    # They may do no more than that.
     assert await asyncio.to_thread(visible, kafka, "producer", topic_prefix) == set(deployment.settings.topics.sources)
     assert await asyncio.to_thread(visible, kafka, "nobody", topic_prefix) == set()
     with pytest.raises(TopicError, match="permission to alter topics"):
@@ -169,7 +169,7 @@ def grow_as_fanout(kafka: SecureKafka, prefix: str) -> None:
         admin.grow(admin.planned_growth(fanout.topics.specs(), 6))
 
 
-async def test_a_missing_grant_is_said_in_words(kafka: SecureKafka, topic_prefix: str) -> None:
+async def test_a_missing_grant_is_reported(kafka: SecureKafka, topic_prefix: str) -> None:
     found = {finding.what: finding.problem for finding in await check_settings(settings(kafka, "nobody", topic_prefix))}
     assert found.pop(f"Kafka: {kafka.address}") is None
     assert found.pop("Kafka: log in as nobody") is None
@@ -179,10 +179,10 @@ async def test_a_missing_grant_is_said_in_words(kafka: SecureKafka, topic_prefix
 
 
 @pytest.mark.parametrize("kafka_client", CLIENTS)
-async def test_the_topic_of_a_new_event_type_is_made_by_who_may_and_read_when_it_may_be(
+async def test_the_topic_of_a_new_event_type_is_created_and_read_only_with_grants(
     kafka: SecureKafka, topic_prefix: str, kafka_client: str
 ) -> None:
-    """A fan-out that subscribed to a topic which it may not read would end: so it looks before."""
+    """A fan-out that subscribed to a topic that it may not read would end, so it checks first."""
     topic = f"{topic_prefix}oms.refunds"
     broker = open_broker(settings(kafka, "fanout", topic_prefix).model_copy(update={"kafka_client": kafka_client}))
     maker = SourceTopics(open_broker(settings(kafka, "api", topic_prefix)), topic_prefix)
@@ -190,7 +190,7 @@ async def test_the_topic_of_a_new_event_type_is_made_by_who_may_and_read_when_it
         await maker.provide("oms.refunds", is_read=False)
     with KafkaTopicAdmin(Settings(kafka_bootstrap_servers=kafka.broker.bootstrap_servers, kafka_replication_factor=1)) as admin:
         assert admin.create_missing([added_source(topic)]) == [topic]
-    with pytest.raises(TopicError, match=r"grants --event-topic oms\.refunds"):  # it may not see it either
+    with pytest.raises(TopicError, match=r"grants --event-topic oms\.refunds"):  # it may not describe it either
         await maker.provide("oms.refunds", is_read=False)
     assert list((await asyncio.to_thread(check_topics, broker, [topic])).missing) == [topic]
     await asyncio.to_thread(grant, kafka, [KafkaRight(("Describe",), "topic", (topic,)).command("User:fanout", "any:9092")])

@@ -1,4 +1,4 @@
-"""The log of a whole run at debug: JSON, one line an attempt with its ids, and no secret anywhere, whatever goes wrong."""
+"""The debug log of a whole run: JSON, one line per attempt with its ids, and no secret, whatever fails."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _word() -> str:
 
 @dataclass(slots=True)
 class Run:
-    """A process with every role, what it must keep to itself, and its log."""
+    """A process with all roles, its secrets, and its log."""
 
     process: RoleProcess
     log: Path
@@ -48,7 +48,7 @@ class Run:
     """By what they are: whatever stands here must not stand in the log."""
 
     async def make(self, path: str, body: dict[str, Any], *shown: str) -> dict[str, Any]:
-        """POST, and keep those members of the answer that are shown once."""
+        """Send a POST, and keep the members of the answer that are shown once."""
         response = await self.api.post(path, json=body)
         assert response.is_success, response.text
         answer: dict[str, Any] = response.json()
@@ -56,15 +56,15 @@ class Run:
         return answer
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log, line by line."""
+        """Return the lines of the log."""
         return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
 
     def about(self, event: str) -> list[dict[str, Any]]:
-        """The lines that say this."""
+        """Return the lines with this message."""
         return [line for line in self.lines() if line["event"] == event]
 
     def traced(self, event_id: str) -> list[dict[str, Any]]:
-        """The attempts at an event, without the resend: that belongs to no trace, and may be made or not before the test ends."""
+        """Return an event's attempts, without the resend: it belongs to no trace, and may come after the end of the test."""
         return [line for line in self.about("attempt") if line["event_id"] == event_id and line["trace_id"]]
 
 
@@ -109,7 +109,7 @@ async def run(bootstrap_servers: str, topic_prefix: str, tmp_path: Path) -> Asyn
 
 @pytest.fixture
 async def echo() -> AsyncIterator[str]:
-    """A receiver that refuses everything, and tells in its answer what it was sent: headers and body."""
+    """Run a receiver that refuses everything, and echoes headers and body."""
 
     async def refuse(request: web.Request) -> web.Response:
         told = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
@@ -143,12 +143,12 @@ async def test_a_run_at_debug_logs_every_attempt_and_no_secret(run: Run, echo: s
     unwritten = [line for line in text.splitlines() if line.strip() and not line.startswith("{")]
     assert not any("Traceback" in line for line in unwritten), text[-4000:]
     found = [what for what, secret in run.secrets.items() if secret in text]
-    assert found == [], "these stand in the log"
+    assert found == [], "secrets in the log"
     assert len(run.secrets) > 12
 
 
 async def _an_endpoint_full_of_secrets(run: Run, echo: str) -> int:
-    """One whose every part is a secret; it gets a new signing secret, and a test delivery."""
+    """Create an endpoint full of secrets; it gets a new signing secret and a test delivery."""
     kept = {name: _word() for name in ("path", "query", "token", "custom header", "description")}
     run.secrets |= {f"endpoint {name}": secret for name, secret in kept.items()}
     created = await run.make(
@@ -172,7 +172,7 @@ async def _an_endpoint_full_of_secrets(run: Run, echo: str) -> int:
 
 
 async def _what_the_api_refuses(run: Run) -> None:
-    """A wrong key; a search for a customer; input that is none; and what is not HTTP at all."""
+    """Send a wrong key, a search for a customer, invalid input, and something that is not HTTP."""
     run.secrets |= {name: _word() for name in ("wrong key", "key in the query", "bad input", "no http", "a path")}
     kept = run.secrets
     wrong = await run.api.get("endpoints", headers={"Authorization": f"Bearer {kept['wrong key']}"})
@@ -191,7 +191,7 @@ async def _what_the_api_refuses(run: Run) -> None:
 
 
 async def _deliveries_that_fail(run: Run, endpoint: int) -> None:
-    """An order with a guest token and a customer, to an endpoint that quotes all it was sent; and events that are none."""
+    """Publish an order with a guest token and a customer, to an endpoint that echoes its requests; and invalid events."""
     run.secrets |= {name: _word() for name in ("guest token", "unusable event", "unusable id", "trace state")}
     run.secrets["customer"] = EMAIL
     kept = run.secrets
@@ -207,7 +207,7 @@ async def _deliveries_that_fail(run: Run, endpoint: int) -> None:
         return len(run.traced("evt-logged")) == 3 and len(run.about("dead letter")) == len(bad)
 
     async def last_attempt() -> dict[str, Any] | None:
-        """When its body is on record too, without which it cannot be sent again."""
+        """Wait until its body is recorded too: a resend needs it."""
         filters = {"q[event_id_eq]": "evt-logged", "q[attempt_eq]": "3"}
         found: list[dict[str, Any]] = (await run.api.get("attempts", params=filters)).json()["attempts"]
         detail: dict[str, Any] = (await run.api.get(f"attempts/{found[0]['id']}")).json() if found else {}

@@ -1,4 +1,4 @@
-"""Tests, resends, keys and the audit on the whole pipeline."""
+"""Test events, resends, keys and the audit log on the whole pipeline."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ async def _acknowledged(receiver: Receiver, count: int) -> bool:
     return receiver.counts.acknowledged >= count
 
 
-@pytest.mark.slow  # two starts of everything; the delay topic that it goes through is in test_path
-async def test_a_resend_outlives_the_process_that_took_it(start_pipeline: StartPipeline, tmp_path: Path) -> None:
+@pytest.mark.slow  # starts everything twice; test_path covers the delay topic
+async def test_a_resend_outlives_the_process_that_accepted_it(start_pipeline: StartPipeline, tmp_path: Path) -> None:
     kept = {"encryption_key": SecretStr(Vault.new_key()), "clickhouse_path": tmp_path / "clickhouse"}
     receiver = Receiver("outlived")
     url = await receiver.start()
@@ -41,8 +41,8 @@ async def test_a_resend_outlives_the_process_that_took_it(start_pipeline: StartP
     await receiver.stop()
 
 
-@pytest.mark.slow  # starts a whole pipeline; what a test answers is in tests/unit/web/api/test_send_test_event.py
-async def test_a_test_reaches_the_endpoint_now_and_is_recorded_as_one(start_pipeline: StartPipeline) -> None:
+@pytest.mark.slow  # starts a whole pipeline; tests/unit/web/api/test_send_test_event.py covers the answers
+async def test_a_test_event_is_sent_at_once_and_recorded_as_one(start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
         receiver = await pipeline.receiver("tested", events=[EventType.ORDER_COMPLETED])
         [endpoint] = (await pipeline.api.get("endpoints")).json()["endpoints"]
@@ -74,11 +74,11 @@ async def test_a_test_reaches_the_endpoint_now_and_is_recorded_as_one(start_pipe
 
 
 @pytest.mark.slow  # starts a whole pipeline; make test-slow and make test-kafka run it
-async def test_an_address_that_is_not_public_is_not_tested_either(start_pipeline: StartPipeline) -> None:
+async def test_a_private_address_gets_no_test_event(start_pipeline: StartPipeline) -> None:
     kept: dict[str, Any] = {"encryption_key": SecretStr(Vault.new_key())}
     async with start_pipeline([Role.API], **kept) as pipeline:
         endpoint = await pipeline.register("http://127.0.0.1:9/hooks")
-    # The network was allowed when it was registered, and is not any more.
+    # The network was allowed at registration, and no longer is.
     async with start_pipeline([Role.API], allowed_networks=(), **kept) as pipeline:
         answer = await pipeline.api.post(f"endpoints/{endpoint['id']}/test")
         attempt = answer.json()["attempt"]
@@ -86,7 +86,7 @@ async def test_an_address_that_is_not_public_is_not_tested_either(start_pipeline
 
 
 @pytest.mark.slow  # starts a whole pipeline; make test-slow and make test-kafka run it
-async def test_the_first_start_makes_a_key_once(start_pipeline: StartPipeline) -> None:
+async def test_the_first_start_creates_a_key_once(start_pipeline: StartPipeline) -> None:
     kept: dict[str, Any] = {"encryption_key": SecretStr(Vault.new_key()), "api_keys": ()}
     async with start_pipeline([Role.API], **kept) as pipeline:
         key = pipeline.running.first_key
@@ -101,7 +101,7 @@ async def test_the_first_start_makes_a_key_once(start_pipeline: StartPipeline) -
 
 
 @pytest.mark.slow  # starts a whole pipeline; make test-slow and make test-kafka run it
-async def test_a_first_start_that_fails_makes_no_key_that_nobody_sees(start_pipeline: StartPipeline, tmp_path: Path) -> None:
+async def test_a_failed_first_start_creates_no_unseen_key(start_pipeline: StartPipeline, tmp_path: Path) -> None:
     kept: dict[str, Any] = {"encryption_key": SecretStr(Vault.new_key()), "api_keys": ()}
     (tmp_path / "file").touch()
     with pytest.raises(StoreError):

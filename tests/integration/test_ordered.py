@@ -1,4 +1,4 @@
-"""An endpoint that asks for it gets the events of one key one after the other, also through failures and a restart."""
+"""An endpoint may get the events of a key in order, also across failures and a restart."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOON: dict[str, Any] = {"retry_delays": tuple(map(parse_delay, ("200ms", "500ms"
 
 async def publish(pipeline: Pipeline, keys: list[str], first: int, count: int) -> list[tuple[str, str]]:
     made = [(f"evt-{number}", keys[number % len(keys)]) for number in range(first, first + count)]
-    # One after the other, so that the order of a key's events is the order of their numbers.
+    # One by one, so that the events of a key are in the order of their numbers.
     for event, key in made:
         await pipeline.publish(event_bytes(event, number=key))
     return made
@@ -34,7 +34,7 @@ async def until_acknowledged(receiver: Receiver, made: list[tuple[str, str]]) ->
 
 
 def inversions(receiver: Receiver) -> list[str]:
-    """Deliveries that came behind a later one with their event key."""
+    """Return deliveries that arrived after a later one with the same event key."""
     last: dict[str, int] = defaultdict(lambda: -1)
     found = []
     for one in receiver.deliveries:
@@ -45,8 +45,8 @@ def inversions(receiver: Receiver) -> list[str]:
     return found
 
 
-@pytest.mark.slow  # two pipelines, and retries; the rules are in tests/unit/consumers/test_ordered_partition
-async def test_events_of_a_key_arrive_in_order_through_failures_and_a_restart(start_pipeline: StartPipeline) -> None:
+@pytest.mark.slow  # two pipelines, and retries; tests/unit/consumers/test_ordered_partition covers the rules
+async def test_events_of_a_key_arrive_in_order_across_failures_and_a_restart(start_pipeline: StartPipeline) -> None:
     key = {"encryption_key": SecretStr(Vault.new_key())}
     keys = [f"R{number}" for number in range(4)]
     async with start_pipeline(**SOON, **key) as pipeline:
@@ -54,9 +54,9 @@ async def test_events_of_a_key_arrive_in_order_through_failures_and_a_restart(st
         plain = await pipeline.receiver("crm")
         made = await publish(pipeline, keys, 0, 30)
         await until_acknowledged(plain, made)
-        # By now it has joined the group of ordered deliveries. If a member leaves while it joins, the embedded broker lets nobody else in.
+        # By now it has joined the group of ordered deliveries. If a member leaves while joining, the embedded broker admits no others.
         await until_acknowledged(receiver, made[:1])
-        pipeline.receivers.clear()  # they go on, and what waits for the first one goes on with the next process
+        pipeline.receivers.clear()  # they continue, and deliveries waiting for the first one continue with the next process
 
     async with start_pipeline(**SOON, **key) as pipeline:
         made += await publish(pipeline, keys, 30, 15)
@@ -67,8 +67,8 @@ async def test_events_of_a_key_arrive_in_order_through_failures_and_a_restart(st
     await asyncio.gather(receiver.stop(), plain.stop())
 
 
-@pytest.mark.slow  # what waits is told every five seconds
-async def test_what_waits_is_told_and_a_pause_holds_it(start_pipeline: StartPipeline) -> None:
+@pytest.mark.slow  # waiting deliveries are reported every five seconds
+async def test_waiting_deliveries_are_reported_and_held_by_a_pause(start_pipeline: StartPipeline) -> None:
     async with start_pipeline(**SOON) as pipeline:
         receiver = await pipeline.receiver("erp", ordered=True, active=False)
         made = await publish(pipeline, ["R1"], 0, 5)

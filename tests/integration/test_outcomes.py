@@ -1,4 +1,4 @@
-"""No usable answer is a failure like a refusal: six attempts in all. What a status does is in ``test_path.py``."""
+"""No usable answer is a failure, like a refusal: six attempts in all. ``test_path.py`` covers the statuses."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.integration.conftest import StartPipeline, event_bytes
 from tests.waiting import until
 
 
-@pytest.mark.slow  # starts a whole pipeline; the last two are in test_path, and the rule is in tests/unit/core/test_outcome.py
+@pytest.mark.slow  # starts a whole pipeline; test_path covers the last two, tests/unit/core/test_outcome.py the rule
 async def test_no_usable_answer_is_a_failure(start_pipeline: StartPipeline) -> None:
     endpoints = {"timeout": Endpoint(silence), "connection_reset": Endpoint(reset), "truncated_response": Endpoint(truncated)}
     async with start_pipeline(request_timeout_seconds=1.5, connect_timeout_seconds=1.4) as pipeline:
         await every_endpoint_gets(pipeline, endpoints, dict.fromkeys(endpoints, 6))
 
 
-@pytest.mark.slow  # starts a whole pipeline; what these failures are called is in tests/contract/test_sender_failures.py
-async def test_tls_and_dns_failures_and_refused_connections_are_repeated(start_pipeline: StartPipeline) -> None:
+@pytest.mark.slow  # starts a whole pipeline; tests/contract/test_sender_failures.py covers the names of these failures
+async def test_tls_and_dns_failures_and_refused_connections_are_retried(start_pipeline: StartPipeline) -> None:
     certificate = trustme.CA().issue_cert("127.0.0.1")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(tls)

@@ -1,4 +1,4 @@
-"""Partitions are added while events come, fail, wait for their repeats and are recorded: nothing is lost, nothing is recorded twice."""
+"""Partitions are added while events arrive, fail, wait for retries and are recorded: nothing is lost or recorded twice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def grow(settings: Settings) -> list[str]:
     with KafkaTopicAdmin(settings) as admin:
         planned = admin.planned_growth(specs, AFTER)
         admin.grow(planned)
-        assert admin.planned_growth(specs, AFTER) == [], "a second time there is nothing to do"
+        assert admin.planned_growth(specs, AFTER) == [], "a second run has nothing to do"
         assert admin.differences(specs) == []
     return [growth.topic for growth in planned]
 
@@ -70,7 +70,7 @@ async def test_partitions_are_added_under_load(start_pipeline: StartPipeline, tm
         assert await rows("SELECT count(), uniqExact(event_id) FROM events") == [(EVENTS, EVENTS)]
         for table in ("attempts", "events"):
             used = [partition for (partition,) in await rows(f"SELECT DISTINCT kafka_partition FROM {table}")]
-            assert max(used) >= BEFORE, f"new partitions of what {table} is recorded from are used: {used}"
+            assert max(used) >= BEFORE, f"new source partitions of {table} must be used: {used}"
         [(sources,)] = await rows("SELECT groupUniqArray(source_partition) FROM events")
         assert max(sources) >= BEFORE
     finally:

@@ -1,4 +1,4 @@
-"""An OMS event in, a webhook out, retried, recorded, found again: on a real broker, real HTTP and the real ClickHouse engine.
+"""From OMS event to webhook: delivered, retried, recorded and found, with a real broker, real HTTP and the real ClickHouse engine.
 
 Most tests take a second or more: retries wait for their delays, and an attempt is found when the recorder has written its batch.
 """
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture(scope="module")
 def owner() -> Receiver:
-    """The receiver of the pipeline's operational events."""
+    """Provide the receiver of the pipeline's operational events."""
     return Receiver("owner", secret=new_secret())
 
 
@@ -51,7 +51,7 @@ async def shared(
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
 ) -> AsyncIterator[Pipeline]:
-    """One pipeline for all tests of this file: to start one takes longer than what a test does with it."""
+    """Run one pipeline for all tests of this file: starting one takes longer than a test."""
     directory = Path(shutil.copytree(migrated_clickhouse, tmp_path_factory.mktemp("path") / "clickhouse", symlinks=True))
     place: dict[str, Any] = {"clickhouse_path": directory, "clickhouse_database": "oms_webhooks"}
     place |= {"metrics_top_endpoints": 100}
@@ -77,7 +77,7 @@ def _make_topic_of_an_earlier_schedule(bootstrap_servers: str, prefix: str) -> N
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def pipeline(shared: Pipeline) -> AsyncIterator[Pipeline]:
-    """The pipeline, without the endpoints of the tests before."""
+    """Provide the pipeline, without endpoints of earlier tests."""
     yield shared
     for endpoint in (await shared.api.get("endpoints")).json()["endpoints"]:
         assert (await shared.api.delete(f"endpoints/{endpoint['id']}")).status_code == 204
@@ -93,7 +93,7 @@ async def test_an_event_reaches_its_subscribers_and_is_found_by_its_body(pipelin
     await until(lambda: _acknowledged(orders, 1))
     received = orders.deliveries[0]
 
-    # With a public verifier, over the bytes that arrived.
+    # With a public verifier, on the bytes as received.
     standardwebhooks.Webhook(orders.secret or "").verify(received.body, dict(received.headers))
     assert received.headers["authorization"] == "Bearer letmein"
     body = json.loads(received.body)
@@ -120,7 +120,7 @@ async def test_an_event_reaches_its_subscribers_and_is_found_by_its_body(pipelin
     assert stock.counts.received == 0
 
 
-async def test_a_failed_notification_is_repeated_with_the_same_id_and_body(pipeline: Pipeline) -> None:
+async def test_a_failed_notification_is_retried_with_the_same_id_and_body(pipeline: Pipeline) -> None:
     receiver = await pipeline.receiver("flaky", Behaviour(fail_first=2, status=503))
     await pipeline.publish(event_bytes("evt-flaky"))
     await until(lambda: _acknowledged(receiver, 1))
@@ -132,7 +132,7 @@ async def test_a_failed_notification_is_repeated_with_the_same_id_and_body(pipel
     ]
     assert {each.headers["webhook-id"] for each in receiver.deliveries} == {"evt-flaky"}
     assert len({each.body for each in receiver.deliveries}) == 1
-    # Each attempt has its own signature and time.
+    # Each attempt has its own signature and timestamp.
     assert receiver.counts.bad_signature == 0
     metrics = (await pipeline.api.get(pipeline.api.base_url.copy_with(path="/metrics"))).text
     counted = f'oms_webhooks_endpoint_attempts_total{{endpoint="{attempts[0]["endpoint_id"]}",outcome="repeated"}}'
@@ -140,7 +140,7 @@ async def test_a_failed_notification_is_repeated_with_the_same_id_and_body(pipel
     assert "oms_webhooks_slow_endpoints 0.0" in metrics
 
 
-async def test_all_seven_event_types_arrive(pipeline: Pipeline) -> None:
+async def test_all_seven_event_types_are_delivered(pipeline: Pipeline) -> None:
     receiver = await pipeline.receiver("everything")
     for name in EventType:
         await pipeline.publish(event_bytes(f"evt-{name.value}", name))
@@ -149,7 +149,7 @@ async def test_all_seven_event_types_arrive(pipeline: Pipeline) -> None:
     assert arrived == {name.value for name in EventType}
 
 
-async def test_filters_choose_by_payload(pipeline: Pipeline) -> None:
+async def test_filters_select_by_payload(pipeline: Pipeline) -> None:
     subscriptions = await pipeline.receiver("subscriptions", filters={"channel": ["subscriptions"]})
     everything = await pipeline.receiver("everything")
     await pipeline.publish(event_bytes("evt-shop", channel="spree"))
@@ -159,7 +159,7 @@ async def test_filters_choose_by_payload(pipeline: Pipeline) -> None:
     assert set(subscriptions.acknowledgements) == {"evt-instalment"}
 
 
-async def test_the_payload_arrives_byte_for_byte_without_the_guest_token(pipeline: Pipeline) -> None:
+async def test_the_payload_is_delivered_byte_for_byte_without_the_guest_token(pipeline: Pipeline) -> None:
     odd = (
         '{ "number" : "R7", "total":1.50,"x":1E2 , "name":"G\\u00fcnther", "token":"guest-credential", "nested":{"token":"kept"}}'
     )
@@ -186,7 +186,7 @@ async def test_only_200_201_202_and_204_acknowledge(pipeline: Pipeline) -> None:
     await every_endpoint_gets(pipeline, endpoints, wanted)
 
 
-async def test_what_waits_in_a_delay_that_left_the_schedule_is_sent(pipeline: Pipeline) -> None:
+async def test_deliveries_in_a_delay_topic_that_left_the_schedule_are_sent(pipeline: Pipeline) -> None:
     receiver = await pipeline.receiver("former")
     [endpoint] = (await pipeline.api.get("endpoints")).json()["endpoints"]
     waiting = DeliveryRecord(event=META, endpoint_id=endpoint["id"], attempt=2, trigger=Trigger.RETRY)
@@ -199,7 +199,7 @@ async def test_what_waits_in_a_delay_that_left_the_schedule_is_sent(pipeline: Pi
     assert [(each.webhook_id, each.body) for each in receiver.deliveries] == [(META.id, b'{"id":"evt_1"}')]
 
 
-async def test_a_resend_is_the_same_notification_and_is_repeated_though_unsubscribed(pipeline: Pipeline) -> None:
+async def test_a_resend_is_the_same_notification_and_is_retried_though_unsubscribed(pipeline: Pipeline) -> None:
     receiver = await pipeline.receiver("resent", events=[EventType.ORDER_COMPLETED], headers={"X-Tenant": "acme"})
     await pipeline.publish(event_bytes("evt-resent", number="R-resent", email="günther@example.com"))
     [attempt] = await until(lambda: pipeline.attempts(order_number_eq="R-resent"))
@@ -207,7 +207,7 @@ async def test_a_resend_is_the_same_notification_and_is_repeated_though_unsubscr
     await until(lambda: _has_body(pipeline, attempt["id"]))
     path = f"endpoints/{attempt['endpoint_id']}"
     assert (await pipeline.api.patch(path, json={"endpoint": {"events": ["shipment_shipped"]}})).status_code == 200
-    receiver.behaviour = Behaviour(fail_first=3, status=503)  # the two next attempts of this webhook-id fail
+    receiver.behaviour = Behaviour(fail_first=3, status=503)  # the next two attempts with this webhook-id fail
 
     answer = await pipeline.api.post(f"attempts/{attempt['id']}/resend")
     assert (answer.status_code, answer.json()["event_id"]) == (202, "evt-resent")
@@ -225,18 +225,20 @@ async def test_a_resend_is_the_same_notification_and_is_repeated_though_unsubscr
     ]
 
 
-async def test_410_disables_the_owner_is_told_and_the_api_starts_it_again(pipeline: Pipeline, owner: Receiver) -> None:
+async def test_410_disables_an_endpoint_and_notifies_its_owner_and_the_api_enables_it(
+    pipeline: Pipeline, owner: Receiver
+) -> None:
     receiver = await pipeline.receiver("erp", GONE)
     await pipeline.publish(event_bytes("evt-gone"))
     endpoint = await until_shown(pipeline, state="disabled")
     assert (endpoint["active"], endpoint["disabled_reason"]) == (False, "The endpoint returned 410 (Gone).")
 
-    # The repeat that was scheduled is held: it uses up no attempt, and is not recorded as one.
+    # The scheduled retry is held: it uses up no attempt, and is not recorded as one.
     await until_shown(pipeline, held_count=1)
     made = await until(lambda: pipeline.attempts(event_id_eq="evt-gone"))
     assert {each["outcome"] for each in made} == {"repeated"}
 
-    # Its owner is told, by a signed event that is recorded like any other.
+    # Its owner is notified by a signed event that is recorded like any other.
     async def told() -> list[dict[str, Any]]:
         return [body for body in bodies(owner) if body["data"]["id"] == endpoint["id"]]
 
@@ -250,7 +252,7 @@ async def test_410_disables_the_owner_is_told_and_the_api_starts_it_again(pipeli
     recorded = await until(lambda: pipeline.attempts(event_id_eq=event["id"]))
     assert {(each["endpoint_id"], each["outcome"]) for each in recorded} == {(0, "delivered")}
 
-    # What is published now is held too; when it was started again, it gets all of it.
+    # What is published now is held too; once enabled again, the endpoint gets all of it.
     await pipeline.publish(event_bytes("evt-between"))
     await until_shown(pipeline, held_count=2)
     receiver.behaviour = WORKING

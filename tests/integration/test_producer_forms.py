@@ -1,4 +1,4 @@
-"""Every form of a record, over the embedded broker to a receiver; and what was stored of it is sent again."""
+"""Every form of a record, through the embedded broker to a receiver; and a resend of what was stored."""
 
 from __future__ import annotations
 

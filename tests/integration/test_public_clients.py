@@ -15,16 +15,16 @@ from tests.integration.conftest import StartPipeline, event_bytes
 from tests.waiting import until
 
 
-# librdkafka, which kcat is made of, cannot read the embedded broker's answer to ApiVersions.
+# librdkafka, which kcat uses, cannot read the embedded broker's answer to ApiVersions.
 @pytest.mark.apache
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_an_event_put_into_oms_orders_by_kcat(start_pipeline: StartPipeline, client: str) -> None:
+async def test_an_event_published_with_kcat(start_pipeline: StartPipeline, client: str) -> None:
     kcat = shutil.which("kcat")
     assert kcat, "this test needs kcat: apt-get install kcat"
     async with start_pipeline(kafka_client=client) as pipeline:
         receiver = await pipeline.receiver("public")
         topic, servers = pipeline.settings.topics.orders, pipeline.settings.kafka_bootstrap_servers
-        # The name of a header that is not UTF-8. Without speed-ups, kafka-python cannot read it (see compat.py).
+        # A header name that is not UTF-8. Without speed-ups, kafka-python cannot read it (see compat.py).
         is_readable = client == "librdkafka" or pipeline.settings.kafka_speedups
         headers = ["-H", "größe=1".encode("latin-1")] if is_readable else []
         process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""``oms-webhooks publish``: what it writes arrives, that of one order in its order."""
+"""``oms-webhooks publish``: its events are delivered, those of one order in sequence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
 
-async def test_several_events_arrive(start_pipeline: StartPipeline) -> None:
+async def test_several_events_are_delivered(start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
         receiver = await pipeline.receiver("published")
         events = [event_bytes(f"evt-{event_type}", event_type) for event_type in EventType]
@@ -24,7 +24,7 @@ async def test_several_events_arrive(start_pipeline: StartPipeline) -> None:
         assert [position.topic for position in positions] == [topics.orders] * 2 + [topics.shipments] * 3 + [
             topics.stock_items
         ] * 2
-        # Those of one order have one key: one partition, in their order.
+        # Events of one order have one key, and so one partition: they keep their sequence.
         assert positions[0].partition == positions[1].partition
         assert positions[0].offset < positions[1].offset
         await until(lambda: _all_arrived(receiver, len(events)))

@@ -1,4 +1,4 @@
-"""Records that were removed before they were read: every group tells of them, and so does a process that reads none of these topics."""
+"""Records removed before they were read: every group reports them, and so does a process that does not read these topics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _missing(group: str, topic: str) -> float:
 
 
 async def _write_and_remove(settings: Settings, wanted: dict[str, int]) -> None:
-    """So many records go into partition 0 of a topic, and are removed."""
+    """Write records to partition 0 of a topic, and remove them."""
     producer = Producer(open_broker(settings), list(wanted))
     await producer.start()
     ends = {}
@@ -78,7 +78,7 @@ async def test_retention_overtakes_every_group(start_pipeline: StartPipeline, tm
         assert answer.status_code == 200
         assert answer.json()["warnings"]["records missing"].startswith("32 records were removed from Kafka before being read")
 
-    # The process with the overview is another one.
+    # The process with the overview is a different one.
     async with start_pipeline(**place, roles=[Role.API]) as pipeline:
 
         async def told() -> str | None:

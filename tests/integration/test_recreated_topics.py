@@ -1,4 +1,4 @@
-"""Topics that were deleted and made again under their names: nobody goes on in them by himself."""
+"""Topics that were deleted and created again: no role continues in them without approval."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_recreated_topic_stops_the_roles_until_it_is_accepted(start_pipe
         async with running(settings, roles, ends_when_refused=True):
             pass
     async with start_pipeline(**place, roles=[Role.RECORDER]) as pipeline:
-        assert pipeline.running.health.problems().get("topics") is None, "it does not read the topic"
+        assert pipeline.running.health.problems().get("topics") is None, "the role does not read the topic"
 
     await accept_recreated_topic(settings, orders, confirm=lambda _: True)
 
@@ -68,7 +68,7 @@ async def test_a_recreated_topic_stops_the_roles_until_it_is_accepted(start_pipe
 
 
 @pytest.mark.apache
-async def test_endpoints_that_are_gone_are_not_taken_for_none(start_pipeline: StartPipeline, tmp_path: Path) -> None:
+async def test_lost_endpoints_are_not_taken_for_none(start_pipeline: StartPipeline, tmp_path: Path) -> None:
     place: dict[str, Any] = {"encryption_key": SecretStr(Vault.new_key()), "clickhouse_path": tmp_path / "clickhouse"}
     async with start_pipeline(**place) as pipeline:
         settings: Settings = pipeline.settings

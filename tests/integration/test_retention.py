@@ -1,4 +1,4 @@
-"""A pipeline that is started with a shorter retention_days: what is too old is gone at once, and what comes is recorded."""
+"""A pipeline started with a shorter retention_days: old rows are dropped at once, and new ones are recorded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make test-kafka run it
 
 
-@pytest.mark.slow  # two starts of everything; what is dropped is in tests/contract/test_store_retention
+@pytest.mark.slow  # starts everything twice; tests/contract/test_store_retention covers what is dropped
 async def test_a_shorter_limit_takes_effect_when_the_recorder_starts(start_pipeline: StartPipeline, tmp_path: Path) -> None:
     place: dict[str, Any] = {"clickhouse_path": tmp_path / "clickhouse", "clickhouse_database": "kept"}
     old = datetime.now(UTC) - timedelta(days=100)

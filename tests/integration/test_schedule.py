@@ -12,7 +12,7 @@ from tests.integration.conftest import StartPipeline, event_bytes
 from tests.waiting import until
 
 
-@pytest.mark.slow  # two starts; that the topic of such a delay is read is in test_path.py
+@pytest.mark.slow  # two starts; test_path.py covers that the topic of such a delay is read
 async def test_a_delay_that_leaves_the_schedule_strands_no_delivery(start_pipeline: StartPipeline) -> None:
     key = SecretStr(Vault.new_key())
     async with start_pipeline(retry_delays=(parse_delay("3s"),), encryption_key=key) as before:

@@ -63,7 +63,7 @@ def oauth(kafka: SecureKafka) -> dict[str, str]:
     }
 
 
-def test_a_token_of_an_endpoint_logs_in(kafka: SecureKafka) -> None:
+def test_a_token_from_an_endpoint_logs_in(kafka: SecureKafka) -> None:
     with token_endpoint() as endpoint:
         given = {
             "kafka_oauth_token_url": endpoint.url,
@@ -75,14 +75,14 @@ def test_a_token_of_an_endpoint_logs_in(kafka: SecureKafka) -> None:
         assert len(endpoint.asked) == 1
 
 
-def test_a_token_in_a_file_logs_in(kafka: SecureKafka, tmp_path: Path) -> None:
+def test_a_token_from_a_file_logs_in(kafka: SecureKafka, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(unsigned_token(USER, time.time(), 60))
     assert isinstance(log_in(**oauth(kafka), kafka_oauth_token_file=str(path)), list)
 
 
 async def problem(**values: str) -> str:
-    """What `settings --check` finds, when it is one thing."""
+    """Return the only problem that `settings --check` finds."""
     found = [finding for finding in await check_settings(Settings(_env_file=None, **values)) if finding.problem]  # type: ignore[arg-type]
     assert len(found) == 1, found
     assert "hunter2" not in str(found)
@@ -94,7 +94,7 @@ async def problem(**values: str) -> str:
     [
         (
             {"kafka_sasl_password": "wrong-hunter2"},
-            # Whether "Wrong user name or password" comes first depends on who is quicker: the broker closes the connection after it.
+            # Whether "Wrong user name or password" is read depends on timing: the broker closes the connection after it.
             "OMS_WEBHOOKS_KAFKA_SASL_USERNAME, OMS_WEBHOOKS_KAFKA_SASL_PASSWORD",
         ),
         ({"kafka_sasl_mechanism": "PLAIN", "kafka_sasl_password": "wrong-hunter2"}, "The brokers refuse the login"),
@@ -106,17 +106,17 @@ async def problem(**values: str) -> str:
         ({"kafka_security_protocol": "SASL_PLAINTEXT"}, "This port speaks TLS"),
     ],
 )
-async def test_a_login_that_fails_is_said_in_words(kafka: SecureKafka, changed: dict[str, str], said: str) -> None:
+async def test_a_failed_login_is_explained(kafka: SecureKafka, changed: dict[str, str], said: str) -> None:
     assert said in await problem(**(kafka.settings("SCRAM-SHA-512", USER) | changed))
 
 
-async def test_a_certificate_of_an_unknown_authority_is_said_in_words(kafka: SecureKafka) -> None:
+async def test_a_certificate_of_an_unknown_authority_is_explained(kafka: SecureKafka) -> None:
     given = kafka.settings("SCRAM-SHA-512", USER)
     del given["kafka_ssl_cafile"]
     assert "Its certificate is not trusted" in await problem(**given)
 
 
-async def test_a_token_that_is_missing_or_over_is_said_in_words(kafka: SecureKafka, tmp_path: Path) -> None:
+async def test_a_missing_or_expired_token_is_explained(kafka: SecureKafka, tmp_path: Path) -> None:
     path = tmp_path / "token"
     assert "There is no token: " in await problem(**oauth(kafka), kafka_oauth_token_file=str(path))
     path.write_text(unsigned_token(USER, time.time() - 100, 50))
@@ -127,7 +127,7 @@ async def test_a_token_that_is_missing_or_over_is_said_in_words(kafka: SecureKaf
 
 
 def environment(kafka: SecureKafka, **changed: str) -> dict[str, str]:
-    """A role's, with a password that is wrong."""
+    """Return a role's environment, with a wrong password."""
     given = kafka.settings("SCRAM-SHA-512", USER) | {
         "kafka_sasl_password": "wrong-hunter2",
         "encryption_key": Vault.new_key(),
@@ -150,7 +150,7 @@ def environment(kafka: SecureKafka, **changed: str) -> dict[str, str]:
     ],
 )
 @pytest.mark.parametrize("kafka_client", CLIENTS)
-async def test_a_role_that_is_refused_stays_up_and_says_why(
+async def test_a_refused_role_stays_up_and_says_why(
     kafka: SecureKafka, tmp_path: Path, changed: dict[str, str], said: str, kafka_client: str
 ) -> None:
     trustme.CA().cert_pem.write_to_path(tmp_path / "another authority")
@@ -182,7 +182,7 @@ async def test_a_role_that_is_refused_stays_up_and_says_why(
     assert "Traceback" not in log
 
 
-def test_who_sits_before_a_terminal_is_told_at_once(kafka: SecureKafka, tmp_path: Path) -> None:
+def test_a_command_in_a_terminal_reports_it_at_once(kafka: SecureKafka, tmp_path: Path) -> None:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_")}
     variables = environment(kafka, http_port="0")
     done = subprocess.run(
@@ -195,7 +195,7 @@ def test_who_sits_before_a_terminal_is_told_at_once(kafka: SecureKafka, tmp_path
 
 
 async def until_shared(deployment: Deployment, names: tuple[str, ...], seconds: float) -> dict[str, int]:
-    """Wait until these processes hold all partitions, and each of them some; how many each has."""
+    """Wait until these processes hold all partitions, each of them some; returns how many each has."""
     topics = deployment.settings.topics
     everything = frozenset(
         (topic, number) for topic in (*topics.sources, topics.operational_events) for number in range(PARTITIONS)
@@ -211,13 +211,13 @@ async def until_shared(deployment: Deployment, names: tuple[str, ...], seconds: 
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_two_workers_share_the_partitions_and_one_takes_over_from_the_other(
+async def test_two_workers_share_the_partitions_and_one_takes_over(
     kafka: SecureKafka, tmp_path: Path, topic_prefix: str, client: str
 ) -> None:
     given: dict[str, Any] = {**kafka.settings("SCRAM-SHA-512", USER), "kafka_client": client}
     async with deployed(
         tmp_path,
-        kafka.broker.bootstrap_servers,  # what the test looks at; the product gets the secured address
+        kafka.broker.bootstrap_servers,  # for the test itself; the product gets the secured address
         topic_prefix,
         roles=("api", "fanout"),
         behaviour=Behaviour(),
@@ -232,7 +232,7 @@ async def test_two_workers_share_the_partitions_and_one_takes_over_from_the_othe
         events = simulated_events(2 * EVENTS, seed=7)
         await deployment.publish(events[:EVENTS], rate=200)
         made = [await process.metric("oms_webhooks_attempts_total") for process in (deployment.roles["fanout"], second)]
-        assert all(made), f"attempts made by each: {made}"
+        assert all(made), f"attempts per worker: {made}"
 
         second.kill()
         killed_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Roles that are started before Kafka and before ClickHouse: they wait, say for what, and go on by themselves."""
+"""Roles started before Kafka and ClickHouse: they wait, say what for, and continue on their own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ROLES = ("api", "fanout", "retry", "recorder")
 
 @dataclass
 class Site:
-    """Where everything is to be, and what runs there by now."""
+    """The addresses of all parts, and those that are running."""
 
     broker: TansuBroker
     clickhouse: ShimProcess
@@ -59,7 +59,7 @@ class Site:
             process.start()
 
     async def get(self, role: str, path: str) -> httpx.Response | None:
-        """What a role answers; None while it does not listen."""
+        """Return a role's answer; None while it does not listen."""
         self.roles[role].check_alive()
         async with httpx.AsyncClient(base_url=self.roles[role].url, trust_env=False, timeout=30, headers=KEY) as client:
             try:
@@ -75,7 +75,7 @@ class Site:
         await until(said)
 
     def log(self, role: str) -> list[dict[str, Any]]:
-        """The lines of a role's log; every one is an object of ours."""
+        """Return the lines of a role's log, parsed; all must be ours."""
         lines = [line for line in (self.directory / f"{role}.log").read_text().splitlines() if line.startswith("{")]
         return [json.loads(line) for line in lines]
 
@@ -85,7 +85,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """Nothing runs yet: the ports are known, and nobody listens there."""
+    """Provide ports on which nothing listens yet."""
     site = Site(TansuBroker(), ShimProcess(tmp_path / "clickhouse", PASSWORD), tmp_path, {})
     site.broker.start()
     site.broker.stop()
@@ -202,18 +202,18 @@ async def the_dashboard_shows_the_rest(site: Site) -> None:
         assert "Attempts cannot be searched right now: ClickHouse at" in search.text
 
 
-# Every role ends in the same way (consumers/roles); each of these is a process with a broker that hangs.
+# All roles end in the same way (consumers/roles); each of these is a process with a broker that hangs.
 @pytest.mark.parametrize("role", ["fanout", *(pytest.param(role, marks=pytest.mark.slow) for role in ("recorder", "api"))])
-async def test_a_role_that_waits_ends_at_once(site: Site, role: str) -> None:
+async def test_a_waiting_role_can_be_stopped_at_once(site: Site, role: str) -> None:
     site.launch(role)
     await site.until_problem(role, "kafka", "Connection refused")
     assert await site.roles.pop(role).terminate(60) < 20, (
-        "a second on a machine that is not busy; kafka-python alone would try for 30"
+        "it takes a second on an idle machine; kafka-python alone would try for 30"
     )
     assert "Traceback" not in (site.directory / f"{role}.log").read_text()
 
 
-async def test_a_wrong_password_of_clickhouse_is_called_that_and_waited_out(site: Site) -> None:
+async def test_a_wrong_clickhouse_password_is_named_and_waited_out(site: Site) -> None:
     site.broker.start()
     site.clickhouse.start()
     site.launch("recorder", clickhouse_password="wrong-hunter2")

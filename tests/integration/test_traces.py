@@ -1,4 +1,4 @@
-"""One trace, from the header of a producer's record to the header that a receiver gets, through repeats too."""
+"""One trace, from the header of a producer's record to the header that a receiver gets, also across retries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADERS = (("traceparent", PARENT.encode()), ("tracestate", b"rojo=1"))
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Takes the place of the collector."""
+    """Provide an exporter instead of the collector."""
     in_memory = InMemorySpanExporter()
     monkeypatch.setattr(tracing, "to_collector", lambda _: in_memory)
     return in_memory
@@ -42,7 +42,7 @@ async def test_one_trace_from_the_producer_to_the_receiver(start_pipeline: Start
         assert resent.status_code == 202
         await until(lambda: _acknowledged(receiver, 2))
 
-    # Draining has sent what was left.
+    # Draining has sent the rest.
     spans = exporter.get_finished_spans()
     *deliveries, again = receiver.deliveries
     first, second = (by_id(spans, each.headers["traceparent"]) for each in deliveries)
@@ -53,7 +53,7 @@ async def test_one_trace_from_the_producer_to_the_receiver(start_pipeline: Start
     assert (f"{consumed.parent.trace_id:032x}", f"{consumed.parent.span_id:016x}") == (TRACE_ID, SPAN_ID)
     assert {each.headers["traceparent"][3:35] for each in deliveries} == {TRACE_ID}
     assert {each.headers["tracestate"] for each in deliveries} == {"rojo=1"}
-    # What somebody sends again belongs to the trace of whoever asked for it.
+    # A resend belongs to the trace of its API request.
     asked = parent_of(spans, parent_of(spans, by_id(spans, again.headers["traceparent"])))
     assert (asked.name, again.headers["traceparent"][3:35]) == ("POST /api/webhook/attempts/{id}/resend", OTHER[3:35])
 
@@ -61,16 +61,16 @@ async def test_one_trace_from_the_producer_to_the_receiver(start_pipeline: Start
     assert codes == [503, 204]
     assert [span.status.is_ok for span in (first, second)] == [False, True]
     assert (consumed.attributes or {})["oms_webhooks.event.id"] == "evt-traced"
-    # From the recorder's batches a link leads to each attempt; the API has spans of its own.
+    # The recorder's batches link to each attempt; the API has its own spans.
     linked = {link.context.span_id for span in spans if span.name == "INSERT attempts" for link in span.links}
     assert {span.context.span_id for span in (first, second) if span.context} <= linked
     assert {span.name for span in spans} >= {"POST /api/webhook/endpoints", "GET /api/webhook/attempts"}
-    # Whoever finds an attempt finds its trace.
+    # Attempts contain their trace.
     shown = sorted((each["attempt"], each["request_headers"]["traceparent"]) for each in recorded)
     assert shown == [(number, each.headers["traceparent"]) for number, each in enumerate(deliveries, 1)]
 
 
-async def test_without_a_collector_the_trace_is_passed_on_as_it_came(start_pipeline: StartPipeline) -> None:
+async def test_without_a_collector_the_trace_is_passed_on_unchanged(start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
         receiver = await pipeline.receiver("flaky", Behaviour(fail_first=1, status=503))
         await pipeline.publish(event_bytes("evt-passed"), HEADERS)
@@ -78,7 +78,7 @@ async def test_without_a_collector_the_trace_is_passed_on_as_it_came(start_pipel
         found = await _exemplars(pipeline)
 
     assert [(each.headers["traceparent"], each.headers["tracestate"]) for each in receiver.deliveries] == [(PARENT, "rojo=1")] * 2
-    # What a scrape gets leads from a latency to a trace.
+    # Scraped exemplars lead from a latency to a trace.
     assert found >= {
         "oms_webhooks_event_to_first_attempt_seconds",
         "oms_webhooks_attempt_duration_seconds",
@@ -117,11 +117,11 @@ async def _recorded(pipeline: Pipeline, count: int) -> list[dict[str, Any]]:
     if len(found) < count:
         return []
     details = [(await pipeline.api.get(f"attempts/{each['id']}")).json() for each in found]
-    return details if all(each["request_body"] for each in details) else []  # without its body none can be sent again
+    return details if all(each["request_body"] for each in details) else []  # a resend needs its body
 
 
 async def _exemplars(pipeline: Pipeline) -> set[str]:
-    """The histograms whose exemplars name the trace, read as Prometheus reads them."""
+    """Return the histograms whose exemplars name the trace, parsed like Prometheus."""
     async with httpx.AsyncClient(base_url=pipeline.running.url, trust_env=False) as client:
         scraped = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert scraped.headers["content-type"].startswith("application/openmetrics-text")
@@ -134,13 +134,13 @@ async def _exemplars(pipeline: Pipeline) -> set[str]:
 
 
 def by_id(spans: Sequence[ReadableSpan], traceparent: str) -> ReadableSpan:
-    """The span that a receiver was told of."""
+    """Return the span that a receiver's header names."""
     [found] = [span for span in spans if span.context and f"{span.context.span_id:016x}" == traceparent.split("-")[2]]
     return found
 
 
 def parent_of(spans: Sequence[ReadableSpan], child: ReadableSpan) -> ReadableSpan:
-    """The span that another one belongs to."""
+    """Return the parent of a span."""
     assert child.parent is not None
     [found] = [span for span in spans if span.context and span.context.span_id == child.parent.span_id]
     return found

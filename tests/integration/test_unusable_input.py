@@ -1,4 +1,4 @@
-"""Unusable input stops nothing: it lands in the dead letters with its reason, and the next good event is delivered."""
+"""Unusable input stops nothing: it becomes a dead letter with its reason, and the next good event is delivered."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ REASONS = {
 }
 
 
-async def test_each_kind_lands_in_the_dead_letters_and_good_events_go_on(start_pipeline: StartPipeline, tmp_path: Path) -> None:
+async def test_each_kind_becomes_a_dead_letter_and_good_events_are_delivered(
+    start_pipeline: StartPipeline, tmp_path: Path
+) -> None:
     async with start_pipeline(clickhouse_path=tmp_path) as pipeline:
         receiver = await pipeline.receiver("good")
         sent: dict[tuple[int, int], str] = {}
@@ -67,7 +69,7 @@ async def test_each_kind_lands_in_the_dead_letters_and_good_events_go_on(start_p
             assert (each.topic, one.key, one.value) == (pipeline.settings.topics.orders, key, value)
             assert each.detail.endswith(".")
 
-        # Nothing is lost: the topic holds every one as it came, ready to be published again.
+        # Nothing is lost: the topic contains each one unchanged, ready to be republished.
         assert sorted(map(repr, _records(pipeline.settings))) == sorted(map(repr, UNUSABLE.values()))
         metrics = (await pipeline.api.get(pipeline.running.url.rstrip("/") + "/metrics")).text
         assert f'oms_webhooks_dead_letters_total{{reason="not_json",topic="{pipeline.settings.topics.orders}"}} 2.0' in metrics
@@ -89,7 +91,7 @@ async def _letters(settings: Settings, wanted: int) -> list[DeadLetterDetail]:
 
 
 def _records(settings: Settings) -> list[tuple[Any, Any]]:
-    """Everything in the topic of the dead letters."""
+    """Return all records of the dead letter topic."""
     topic = settings.topics.dead_letters
     consumer = KafkaConsumer(**consumer_config(settings) | {"group_id": None, "max_partition_fetch_bytes": 2**25})
     try:

@@ -1,4 +1,4 @@
-"""An endpoint that is to be verified gets nothing until it is; what is due for it is held meanwhile, and goes out then."""
+"""An endpoint that must be verified gets nothing until it is; its deliveries are held, and sent then."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.test_held import FAILING, WORKING, until_acknowledged, un
 pytestmark = pytest.mark.slow
 
 
-async def test_what_is_due_waits_until_the_endpoint_is_verified(start_pipeline: StartPipeline) -> None:
+async def test_deliveries_wait_until_the_endpoint_is_verified(start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
         receiver = await pipeline.receiver("erp", FAILING, verification="signed_event")
         [asked] = receiver.deliveries

@@ -1,4 +1,4 @@
-"""``--workers``: real processes, which share the work, end together, and do not outlive their supervisor."""
+"""``--workers``: real processes that share the work, end together, and do not outlive their supervisor."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class Supervised:
     log: Path
 
     def workers(self) -> list[int]:
-        """The process ids of the workers."""
+        """Return the process ids of the workers."""
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     async def until_ended(self, pids: list[int]) -> None:
-        """Wait until none of these processes is there any more."""
+        """Wait until all of these processes are gone."""
         await until(lambda: not any(map(is_running, pids)), self.log.read_text)
 
     async def ended(self) -> int:
-        """The exit code, when it has ended."""
+        """Wait for the end, and return the exit code."""
         return await asyncio.to_thread(self.process.wait, 60)
 
 
 def is_running(pid: int) -> bool:
-    """A process that has ended and that nobody has waited for has no command line any more."""
+    """Return whether a process runs: one that has ended, but was not waited for, has no command line."""
     try:
         return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def start(variables: dict[str, str], directory: Path, log: Path) -> subprocess.P
 
 @asynccontextmanager
 async def supervised(bootstrap_servers: str, topic_prefix: str, directory: Path) -> AsyncIterator[Supervised]:
-    """``oms-webhooks fanout --workers 2``, ready."""
+    """Start ``oms-webhooks fanout --workers 2``, and wait until it is ready."""
     first = free_port()
     variables = {
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
@@ -82,7 +82,7 @@ async def supervised(bootstrap_servers: str, topic_prefix: str, directory: Path)
         await until_ready(one)
         yield one
     finally:
-        process.kill()  # its workers see the end of their input
+        process.kill()  # its workers see end of input
         process.wait(30)
 
 
@@ -100,9 +100,7 @@ async def until_ready(one: Supervised) -> None:
         await until(are_ready, one.log.read_text)
 
 
-async def test_workers_have_ports_and_names_and_end_in_good_order(
-    bootstrap_servers: str, topic_prefix: str, tmp_path: Path
-) -> None:
+async def test_workers_have_ports_and_names_and_end_in_order(bootstrap_servers: str, topic_prefix: str, tmp_path: Path) -> None:
     async with supervised(bootstrap_servers, topic_prefix, tmp_path) as one:
         workers = one.workers()
         assert len(workers) == WORKERS

@@ -1,4 +1,4 @@
-"""Processes with the right encryption key, with another one, and with one endpoint of somebody else's."""
+"""Processes with the right encryption key, with another one, and with an endpoint sealed with a foreign key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow  # starts whole pipelines; make test-slow and make
 
 
 @pytest.mark.slow
-async def test_a_wrong_key_is_told_and_one_endpoint_sealed_otherwise_stops_nothing(start_pipeline: StartPipeline) -> None:
+async def test_a_wrong_key_is_reported_and_one_endpoint_sealed_otherwise_stops_nothing(start_pipeline: StartPipeline) -> None:
     right, wrong = SecretStr(Vault.new_key()), SecretStr(Vault.new_key())
     async with start_pipeline(encryption_key=right) as pipeline:
         await pipeline.register("http://127.0.0.1:9/foreign")
@@ -53,6 +53,6 @@ async def is_ready(pipeline: Pipeline) -> bool:
 
 
 async def joined(pipeline: Pipeline) -> dict[str, str]:
-    """What is not ready once the groups are joined."""
+    """Return what is not ready once the groups are joined."""
     problems: dict[str, str] = (await ready(pipeline)).json().get("problems", {})
     return {} if problems.keys() & {"fanout", "retry", "held", "ordered", "recorder"} else problems
