@@ -20,6 +20,7 @@ import structlog
 import uvloop
 
 from pipeline.devtools.local_broker import ApacheKafkaBroker, LocalBroker, TansuBroker
+from tests import reasons
 from tests.property_examples import register_profiles
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +47,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="embedded",
         help="the broker that tests run against: embedded (in memory) or apache (a real Apache Kafka; Java 17 and Maven)",
     )
+    parser.addoption("--reasons", action="store_true", help="list the tests that take more than a second and do not say why")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--reasons"):
+        config.pluginmanager.register(reasons)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -1,5 +1,7 @@
 """The stores of the contract tests: ClickHouse in this process, over HTTP (the shim in its own process), and over HTTP with
 the tables of a cluster.
+
+The first test with each of them waits until it has started and has applied all migrations.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """No answer can harm the sender: its time and memory are bounded, the attempt has a clear error, and nothing stays open.
 
 The receivers are in `hostile_receivers`. Each is tested once in detail, and 50 times in parallel by a process that is measured.
+
+Most tests take a second or more, until the time limit ends a request to a receiver that never stops.
 """
 
 from __future__ import annotations

@@ -90,6 +90,7 @@ def test_an_expired_token_is_not_used_after_a_recent_failure(endpoint: TokenEndp
 
 
 def test_no_wait_takes_half_a_session_and_a_late_answer_is_used(endpoint: TokenEndpoint) -> None:
+    """It takes a second, after which the late answer comes."""
     settings = Settings(
         kafka_oauth_token_url=endpoint.url,
         kafka_oauth_client_id=CLIENT_ID,

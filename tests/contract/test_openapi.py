@@ -1,6 +1,8 @@
 """schemathesis tests the whole API against its own document, on the real application with a broker and ClickHouse in process.
 
 No 500, no undocumented status, no answer that breaks its schema: as admin, operator, viewer, and without a key.
+
+As admin, most routes take seconds: dozens of requests are generated and sent.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.core.exchange import Failure, NoResponse, Request
 from pipeline.core.local_faults import LocalFault
+from pipeline.sender import local_network
 from pipeline.sender.address_guard import AddressGuard
 from pipeline.sender.client import EgressRoute, Sender
 from tests.contract.http_endpoint import (
@@ -111,7 +112,9 @@ async def test_a_resolver_that_fails_for_all_names_is_our_fault() -> None:
 
 
 @on_each_loop
-async def test_a_silent_resolver_is_our_fault() -> None:
+async def test_a_silent_resolver_is_our_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_network, "_PROBE_SECONDS", 0.2)
+
     async def hang(host: str) -> Sequence[str]:
         await asyncio.sleep(60)
         return []

@@ -1,4 +1,7 @@
-"""Ransack queries mean what Ransack's users expect; ``docs/search.md`` explains the differences."""
+"""Ransack queries mean what Ransack's users expect; ``docs/search.md`` explains the differences.
+
+The first test takes seconds: every query runs on an engine with all migrations.
+"""
 
 from __future__ import annotations
 

@@ -335,6 +335,7 @@ async def test_answer_before_the_body_was_read_counts_and_closes_the_connection(
 
 @on_each_loop
 async def test_connections_are_bounded_and_waiting_does_not_count() -> None:
+    """It takes three seconds: it waits for a slot for longer than a request may take."""
     busy = peak = 0
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -370,6 +370,7 @@ async def test_a_proxy_that_reaches_no_target_is_presumed_our_fault(status: int)
 
 @on_each_loop
 async def test_a_silent_proxy_is_our_fault_unless_others_get_through() -> None:
+    """It takes three seconds: the proxy is waited for three times, once of them for the probe name."""
     async with serving(answering(EMPTY_OK)) as endpoint, proxying(routes={f"{PUBLIC}:80": endpoint.port}) as proxy:
         proxy.answers |= {f"{PUBLIC}:81": None, f"{PUBLIC}:443": None}
         limits = SenderLimits(connections=8, total_timeout=10.0, connect_timeout=1.0)

@@ -1,4 +1,7 @@
-"""The sender with slow, broken or hostile endpoints: each request soon fails with a clear message."""
+"""The sender with slow, broken or hostile endpoints: each request soon fails with a clear message.
+
+Tests of slow endpoints take a second or two, until a time limit ends the request.
+"""
 
 from __future__ import annotations
 

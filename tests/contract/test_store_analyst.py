@@ -101,6 +101,7 @@ async def test_everything_else_is_refused(embedded: Store, tmp_path: Path) -> No
 )
 @pytest.mark.slow
 async def test_limits(embedded: Store, statement: str, what_to_do: str) -> None:
+    """It takes seconds until the engine has used up so much memory."""
     with pytest.raises(StoreBudgetError, match=what_to_do):
         await SqlConsole(embedded.connections).ask(statement)
 

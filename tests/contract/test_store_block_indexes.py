@@ -30,8 +30,9 @@ CONDITIONS = (
 )
 
 
-@pytest.mark.slow  # all migrations
+@pytest.mark.slow
 async def test_new_indexes_find_the_old_rows_of_an_upgraded_store(store_settings: Settings) -> None:
+    """It takes seconds: all migrations run."""
     async with upgraded_from(store_settings, "0039", Table.EVENTS, FILL) as store:
         async with asyncio.timeout(60):
             await watch_pending_mutations(store.connections, lambda: asyncio.sleep(0.05))

@@ -1,4 +1,7 @@
-"""A search for a common word reads no more rows as the history grows (facets, histogram, slowest first), and says what it counted."""
+"""A search for a common word reads no more rows as the history grows (facets, histogram, slowest first), and says what it counted.
+
+The tests take seconds: each builds a history of its own and lets it grow.
+"""
 
 from __future__ import annotations
 

@@ -32,8 +32,9 @@ async def test_closed_weeks_are_merged_after_a_day(store: Store, name: str) -> N
         assert setting in made
 
 
-@pytest.mark.slow  # ClickHouse looks for merges every few seconds
+@pytest.mark.slow
 async def test_older_weeks_become_one_part(store: Store) -> None:
+    """It takes seconds: ClickHouse looks for merges every few seconds."""
     table = storage_table("attempts", store.settings.clickhouse_cluster)
     for offset in range(3):
         row = attempt_row(RowPosition(0, offset), attempt(offset, created_at=START + timedelta(minutes=offset)))

@@ -163,8 +163,9 @@ def test_a_temporary_directory_is_removed_at_the_end() -> None:
         assert not directory.exists()
 
 
-@pytest.mark.slow  # three engines, two of them with all migrations
+@pytest.mark.slow
 async def test_one_directory_per_process(tmp_path: Path) -> None:
+    """It takes seconds: an engine starts three times, twice with all migrations."""
     async with opened(Settings(clickhouse_path=tmp_path / "one")) as first:
         error = await failure(Connections(Settings(clickhouse_path=tmp_path / "two")))
         assert isinstance(error, StoreRejectedError)

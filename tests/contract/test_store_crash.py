@@ -1,4 +1,7 @@
-"""A process with ClickHouse in it is killed while it inserts; the next one continues without gaps or duplicates."""
+"""A process with ClickHouse in it is killed while it inserts; the next one continues without gaps or duplicates.
+
+The tests take long: processes with ClickHouse start several times, and the first one applies all migrations.
+"""
 
 from __future__ import annotations
 

@@ -44,8 +44,9 @@ async def blocks(store: Store, identifier: int) -> int:
     return [int(found[1]) for found in read if found][-1]
 
 
-@pytest.mark.slow  # all migrations; new rows are below
+@pytest.mark.slow  # new rows are below
 async def test_an_upgraded_store_reads_one_block(upgraded: Store) -> None:
+    """It takes seconds: all migrations are carried out."""
     async with asyncio.timeout(60):
         await watch_pending_mutations(upgraded.connections, lambda: asyncio.sleep(0.05))
     assert {await blocks(upgraded, identifier) for identifier in SOME} <= {1, 2}
@@ -61,8 +62,9 @@ async def test_new_rows_are_read_in_one_block_too(store: Store) -> None:
     assert {await blocks(store, identifier) for identifier in SOME} <= {1, 2}
 
 
-@pytest.mark.slow  # all migrations, three times
+@pytest.mark.slow
 async def test_ten_starting_processes_build_the_index_once(store_settings: Settings) -> None:
+    """It takes seconds: all migrations run three times."""
     starters = [Connections(store_settings) for _ in range(3)]
     try:
         await migrate(starters[0], {name: sql for name, sql in bundled_migrations().items() if name < "0017"})

@@ -22,7 +22,7 @@ from pipeline.store.connection import Connections, StoreUnavailableError
 from pipeline.store.writer import Table, Writer
 from tests.contract.clickhouse_faults import FaultKind
 from tests.contract.clickhouse_shim import ShimProcess
-from tests.contract.store_case import PASSWORD, Store, failure, http_settings, offsets, opened
+from tests.contract.store_case import PASSWORD, Store, failure, http_settings, offsets, reopened
 from tests.contract.store_records import attempt_rows, event_rows
 from tests.waiting import until
 
@@ -57,9 +57,11 @@ async def test_clickhouse_goes_down_and_comes_back(http_store: Store, clickhouse
     await http_store.connections.ping()
 
 
-async def test_a_missing_answer_times_out(clickhouse_shim: ShimProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_answer_times_out(
+    http_store: Store, clickhouse_shim: ShimProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "ANSWER_SECONDS", 1)
-    async with opened(http_settings(clickhouse_shim)) as store:
+    async with reopened(http_store) as store:
         clickhouse_shim.fail(FaultKind.SLOW, seconds=1.5)
         rows = attempt_rows(range(10))
         with pytest.raises(StoreUnavailableError, match="timed out"):
@@ -148,8 +150,9 @@ async def test_a_zombies_insert_arrives_late(http_store: Store, clickhouse_shim:
     assert await offsets(http_store) == list(range(40))
 
 
-@pytest.mark.slow  # starts ClickHouse twice; the tests above cover the same failures without a restart
+@pytest.mark.slow  # the tests above cover the same failures without a restart
 async def test_clickhouse_is_killed_and_restarted(http_store: Store, clickhouse_shim: ShimProcess) -> None:
+    """It takes seconds: ClickHouse starts again."""
     rows = attempt_rows(range(400))
     await http_store.writer.append(Table.ATTEMPTS, 0, rows[:100])
     clickhouse_shim.fail(FaultKind.SLOW, seconds=20)

@@ -28,8 +28,7 @@ DISCARDED: dict[str, Any] = {"state": AttemptState.FAILED, "outcome": Outcome.DI
 
 
 async def write(store: Store, rows: list[Any]) -> None:
-    for offset, row in enumerate(rows):
-        await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, offset), row)])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, offset), row) for offset, row in enumerate(rows)])
 
 
 async def test_the_last_day_of_every_endpoint(store: Store) -> None:

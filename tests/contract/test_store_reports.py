@@ -47,8 +47,7 @@ async def test_the_last_hours_of_an_endpoint(store: Store) -> None:
         attempt(7, created_at=START - timedelta(minutes=2), endpoint_id=8, **failed),
         attempt(8, created_at=START),  # too new
     ]
-    for offset, row in enumerate(rows):
-        await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, offset), row)])
+    await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, offset), row) for offset, row in enumerate(rows)])
 
     stats = await Reports(store.connections).endpoint_stats(7, START, buckets=24, width=HOUR)
 

@@ -269,6 +269,7 @@ NARROW = r" Narrow it with a time range \(created_at_gteq"
 
 
 async def test_a_search_that_takes_too_long_says_how_to_narrow_it(store: Store) -> None:
+    """It takes seconds: a million rows are written."""
     columns = "id, event_id, event_name, created_at, response_body"
     values = "number, toString(number), 'order_completed', toDateTime64('2026-03-02 00:00:00', 3, 'UTC'), repeat('abc ', 40)"
     await store.command(f"INSERT INTO attempts ({columns}) SELECT {values} FROM numbers(1200000)")
@@ -276,8 +277,9 @@ async def test_a_search_that_takes_too_long_says_how_to_narrow_it(store: Store) 
         await Search(store.connections, QueryBudget(seconds=0.01)).attempts(parse_query([("q[response_body_cont]", "xyz")]))
 
 
-@pytest.mark.slow  # a million rows; tests/unit/store test the message of each error
+@pytest.mark.slow  # tests/unit/store test the message of each error
 async def test_a_search_that_takes_too_much_memory_says_how_to_narrow_it(store: Store) -> None:
+    """It takes seconds: a million rows are written."""
     # The ids of all these events, used to find their attempts, take more than 20 MB.
     values = "toString(number), toDateTime64('2026-03-02 00:00:00', 3, 'UTC'), 'abc'"
     await store.command(f"INSERT INTO events (event_id, received_at, request_body) SELECT {values} FROM numbers(1000000)")

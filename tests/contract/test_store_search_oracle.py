@@ -1,6 +1,6 @@
 """Random searches on random attempts find what a naive filter finds, in order, by pages and by cursors, on both engines.
 
-``ORACLE_EXAMPLES=3000`` runs more of them.
+``ORACLE_EXAMPLES=3000`` runs more of them. The usual 120 examples take half a minute.
 """
 
 from __future__ import annotations

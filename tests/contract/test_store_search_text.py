@@ -180,8 +180,9 @@ async def test_a_pasted_backslash_is_not_an_escape_in_another_body(store: Store)
     assert await all_found(store, ("request_body_cont", "one two\\")) == [2, 3], "in the bytes"
 
 
-@pytest.mark.slow  # all migrations, and an index is built; the tests above cover new rows
+@pytest.mark.slow  # the tests above cover new rows
 async def test_old_rows_are_found_before_and_after_they_are_rewritten(store_settings: Settings) -> None:
+    """It takes seconds: all migrations run, and an index is built."""
     texts = bodies(160)
     wanted = ("Müller", "Marks & Spencer", "ΟΔΟΣ", "café", "日本語", "R123456789")
     # With today's column: it is unrelated to texts.

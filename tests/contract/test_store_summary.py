@@ -152,8 +152,9 @@ async def test_whole_days_are_read_from_their_sums(store: Store, condition: str)
         assert "(days)" in "\n".join(line for (line,) in plan)
 
 
-@pytest.mark.slow  # all migrations
+@pytest.mark.slow
 async def test_the_days_of_an_upgraded_store_are_summed(store_settings: Settings) -> None:
+    """It takes seconds: all migrations are carried out."""
     connections = Connections(store_settings)
     try:
         await migrate(connections, {name: sql for name, sql in bundled_migrations().items() if name < "0042"})

@@ -183,6 +183,7 @@ def filled_in(sql: str) -> str:
 
 
 async def test_the_sql_of_the_drill_down_runs_on_the_schema(schema: Connections) -> None:
+    """It takes seconds: all migrations are carried out."""
     statements = [filled_in(sql) for sql in nested(dashboard(DASHBOARDS / "endpoint.json"), "rawSql")]
     assert len(statements) > 10
     for statement in statements:

@@ -122,6 +122,7 @@ def maven(pom: Path) -> int:
 
 
 def test_maven_reads_the_list_of_kafkas_jars(tmp_path: Path) -> None:
+    """It takes seconds: Maven starts three times."""
     pom = DEPLOY / "kafka" / "pom.xml"
     assert maven(pom) == 0
     for mistake, instead in (("<packaging>pom</packaging>", "<packaging>pom"), ("<version>${kafka.version}</version>", "")):

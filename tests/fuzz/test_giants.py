@@ -1,6 +1,6 @@
 """Input as large as it may be, of the kinds that cost most: each in a process of its own, bounded in CPU time and memory.
 
-CPU time and the process's own peak memory: neither depends on how busy the machine is.
+CPU time and the process's own peak memory: neither depends on how busy the machine is. On the clock, each takes a second or more.
 """
 
 from __future__ import annotations

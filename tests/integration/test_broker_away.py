@@ -1,4 +1,7 @@
-"""A role whose Kafka is down for long, with its own process and its own broker."""
+"""A role whose Kafka is down for long, with its own process and its own broker.
+
+It takes some twenty seconds: the process looks for forgotten sockets every ten seconds.
+"""
 
 from __future__ import annotations
 

@@ -108,6 +108,7 @@ async def producing(site: Site) -> AsyncIterator[Producer]:
 
 @pytest.mark.slow
 async def test_everything_is_started_before_kafka_and_clickhouse(site: Site) -> None:
+    """It takes long: four processes start, try again after seconds, and join groups with a session of six."""
     site.launch(*ROLES)
     for role in ROLES:
         await site.until_problem(role, "kafka", "Connection refused")

@@ -144,8 +144,9 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.slow  # a process that loads everything; make test-plain delivers without the private parts
+@pytest.mark.slow  # make test-plain delivers without the private parts
 def test_the_product_runs_without_the_private_parts_and_says_so_once() -> None:
+    """It takes seconds: a process loads everything."""
     command = (sys.executable, "-W", "ignore", "-c", _WITHOUT_WHAT_IS_PRIVATE)
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -76,6 +76,7 @@ def test_node_verifies_the_signature() -> None:
 @pytest.mark.examples
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
 def test_go_verifies_the_signature(tmp_path: Path) -> None:
+    """It takes a second or more: Go compiles a program."""
     (tmp_path / "main.go").write_text(GO)
     built = tmp_path / "verify"
     subprocess.run(["go", "build", "-o", str(built), str(tmp_path / "main.go")], check=True, timeout=250, cwd=tmp_path)

@@ -1,4 +1,7 @@
-"""Progress inside one record: it never claims more than what is done, whatever fits and whatever happens to the text."""
+"""Progress inside one record: it never claims more than what is done, whatever fits and whatever happens to the text.
+
+The test of several processes takes a second, which is CPU: 100 examples.
+"""
 
 from __future__ import annotations
 
@@ -161,7 +164,7 @@ def test_any_text_is_read_or_ignored(text: str) -> None:
 
 class LivesMachine(RuleBasedStateMachine):
     """One partition of records in parts, and one process after the other, each starting from the last commit. The model
-    remembers what was acknowledged. Its second is CPU: 100 examples.
+    remembers what was acknowledged.
     """
 
     @initialize(data=st.data())

@@ -1,4 +1,7 @@
-"""An endpoint that is back with a large backlog: what it receives, on a clock that jumps to the next event."""
+"""An endpoint that is back with a large backlog: what it receives, on a clock that jumps to the next event.
+
+Tests with thousands of deliveries take seconds, which are CPU.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +124,6 @@ def test_without_a_ramp_a_recovered_endpoint_is_flooded() -> None:
 
 
 def test_the_ramp_ends_at_the_endpoints_own_limit() -> None:
-    """Its second or two are CPU: thousands of deliveries, one by one, in virtual time."""
     outage = recovery(2_000, limited(20), RAMP)
 
     rates = by_second(outage)

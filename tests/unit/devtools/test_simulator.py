@@ -58,8 +58,9 @@ def test_same_seed_gives_the_same_bytes() -> None:
     assert {event.id for event in first}.isdisjoint(event.id for event in other)
 
 
-@pytest.mark.slow  # 1.5 s of CPU, and only for the demo
+@pytest.mark.slow  # only for the demo
 def test_everything_happens_in_realistic_proportions(events: list[ParsedEvent]) -> None:
+    """It takes a second or two of CPU, in which events are simulated."""
     names = Counter(parsed.event.event_name for parsed in events)
     completed = named(events, EventType.ORDER_COMPLETED)
 

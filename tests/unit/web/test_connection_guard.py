@@ -152,7 +152,10 @@ async def test_an_idle_connection_is_closed() -> None:
 
 
 async def test_health_answers_despite_thousands_of_half_open_requests() -> None:
-    """The worst case: none of them ever ends by itself, and they are six times as many as allowed."""
+    """The worst case: none of them ever ends by itself, and they are six times as many as allowed.
+
+    It takes a second or two: 3,000 connections are opened.
+    """
     async with street(ConnectionLimits(most=500, head_seconds=300.0)) as opened:
         for _ in range(15):
             await asyncio.gather(*(opened.visit(HALF_OPEN) for _ in range(200)))
