@@ -115,7 +115,7 @@ async def test_the_recorder_is_not_ready_without_clickhouse(
         shim.stop()
 
 
-async def test_metrics_show_waiting_deliveries_and_drop_deleted_endpoints(start_pipeline: StartPipeline) -> None:
+async def test_metrics_show_waiting_events_and_forget_stopped_groups(start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
 
         async def samples(name: str) -> list[Any]:
