@@ -39,11 +39,11 @@ _GRAVE: Final = {"serious", "critical"}
 
 
 class NoBrowserError(Exception):
-    """There is no browser; ``str(error)`` says what to do."""
+    """No browser is installed; ``str(error)`` says what to do."""
 
 
 def find_chromium() -> str:
-    """Where Chromium is.
+    """Return the path of Chromium.
 
     Raises:
         NoBrowserError: it is not installed.
@@ -57,7 +57,7 @@ def find_chromium() -> str:
 
 @asynccontextmanager
 async def launched() -> AsyncIterator[Browser]:
-    """A running browser."""
+    """Run a browser."""
     path = find_chromium()
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(_ARGUMENTS))
@@ -69,9 +69,9 @@ async def launched() -> AsyncIterator[Browser]:
 
 @dataclass(eq=False)
 class Tab:
-    """A tab of a browser that has no cookies of other tabs. ``page`` is Playwright's.
+    """A browser tab without cookies of other tabs. ``page`` is Playwright's.
 
-    ``problems`` are the errors that the console showed. Answers of 400 and above are among them, but for ``expected`` ones.
+    ``problems`` are the errors of the console. They include answers of 400 and above, except ``expected`` ones.
     """
 
     page: Page
@@ -79,7 +79,7 @@ class Tab:
     problems: list[str] = field(default_factory=list)
 
     def watch(self) -> None:
-        """Note what goes wrong from now on."""
+        """Record errors from now on."""
         self.page.on("console", self._console)
         self.page.on("pageerror", self._page_error)
         self.page.on("response", self._response)
@@ -90,7 +90,7 @@ class Tab:
         await self.page.goto(path)
 
     async def until(self, text: str) -> None:
-        """Reload the page until it says something: what is recorded is there in a moment."""
+        """Reload the page until it contains a text: records appear a moment later."""
 
         async def says_it() -> bool:
             found = await self.page.get_by_text(text).count() > 0
@@ -101,7 +101,7 @@ class Tab:
         await until(says_it, f"the page does not say {text!r}")
 
     async def look(self, name: str) -> None:
-        """Look at the page as people with other screens and other eyes do: light, dark, and on a phone. Keeps screenshots."""
+        """Check the page in light and dark mode and on a phone. Keeps screenshots."""
         for mode, (width, height), colours in _MODES:
             await self.page.set_viewport_size({"width": width, "height": height})
             await self.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
@@ -110,7 +110,7 @@ class Tab:
         await self.page.emulate_media(color_scheme="light", reduced_motion="reduce")
 
     async def look_as_it_is(self, name: str, part: str | None = None) -> None:
-        """Look at the page on the present screen. Keeps a screenshot. ``part`` selects what axe checks, if the rest is not ours."""
+        """Check the page on the current screen. Keeps a screenshot. ``part`` selects what axe checks, if the rest is not ours."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         await self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
         found = await Axe().run(self.page, part)
@@ -121,7 +121,7 @@ class Tab:
         assert overflow <= 0, f"{name}: the page is {overflow} pixels wider than the screen"
 
     def _console(self, message: ConsoleMessage) -> None:
-        # An answer of 400 and above is in the console too; _response knows which were expected.
+        # Answers of 400 and above are in the console too; _response knows which were expected.
         if message.type == "error" and not message.text.startswith("Failed to load resource: the server responded"):
             self.problems.append(f"console: {message.text}")
 
@@ -133,20 +133,20 @@ class Tab:
             self.problems.append(f"{response.status}: {response.url}")
 
     def _failed(self, request: Request) -> None:
-        # A request that a page made and then was left for another page is no problem.
+        # A request aborted by leaving the page is not a problem.
         if request.failure != "net::ERR_ABORTED":
             self.problems.append(f"{request.failure}: {request.url}")
 
 
 @asynccontextmanager
 async def tab_of(browser: Browser, url: str, *, javascript: bool = True) -> AsyncIterator[Tab]:
-    """A tab for the service at ``url``; at the end it must have had no problem."""
+    """Open a tab for the service at ``url``; at the end it must have had no problems."""
     context = await browser.new_context(
         base_url=url,
         viewport={"width": _DESKTOP[0], "height": _DESKTOP[1]},
         java_script_enabled=javascript,
         color_scheme="light",
-        timezone_id="UTC",  # pages show times in the zone of the browser
+        timezone_id="UTC",  # pages show times in the browser's time zone
     )
     context.set_default_timeout(PATIENCE_MS)
     tab = Tab(await context.new_page())

@@ -1,7 +1,7 @@
-"""A shop whose webhooks go to real receivers, and a real browser that looks at its dashboard. Both are shared by the session,
+"""A shop whose webhooks go to real receivers, and a real browser that shows its dashboard. The session shares both,
 so that the tests share an event loop: ``pytestmark = pytest.mark.asyncio(loop_scope="session")``.
 
-The first test waits until the shop is open and has its history; the others take seconds, because each loads whole pages.
+The first test waits until the shop runs and has its history; the others take seconds, because each loads whole pages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.integration.conftest import API_KEY
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shop(bootstrap_servers: str, request: pytest.FixtureRequest) -> AsyncIterator[Shop]:
-    """The running pipeline, with endpoints in every state and a history of real events."""
+    """Run the pipeline, with endpoints in every state and a history of real events."""
     apache = request.config.getoption("--kafka") == "apache"
     async with open_shop(bootstrap_servers, f"t{secrets.token_hex(4)}.", apache=apache) as running:
         yield running
@@ -28,27 +28,27 @@ async def shop(bootstrap_servers: str, request: pytest.FixtureRequest) -> AsyncI
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """Chromium. Where there is none, the tests fail and say what to install."""
+    """Run Chromium. Without it, the tests fail and say what to install."""
     async with launched() as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def stranger(browser: Browser, shop: Shop) -> AsyncIterator[Tab]:
-    """The tab of somebody who is not logged in."""
+    """Open a tab without a login."""
     async with tab_of(browser, shop.url) as tab:
         yield tab
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def admin(stranger: Tab) -> Tab:
-    """The tab of somebody who may everything."""
+    """Open a tab that is logged in as an admin."""
     await log_in(stranger, API_KEY)
     return stranger
 
 
 async def log_in(tab: Tab, key: str) -> None:
-    """Log in as people do."""
+    """Log in as users do."""
     await tab.go("/webhooks/login")
     await tab.page.get_by_label("API key").fill(key)
     await tab.page.get_by_role("button", name="Log in").click()

@@ -1,11 +1,11 @@
-"""Takes pictures of the dashboard of a simulated shop: each page on three screens, in both colours.
+"""Takes pictures of the dashboard of a simulated shop: each page on three screens, in light and dark mode.
 
     python -m tests.browser.pictures                # all of them, whole pages, to var/screenshots
     python -m tests.browser.pictures --docs         # the five of the documentation, to docs/images
     python -m tests.browser.pictures --only order   # one page
 
-Needs Debian's Chromium. Fails as the browser tests do: when axe finds something serious, when a page is wider than its screen, or when the
-browser's console shows an error.
+Needs Debian's Chromium. Fails like the browser tests: if axe finds something serious, if a page is wider than its screen, or if the browser's
+console shows an error.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _OF_DOCS: Final[Mapping[str, Colours]] = {
 
 
 async def an_order_in_trouble(shop: Shop) -> str:
-    """An order that one system refuses and another acknowledges at the second attempt; the address of the attempt that failed."""
+    """Create an order that one system refuses and another acknowledges at the second attempt; returns the failed attempt's path."""
     await shop.endpoint("ledger", Behaviour(fail_rate=1.0, status=500), (EventType.ORDER_COMPLETED,), "Ledger")
     await shop.endpoint("loyalty", Behaviour(fail_first=1, status=503), (EventType.ORDER_COMPLETED,), "Loyalty points")
     await publish(shop, f"evt_{ORDER}", ORDER, email="grace.hopper@example.com")
@@ -59,7 +59,7 @@ async def an_order_in_trouble(shop: Shop) -> str:
 
 
 def pages(shop: Shop, attempt: str) -> Mapping[str, str]:
-    """The address of each page, by the name of its pictures."""
+    """Return the address of each page, by the name of its pictures."""
     return {
         "overview": "/webhooks",
         "order": f"/webhooks/orders/{ORDER}",
@@ -86,7 +86,7 @@ def pages(shop: Shop, attempt: str) -> Mapping[str, str]:
 
 
 async def take(tab: Tab, name: str, *, for_docs: bool) -> None:
-    """Picture the page that the tab shows: on each screen, all of it; for the documentation, what a screen shows of it."""
+    """Take pictures of the tab's page: the whole page on each screen; for the documentation, only the visible part."""
     to = _DOCS if for_docs else SCREENSHOTS
     for screen, (width, height) in _SCREENS.items():
         if for_docs and screen == "laptop":
@@ -103,7 +103,7 @@ async def take(tab: Tab, name: str, *, for_docs: bool) -> None:
 
 
 async def main(arguments: argparse.Namespace) -> None:
-    """Open the shop, take the pictures."""
+    """Open the shop, and take the pictures."""
     broker = TansuBroker()
     await asyncio.to_thread(broker.start)
     try:

@@ -1,4 +1,4 @@
-"""The whole pipeline with a history: realistic events, and endpoints that are well, flaky, down, gone and paused."""
+"""The whole pipeline with a history: realistic events, and endpoints that are healthy, flaky, down, gone and paused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STOCK: Final = tuple(event for event in EventType if event.value.startswith("st
 
 @dataclass(slots=True)
 class Shop:
-    """What runs, and what it delivers to by name: the receiver and the id of its endpoint."""
+    """The running pipeline, and its receivers and endpoint ids by name."""
 
     pipeline: Pipeline
     receivers: dict[str, Receiver] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Shop:
 
     @property
     def url(self) -> str:
-        """Where the dashboard is."""
+        """Return the URL of the dashboard."""
         return self.pipeline.running.url
 
     async def endpoint(self, name: str, behaviour: Behaviour, events: tuple[EventType, ...], description: str) -> None:
@@ -42,14 +42,14 @@ class Shop:
         self.receivers[name], self.ids[name] = receiver, created["id"]
 
     def page(self, name: str) -> str:
-        """The page of an endpoint."""
+        """Return the page of an endpoint."""
         return f"/webhooks/endpoints/{self.ids[name]}"
 
 
 @asynccontextmanager
 async def open_shop(bootstrap_servers: str, topic_prefix: str, *, apache: bool) -> AsyncIterator[Shop]:
-    """Run it until its history is on record."""
-    # The last repeats are far away, so that some deliveries wait.
+    """Run the pipeline until its history is recorded."""
+    # The last retries are far away, so that some deliveries wait.
     delays = tuple(map(parse_delay, ("100ms", "200ms", "1h", "2h", "6h")))
     async with run_pipeline(bootstrap_servers, topic_prefix, apache=apache, retry_delays=delays, circuit_failures=5) as pipeline:
         shop = Shop(pipeline)

@@ -1,4 +1,4 @@
-"""What happened to a webhook, in the browser: register → event → attempt → details → resend → search → order page; and all the rest."""
+"""Webhooks in the browser: register → event → attempt → details → resend → search → order page; and other tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def publish(shop: Shop, identifier: str, number: str, **data: object) -> None:
-    """An order is completed."""
+    """Publish a completed order."""
     event = {
         "id": identifier,
         "event_name": "order_completed",
@@ -35,7 +35,7 @@ async def publish(shop: Shop, identifier: str, number: str, **data: object) -> N
 
 
 async def attempts_of(shop: Shop, identifier: str, count: int, **filters: object) -> None:
-    """Wait until so many attempts of an event are on record."""
+    """Wait until a number of attempts of an event are recorded."""
 
     async def are_there() -> bool:
         return len(await shop.pipeline.attempts(event_id_eq=identifier, **filters)) >= count
@@ -85,7 +85,7 @@ async def test_from_the_registration_to_the_page_of_the_order(shop: Shop, admin:
     await expect(page.locator(".tries tbody tr")).to_have_count(2)
     await admin.look("attempt")
 
-    # It was delivered by now: the page says so, and resending it asks first.
+    # It is delivered by now: the page says so, and a resend asks first.
     await expect(page.locator(".status .verdict")).to_contain_text(re.compile(r"^Delivered\s+at .* on the second attempt"))
     await page.get_by_role("link", name="Compare the response").click()
     await expect(page.locator(".diff .removed").first).to_contain_text("503")
@@ -127,7 +127,7 @@ async def test_from_the_registration_to_the_page_of_the_order(shop: Shop, admin:
     await expect(page.get_by_role("heading", level=1)).to_contain_text("Shipment")
 
 
-async def test_a_wide_search_is_narrowed_by_clicking(shop: Shop, admin: Tab) -> None:
+async def test_clicks_narrow_a_wide_search(shop: Shop, admin: Tab) -> None:
     page = admin.page
     await admin.go("/webhooks/attempts")
     await admin.look("attempts")
@@ -165,7 +165,7 @@ async def test_a_wide_search_is_narrowed_by_clicking(shop: Shop, admin: Tab) -> 
     assert (await download.value).suggested_filename == "attempts.csv"
 
 
-async def test_all_failed_ones_of_a_filter_are_resent(shop: Shop, admin: Tab) -> None:
+async def test_all_failed_notifications_of_a_filter_are_resent(shop: Shop, admin: Tab) -> None:
     page = admin.page
     await admin.go(f"/webhooks/attempts?q[endpoint_id_eq]={shop.ids['warehouse']}&q[state_eq]=failed")
     await page.get_by_role("link", name="Resend failed").click()
@@ -174,7 +174,7 @@ async def test_all_failed_ones_of_a_filter_are_resent(shop: Shop, admin: Tab) ->
     count = int(re.findall(r"\d+", heading)[0])
     await page.get_by_role("button", name=re.compile("^Resend ")).click()
     await expect(page.get_by_role("heading", name="Resend run")).to_be_visible()
-    # It goes on by itself, without anybody reloading it.
+    # The page updates itself, without a reload.
     await expect(page.locator(".badge", has_text="done")).to_be_visible(timeout=30_000)
     await expect(page.locator(".figure").first).to_contain_text(str(count))
     await admin.look("resend-run")
@@ -188,7 +188,7 @@ async def _has_row(tab: Tab) -> bool:
     return await tab.page.locator("tbody tr").count() >= 1
 
 
-async def test_a_dead_letter_is_mended(shop: Shop, admin: Tab) -> None:
+async def test_a_dead_letter_is_repaired(shop: Shop, admin: Tab) -> None:
     page = admin.page
     topic = shop.pipeline.settings.topics.orders
     broken = '{"id": "evt_mended", "event_name": "order_completed", "of": "a line wider than a phone",}'

@@ -1,4 +1,4 @@
-"""Endpoints in the browser: register one, see what it gets, test, change, pause and delete it."""
+"""Endpoints in the browser: register one, see its deliveries, test, change, pause and delete it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.waiting import until
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_the_list(shop: Shop, admin: Tab) -> None:
+async def test_the_list_of_endpoints(shop: Shop, admin: Tab) -> None:
     await admin.page.get_by_role("link", name="Endpoints", exact=True).click()
     row = admin.page.get_by_role("row").filter(has_text="ERP")
     await expect(row).to_contain_text("All types")
     await expect(row).to_contain_text("100%")
-    # One attempt in twelve at the mailer fails: it is failing when that was the last one.
+    # One attempt in twelve fails at the mailer: if that was the last one, the endpoint is failing.
     for name, state in (("mailer", "active|failing"), ("old-shop", "disabled"), ("search-index", "paused")):
         await expect(admin.page.get_by_role("row").filter(has_text=f"/{name}")).to_contain_text(re.compile(state))
     await admin.look("endpoints")
@@ -32,8 +32,8 @@ async def test_the_list(shop: Shop, admin: Tab) -> None:
     await expect(admin.page.get_by_text("1 endpoint", exact=True)).to_be_visible()
 
 
-async def test_both_ends_of_a_long_url_are_seen(shop: Shop, admin: Tab) -> None:
-    """Partners' URLs differ at their ends: whatever the screen, none of them is cut off."""
+async def test_both_ends_of_a_long_url_are_visible(shop: Shop, admin: Tab) -> None:
+    """Partners' URLs differ at their ends, which no screen cuts off."""
     url = f"http://127.0.0.1:9/{'partners-of-the-shop/' * 4}receive"
     ids = [(await shop.pipeline.register(f"{url}/{end}", (EventType.ORDER_CANCELLED,)))["id"] for end in ("north", "south")]
     for width in (1440, 1100, 390):
@@ -63,7 +63,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     shop.pipeline.receivers.append(receiver)
     url = f"{await receiver.start()}fresh"
 
-    # Mistakes are shown where they are.
+    # Mistakes are shown next to their fields.
     await admin.go("/webhooks/endpoints")
     await page.get_by_role("link", name="New endpoint").click()
     await admin.look("endpoint-new")
@@ -74,7 +74,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     await expect(page.locator("#events-errors")).to_be_visible()
     await admin.look("endpoint-new-mistakes")
 
-    # Who chooses everything is warned before anything is sent.
+    # Choosing all types shows a warning before anything is sent.
     await page.get_by_label("URL").fill(url)
     warning = page.get_by_text("Listening to everything puts undue strain on a server")
     boxes = page.locator("input[name=events]")
@@ -89,7 +89,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     await page.get_by_label("Description").fill("Made in a browser")
     await page.get_by_role("button", name="Register endpoint").click()
 
-    # The secret is shown once, and is the one that requests are signed with.
+    # The secret is shown once, and signs the requests.
     await expect(page.get_by_text("The endpoint is registered.")).to_be_visible()
     await admin.look("endpoint-registered")
     receiver.secret = await page.locator(".secret code").inner_text()
@@ -114,14 +114,14 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     await admin.look("endpoint-tested")
     assert receiver.counts.acknowledged == 2
 
-    # A header of its own.
+    # A custom header.
     await page.get_by_text("Set a header").click()
     await page.get_by_label("Name").fill("X-Tenant")
     await page.get_by_label("Value").fill("acme")
     await page.get_by_role("button", name="Set header").click()
     await expect(page.get_by_role("button", name="Remove x-tenant")).to_be_visible()
 
-    # Another secret.
+    # A new secret.
     await page.get_by_role("link", name="Rotate").click()
     await admin.look("endpoint-rotate")
     await page.get_by_role("button", name="Create new secret").click()
@@ -134,7 +134,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     await admin.look("endpoint-edit")
     await page.get_by_role("button", name="Save changes").click()
     await expect(page.get_by_role("heading", name="Changed in a browser")).to_be_visible()
-    # The next edit keeps its lines.
+    # The next edit keeps the description's lines.
     await page.get_by_role("link", name="Edit").click()
     await page.get_by_role("button", name="Save changes").click()
     await expect(page.get_by_text("Changes saved.")).to_be_visible()
@@ -146,7 +146,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     await page.get_by_role("button", name="Pause endpoint").click()
     await expect(page.get_by_text("held for up to 14 days").first).to_be_visible()
 
-    # What is held can be dropped, by its number; then it is resumed.
+    # Held deliveries can be dropped, by confirming their number; then the endpoint is resumed.
     await shop.pipeline.publish(event_bytes("evt-browser-held", number="R900000003"))
     dropping = page.get_by_role("link", name="Drop 1 held delivery")
 
@@ -169,7 +169,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     assert receiver.deliveries[-1].headers["x-tenant"] == "acme"
     assert len(receiver.deliveries[-1].headers["webhook-signature"].split()) == 2
 
-    # Gone.
+    # Deleted.
     await page.get_by_role("link", name="Delete").click()
     await admin.look("endpoint-delete")
     await page.get_by_role("button", name="Delete endpoint").click()
@@ -178,7 +178,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     await expect(page.get_by_role("link", name="Changed in a browser")).to_have_count(0)
 
 
-async def test_markup_of_others_is_text(shop: Shop, admin: Tab) -> None:
+async def test_foreign_markup_is_text(shop: Shop, admin: Tab) -> None:
     page = admin.page
     asked: list[str] = []
     page.on("dialog", lambda dialog: asked.append(dialog.message))

@@ -28,7 +28,7 @@ async def test_the_login(shop: Shop, stranger: Tab) -> None:
     await stranger.look("login-wrong")
 
 
-async def test_a_key_opens_what_its_role_may(shop: Shop, admin: Tab, browser: Browser) -> None:
+async def test_a_key_gives_the_rights_of_its_role(shop: Shop, admin: Tab, browser: Browser) -> None:
     page = admin.page
     await page.get_by_role("link", name="API keys").click()
     await admin.look("keys-none")
@@ -58,7 +58,7 @@ async def test_a_key_opens_what_its_role_may(shop: Shop, admin: Tab, browser: Br
         await expect(ada.page).to_have_url(re.compile("/webhooks/login"))
 
 
-async def test_a_page_that_is_not_there(shop: Shop, admin: Tab) -> None:
+async def test_a_missing_page(shop: Shop, admin: Tab) -> None:
     admin.expected.add(404)
     await admin.go("/webhooks/endpoints/999999")
     await expect(admin.page.get_by_role("heading", name="Not found")).to_be_visible()

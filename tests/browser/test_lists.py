@@ -1,4 +1,4 @@
-"""Lists and attempts as people use them: how far down the first row is, how many keys lead to it, several endpoints at once, and live."""
+"""Lists and attempts in use: the position of the first row, the keys that lead to it, several endpoints at once, live updates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNSEEN = 0.02
 
 
 async def shoot(tab: Tab, name: str) -> None:
-    """Screenshots as a laptop and a phone show it at first, light and dark."""
+    """Take screenshots of the first view on a laptop and a phone, light and dark."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for device, size in (("1440", LAPTOP), ("390", PHONE)):
         await tab.page.set_viewport_size(size)  # type: ignore[arg-type]
@@ -58,7 +58,7 @@ async def test_the_first_attempt_is_near_the_top(admin: Tab) -> None:
             assert box["y"] < most, (size, query, box)
             if size is not PHONE:
                 assert box["height"] < 45, "one line"
-            assert await admin.page.evaluate(_SHIFTS) < UNSEEN, "nothing moves when it is there"
+            assert await admin.page.evaluate(_SHIFTS) < UNSEEN, "its appearance moves nothing"
 
 
 async def test_actions_of_failed_attempts_have_their_own_row(admin: Tab) -> None:
@@ -74,7 +74,7 @@ async def test_actions_of_failed_attempts_have_their_own_row(admin: Tab) -> None
     for name, start in ((".tool.chosen", 0), (".tool.strong", 100)):
         box = await admin.page.locator(name).bounding_box()
         assert box is not None
-        assert start < box["x"] < 200, (name, "is in sight on a phone")
+        assert start < box["x"] < 200, (name, "is visible on a phone")
 
 
 async def test_a_filter_without_a_menu_looks_like_the_others(admin: Tab) -> None:
@@ -86,7 +86,7 @@ async def test_a_filter_without_a_menu_looks_like_the_others(admin: Tab) -> None
     assert await chip_of_sku.evaluate(looks) == await admin.page.locator(".tool.chosen").evaluate(looks)
 
 
-async def test_few_keys_lead_to_the_first_attempt(admin: Tab) -> None:
+async def test_few_key_presses_lead_to_the_first_attempt(admin: Tab) -> None:
     page = admin.page
     await admin.go("/webhooks/attempts")
     stops = 0
@@ -94,10 +94,10 @@ async def test_few_keys_lead_to_the_first_attempt(admin: Tab) -> None:
         await page.keyboard.press("Tab")
         stops += 1
         assert stops <= 11, await page.evaluate("document.activeElement.outerHTML")
-    # Ten before it, the way past the navigation among them.
+    # Ten stops before it, including the link past the navigation.
     assert stops - 1 <= 10
 
-    # The chips are one stop, with arrows inside.
+    # The chips are one stop, with arrow keys inside.
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Home")
     while not await page.evaluate(
@@ -111,7 +111,7 @@ async def test_few_keys_lead_to_the_first_attempt(admin: Tab) -> None:
     await expect(page.locator("summary", has_text="Endpoint").first).to_be_focused()
 
 
-async def test_what_unfolds_stays_where_it_was_and_fits(admin: Tab) -> None:
+async def test_unfolded_filters_stay_in_place_and_fit(admin: Tab) -> None:
     page = admin.page
     chip_of = page.locator(".spread > summary")
     await admin.go("/webhooks/attempts")
@@ -125,10 +125,10 @@ async def test_what_unfolds_stays_where_it_was_and_fits(admin: Tab) -> None:
     left = await page.locator(".toolbar > *, .toolbar form > *").evaluate_all(
         "all => Math.min(...all.map(one => one.getBoundingClientRect()).filter(box => box.width).map(box => box.left))"
     )
-    assert left >= 0, "nothing is scrolled out of sight"
+    assert left >= 0, "nothing is out of view"
 
 
-async def test_filters_work_without_a_script(shop: Shop, browser: Browser) -> None:
+async def test_filters_work_without_javascript(shop: Shop, browser: Browser) -> None:
     async with tab_of(browser, shop.url, javascript=False) as tab:
         await log_in(tab, API_KEY)
         await tab.go("/webhooks/attempts")
@@ -141,7 +141,7 @@ async def test_filters_work_without_a_script(shop: Shop, browser: Browser) -> No
         await expect(tab.page.get_by_role("button", name="Pause")).to_be_hidden()
 
 
-async def test_new_attempts_show_by_themselves(shop: Shop, admin: Tab) -> None:
+async def test_new_attempts_appear_without_a_reload(shop: Shop, admin: Tab) -> None:
     page = admin.page
     await admin.go(f"/webhooks/attempts?q[endpoint_id_eq]={shop.ids['erp']}")
     await page.get_by_role("link", name="Live", exact=True).click()
@@ -159,11 +159,11 @@ async def test_new_attempts_show_by_themselves(shop: Shop, admin: Tab) -> None:
     await expect(page.locator("tbody tr", has_text="R000000062")).to_have_count(1)
 
 
-async def test_what_was_missed_while_the_browser_was_offline_is_told_with_a_link(shop: Shop, admin: Tab) -> None:
+async def test_attempts_missed_while_offline_are_reported_with_a_link(shop: Shop, admin: Tab) -> None:
     page = admin.page
     await publish(shop, "evt_missed", "R000000065")
     await attempts_of(shop, "evt_missed", 1, endpoint_id_eq=shop.ids["erp"])
-    # As if it had got nothing since 1970. The event comes before scripts with `defer`.
+    # As if it had received nothing since 1970. The event precedes scripts with `defer`.
     await page.add_init_script(
         "document.addEventListener('readystatechange', () => { "
         "for (const one of document.querySelectorAll('[data-live-rows]')) one.dataset.shown = '1'; })"
@@ -177,7 +177,7 @@ async def test_what_was_missed_while_the_browser_was_offline_is_told_with_a_link
     await expect(page.locator("tbody tr", has_text="R000000065").first).to_be_visible()
 
 
-async def test_what_turns_text_round_is_seen(shop: Shop, admin: Tab) -> None:
+async def test_bidirectional_control_characters_are_visible(shop: Shop, admin: Tab) -> None:
     page = admin.page
     await publish(shop, "evt_bidi", "R000000063", email="ada\u202egnp.exe@example.com", note="a\u2066b\u200fc")
     await attempts_of(shop, "evt_bidi", 1, endpoint_id_eq=shop.ids["erp"])
@@ -188,7 +188,7 @@ async def test_what_turns_text_round_is_seen(shop: Shop, admin: Tab) -> None:
     assert not set("\u202e\u2066\u200f") & set(shown)
     await shoot(admin, "attempt-delivered")
 
-    # What is copied is the JSON that is shown, folded or not, and it is JSON.
+    # The copied text is the shown JSON, folded or not, and it is valid JSON.
     copied = await page.evaluate("document.querySelector('#request-body').textContent")
     assert json.loads(copied)["data"]["email"] == "ada\u202egnp.exe@example.com"
     fold = page.locator("#request-body details details").first
@@ -248,20 +248,20 @@ async def test_several_endpoints_are_paused_and_resumed(shop: Shop, admin: Tab) 
         await shop.pipeline.api.delete(f"endpoints/{one['id']}")
 
 
-async def test_a_test_event_says_that_it_is_under_way(shop: Shop, admin: Tab) -> None:
+async def test_a_test_event_shows_that_it_is_in_progress(shop: Shop, admin: Tab) -> None:
     page = admin.page
     receiver = Receiver("slow", behaviour=Behaviour(delay=0.5))
     shop.pipeline.receivers.append(receiver)
     made = await shop.pipeline.register(f"{await receiver.start()}slow", (EventType.STOCK_ITEM_OUT_OF_STOCK,))
     await admin.go(f"/webhooks/endpoints/{made['id']}")
-    # In one step: while a page waits for the next one, nothing can be asked of it from outside.
+    # In one step: while a page waits for the next one, it cannot be queried from outside.
     label = await page.get_by_role("button", name="Send test event").evaluate("(one) => { one.click(); return one.textContent; }")
     assert label == "Sending…"
     await expect(page.get_by_text("Test acknowledged")).to_be_visible()
     await shop.pipeline.api.delete(f"endpoints/{made['id']}")
 
 
-async def test_what_was_typed_survives_the_end_of_the_session(shop: Shop, admin: Tab) -> None:
+async def test_typed_text_survives_the_end_of_the_session(shop: Shop, admin: Tab) -> None:
     page = admin.page
     await admin.go("/webhooks/endpoints/new")
     await page.get_by_label("Description").fill("Typed for an hour")
@@ -280,8 +280,8 @@ async def test_what_was_typed_survives_the_end_of_the_session(shop: Shop, admin:
     await expect(page.get_by_label("URL")).to_have_attribute("aria-invalid", "true")
 
 
-async def test_on_a_small_laptop_nothing_is_cut(admin: Tab) -> None:
-    """The time taken stands in the row without scrolling, and what is said of an attempt stays within its card."""
+async def test_nothing_is_cut_off_on_a_small_laptop(admin: Tab) -> None:
+    """The duration is visible in the row without scrolling, and an attempt's text stays within its card."""
     page = admin.page
     await page.set_viewport_size({"width": 1100, "height": 800})
     await admin.go("/webhooks/attempts")

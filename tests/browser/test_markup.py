@@ -1,4 +1,4 @@
-"""Whatever others write is text: script and markup in payloads, headers, URLs, answers, errors, names and numbers, on every page."""
+"""Foreign input is text: script and markup in payloads, headers, URLs, answers, errors, names and numbers, on every page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVIL = f"{SHOWN}\"'></script></textarea><script>window.hacked=1</script>"
 
 @asynccontextmanager
 async def answering(answer: bytes) -> AsyncIterator[str]:
-    """A server that answers every request with these bytes."""
+    """Run a server that answers every request with these bytes."""
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -45,7 +45,7 @@ def evil_answer() -> bytes:
 
 
 async def recorded(shop: Shop, endpoint_id: int) -> int:
-    """The id of the first attempt at an endpoint."""
+    """Wait for the first attempt at an endpoint, and return its id."""
 
     async def look() -> list[dict[str, int]]:
         return await shop.pipeline.attempts(endpoint_id_eq=endpoint_id)
@@ -53,7 +53,7 @@ async def recorded(shop: Shop, endpoint_id: int) -> int:
     return (await until(look))[-1]["id"]
 
 
-async def test_nothing_that_others_write_is_more_than_text(shop: Shop, admin: Tab) -> None:
+async def test_foreign_input_is_only_text(shop: Shop, admin: Tab) -> None:
     pipeline = shop.pipeline
     orders = pipeline.settings.topics.orders
     async with answering(evil_answer()) as url, answering(f"HTTP/1.1 {EVIL}\r\n\r\n".encode()) as broken:
@@ -111,7 +111,7 @@ async def test_nothing_that_others_write_is_more_than_text(shop: Shop, admin: Ta
     admin.expected.add(404)
     for path, is_shown in paths.items():
         await admin.go(path)
-        # What is a part of the page would have run by now; an image that does not load runs its handler a little later.
+        # Injected script would have run by now; the handler of an image that fails to load runs a little later.
         await admin.page.wait_for_load_state("networkidle")
         assert await admin.page.evaluate("window.hacked") is None, path
         assert await admin.page.locator("img[src=x]").count() == 0, path

@@ -1,4 +1,4 @@
-"""The overview in the browser: live with JavaScript, and by reloading without."""
+"""The overview in the browser: live with JavaScript, on reload without."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def events_in(tab: Tab) -> int:
     return int(text.replace(",", ""))
 
 
-async def test_what_fails_is_named(shop: Shop, admin: Tab) -> None:
+async def test_failing_endpoints_are_named(shop: Shop, admin: Tab) -> None:
     failing = admin.page.locator("section").filter(has_text="Needs attention")
     for name in ("Warehouse", "Old shop"):
         await expect(failing).to_contain_text(name)
@@ -27,17 +27,17 @@ async def test_what_fails_is_named(shop: Shop, admin: Tab) -> None:
     await admin.look("overview")
     await admin.page.set_viewport_size({"width": 390, "height": 844})
     lefts = await admin.page.locator(".figure").evaluate_all("all => all.map(one => one.getBoundingClientRect().left)")
-    assert lefts == lefts[:2] * 3, "a row of figures has no gap"
+    assert lefts == lefts[:2] * 3, "rows of figures have no gaps"
 
 
-async def test_it_is_live(shop: Shop, admin: Tab) -> None:
+async def test_the_overview_is_live(shop: Shop, admin: Tab) -> None:
     await expect(admin.page.get_by_text("Live", exact=True)).to_be_visible()
     before = await events_in(admin)
     await shop.pipeline.publish(event_bytes("evt-live", number="R910000001"))
     figure = admin.page.locator(".figure").filter(has_text="Events in").locator(".value")
     await expect(figure).not_to_have_text(f"{before:,}", timeout=60_000)
     assert await events_in(admin) > before
-    # What has the keyboard focus is not replaced, and the page does not call itself live meanwhile.
+    # The part with the keyboard focus is not replaced, and the page does not call itself live in the meantime.
     link = admin.page.locator("[data-live] a").first
     await link.focus()
     await expect(admin.page.get_by_text("Paused while a link or button here has the focus")).to_be_visible(timeout=15_000)
@@ -45,7 +45,7 @@ async def test_it_is_live(shop: Shop, admin: Tab) -> None:
     await expect(admin.page.get_by_text("Live", exact=True)).to_be_visible(timeout=15_000)
 
 
-async def test_without_javascript_it_is_there_after_a_reload(shop: Shop, browser: Browser) -> None:
+async def test_without_javascript_a_reload_updates_the_overview(shop: Shop, browser: Browser) -> None:
     async with tab_of(browser, shop.url, javascript=False) as tab:
         await log_in(tab, API_KEY)
         before = await events_in(tab)
@@ -55,11 +55,11 @@ async def test_without_javascript_it_is_there_after_a_reload(shop: Shop, browser
             if await events_in(tab) > before:
                 break
         assert await events_in(tab) > before
-        # Nothing is offered that would not work.
+        # No control is shown that would not work.
         assert await tab.page.locator("button[data-copy]:visible").count() == 0
 
 
-async def test_the_keyboard_gets_everywhere(shop: Shop, admin: Tab) -> None:
+async def test_the_keyboard_reaches_everything(shop: Shop, admin: Tab) -> None:
     page = admin.page
     await admin.go("/webhooks")
     await page.keyboard.press("Tab")
@@ -67,7 +67,7 @@ async def test_the_keyboard_gets_everywhere(shop: Shop, admin: Tab) -> None:
     await page.keyboard.press("Enter")
     await expect(page.locator("main")).to_be_focused()
     await admin.go("/webhooks")
-    # The name of the service leads to the overview too, and is no stop of its own.
+    # The service's name leads to the overview too, and is not a separate stop.
     for name in ("Skip to content", "Overview", "Endpoints"):
         await page.keyboard.press("Tab")
         await expect(page.get_by_role("link", name=name, exact=True).first).to_be_focused()

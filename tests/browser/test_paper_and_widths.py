@@ -1,4 +1,4 @@
-"""What a page looks like on paper, on the smallest phone and on a wide screen: dark on white, nothing cut, nothing upon something else."""
+"""Pages on paper, on the smallest phone and on a wide screen: dark on white, nothing cut off, nothing overlapping."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _FAINT: Final = """() => {
 
 
 async def one_attempt(shop: Shop, number: str) -> tuple[str, int]:
-    """The page of an attempt that failed before a second one was acknowledged, and its endpoint's id."""
+    """Return the page of an attempt that failed before a second one was acknowledged, and its endpoint's id."""
     name = f"paper-{number}"
     await shop.endpoint(name, Behaviour(fail_first=1, status=503), (EventType.ORDER_COMPLETED,), "Loyalty points")
     await publish(shop, f"evt_{number}", number)
@@ -61,8 +61,8 @@ async def one_attempt(shop: Shop, number: str) -> tuple[str, int]:
     return f"/webhooks/attempts/{failed[0]['id']}", shop.ids[name]
 
 
-async def test_a_printed_page_is_whole_and_dark_on_white(shop: Shop, admin: Tab) -> None:
-    """Whatever the screen's colours: people print the timeline of an order, or an attempt, for a ticket."""
+async def test_a_printed_page_is_complete_and_dark_on_white(shop: Shop, admin: Tab) -> None:
+    """Whatever the screen's colours: staff print the timeline of an order, or an attempt, for a ticket."""
     page = admin.page
     attempt, endpoint_id = await one_attempt(shop, "R700000001")
     await page.set_viewport_size(_PAPER)
@@ -86,15 +86,15 @@ async def test_a_printed_page_is_whole_and_dark_on_white(shop: Shop, admin: Tab)
     await expect(page.get_by_text("Attempts, failed", exact=True)).to_be_visible()
     await admin.go(attempt)
     body = page.locator("#request-body")
-    assert await body.evaluate("one => one.scrollHeight - one.clientHeight") <= 0, "the body is not cut at the height of a screen"
-    await body.locator("details summary").nth(1).evaluate("one => one.click()")
-    assert await body.locator("details:not([open])").first.evaluate("one => one.checkVisibility()"), (
-        "what is folded in JSON has its name"
+    assert await body.evaluate("one => one.scrollHeight - one.clientHeight") <= 0, (
+        "the body is not cut off at the height of a screen"
     )
+    await body.locator("details summary").nth(1).evaluate("one => one.click()")
+    assert await body.locator("details:not([open])").first.evaluate("one => one.checkVisibility()"), "folded JSON has its name"
     await admin.go(shop.page("erp"))
     told = await page.locator("time.ago").first.evaluate("one => getComputedStyle(one, '::after').content")
     assert "attr" not in told
-    assert "UTC" in told, "a distance from now is a time as well"
+    assert "UTC" in told, "a relative time shows the absolute time too"
     assert (await page.pdf(format="A4")).startswith(b"%PDF")
 
     await page.emulate_media(media="screen", color_scheme="light")
@@ -102,7 +102,7 @@ async def test_a_printed_page_is_whole_and_dark_on_white(shop: Shop, admin: Tab)
     assert (await shop.pipeline.api.delete(f"endpoints/{endpoint_id}")).status_code == 204
 
 
-async def test_nothing_is_cut_or_covered_on_a_small_phone_or_a_wide_screen(shop: Shop, admin: Tab) -> None:
+async def test_nothing_is_cut_off_or_covered_on_a_small_phone_or_a_wide_screen(shop: Shop, admin: Tab) -> None:
     page = admin.page
     attempt, endpoint_id = await one_attempt(shop, "R700000002")
     paths = (
@@ -124,10 +124,10 @@ async def test_nothing_is_cut_or_covered_on_a_small_phone_or_a_wide_screen(shop:
             assert await page.evaluate(_TIGHT) == [], (path, width)
             header = await page.locator(".me").bounding_box()
             assert header is not None
-            assert header["y"] < 30, "who one is stands beside the name, also on a small phone"
+            assert header["y"] < 30, "the user is shown next to the name, also on a small phone"
     assert (await shop.pipeline.api.delete(f"endpoints/{endpoint_id}")).status_code == 204
 
 
-async def test_everybody_can_read_the_guide(admin: Tab) -> None:
+async def test_the_guide_can_be_read_without_a_login(admin: Tab) -> None:
     await admin.go("/webhooks/guide")
     await admin.look("guide")

@@ -1,4 +1,4 @@
-"""The calculator of the page Sizing, on the site as `make docs` builds it and under the policy with which the API serves it.
+"""The calculator of the page Sizing, on the site built as by `make docs`, with the content security policy of the API.
 
 The site is built once, which takes some seconds.
 """
@@ -32,7 +32,7 @@ DAYS: Final = "days that ClickHouse keeps"
 
 
 def worked_examples() -> dict[str, dict[str, str]]:
-    """The table of the page: its results by the number of events."""
+    """Return the table of the page: its results by the number of events."""
     table = SOURCE[SOURCE.index(f"| {EVENTS} |") :].partition("\n\n")[0]
     heading, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     return {events.partition(" ")[0]: {name: cells[at] for name, *cells in rows} for at, events in enumerate(heading[1:])}
@@ -54,7 +54,7 @@ REFUSED: Final = (
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site."""
+    """Build the site."""
     where = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(where)]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, check=True, timeout=120)
@@ -63,7 +63,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site(built: Path) -> AsyncIterator[str]:
-    """Where it is served."""
+    """Serve the site; returns its URL."""
     app = make_app(health=Health())
     app.add_routes(docs_routes(built))
     async with TestServer(app) as server:
@@ -72,7 +72,7 @@ async def site(built: Path) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def reader(browser: Browser, site: str) -> AsyncIterator[Tab]:
-    """The tab of somebody who reads the page."""
+    """Open a tab with the page."""
     async with tab_of(browser, site) as tab:
         await tab.go(PAGE)
         yield tab
@@ -84,28 +84,28 @@ async def enter(page: Page, values: Mapping[str, str]) -> None:
 
 
 async def results(page: Page) -> dict[str, str]:
-    """What is needed, and how much of it."""
+    """Return the resources and their amounts."""
     rows = "table => [...table.rows].map(row => [...row.cells].map(cell => cell.textContent))"
     return dict(await page.get_by_role("table", name="What it needs").evaluate(rows))
 
 
-async def test_the_worked_examples_are_what_it_computes(reader: Tab) -> None:
-    """After a change of the costs: copy what the failure shows into docs/sizing.md."""
+async def test_the_worked_examples_match_the_calculator(reader: Tab) -> None:
+    """After a change of the costs, copy the failure's values into docs/sizing.md."""
     assert list(EXAMPLES) == ["1", "100", "10,000", "100,000"]
     for events, expected in EXAMPLES.items():
         await enter(reader.page, {EVENTS: events})
         assert await results(reader.page) == expected
 
 
-async def test_what_the_text_says_is_what_it_computes(reader: Tab) -> None:
+async def test_the_text_matches_the_calculator(reader: Tab) -> None:
     assert f"**{await reader.page.get_by_label('CPU time of a delivery').input_value()} µs**" in SOURCE
     await enter(reader.page, {EVENTS: "100,000", DAYS: "30"})
     month = await results(reader.page)
     assert f"With `retention_days=30` it is {month['ClickHouse disk']} on {month['ClickHouse shards']} shards" in SOURCE
 
 
-async def test_by_hand(reader: Tab) -> None:
-    """1,000 deliveries of 2,000 µs are 2 cores: 4 processes that are half busy. A body takes 0.8 * 0.55 + 0.2 * 1.55 = 0.75 of its bytes.
+async def test_a_calculation_by_hand(reader: Tab) -> None:
+    """1,000 deliveries of 2,000 µs are 2 cores: 4 half-busy processes. A body takes 0.8 * 0.55 + 0.2 * 1.55 = 0.75 of its bytes.
 
     ClickHouse: 500 * 86,400 * 100 events of 1,000 * 0.75 + 2 * 80 bytes, twice. Kafka: 500 * 86,400 * 7 events of
     (2 + 1) * 1,000 * 0.4 + 2 * 170 bytes, three times.
@@ -135,7 +135,7 @@ async def test_by_hand(reader: Tab) -> None:
     }
 
 
-async def test_a_value_that_is_not_valid_gets_advice_and_no_results(reader: Tab) -> None:
+async def test_an_invalid_value_shows_advice_and_no_results(reader: Tab) -> None:
     page = reader.page
     before = await results(page)
     for label, values, advice in REFUSED:
@@ -154,30 +154,30 @@ async def test_a_value_that_is_not_valid_gets_advice_and_no_results(reader: Tab)
         assert await results(page) == before
 
 
-async def test_a_load_that_is_too_large_for_one_topic_says_what_to_do(reader: Tab) -> None:
+async def test_a_load_too_large_for_one_topic_shows_what_to_do(reader: Tab) -> None:
     await enter(reader.page, {EVENTS: "1,000,000"})
     await expect(reader.page.get_by_text("A topic may have at most 1,024 partitions. Divide this load")).to_be_visible()
     assert (await results(reader.page))["partitions"] == "2,400"
 
 
-async def test_the_keyboard_fills_it_in(reader: Tab) -> None:
+async def test_the_form_can_be_filled_in_with_the_keyboard(reader: Tab) -> None:
     page = reader.page
     await page.get_by_label(EVENTS).focus()
     for value in ("10,000", "30", "2", "1.15", "2,000", "0", "400", "300"):
         await page.keyboard.press("ControlOrMeta+A")
         await page.keyboard.type(value)
-        await page.keyboard.press("Enter")  # sends nothing, and leads nowhere
+        await page.keyboard.press("Enter")  # sends nothing, and opens no page
         await page.keyboard.press("Tab")
     assert await results(page) == EXAMPLES["10,000"]
 
 
 @pytest.mark.parametrize(("colours", "scheme"), [("light", "default"), ("dark", "slate")])
-async def test_it_can_be_used_on_a_desktop_and_on_a_phone(
+async def test_the_calculator_works_on_a_desktop_and_on_a_phone(
     browser: Browser, site: str, colours: Literal["light", "dark"], scheme: str
 ) -> None:
     async with tab_of(browser, site) as tab:
         page = tab.page
-        # Before the first page, because the theme keeps the colours of that page.
+        # Before the first page, because the theme keeps that page's colours.
         await page.emulate_media(color_scheme=colours, reduced_motion="reduce")
         await tab.go(PAGE)
         await expect(page.locator("body")).to_have_attribute("data-md-color-scheme", scheme)
@@ -187,7 +187,7 @@ async def test_it_can_be_used_on_a_desktop_and_on_a_phone(
             await tab.look_as_it_is(f"sizing-{screen}-{colours}", ".md-content p, #sizing-calculator")
 
 
-async def test_without_javascript_the_page_says_so_and_has_the_examples(browser: Browser, site: str) -> None:
+async def test_without_javascript_the_page_says_so_and_shows_the_examples(browser: Browser, site: str) -> None:
     async with tab_of(browser, site, javascript=False) as tab:
         await tab.go(PAGE)
         told = "The calculator needs the documentation site (/docs) and JavaScript. Without them, use the worked examples below."

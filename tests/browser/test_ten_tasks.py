@@ -1,6 +1,6 @@
 """The ten tasks of a shop's staff, each with a mouse and a count of its clicks: none takes more than four from the overview.
 
-What is typed is typed where the page has put the cursor; where it has not, the click into the field counts. ``/`` leads into the search box.
+Text is typed where the page has put the cursor; otherwise, the click into the field counts. ``/`` focuses the search box.
 docs/dashboard.md has the table.
 """
 
@@ -35,7 +35,7 @@ MOST = 4
 
 @dataclass
 class Clicks:
-    """How often the mouse was pressed, on whatever page."""
+    """Counts mouse clicks across pages."""
 
     made: int = 0
 
@@ -45,7 +45,7 @@ class Clicks:
 
 @asynccontextmanager
 async def counted(tab: Tab, exactly: int) -> AsyncIterator[None]:
-    """From the overview on, so many clicks are made: what the table in the documentation says."""
+    """Check the number of clicks from the overview on, as in the table of the documentation."""
     clicks = Clicks()
     await tab.page.expose_function("countClick", clicks.add)
     await tab.page.add_init_script("addEventListener('pointerdown', () => window.countClick(), true)")
@@ -56,7 +56,7 @@ async def counted(tab: Tab, exactly: int) -> AsyncIterator[None]:
 
 
 async def failing(shop: Shop, name: str) -> int:
-    """An endpoint that answers 500, and has been sent something."""
+    """Register an endpoint that answers 500, and make it fail; returns its id."""
     receiver = Receiver(name, behaviour=Behaviour(fail_rate=1.0, status=500))
     shop.pipeline.receivers.append(receiver)
     made = await shop.pipeline.register(f"{await receiver.start()}{name}", [EventType.ORDER_COMPLETED], description=name)
@@ -67,7 +67,7 @@ async def failing(shop: Shop, name: str) -> int:
 
 
 async def gone(shop: Shop, endpoint_id: int) -> None:
-    """Other tests' orders have nothing to do with it."""
+    """Delete the endpoint, so that it does not affect other tests."""
     assert (await shop.pipeline.api.delete(f"endpoints/{endpoint_id}")).status_code == 204
 
 
@@ -123,7 +123,7 @@ async def test_3_yesterdays_failures_with_a_sku_are_resent(shop: Shop, admin: Ta
 
 
 async def failed_yesterday(shop: Shop, identifier: str, sku: str, endpoint_id: int) -> None:
-    """What was put on record yesterday: an order that an endpoint did not take."""
+    """Record an order that an endpoint refused yesterday."""
     topics, at = shop.pipeline.settings.topics, datetime.now(UTC).replace(hour=12) - timedelta(days=1)
     event = EventMeta(id=identifier, event_name="order_completed", created_at=at, order_number="R000000073", skus=(sku,))
     body = json.dumps({"id": identifier, "event_name": "order_completed", "created_at": at.isoformat(), "data": {"sku": sku}})
@@ -156,7 +156,7 @@ async def failed_yesterday(shop: Shop, identifier: str, sku: str, endpoint_id: i
 async def test_4_pause_and_resume_a_failing_endpoint(shop: Shop, admin: Tab) -> None:
     page, endpoint_id = admin.page, await failing(shop, "fourth-task")
     async with counted(admin, 4):
-        # Click 1: what fails stands first on the overview.
+        # Click 1: failing endpoints are first on the overview.
         await page.locator(".needs").get_by_role("link", name="fourth-task").click()
         await page.get_by_role("link", name="Pause").click()
         await expect(page.get_by_text("Nothing is lost")).to_be_visible()
@@ -197,7 +197,7 @@ async def test_7_repair_a_dead_letter(shop: Shop, admin: Tab) -> None:
         found = (await shop.pipeline.api.get("dead_letters", params={"q[reason_eq]": "not_json"})).json()
         return {one["id"] for one in found["dead_letters"]}
 
-    there = await letters()  # those of other tests
+    there = await letters()  # dead letters of other tests
     await shop.pipeline.producer.send(topic, key=b"R000000077", value=broken.encode())
 
     async def came() -> bool:
@@ -207,13 +207,13 @@ async def test_7_repair_a_dead_letter(shop: Shop, admin: Tab) -> None:
     async with counted(admin, 4):
         await page.locator(".needs").get_by_role("link", name=re.compile("dead letter")).click()
         await page.locator("tbody tr", has_text="Not JSON").first.get_by_role("link").first.click()
-        # Where it breaks is told, and one click leads there.
+        # The page shows where the record is invalid, and one click leads there.
         await expect(page.locator(".problems")).to_contain_text("Expected a comma, or the end of the list or object.")
         await page.locator(".problems").get_by_role("link", name=re.compile("^Line")).click()
         await expect(page.get_by_label("Value")).to_be_focused()
         await page.keyboard.press("Control+a")
         await page.keyboard.insert_text(whole)
-        # It is checked while it is typed.
+        # It is checked while typing.
         await expect(page.locator(".fits")).to_contain_text("It can be published: Order completed R000000077")
         await admin.look("dead-letter-fits")
         await page.get_by_role("button", name="Check and publish").click()

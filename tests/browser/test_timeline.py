@@ -1,4 +1,4 @@
-"""Why did order R… not reach the ERP, and send it again: from the search box to the answer, with the keyboard and without JavaScript."""
+"""Why order R… did not reach the ERP, and its resend: from the search box to the answer, with the keyboard and without JavaScript."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LEDGER = re.compile(r"Ledger.* did not get (its notification|their notification
 
 
 async def unreached(shop: Shop, number: str, status: int = 500) -> tuple[Receiver, int]:
-    """An order that one endpoint did not get, whose server has been repaired since."""
+    """Create an order that one endpoint did not get; its server has recovered since."""
     receiver = Receiver(f"timeline-{number}", behaviour=Behaviour(fail_rate=1.0, status=status))
     shop.pipeline.receivers.append(receiver)
     url = f"{await receiver.start()}hooks/with/a/long/path/{number}"
@@ -46,7 +46,7 @@ async def unreached(shop: Shop, number: str, status: int = 500) -> tuple[Receive
 
 
 async def gone(shop: Shop, endpoint_id: int) -> None:
-    """Other tests' orders have nothing to do with it."""
+    """Delete the endpoint, so that it does not affect other tests."""
     assert (await shop.pipeline.api.delete(f"endpoints/{endpoint_id}")).status_code == 204
 
 
@@ -55,13 +55,13 @@ async def test_from_the_order_number_to_the_resend(shop: Shop, admin: Tab) -> No
     receiver, endpoint_id = await unreached(shop, ORDER)
     acknowledged = receiver.counts.acknowledged
 
-    # Click 1: into the box; "/" saves it.
+    # Click 1: into the box; "/" saves this click.
     await page.keyboard.press("/")
     await expect(page.get_by_label("Find anything")).to_be_focused()
     await page.keyboard.insert_text(f"  {ORDER.lower()} ")
     await page.keyboard.press("Enter")
     await page.wait_for_url(f"**/webhooks/orders/{ORDER}")
-    # The shop has an endpoint that is gone, too: nothing can be resent to it.
+    # The shop also has a disabled endpoint: nothing can be resent to it.
     await expect(page.locator(".verdict")).to_contain_text(_LEDGER)
     card = page.locator("section.receiver", has=page.get_by_role("heading", name="Ledger", exact=True))
     await expect(page.get_by_role("button", name=re.compile("Resend all"))).to_have_count(0)
@@ -74,7 +74,7 @@ async def test_from_the_order_number_to_the_resend(shop: Shop, admin: Tab) -> No
     await expect(page.locator("section.receiver", has_text="ERP").locator("details")).not_to_have_attribute("open", "")
     await admin.look("timeline-trouble")
 
-    # Click 2: the button beside the answer.
+    # Click 2: the button next to the answer.
     await card.get_by_role("button", name="Resend it").click()
     await expect(page.get_by_text("1 notification is being resent to Ledger.")).to_be_visible()
     await until(lambda: _more(receiver, acknowledged))
@@ -84,7 +84,7 @@ async def test_from_the_order_number_to_the_resend(shop: Shop, admin: Tab) -> No
     await expect(card).to_contain_text("Delivered at")
     await admin.look("timeline-well")
 
-    # Control-K from anywhere, also where somebody writes; what was typed is still there.
+    # Control-K works anywhere, also while typing; the typed text stays.
     await admin.go("/webhooks/endpoints/new")
     await page.locator("input[name=target_url]").fill("https://a/b")
     await page.locator("input[name=target_url]").press("/")
@@ -112,7 +112,7 @@ async def test_without_javascript(shop: Shop, browser: Browser) -> None:
         await expect(tab.page.locator("#link")).to_have_text(f"{shop.url}/webhooks/orders/R742992697")
         await tab.page.get_by_role("button", name="Resend it").click()
         await expect(tab.page.get_by_text("1 notification is being resent to Ledger.")).to_be_visible()
-        # The zone is chosen without a script too, and stays.
+        # The time zone can be chosen without JavaScript too, and stays.
         await tab.page.get_by_role("link", name="Change the time zone").click()
         await tab.page.get_by_label("Zone").fill("Europe/Berlin")
         await tab.page.get_by_role("button", name="Save").click()
@@ -121,7 +121,7 @@ async def test_without_javascript(shop: Shop, browser: Browser) -> None:
     await gone(shop, endpoint_id)
 
 
-async def test_a_viewer_reads_and_does_not_send(shop: Shop, stranger: Tab) -> None:
+async def test_a_viewer_can_read_but_not_send(shop: Shop, stranger: Tab) -> None:
     _, endpoint_id = await unreached(shop, "R742992698")
     made = await shop.pipeline.api.post("keys", json={"key": {"name": "A viewer", "role": Access.VIEWER.value}})
     await log_in(stranger, made.json()["key"])
@@ -134,7 +134,7 @@ async def test_a_viewer_reads_and_does_not_send(shop: Shop, stranger: Tab) -> No
     await gone(shop, endpoint_id)
 
 
-async def test_what_does_not_exist_and_what_may_be_several_things(shop: Shop, admin: Tab) -> None:
+async def test_unknown_and_ambiguous_numbers(shop: Shop, admin: Tab) -> None:
     page = admin.page
     await admin.go("/webhooks/orders/r000000001")
     await expect(page.get_by_role("heading", name="No webhooks recorded for order")).to_be_visible()
@@ -164,12 +164,12 @@ async def test_a_paused_endpoint_is_resumed_from_the_order(shop: Shop, admin: Ta
 
 
 async def test_a_paused_endpoint_and_one_that_is_down(shop: Shop, admin: Tab) -> None:
-    """What waits for them, by the timeline of a stock item."""
+    """The timeline of a stock item shows their waiting deliveries."""
     page = admin.page
     found = await shop.pipeline.attempts(endpoint_id_eq=shop.ids["warehouse"], state_eq="failed")
     item = found[0]["stock_item_id"]
     await admin.go(f"/webhooks/go?text={item}")
-    if "/stock-items/" not in page.url:  # an endpoint or an attempt has that number too
+    if "/stock-items/" not in page.url:  # an endpoint or an attempt has this number too
         await page.get_by_role("link", name=f"Stock item {item}").click()
     paused = page.locator("section.receiver", has_text="Search index")
     await expect(paused.locator(".badge").first).to_have_text("paused")
@@ -182,11 +182,11 @@ async def test_a_paused_endpoint_and_one_that_is_down(shop: Shop, admin: Tab) ->
     await admin.look("timeline-stock-item")
 
 
-async def test_nothing_moves_while_a_page_is_loaded(shop: Shop, admin: Tab) -> None:
-    """CLS: rows that arrive later, the state of what is live, the proposal of a zone and the buttons of scripts push nothing.
+async def test_nothing_moves_while_a_page_loads(shop: Shop, admin: Tab) -> None:
+    """CLS: late rows, the live state, the suggested time zone and the buttons of scripts shift nothing.
 
-    Over a fast connection, a page is rarely painted in parts. So the browser is slowed down; and the test also removes what arrives later,
-    and the rest must stay.
+    With a fast connection, a page is rarely painted in parts. So the browser is slowed down, and the test also removes late parts: the
+    rest must not move.
     """
     chrome = await admin.page.context.new_cdp_session(admin.page)
     await chrome.send("Emulation.setCPUThrottlingRate", {"rate": 8})
@@ -213,7 +213,7 @@ async def test_nothing_moves_while_a_page_is_loaded(shop: Shop, admin: Tab) -> N
             "/attempts",
             "/dead-letters",
             "/keys",
-            "/attempts/live?q[event_id_eq]=evt_that_never_comes",  # what comes is shown at the top, and pushes the rest
+            "/attempts/live?q[event_id_eq]=evt_that_never_comes",  # new rows appear at the top, and shift the rest
         ):
             await admin.go(f"/webhooks{page}")
             await admin.page.wait_for_load_state("load")
@@ -224,7 +224,7 @@ async def test_nothing_moves_while_a_page_is_loaded(shop: Shop, admin: Tab) -> N
     assert "\n".join(moved) == "", "CLS as Chrome shows it"
 
 
-async def test_a_button_that_is_pressed_twice_sends_once(shop: Shop, admin: Tab) -> None:
+async def test_a_double_click_sends_once(shop: Shop, admin: Tab) -> None:
     _, endpoint_id = await unreached(shop, "R742992699")
     page = admin.page
     await admin.go("/webhooks/orders/R742992699")
@@ -237,7 +237,7 @@ async def test_a_button_that_is_pressed_twice_sends_once(shop: Shop, admin: Tab)
     await gone(shop, endpoint_id)
 
 
-async def test_a_name_that_turns_text_round_does_not(shop: Shop, admin: Tab) -> None:
+async def test_bidirectional_control_characters_in_a_name_are_visible(shop: Shop, admin: Tab) -> None:
     receiver = Receiver("bidi")
     shop.pipeline.receivers.append(receiver)
     made = await shop.pipeline.register(await receiver.start(), [EventType.ORDER_COMPLETED], description="Evil \u202egnp.exe")
