@@ -1,4 +1,4 @@
-"""The files under deploy/ and the tools that check them. A tool that is missing fails the test; nothing is skipped."""
+"""The files under deploy/ and the tools that check them. A missing tool fails the test; nothing is skipped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RULE_TESTS = DEPLOY / "prometheus" / "rules_test.yml"
 
 
 def tool(name: str, where_from: str) -> str:
-    """The path of a program: in var/tools, beside Python, or on the PATH."""
+    """Return the path of a program: in var/tools, next to Python, or on the PATH."""
     nearby = [path for path in (ROOT / "var" / "tools" / name, Path(sys.executable).with_name(name)) if path.exists()]
     found = str(nearby[0]) if nearby else shutil.which(name)
     assert found is not None, f"`{name}` is not installed: {where_from}"
@@ -27,28 +27,28 @@ def tool(name: str, where_from: str) -> str:
 
 
 def run(command: Sequence[str | Path], cwd: Path | None = None, seconds: float = 100) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end."""
+    """Run a program to completion."""
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=seconds)
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Prometheus's own checker."""
-    # Its tests of the rules take half a minute of CPU, which is minutes on a busy machine.
+    """Run Prometheus's own checker."""
+    # Its rule tests take half a minute of CPU, which is minutes on a busy machine.
     return run([tool("promtool", "apt-get install prometheus"), *arguments], seconds=900)
 
 
 def rules(kind: str) -> list[dict[str, Any]]:
-    """The rules of a kind: ``alert`` or ``record``."""
+    """Return the rules of a kind: ``alert`` or ``record``."""
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if kind in rule]
 
 
 def documents(text: str) -> list[dict[str, Any]]:
-    """The YAML documents of a text."""
+    """Return the YAML documents of a text."""
     return [document for document in yaml.safe_load_all(text) if document]
 
 
 def nested(value: Any, key: str) -> Iterator[Any]:
-    """Every value that stands under a key, however deep."""
+    """Return every value of a key, at any depth."""
     if isinstance(value, dict):
         for name, inner in value.items():
             if name == key:

@@ -1,4 +1,4 @@
-"""The Dockerfile, the compose file and the scripts: read by tools that refuse mistakes, and compared with the code."""
+"""The Dockerfile, the compose file and the scripts: checked by linters, and compared with the code."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_mistake_in_the_dockerfile_is_found(mistake: str, instead: str, tmp_pa
     assert linted(path)
 
 
-def test_the_image_is_small_locked_and_runs_as_nobody() -> None:
+def test_the_image_is_small_and_locked_and_runs_unprivileged() -> None:
     text = DOCKERFILE.read_text()
     *_, last = text.split("\nFROM ")
     assert "USER 10001:10001" in last
@@ -69,10 +69,10 @@ def test_the_image_is_small_locked_and_runs_as_nobody() -> None:
 
 
 def compose(text: str) -> dict[str, Any]:
-    """The model, with variables filled in by their defaults and the parts of YAML merged.
+    """Return the model, with variables replaced by their defaults and YAML merged.
 
     Raises:
-        ValueError: it is no compose file, or it names something that it does not define.
+        ValueError: it is not a compose file, or uses something that it does not define.
     """
     filled = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
     loaded: dict[str, Any] = yaml.safe_load(filled)
@@ -114,18 +114,18 @@ def test_a_mistake_in_the_compose_file_is_found(mistake: str, instead: str) -> N
         compose(text.replace(mistake, instead))
 
 
-def test_every_role_runs_in_a_container_that_may_do_little(model: dict[str, Any]) -> None:
+def test_every_role_runs_in_a_restricted_container(model: dict[str, Any]) -> None:
     for role in Role:
         service = model["services"][role.value]
         assert service["command"] == [role.value]
         assert (service["user"], service["read_only"], service["cap_drop"]) == ("10001:10001", True, ["ALL"])
 
 
-def test_every_role_finds_the_file_of_event_types(model: dict[str, Any]) -> None:
+def test_every_role_gets_the_file_of_event_types(model: dict[str, Any]) -> None:
     for role in Role:
         assert "./event-types:/etc/oms-webhooks:ro" in model["services"][role.value]["volumes"]
     types = read_event_types(DEPLOY / "event-types" / "event-types.yaml")
-    assert types, "what it names is there, and can be read"
+    assert types, "the file exists, and can be read"
 
 
 def test_the_settings_of_the_containers_exist(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_the_settings_of_the_containers_exist(model: dict[str, Any], monkeypatch
         assert grace >= Settings().drain_seconds + 30
 
 
-def test_only_loopback_is_listened_on(model: dict[str, Any]) -> None:
+def test_ports_are_published_on_loopback_only(model: dict[str, Any]) -> None:
     ports = [port for service in model["services"].values() for port in service.get("ports", ())]
     assert len(ports) == 3
     assert all(port.startswith("127.0.0.1:") for port in ports)
@@ -150,7 +150,7 @@ def test_every_image_has_a_version(model: dict[str, Any]) -> None:
     for name, service in model["services"].items():
         _, _, tag = service["image"].partition(":")
         assert tag
-        assert tag != "latest" or name in {role.value for role in Role}, "ours is built here, others are pinned"
+        assert tag != "latest" or name in {role.value for role in Role}, "our image is built here, others are pinned"
 
 
 # --- scripts ---
@@ -167,7 +167,7 @@ def test_the_scripts_pass_shellcheck(script: Path, tmp_path: Path) -> None:
     assert run([shellcheck, broken]).returncode != 0
 
 
-def test_the_secrets_are_made_once(tmp_path: Path, model: dict[str, Any]) -> None:
+def test_the_secrets_are_created_once(tmp_path: Path, model: dict[str, Any]) -> None:
     script = tmp_path / "make-secrets.sh"
     shutil.copy(DEPLOY / "make-secrets.sh", script)
     made = run([script])

@@ -1,4 +1,4 @@
-"""The dashboards: what they show exists, they can be loaded, and their SQL runs on the real schema."""
+"""The dashboards: their metrics exist, they can be loaded, and their SQL runs on the real schema."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.deploy.files import DASHBOARDS, documents, nested, promtool, rules
 from tests.deploy.files import DEPLOY as DEPLOY_DIRECTORY
 
 FILES = sorted(DASHBOARDS.glob("*.json"))
-# From Prometheus itself and from every process that its client library is in.
+# From Prometheus itself and from every process with its client library.
 ELSEWHERE = {"up", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds"}
 NAME = re.compile(r"\b(?:oms_webhooks[:_][a-z0-9_:]+|process_[a-z_]+)\b")
 SERIES = re.compile(r"\b(oms_webhooks[:_][a-z0-9_:]+)\b(\{[^}]*\})?")
@@ -32,7 +32,7 @@ def dashboard(path: Path) -> dict[str, Any]:
 
 
 def expressions() -> Iterator[str]:
-    """Every PromQL expression of the dashboards and the rules."""
+    """Return every PromQL expression of the dashboards and the rules."""
     for path in FILES:
         yield from nested(dashboard(path), "expr")
     for rule in [*rules("alert"), *rules("record")]:
@@ -40,7 +40,7 @@ def expressions() -> Iterator[str]:
 
 
 def exposed() -> dict[str, set[str]]:
-    """The series of each metric of the code, by the name of the metric."""
+    """Return the series of each metric of the code, by the metric's name."""
     kinds = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",), "info": ("_info",)}
     families = [
         family
@@ -51,21 +51,21 @@ def exposed() -> dict[str, set[str]]:
     return {family.name: {family.name + ending for ending in kinds[family.type]} for family in families}
 
 
-def test_what_is_shown_and_watched_exists() -> None:
+def test_shown_and_watched_metrics_exist() -> None:
     known = set().union(*exposed().values()) | {rule["record"] for rule in rules("record")} | ELSEWHERE
     used = {name for expression in expressions() for name in NAME.findall(expression)}
     assert used <= known, f"not in pipeline/ops/metrics.py: {sorted(used - known)}"
 
 
-def test_what_exists_is_shown_or_watched() -> None:
+def test_every_metric_is_shown_or_watched() -> None:
     used = {name for expression in expressions() for name in NAME.findall(expression)}
     unused = sorted(name for name, series in exposed().items() if not series & used)
     print(f"In no dashboard and no rule: {', '.join(unused) or 'none'}")
     assert not unused, "show it in a dashboard (docs/code.md, A metric), watch it with an alert, or remove it"
 
 
-def test_labels_that_are_asked_for_exist() -> None:
-    """A matcher or a grouping by a label that no metric has would show nothing, for ever."""
+def test_used_labels_exist() -> None:
+    """A matcher or a grouping by an unknown label would never show anything."""
     labels = {
         label
         for metric in vars(metrics).values()
@@ -82,8 +82,8 @@ def test_labels_that_are_asked_for_exist() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_expressions_are_promql(path: Path, tmp_path: Path) -> None:
-    """As rules with the variables filled in, for promtool to read."""
+def test_the_expressions_are_valid_promql(path: Path, tmp_path: Path) -> None:
+    """They are passed to promtool as rules, with variables replaced."""
     found = list(nested(dashboard(path), "expr"))
     filled = [expr.replace("$namespace", "shop").replace("$__rate_interval", "1m") for expr in found]
     assert not [expr for expr in filled if "$" in expr]
@@ -94,7 +94,7 @@ def test_the_expressions_are_promql(path: Path, tmp_path: Path) -> None:
 
 
 def faults(loaded: dict[str, Any]) -> list[str]:
-    """What Grafana would stumble over, or show wrongly and in silence."""
+    """Return what Grafana would refuse, or show wrongly without an error."""
     found = [f"no {name}" for name in ("uid", "title", "schemaVersion", "panels", "templating", "time") if not loaded.get(name)]
     panels = loaded.get("panels", [])
     ids = [panel.get("id") for panel in panels]
@@ -120,13 +120,13 @@ def faults(loaded: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_grafana_can_load_it(path: Path) -> None:
+def test_grafana_can_load_the_dashboards(path: Path) -> None:
     assert faults(dashboard(path)) == []
     assert dashboard(path)["uid"] == f"oms-webhooks-{path.stem}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_grafana_shows_the_chosen_namespaces_only(path: Path) -> None:
+def test_grafana_shows_only_the_chosen_namespaces(path: Path) -> None:
     for expression in nested(dashboard(path), "expr"):
         for name, matchers in SERIES.findall(expression):
             assert 'namespace=~"$namespace"' in matchers, f"{name} is not limited to the chosen namespaces: {expression}"
@@ -142,11 +142,11 @@ def test_a_mistake_in_a_dashboard_is_found(mistake: str, instead: str) -> None:
     assert faults(json.loads(text.replace(mistake, instead)))
 
 
-def test_there_is_a_page_for_each_role_an_overview_and_a_drill_down() -> None:
+def test_each_role_has_a_page_besides_an_overview_and_a_drill_down() -> None:
     assert {path.stem for path in FILES} == {"overview", "fanout", "retry", "recorder", "api", "endpoint"}
 
 
-def test_the_provisioned_data_sources_are_those_of_the_dashboards() -> None:
+def test_the_provisioned_data_sources_match_the_dashboards() -> None:
     provisioned = documents((DEPLOY_DIRECTORY / "grafana/provisioning/datasources/datasources.yaml").read_text())[0]
     kinds = {source["type"] for source in provisioned["datasources"]}
     asked = {source["type"] for path in FILES for source in nested(dashboard(path), "datasource") if isinstance(source, dict)}
@@ -165,7 +165,7 @@ def test_the_provisioned_data_sources_are_those_of_the_dashboards() -> None:
 
 @pytest.fixture
 async def schema(tmp_path: Path) -> AsyncIterator[Connections]:
-    """The real tables, without rows."""
+    """Create the real tables, without rows."""
     settings = Settings(clickhouse_path=tmp_path / "clickhouse")
     connections = Connections(settings)
     await migrate(connections)
@@ -174,7 +174,7 @@ async def schema(tmp_path: Path) -> AsyncIterator[Connections]:
 
 
 def filled_in(sql: str) -> str:
-    """The statement as Grafana's ClickHouse plugin sends it for one endpoint and one day."""
+    """Return the statement as Grafana's ClickHouse plugin sends it for one endpoint and one day."""
     sql = re.sub(
         r"\$__timeFilter\((\w+)\)", r"(\1 >= toDateTime('2026-03-01 00:00:00') AND \1 <= toDateTime('2026-03-02 00:00:00'))", sql
     )

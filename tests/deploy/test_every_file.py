@@ -1,4 +1,4 @@
-"""No file under deploy/ without a validator: who checks which, and those that no other file of these tests looks at."""
+"""Every file under deploy/ has a validator: which test checks which file, and the checks that no other test makes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_file_has_a_validator() -> None:
 
 
 def test_every_manifest_is_built_by_an_overlay() -> None:
-    """What no kustomization names would be validated by nobody."""
+    """A file that no kustomization names would not be validated."""
     base = DEPLOY / "kubernetes"
     named = {base / "overlays" / overlay for overlay in ("development", "production")}
     waiting = list(named)
@@ -59,22 +59,22 @@ def test_every_manifest_is_built_by_an_overlay() -> None:
     assert {path.parent for path in base.rglob("kustomization.yaml")} <= named
 
 
-# --- what goes into the image ---
+# --- the contents of the image ---
 
 
 def context_faults(dockerignore: str) -> set[str]:
-    """What the Dockerfile copies and the context has not, and the other way round."""
+    """Return differences between what the Dockerfile copies and what the context contains."""
     copied = {
         source.removesuffix("/").removeprefix("./")
         for line in re.findall(r"^COPY (?!--from)(.+)$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
         for source in line.split()[:-1]
     }
     lines = [line for line in dockerignore.splitlines() if line and not line.startswith("#")]
-    assert lines[0] == "*", "all is left out but what is named"
+    assert lines[0] == "*", "everything is excluded except what is named"
     return copied ^ {line.removeprefix("!") for line in lines if line.startswith("!")}
 
 
-def test_the_context_of_the_image_is_what_is_copied() -> None:
+def test_the_context_of_the_image_matches_what_is_copied() -> None:
     text = (DEPLOY / "Dockerfile.dockerignore").read_text()
     assert context_faults(text) == set()
     assert context_faults(text.replace("!pipeline", "!pipelines")) == {"pipeline", "pipelines"}
@@ -85,7 +85,7 @@ def test_the_context_of_the_image_is_what_is_copied() -> None:
 
 
 def provider_faults(provisioning: str) -> set[str]:
-    """Directories that Grafana is told of and that compose does not mount."""
+    """Return directories that Grafana is configured with and that compose does not mount."""
     compose = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (DEPLOY / "compose.yaml").read_text()))
     mounted = {volume.split(":")[1] for volume in compose["services"]["grafana"]["volumes"]}
     [document] = documents(provisioning)
@@ -115,7 +115,7 @@ def test_a_mistake_in_the_configuration_of_prometheus_is_found(mistake: str, ins
 
 
 def maven(pom: Path) -> int:
-    """Read it as Maven does; nothing is fetched."""
+    """Validate a file with Maven; nothing is fetched."""
     return run(
         [tool("mvn", "apt-get install maven"), "--quiet", "--offline", "--batch-mode", "--file", pom, "validate"]
     ).returncode
@@ -132,7 +132,7 @@ def test_maven_reads_the_list_of_kafkas_jars(tmp_path: Path) -> None:
         assert maven(broken) != 0, instead
 
 
-def test_what_is_told_of_kafka_exists() -> None:
+def test_targets_and_paths_in_the_kafka_readme_exist() -> None:
     text = (DEPLOY / "kafka" / "README.md").read_text()
     targets = set(re.findall(r"`make ([\w-]+)", text))
     assert targets

@@ -1,5 +1,5 @@
-"""The Kubernetes manifests: built by kustomize, held against the schemas of Kubernetes, KEDA and the Prometheus Operator, and
-against what the code says about topics, groups, probes, settings and addresses."""
+"""The Kubernetes manifests: built by kustomize, validated with the schemas of Kubernetes, KEDA and the Prometheus Operator, and
+compared with the code's topics, groups, probes, settings and addresses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.deploy.files import DEPLOY, ROOT, RULES, documents, nested, run, tool
 MANIFESTS = DEPLOY / "kubernetes"
 OVERLAYS = ("development", "production")
 KUBERNETES = ("1.31", "1.34")
-# Where the schemas of the custom resources come from: their projects' own modules, by Go's module proxy.
+# The sources of the custom resources' schemas: their projects' own modules, from Go's module proxy.
 CUSTOM = {
     "ScaledObject": ("github.com/kedacore/keda/v2@v2.15.1", "config/crd/bases/keda.sh_scaledobjects.yaml"),
     "TriggerAuthentication": ("github.com/kedacore/keda/v2@v2.15.1", "config/crd/bases/keda.sh_triggerauthentications.yaml"),
@@ -46,11 +46,11 @@ Manifest = dict[str, Any]
 
 
 class BuildError(Exception):
-    """kustomize does not build it."""
+    """kustomize cannot build an overlay."""
 
 
 def build(overlay: str, manifests: Path = MANIFESTS) -> list[Manifest]:
-    """What `kubectl apply -k` would send."""
+    """Return what `kubectl apply -k` would send."""
     kustomize = tool("kustomize", "run `make var/tools/kustomize` (it needs Go)")
     built = run([kustomize, "build", manifests / "overlays" / overlay])
     if built.returncode != 0:
@@ -60,10 +60,10 @@ def build(overlay: str, manifests: Path = MANIFESTS) -> list[Manifest]:
 
 @functools.cache
 def schema(kind: str) -> Any:
-    """The schema of a custom resource. Fields that it does not know are mistakes."""
+    """Return the schema of a custom resource. Unknown fields are mistakes."""
     module, file = CUSTOM[kind]
     go = tool("go", "install Go, which fetches the schemas of the custom resources")
-    # Outside of any module, so that no go.mod of ours is needed.
+    # Outside any module, so that we need no go.mod.
     downloaded = run([go, "mod", "download", "-json", module], cwd=Path(os.sep), seconds=300)
     assert downloaded.returncode == 0, f"{module} could not be fetched: {json.loads(downloaded.stdout or '{}').get('Error')}"
     definition = yaml.safe_load((Path(json.loads(downloaded.stdout)["Dir"]) / file).read_text(encoding="utf-8"))
@@ -72,12 +72,12 @@ def schema(kind: str) -> Any:
 
 
 def strict(node: Any, *, top: bool = False) -> Any:
-    """A schema that takes no unknown fields (``metadata`` is Kubernetes's own)."""
+    """Return a schema that accepts no unknown fields (``metadata`` is Kubernetes's own)."""
     if isinstance(node, list):
         return [strict(each) for each in node]
     if not isinstance(node, dict):
         return node
-    # Go's formats and patterns are not those of JSON Schema everywhere.
+    # Go's formats and patterns sometimes differ from JSON Schema's.
     result = {key: strict(value) for key, value in node.items() if key != "format" and "(?i)" not in str(node.get("pattern"))}
     if isinstance(node.get("properties"), dict):
         result["properties"] = {key: strict(value) for key, value in node["properties"].items()}
@@ -89,7 +89,7 @@ def strict(node: Any, *, top: bool = False) -> Any:
 
 
 def validate(manifest: Manifest) -> None:
-    """Raise what is wrong with it."""
+    """Raise the first mistake in a manifest."""
     if manifest["kind"] in CUSTOM:
         jsonschema.validate(manifest, schema(manifest["kind"]))
         return
@@ -105,7 +105,7 @@ def validate_all(manifests: Path) -> None:
 
 @pytest.fixture(scope="module", params=OVERLAYS)
 def built(request: pytest.FixtureRequest) -> list[Manifest]:
-    """Every overlay."""
+    """Build every overlay."""
     return build(request.param)
 
 
@@ -164,7 +164,7 @@ def settings_of(manifests: list[Manifest]) -> Mapping[str, str]:
     return cast("Mapping[str, str]", config["data"])
 
 
-def test_there_is_a_deployment_for_each_role(built: list[Manifest]) -> None:
+def test_each_role_has_a_deployment(built: list[Manifest]) -> None:
     assert {name: pod["containers"][0]["args"] for name, pod in pods(built)} == {role.value: [role.value] for role in Role}
     for kind in ("Deployment", "PodDisruptionBudget"):
         selectors = {name: each["spec"]["selector"]["matchLabels"] for name, each in of_kind(built, kind).items()}
@@ -190,7 +190,7 @@ def test_a_file_of_event_types_reaches_every_role(tmp_path: Path) -> None:
     }
 
 
-def test_the_settings_exist_and_fit(built: list[Manifest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_settings_exist_and_are_valid(built: list[Manifest], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = {f"OMS_WEBHOOKS_{name.upper()}" for name in Settings.model_fields}
     assert set(settings_of(built)) <= names
     (tmp_path / "oms_webhooks_kafka_sasl_password").write_text("secret")
@@ -203,7 +203,7 @@ def test_the_settings_exist_and_fit(built: list[Manifest], monkeypatch: pytest.M
         assert pod["terminationGracePeriodSeconds"] >= settings.drain_seconds + 30
 
 
-def test_the_probes_ask_for_what_is_there(built: list[Manifest]) -> None:
+def test_the_probes_use_existing_paths(built: list[Manifest]) -> None:
     served = {route.path for route in ops_routes(Health())}
     for _, pod in pods(built):
         container = pod["containers"][0]
@@ -212,7 +212,7 @@ def test_the_probes_ask_for_what_is_there(built: list[Manifest]) -> None:
         assert set(paths.values()) <= served
 
 
-def test_a_process_may_do_little(built: list[Manifest]) -> None:
+def test_a_process_has_few_rights(built: list[Manifest]) -> None:
     for _, pod in pods(built):
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -234,7 +234,7 @@ def test_each_role_gets_the_secrets_that_it_needs(built: list[Manifest]) -> None
         "recorder": {"kafka", "clickhouse"},
         "api": {"kafka", "encryption", "clickhouse", "api"},
     }
-    assert not of_kind(built, "Secret"), "secrets are made elsewhere"
+    assert not of_kind(built, "Secret"), "secrets are created elsewhere"
     described = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     for name in {f"oms-webhooks-{name}" for names in given.values() for name in names}:
         assert f"`{name}`" in described or f" {name} " in described
@@ -245,10 +245,10 @@ def test_the_metrics_are_scraped(production: list[Manifest]) -> None:
     wanted = monitor["spec"]["selector"]["matchLabels"]
     [service] = [each for each in of_kind(production, "Service").values() if wanted.items() <= each["metadata"]["labels"].items()]
     assert [port["name"] for port in service["spec"]["ports"]] == [end["port"] for end in monitor["spec"]["endpoints"]]
-    assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "oms-webhooks", "the rules ask for this job"
+    assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "oms-webhooks", "the rules expect this job"
 
 
-def test_the_rules_are_those_of_prometheus(production: list[Manifest]) -> None:
+def test_the_rules_match_those_of_prometheus(production: list[Manifest]) -> None:
     [rule] = of_kind(production, "PrometheusRule").values()
     assert rule["spec"] == yaml.safe_load(RULES.read_text()), "run `make prometheus-rule`"
 
@@ -278,7 +278,7 @@ Network = IPv4Network | IPv6Network
 
 
 def open_to_the_internet(manifests: list[Manifest]) -> dict[Network, set[Network]]:
-    """The networks that deliveries may go to, each with its exceptions."""
+    """Return the networks that deliveries may go to, each with its exceptions."""
     policy = of_kind(manifests, "NetworkPolicy")["oms-webhooks-deliveries"]
     blocks = list(nested(policy, "ipBlock"))
     return {
@@ -286,7 +286,7 @@ def open_to_the_internet(manifests: list[Manifest]) -> dict[Network, set[Network
     }
 
 
-def test_what_the_guard_refuses_is_forbidden_to_the_pods(built: list[Manifest]) -> None:
+def test_networks_that_the_guard_refuses_are_closed_to_the_pods(built: list[Manifest]) -> None:
     refused: list[Network] = [network for network, _ in address_guard._REFUSED_V4]
     refused += [network for network, _ in address_guard._REFUSED_V6]
     refused += [address_guard._SIX_TO_FOUR, address_guard._LOCAL_NAT64]
@@ -296,17 +296,17 @@ def test_what_the_guard_refuses_is_forbidden_to_the_pods(built: list[Manifest]) 
                 assert any(network.subnet_of(cast("Any", exception)) for exception in exceptions), f"{network} is open"
 
 
-def test_nothing_more_is_forbidden_than_the_guard_refuses(built: list[Manifest]) -> None:
-    """But all of 6to4, where the guard looks at the address inside."""
+def test_networks_that_the_guard_accepts_are_open_to_the_pods(built: list[Manifest]) -> None:
+    """Except 6to4 as a whole, where the guard checks the embedded address."""
     judge = AddressGuard()
     opened = open_to_the_internet(built)
     assert set(opened) == {IPv4Network("0.0.0.0/0"), address_guard._GLOBAL_UNICAST}
     for network in {exception for exceptions in opened.values() for exception in exceptions} - {address_guard._SIX_TO_FOUR}:
         for address in (network[0], network[-1], network[network.num_addresses // 3]):
-            assert judge.refusal(str(address)), f"the guard would let {address} pass"
+            assert judge.refusal(str(address)), f"the guard would accept {address}"
 
 
-def test_only_deliverers_reach_the_internet(built: list[Manifest]) -> None:
+def test_only_delivering_roles_reach_the_internet(built: list[Manifest]) -> None:
     for name, policy in of_kind(built, "NetworkPolicy").items():
         if list(nested(policy, "ipBlock")):
             assert name == "oms-webhooks-deliveries"

@@ -24,7 +24,7 @@ def test_promtool_accepts_the_rules_and_the_configuration() -> None:
 
 
 @pytest.mark.timeout(1000)
-def test_every_alert_does_what_its_tests_say() -> None:
+def test_every_alert_passes_its_tests() -> None:
     tested = promtool("test", "rules", RULE_TESTS)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
@@ -75,7 +75,7 @@ def test_every_alert_is_tested_both_ways() -> None:
 
 
 @pytest.mark.parametrize("rule", rules("alert"), ids=lambda rule: str(rule["alert"]))
-def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, dict[str, str]]) -> None:
+def test_every_alert_has_a_severity_and_a_runbook_section(rule: dict[str, dict[str, str]]) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning"}
     assert rule["annotations"]["summary"]
     link = rule["annotations"]["runbook_url"]
@@ -86,12 +86,12 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, dict[str, st
         assert f"**{part.capitalize()}**" in section, f"the section has no {part}"
 
 
-def test_the_runbook_has_no_section_that_nobody_is_sent_to() -> None:
+def test_every_section_of_the_runbook_has_an_alert() -> None:
     linked = {rule["annotations"]["runbook_url"].partition("#")[2] for rule in rules("alert")}
     assert set(sections()) - linked == {"before-you-begin"}
 
 
 def sections() -> dict[str, str]:
-    """The sections of the runbook by their anchors, as Markdown viewers make them."""
+    """Return the sections of the runbook by anchor, as Markdown viewers create them."""
     parts = re.split(r"^## (.+)$", RUNBOOK.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     return {title.strip().lower().replace(" ", "-"): text for title, text in zip(parts[::2], parts[1::2], strict=True)}

@@ -1,4 +1,4 @@
-"""The package as it is installed, without the checkout beside it."""
+"""The installed package, without a checkout next to it."""
 
 from __future__ import annotations
 
