@@ -1,4 +1,4 @@
-"""The real application behind a real socket, attacked with raw bytes. Only Kafka, ClickHouse and DNS are not there."""
+"""The real application behind a real socket, attacked with raw bytes. Only Kafka, ClickHouse and DNS are missing."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def _no_dns(host: object, *_: object, **__: object) -> Any:
 
 
 class Attacked:
-    """A running service, and the loop that it runs on."""
+    """A running service and its event loop."""
 
     def __init__(self, service: Service, runner: asyncio.Runner) -> None:
         self._service = service
         self._runner = runner
 
     def ask(self, request_line: bytes, body: bytes = b"") -> tuple[int, Any]:
-        """Send a request, check its answer, return status and document; (0, None) when the server hung up without a word."""
+        """Send a request, check its answer, return status and document; (0, None) if the server hung up without an answer."""
         return self._runner.run(self._ask(request_line, body))
 
     async def _ask(self, request_line: bytes, body: bytes) -> tuple[int, Any]:
         self._forget()
         status, document = await asyncio.wait_for(self._exchange(request_line, body), _SECONDS)
-        # 503: a machine so busy that Kafka's stand-in did not answer in time.
+        # 503: the machine was so busy that Kafka's stand-in did not answer in time.
         assert status < 500 or status == 503, (status, document)
         if status >= 400:
             assert isinstance(document["error"], str)
-        assert self._service.kafka.changes is not None, "what was written can be read again"
+        assert self._service.kafka.changes is not None, "written records can be read again"
         return status, document
 
     async def _exchange(self, request_line: bytes, body: bytes) -> tuple[int, Any]:
@@ -50,7 +50,7 @@ class Attacked:
         try:
             writer.write(request_line + b" HTTP/1.1\r\n" + head.encode() + body)
             answered = await reader.read(-1)
-        except ConnectionError:  # it answered and closed before it had read all of what it refused
+        except ConnectionError:  # it answered and closed before it had read all of the refused request
             return 0, None
         finally:
             writer.close()
@@ -83,14 +83,14 @@ def attacked() -> Iterator[Attacked]:
 
 
 def check_request(api: Attacked, data: bytes) -> int:
-    """Send a request whose first line is ``METHOD target`` and whose rest is the body; returns the status."""
+    """Send a request from bytes: the first line is ``METHOD target``, the rest is the body; returns the status."""
     first_line, _, body = data.partition(b"\n")
     status, _ = api.ask(first_line.replace(b"\r", b""), body)
     return status
 
 
 def check_endpoint(api: Attacked, body: bytes) -> int:
-    """Register an endpoint; what was accepted is shown as it was answered, can be changed, and can be deleted."""
+    """Register an endpoint; an accepted one is shown as answered, and can be changed and deleted."""
     status, made = api.ask(f"POST {PATH}".encode(), body)
     if status not in (200, 201):
         assert status in (0, 413, 422, 503), status
@@ -101,7 +101,7 @@ def check_endpoint(api: Attacked, body: bytes) -> int:
     given = json.loads(body)["endpoint"]
     if status == 201:
         assert made["target_url"] == given["target_url"]
-        # An object comes out as expressions, one a path; expressions stay what they are.
+        # An object is returned as expressions, one per path; expressions are returned unchanged.
         assert len(made["filters"]) == len(given.get("filters") or ())
         assert all(isinstance(each, str) for each in made["filters"])
     for method in (b"PUT ", b"PATCH "):

@@ -1,4 +1,4 @@
-"""What must hold for any input whatsoever. Each function takes an input and either returns or fails: hypothesis and atheris share them."""
+"""Properties that hold for any input. Each function takes an input and returns or fails; hypothesis and atheris share them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def check_event(value: bytes) -> str:
-    """An event is decoded, or refused with a reason and a sentence; returns "" or the reason."""
+    """Check that an event is decoded, or refused with a reason and a sentence; returns "" or the reason."""
     decoded = _decoded(value)
     with patch("schemas.event_codec.decode_event_fast", lambda *_: None):
         by_the_models = _decoded(value)
     if decode_event_fast(value) is None or not (isinstance(by_the_models, InvalidRecordError) and _has_a_giant_number(value)):
-        assert _told(decoded) == _told(by_the_models), "the quick way and the models disagree"
+        assert _told(decoded) == _told(by_the_models), "the fast path and the models disagree"
     if isinstance(decoded, InvalidRecordError):
         return decoded.reason.value
     _check_meta(decoded)
@@ -91,12 +91,12 @@ def _check_meta(decoded: DecodedEvent) -> None:
     for references in (meta.shipment_numbers, meta.skus):
         assert len(references) <= MAX_REFERENCES
         assert all(0 < len(reference) <= MAX_REFERENCE for reference in references)
-    # What is known of an event is a part of every record about it.
+    # What is known about an event is part of every record about it.
     assert from_json(to_json(DeliveryRecord(event=meta, endpoint_id=1, attempt=1)), DeliveryRecord).event == meta
 
 
 def _check_body(value: bytes, decoded: DecodedEvent) -> None:
-    """The body is JSON, its data the bytes that came; of an Order all but the token."""
+    """Check that the body is JSON with the data's original bytes, of an Order all but the token."""
     body = _members.decode(webhook_body(decoded))
     assert list(body) == ["id", "event_name", "created_at", "data"]
     assert json.loads(bytes(body["created_at"])) == format_time(decoded.meta.created_at)
@@ -109,7 +109,7 @@ def _check_body(value: bytes, decoded: DecodedEvent) -> None:
 
 
 def check_record(name: str, value: bytes | None) -> str:
-    """One of our own records is read and written again without a loss, or refused; returns "" or the reason."""
+    """Check that one of our records is read and written again without loss, or refused; returns "" or the reason."""
     model = RECORDS[name]
     try:
         record = from_json(value, model)
@@ -117,7 +117,7 @@ def check_record(name: str, value: bytes | None) -> str:
         _check_refusal(error)
         return error.reason.value
     written = to_json(record)
-    if len(written) > MAX_METADATA_BYTES:  # it was nearly as large before, and has its defaults now
+    if len(written) > MAX_METADATA_BYTES:  # it was nearly as large before, and now has its defaults
         return ""
     again = from_json(written, model)
     assert _same(members_of(again), members_of(record))
@@ -126,7 +126,7 @@ def check_record(name: str, value: bytes | None) -> str:
 
 
 def _same(left: Any, right: Any) -> bool:
-    """Equal; a number that JSON cannot hold (in a member that we do not know, 1e999) may come back as null."""
+    """Compare; a number that JSON cannot represent (1e999 in an unknown member) may become null."""
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         return left.keys() == right.keys() and all(_same(left[name], right[name]) for name in left)
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
@@ -137,12 +137,12 @@ def _same(left: Any, right: Any) -> bool:
 
 
 def check_query(text: str) -> int:
-    """A query string becomes SQL with bound parameters; returns how many conditions it holds."""
+    """Check that a query string becomes SQL with bound parameters; returns the number of conditions."""
     return check_pairs(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
 
 
 def check_pairs(pairs: Iterable[tuple[str, str]]) -> int:
-    """The same for decoded pairs. What is beyond a bound is refused in words, and holds none."""
+    """Check the same for decoded pairs. Beyond a bound, they are refused with a message, and contain no conditions."""
     try:
         query = parse_query(pairs)
     except SearchLimitError as error:
@@ -160,7 +160,7 @@ def check_pairs(pairs: Iterable[tuple[str, str]]) -> int:
 
 
 def check_finished(offset: int, metadata: str | None) -> int:
-    """The metadata of a commit is read in bounded memory, and never says that something was finished which may not be."""
+    """Check that commit metadata is read in bounded memory, and never claims that unfinished offsets are finished."""
     kept = decode_metadata(offset, metadata)
     if kept is None:
         return 0

@@ -1,9 +1,9 @@
-"""Coverage-guided fuzzing with atheris: each target in a process of its own, bounded in time and memory.
+"""Coverage-guided fuzzing with atheris: each target in its own process, bounded in time and memory.
 
     python tests/fuzz/run.py --seconds 600 --target event
 
-Inputs that reached new code are kept in ``var/fuzz/corpus``, so that a later run goes on from there. An input that found something
-is kept in ``var/fuzz/findings`` and makes the exit status 1; ``--input FILE`` runs it alone.
+Inputs that reach new code are kept in ``var/fuzz/corpus``, so that a later run continues from there. An input that fails is kept
+in ``var/fuzz/findings`` and makes the exit status 1; ``--input FILE`` runs it alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PACKAGES = ["schemas", "pipeline"]
 
 
 def main() -> int:
-    """Run the targets, one after the other."""
+    """Run the targets one by one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--target", choices=NAMES, action="append", help="one target only; may be given more than once")
@@ -60,7 +60,7 @@ def _run(name: str, seconds: int, single: Path | None) -> int:
         command += [f"-max_total_time={seconds}", f"-rss_limit_mb={RSS_LIMIT_MB}", f"-timeout={TIMEOUT_SECONDS}"]
         command += [f"-max_len={MAX_INPUT_BYTES}", f"-dict={words}"]
         command += [str(single)] if single else [str(corpus)]
-        # The child writes the seeds and the words, as it is the one that imports the product.
+        # The child writes the seeds and the words, as only it imports the product.
         done = subprocess.run(
             command, cwd=ROOT, env=_environment(temporary), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
         )
@@ -87,7 +87,7 @@ def _last(pattern: str, output: str) -> int:
 
 
 def _fuzz(name: str, arguments: list[str]) -> None:
-    """In the child: import the product with counters in it, and never return."""
+    """In the child: import the instrumented product, and never return."""
     import os  # noqa: PLC0415
 
     import atheris  # noqa: PLC0415

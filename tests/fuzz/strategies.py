@@ -1,4 +1,4 @@
-"""Hostile input that knows the form of what it attacks: valid records that are changed a little, and text that is not JSON at all."""
+"""Hostile input with the form of its target: valid records with small changes, and text that is not JSON at all."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tests.unit.sample_events import GOLDEN, SAMPLES
 _EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 
 FUZZ: Final = settings(
-    # Always the same few examples, unless FUZZ_EXAMPLES asks for more, and for new ones.
+    # Always the same few examples, unless FUZZ_EXAMPLES asks for more and new ones.
     max_examples=_EXAMPLES or 200,
     derandomize=not _EXAMPLES,
     database=None,
-    # No deadline by the clock: the machine may be busy. What may take long is measured in CPU time, in test_giants.py.
+    # No deadline: the machine may be busy. test_giants.py measures expensive input in CPU time.
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 
 class Literal(str):
-    """JSON text that stands in a document as it is: what json.dumps would not write."""
+    """JSON text to insert into a document as it is, which json.dumps would not write."""
 
     __slots__ = ()
 
@@ -36,7 +36,7 @@ Pairs = list[tuple[Any, Any]]
 
 
 def deep(levels: int, opening: str = "[", closing: str = "]") -> Literal:
-    """Nesting."""
+    """Return deep nesting."""
     return Literal(opening * levels + "0" + closing * levels)
 
 
@@ -125,7 +125,7 @@ NAMES: Final = st.sampled_from(list(map(Literal, _MEMBERS))) | TEXTS
 
 
 def render(value: Any) -> str:
-    """A document as JSON text, with all that is wrong in it."""
+    """Return a document as JSON text, including its invalid parts."""
     if isinstance(value, Literal):
         return str(value)
     if isinstance(value, dict):
@@ -147,7 +147,7 @@ def _is_pairs(value: list[Any]) -> bool:
 
 @st.composite
 def changed(draw: st.DrawFn, document: Any) -> Any:
-    """A document with up to four changes anywhere in it: members and elements replaced, removed, doubled or added."""
+    """Draw a document with up to four changes anywhere: members and elements replaced, removed, doubled or added."""
     for _ in range(draw(st.sampled_from([0, 1, 1, 2, 3, 4]))):
         document = _change(draw, document)
     return document
@@ -177,7 +177,7 @@ def _change(draw: st.DrawFn, value: Any) -> Any:
 
 @st.composite
 def damaged(draw: st.DrawFn, value: bytes) -> bytes:
-    """Bytes with a few of them replaced, cut out or added: invalid UTF-8, half documents, two documents."""
+    """Draw bytes with a few replaced, cut out or added: invalid UTF-8, half documents, two documents."""
     for _ in range(draw(st.sampled_from([0, 0, 0, 0, 0, 1, 2, 3]))):
         at = draw(st.integers(0, len(value)))
         cut = draw(st.sampled_from([0, 1, 1, 2, 30, 10_000]))
@@ -201,13 +201,13 @@ def damaged(draw: st.DrawFn, value: bytes) -> bytes:
 
 
 def bytes_of(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
-    """Changed documents as bytes, some of them damaged."""
+    """Return changed documents as bytes, some of them damaged."""
     texts = documents.flatmap(changed).map(render)
     return texts.map(lambda text: text.encode("utf-8", "surrogatepass")).flatmap(damaged)
 
 
 def golden(name: str) -> Any:
-    """A golden record as a document."""
+    """Return a golden record as a document."""
     return json.loads((GOLDEN / f"{name}.v1.json").read_bytes())
 
 
@@ -271,7 +271,7 @@ TARGETS: Final = (st.sampled_from(["http://", "https://", "HTTP://", "ftp://", "
 
 
 def records(name: str) -> st.SearchStrategy[bytes]:
-    """A record of ours that was changed."""
+    """Draw one of our records with changes."""
     return bytes_of(st.just(golden(name)))
 
 

@@ -1,4 +1,4 @@
-"""What atheris attacks: a function of bytes for each target, and the inputs that it starts from."""
+"""The targets of atheris: a function of bytes for each, and its initial inputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Check = Callable[[bytes], object]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``opened`` gives the function that is called with each input; it fails when the input found something."""
+    """``opened`` provides the function that is called with each input; it fails if the input violates a property."""
 
     opened: Callable[[], AbstractContextManager[Check]]
     seeds: list[bytes]
@@ -78,7 +78,7 @@ def _golden(name: str) -> bytes:
 
 
 def _compact(value: bytes) -> bytes:
-    # Short inputs are mutated to more effect than pretty ones.
+    # Short inputs are mutated more effectively than pretty-printed ones.
     return json.dumps(json.loads(value), separators=(",", ":"), ensure_ascii=False).encode()
 
 

@@ -70,7 +70,7 @@ QUERIES = st.lists(PARAMETERS, max_size=6).map(lambda pairs: "&".join(f"{quoted(
 def test_any_path_and_query_are_answered(api: Attacked, method: str, path: str, query: str) -> None:
     status, _ = api.ask(f"{method} {path}?{query}".encode("utf-8", "surrogatepass"))
 
-    # 303: the dashboard sends whoever is not logged in to its login. 403, 415: it takes forms only, and only its own.
+    # 303: the dashboard redirects to its login. 403, 415: it accepts only forms, and only its own.
     assert status in {200, 303, 400, 403, 404, 405, 415, 422, 503}
 
 

@@ -1,4 +1,4 @@
-"""Input as large as it may be, of the kinds that cost most: each in a process of its own, bounded in CPU time and memory.
+"""The largest allowed input of the most expensive kinds: each in its own process, bounded in CPU time and memory.
 
 CPU time and the process's own peak memory: neither depends on how busy the machine is. On the clock, each takes a second or more.
 """
@@ -27,7 +27,7 @@ _MEGABYTES: Final = 700
 
 
 def _full(before: str, repeated: str, after: str, *, head: str = HEAD, most: int = MAX_EVENT_BYTES) -> bytes:
-    """An event whose payload is filled up with repetitions."""
+    """Return an event whose payload is filled up with repetitions."""
     room = most - len(event(before + after, head=head))
     return event(before + repeated * (room // len(repeated)) + after, head=head)
 
@@ -99,7 +99,7 @@ def test_a_giant_takes_bounded_time_and_memory(name: str) -> None:
 
 
 if __name__ == "__main__":
-    # A runaway ends here, before it takes the machine along.
+    # A runaway process ends here, before it takes the machine down.
     resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
     resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
     began = time.process_time()

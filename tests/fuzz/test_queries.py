@@ -1,4 +1,4 @@
-"""Hostile searches: whatever stands in a query string, it becomes SQL with bound parameters, or a note of what was ignored."""
+"""Hostile searches: any query string becomes SQL with bound parameters, or a report of what was ignored."""
 
 from __future__ import annotations
 

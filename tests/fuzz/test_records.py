@@ -13,7 +13,7 @@ from tests.fuzz.strategies import FUZZ, records
 @pytest.mark.parametrize("name", RECORDS)
 @FUZZ
 @given(st.data())
-def test_a_record_is_read_without_a_loss_or_refused_with_a_reason(name: str, data: st.DataObject) -> None:
+def test_a_record_is_read_without_loss_or_refused_with_a_reason(name: str, data: st.DataObject) -> None:
     check_record(name, data.draw(records(name)))
 
 
