@@ -1,5 +1,5 @@
-"""A deployment with each role as a process. Its tests take long: all of them start anew for each test, and what breaks is seen only when
-it is scraped or reported again.
+"""A deployment with each role as a process. Its tests take long: every test starts all roles, and faults are seen only at the next scrape
+or report.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.faults.receivers import Behaviour
 
 @pytest.fixture
 def behaviour() -> Behaviour:
-    """How one of the receivers misbehaves: not at all, unless a test says otherwise."""
+    """Return how one of the receivers misbehaves: not at all, unless a test says otherwise."""
     return Behaviour(path="/flaky", fail_rate=0.0)
 
 
@@ -23,7 +23,7 @@ def behaviour() -> Behaviour:
 async def deployment(
     bootstrap_servers: str, topic_prefix: str, tmp_path: Path, behaviour: Behaviour
 ) -> AsyncIterator[Deployment]:
-    """Each role a process, on the session's broker, with a ClickHouse and receivers of their own."""
+    """Run each role as a process, on the session's broker, with their own ClickHouse and receivers."""
     async with deployed(
         tmp_path,
         bootstrap_servers,

@@ -1,4 +1,4 @@
-"""Debian's Prometheus, watching a deployment with the shipped rules, only quicker."""
+"""Debian's Prometheus, watching a deployment with the shipped rules, sped up."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tests.deploy.files import RULES, promtool
 from tests.waiting import until
 
 RUNBOOKS = "https://git.example/oms-webhooks/"
-# A minute of the shipped windows is a second here; the shortest is long enough for some scrapes.
+# A minute of the shipped windows is a second here; the shortest still covers some scrapes.
 _WINDOW = re.compile(r"\[(\d+)([mhd])\]")
 _SECONDS = {"m": 1, "h": 60, "d": 1440}
 
 
 def shortened(rules: str) -> str:
-    """The rules with windows a sixtieth as long, at once instead of after ``for``, and evaluated every second."""
+    """Return the rules with windows a sixtieth as long, without ``for``, and evaluated every second."""
     rules = re.sub(r"\bfor: \w+", "for: 0s", rules)
     rules = re.sub(r"\binterval: \w+", "interval: 1s", rules)
     return _WINDOW.sub(lambda window: f"[{max(10, int(window[1]) * _SECONDS[window[2]])}s]", rules)
 
 
 class Prometheus:
-    """What it says."""
+    """A running Prometheus, and its answers."""
 
     def __init__(self, url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self._url = url
@@ -40,7 +40,7 @@ class Prometheus:
         self._log = log
 
     async def alerts(self) -> list[dict[str, Any]]:
-        """The alerts that fire."""
+        """Return the alerts that fire."""
         found = (await self._get("/api/v1/alerts"))["data"]["alerts"]
         return [alert for alert in found if alert["state"] == "firing"]
 
@@ -70,7 +70,7 @@ class Prometheus:
         await until(are_silent, lambda: f"{firing} still fire")
 
     async def value(self, expression: str) -> float | None:
-        """What an expression that has one value has now."""
+        """Return the current value of an expression that has one value."""
         result = (await self._get("/api/v1/query", query=expression))["data"]["result"]
         return float(result[0]["value"][1]) if result else None
 
@@ -96,7 +96,7 @@ class Prometheus:
 
 @asynccontextmanager
 async def watching(directory: Path, roles: Mapping[str, str]) -> AsyncIterator[Prometheus]:
-    """Scrape roles (name to URL) every second; ends with the block."""
+    """Scrape roles (name to URL) every second until the block ends."""
     port = free_port()
     log = directory / "prometheus.log"
     process = await asyncio.to_thread(_start, directory, log, roles, port)

@@ -1,4 +1,4 @@
-"""The encryption key is rotated as docs/operations.md says, under load: no delivery waits for it, and the old key is not needed any more."""
+"""The encryption key is rotated under load as docs/operations.md says: no delivery waits, and the old key is no longer needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SEALED = b"gAAAA"
 
 
 async def replace(deployment: Deployment, role: str, name: str, keys: str) -> None:
-    """Restart a role with other keys. The one that leaves parked nothing for its keys."""
+    """Restart a role with other keys. The old process must have parked nothing because of its keys."""
     deployment.variables = {**deployment.variables, KEY: keys}
     [former] = [process.name for process in deployment.roles.values() if process.role == role]
     assert await deployment.roles[former].metric("oms_webhooks_parked_total", reason="endpoint_unusable") == 0
@@ -55,11 +55,11 @@ async def rotate(deployment: Deployment, old: str, new: str) -> None:
 
 @pytest.fixture
 def behaviour() -> Behaviour:
-    """One endpoint fails at times, so that there are repeats too."""
-    return Behaviour(path="/flaky", fail_rate=0.05)  # six failures in a row, of hundreds, would be a notification lost
+    """Make one endpoint fail at times, so that there are retries too."""
+    return Behaviour(path="/flaky", fail_rate=0.05)  # six failures in a row, among hundreds, would lose a notification
 
 
-async def test_nothing_waits_while_the_key_is_rotated(deployment: Deployment) -> None:
+async def test_no_delivery_waits_while_the_key_is_rotated(deployment: Deployment) -> None:
     old, new = deployment.variables[KEY], Vault.new_key()
     is_rotated = asyncio.Event()
     load = asyncio.create_task(deployment.publish(simulated_events(400, seed=11), rate=20, until=is_rotated))
@@ -88,9 +88,9 @@ async def until_acknowledged(deployment: Deployment) -> None:
 
 
 def check_deliveries(deployment: Deployment, topics: Sequence[str]) -> None:
-    """Repeats that wait for hours need no old key: they hold the event and the endpoint's id, and nothing sealed."""
+    """Retries that wait for hours need no old key: they contain the event and the endpoint's id, and nothing sealed."""
     waited = list(deployment.kafka.records(topics))
-    assert waited, "some attempts failed, so there were repeats"
+    assert waited, "some attempts failed, so there were retries"
     for record in waited:
         assert _SEALED not in record.value
         assert all(_SEALED not in value for _, value in record.headers)

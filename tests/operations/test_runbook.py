@@ -1,4 +1,4 @@
-"""The commands of the runbook, of day two and of Operations, as they are written, against the running system.
+"""The commands of the runbook, of day two and of Operations, as written, run against the system.
 
 (Those of Kubernetes and of Kafka's tools are not run.) Each block is run by itself, in one directory.
 """
@@ -26,14 +26,14 @@ pytestmark = [pytest.mark.operations, pytest.mark.timeout(400)]
 
 
 @pytest.mark.parametrize(("name", "before", "count"), [("runbook.md", 2, 24), ("day-two.md", 1, 8)])
-def test_every_section_comes_with_commands(name: str, before: int, count: int) -> None:
+def test_every_section_has_commands(name: str, before: int, count: int) -> None:
     sections = re.split(r"^## ", page_text(name), flags=re.MULTILINE)[before:]
     assert len(sections) >= count
     assert [section.partition("\n")[0] for section in sections if "```sh\n" not in section] == []
 
 
 async def key_id(deployment: Deployment) -> str:
-    """A key that may be revoked."""
+    """Create a key that may be revoked."""
     async with deployment.api() as client:
         made = await client.post("/api/webhook/keys", json={"key": {"name": "to be revoked", "role": "viewer"}})
     identifier: str = made.raise_for_status().json()["id"]
@@ -62,7 +62,7 @@ async def test_the_commands_work_as_written(deployment: Deployment, tmp_path: Pa
     email = await until_recorded(deployment)
     endpoint = next(iter(deployment.paths))
     database = deployment.settings.clickhouse_database
-    # The runbook says: add -u user:password. curl reads it from a file here.
+    # The runbook says to add -u user:password; here, curl reads it from a file.
     (tmp_path / ".curlrc").write_text("fail-with-body\nnoproxy = *\n")
     address = deployment.settings.clickhouse_url.replace("http://", f"http://default:{CLICKHOUSE_PASSWORD}@")
     environment = {
@@ -79,7 +79,7 @@ async def test_the_commands_work_as_written(deployment: Deployment, tmp_path: Pa
         "CURL_HOME": str(tmp_path),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    # They need the variables that the pages name, and files that blocks before them leave.
+    # They need the variables that the pages name, and files of earlier blocks.
     blocks = [block for page in OF_A_DEPLOYMENT for block in command_blocks(page)]
     assert len(blocks) > 15
     for block in blocks:
@@ -91,9 +91,7 @@ async def test_the_commands_work_as_written(deployment: Deployment, tmp_path: Pa
 
 
 async def _what_it_shows(block: str, environment: dict[str, str], directory: Path) -> str:
-    """What the block prints, without blanks at its ends. A query that finds nothing is asked again for the five seconds that an audit
-    entry may take until it is in ClickHouse.
-    """
+    """Return a block's output, stripped. An empty query is repeated for five seconds, which an audit entry may take to reach ClickHouse."""
     deadline = time.monotonic() + 5
     while True:
         run = await asyncio.to_thread(
