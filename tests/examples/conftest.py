@@ -1,4 +1,4 @@
-"""The examples of the documentation, built once. That takes long: packages are fetched, and programs are compiled."""
+"""The examples of the documentation, built once. This takes long: it fetches packages and compiles programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["start_pipeline"]
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Where the example of a language was built. Each is built once."""
+    """Return a function that builds a language's example once, and returns its directory."""
     where: dict[str, Path] = {}
 
     def find(language: str) -> Path:
@@ -31,7 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def example(language: str, built: Callable[[str], Path], tmp_path: Path) -> Iterator[Example]:
-    """The example of the test's language, not started yet."""
+    """Provide the example in the test's language, not yet started."""
     receiver = Example(language, built(language), tmp_path, free_port())
     yield receiver
     receiver.kill()

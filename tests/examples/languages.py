@@ -1,8 +1,8 @@
-"""The example receivers of ``docs/examples/receivers``: how each is built and started. What is missing fails, and says what to install.
+"""The example receivers of ``docs/examples/receivers``: how each is built and started. A missing program fails the test, and is named.
 
-Python, Node and Go get the public Standard Webhooks library from their registries. For Ruby and PHP it stands in registries that not
-every machine reaches: their examples run with a stand-in of the library (``stand_ins``), so it is the examples that are tested
-there, and the signatures with another language's HMAC; not the public library.
+Python, Node and Go get the public Standard Webhooks library from their registries. Not every machine reaches those
+of Ruby and PHP: their examples run with a stand-in of the library (``stand_ins``), so the tests cover the examples, and the signatures
+with another language's HMAC, but not the public library.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LISTEN = "127.0.0.1:{port}"
 class Language:
     """An example. Commands run in a copy of its directory; ``{here}`` is that copy, ``{port}`` the port to listen on.
 
-    ``packages`` names the Debian package of each program. ``beside`` are directories that are copied into the example's.
+    ``packages`` names the Debian package of each program. ``beside`` are directories to copy into the example's.
     """
 
     packages: Mapping[str, str]
@@ -67,7 +67,7 @@ LANGUAGES: dict[str, Language] = {
 
 
 def build(name: str, here: Path) -> None:
-    """Copy an example to ``here``, and build it there with what its manifest asks for."""
+    """Copy an example to ``here``, and build it there as its manifest says."""
     language = LANGUAGES[name]
     for program, package in language.packages.items():
         require(program, package)
@@ -79,15 +79,15 @@ def build(name: str, here: Path) -> None:
 
 
 class Example:
-    """An example that was built, as a process (or two). It may be killed and started again."""
+    """A built example as a process (or two). It can be killed and started again."""
 
     def __init__(self, name: str, here: Path, directory: Path, port: int) -> None:
-        """``here`` is where it was built, ``directory`` where it keeps what comes."""
+        """``here`` is where it was built, ``directory`` where it keeps its webhooks."""
         self._language = LANGUAGES[name]
         self._here = here
         self._directory = directory
         self._port = port
-        # Two files: what several threads print does not break the lines of what it says that it worked on.
+        # Two files, so that the output of other threads does not break the lines about handled webhooks.
         self._output = directory / "output"
         self._errors = directory / "errors"
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -109,18 +109,18 @@ class Example:
             self._processes.append(process)
 
     def kill(self) -> None:
-        """As a machine that loses power would: at once, and without a chance to tidy up."""
+        """Kill it like a power failure: at once, without cleanup."""
         for process in self._processes:
             process.kill()
             process.wait()
         self._processes.clear()
 
     def output(self) -> str:
-        """All that it has printed to standard output, before it was killed and after."""
+        """Return its standard output from before and after a kill."""
         for process in self._processes:
-            assert process.poll() is None, f"the example ended by itself:\n{self._errors.read_text()}"
+            assert process.poll() is None, f"the example ended on its own:\n{self._errors.read_text()}"
         return self._output.read_text()
 
     def handled(self) -> list[str]:
-        """The ids of the webhooks that it worked on, in that order; one that it worked on twice is there twice."""
+        """Return the ids of the webhooks that it handled, in order; one handled twice is there twice."""
         return [line.split()[1] for line in self.output().splitlines() if line.startswith("handled ")]

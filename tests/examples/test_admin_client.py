@@ -1,4 +1,4 @@
-"""A client of the OMS's published API lists, creates, reads, updates and deletes endpoints here, at both base paths."""
+"""A client of the OMS's published API lists, creates, reads, updates and deletes our endpoints, at both base paths."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FILTERS = ['data.channel == "spree"', 'decimal(data.total) >= decimal("100")']
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built client."""
+    """Build the client."""
     require("go", "golang-go (1.21 or newer)")
     here = tmp_path_factory.mktemp("admin") / "client"
     shutil.copytree(Path(__file__).parent / "admin_client", here)
@@ -71,7 +71,7 @@ async def test_the_documented_operations_work(service: Service, client: Path, ba
     }
     attempt = {"id": 11, "event_name": "shipment_shipped", "http_status_code": 503, "target_url": TARGET}
     attempt |= {"token": None, "idempotency_key": "evt_1"}
-    # No answer: null, which this client reads as 0.
+    # No answer is null, which this client reads as 0.
     attempts = [attempt, attempt | {"id": 12, "http_status_code": 0}]
     endpoint = {"id": 1, "target_url": TARGET, "events": ["order_completed"], "filters": FILTERS, "attempts": attempts}
     assert (seen["listed"], seen["endpoint"]) == ([endpoint], endpoint)

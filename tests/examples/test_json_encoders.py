@@ -1,4 +1,4 @@
-"""Our imitations of other languages' JSON encoders write what the real ones write, byte for byte."""
+"""Our imitations of other languages' JSON encoders match the real ones byte for byte."""
 
 from __future__ import annotations
 
@@ -99,13 +99,13 @@ LANGUAGES: Final = {
 
 
 @pytest.mark.parametrize("language", sorted(LANGUAGES))
-def test_an_imitation_writes_what_the_encoder_writes(language: str, tmp_path: Path) -> None:
+def test_an_imitation_matches_the_encoder(language: str, tmp_path: Path) -> None:
     run, names = LANGUAGES[language]
     (tmp_path / "texts.json").write_text(json.dumps(_SAMPLES), encoding="ascii")
     run(tmp_path)
     for name in names:
         written = tmp_path / f"encoded-{name}"
-        # Debian's package ruby-activesupport need not be there; everything else must.
+        # Debian's package ruby-activesupport is optional; everything else is required.
         if name == "rails" and not written.exists():
             continue
         assert written.read_bytes().decode() == ENCODERS[name](_SAMPLES), name

@@ -1,4 +1,4 @@
-"""The example producers of the documentation: those in Python for real, and the events that the one in Ruby makes."""
+"""The example producers of the documentation: real runs of those in Python, and the events of the one in Ruby."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python examples with what their requirements ask for."""
+    """Install the Python examples with their requirements."""
     here = tmp_path_factory.mktemp("producers") / "python"
     shutil.copytree(PRODUCERS / "python", here)
     for command in VENV:
@@ -54,7 +54,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def database() -> Iterator[str]:
-    """A PostgreSQL with the table of the outbox; its URL."""
+    """Run a PostgreSQL with the outbox table; returns its URL."""
     programs = binaries()
     assert programs, "The example of the outbox needs PostgreSQL: apt-get install postgresql"
     with Postgres(programs) as server:
@@ -63,7 +63,7 @@ def database() -> Iterator[str]:
 
 
 class Process:
-    """A Python example as a process."""
+    """A Python example in its own process."""
 
     def __init__(self, here: Path, pipeline: Pipeline, *arguments: str, database: str = "") -> None:
         variables = {
@@ -81,7 +81,7 @@ class Process:
         )
 
     async def done(self) -> str:
-        """Wait until it ends well; what it printed."""
+        """Wait until it succeeds; returns its output."""
         said, _ = await asyncio.to_thread(self._process.communicate, timeout=120)
         assert self._process.returncode == 0, said
         return said
@@ -103,7 +103,7 @@ async def test_an_event_from_a_file(python: Path, start_pipeline: StartPipeline,
         assert list(receiver.acknowledgements) == ["evt-file"]
 
 
-async def test_the_outbox_loses_nothing_and_makes_nothing_up(python: Path, database: str, start_pipeline: StartPipeline) -> None:
+async def test_the_outbox_loses_no_event_and_invents_none(python: Path, database: str, start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
         receiver = await pipeline.receiver("outbox")
         await Process(python, pipeline, "-c", PUT, database=database).done()
@@ -114,11 +114,11 @@ async def test_the_outbox_loses_nothing_and_makes_nothing_up(python: Path, datab
         relay = Process(python, pipeline, "outbox.py", database=database)
         await until(partial(_arrived, receiver, 400), seconds=PATIENCE)
         relay.kill()
-        # Nothing was published twice under another id.
+        # No event was published twice with different ids.
         assert len(receiver.acknowledgements) == 400
         found = await until(partial(pipeline.attempts, order_number_eq="S199", subscription_id_eq="S1"), seconds=PATIENCE)
         assert found[0]["event_name"] == "order_completed"
-        # What was rolled back did not happen.
+        # Rolled back orders have no events.
         assert await pipeline.attempts(order_number_eq="R-never") == []
 
 

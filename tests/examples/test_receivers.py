@@ -1,4 +1,4 @@
-"""The example receivers of the documentation, each as its own process, and real deliveries to them."""
+"""The example receivers of the documentation, each in its own process, with real deliveries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.examples, pytest.mark.timeout(900), pytest.mark.parame
 
 
 async def listening(example: Example) -> bool:
-    example.output()  # fails when it has ended
+    example.output()  # fails if it has ended
     try:
         async with httpx.AsyncClient(trust_env=False) as client:
             return (await client.post(example.url)).status_code == 401
@@ -39,7 +39,7 @@ async def handled(example: Example, event_id: str) -> bool:
     return event_id in example.handled()
 
 
-async def test_deliveries_are_verified_acknowledged_and_worked_on_once(example: Example, start_pipeline: StartPipeline) -> None:
+async def test_deliveries_are_verified_acknowledged_and_handled_once(example: Example, start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
         endpoint = await pipeline.register(example.url)
         example.start(endpoint["secret"])
@@ -51,11 +51,11 @@ async def test_deliveries_are_verified_acknowledged_and_worked_on_once(example: 
             assert (attempt["state"], attempt["http_status_code"], attempt["attempt"]) == ("succeeded", 204, 1)
             await until(partial(handled, example, f"evt-{event_type}"), seconds=PATIENCE)
 
-        # The same event once more, as after a crash: acknowledged, and not worked on again.
+        # The same event again, as after a crash: acknowledged, but not handled again.
         await pipeline.publish(event_bytes("evt-order_completed"))
         again = await until(partial(attempts_of, pipeline, "evt-order_completed", 2), seconds=PATIENCE)
         assert [attempt["http_status_code"] for attempt in again] == [204, 204]
-        # While a secret is rotated, requests carry the signatures of both: a receiver that knows the old one goes on.
+        # While a secret is rotated, requests have signatures of both: a receiver with the old one continues.
         assert (await pipeline.api.post(f"endpoints/{endpoint['id']}/rotate_secret")).status_code == 200
         await pipeline.publish(event_bytes("evt-last"))
         await until(partial(handled, example, "evt-last"), seconds=PATIENCE)
@@ -65,7 +65,7 @@ async def test_deliveries_are_verified_acknowledged_and_worked_on_once(example: 
 async def test_a_wrong_signature_is_refused(example: Example, start_pipeline: StartPipeline) -> None:
     async with start_pipeline() as pipeline:
         endpoint = await pipeline.register(example.url, [EventType.ORDER_COMPLETED])
-        # It has a secret of its own, which the example does not know.
+        # It has its own secret, which the example does not know.
         await pipeline.register(f"{example.url}?other", [EventType.ORDER_CANCELLED])
         example.start(endpoint["secret"])
         await until(partial(listening, example), seconds=PATIENCE)
@@ -90,7 +90,7 @@ async def test_a_wrong_signature_is_refused(example: Example, start_pipeline: St
         assert example.handled() == ["evt-right"]
 
 
-async def test_it_answers_before_long_work_and_forgets_nothing_when_killed(
+async def test_receivers_answer_before_long_work_and_lose_nothing_when_killed(
     example: Example, start_pipeline: StartPipeline
 ) -> None:
     async with start_pipeline() as pipeline:
