@@ -1,9 +1,9 @@
-"""Clocks that jump: a role whose wall clock is as far off as a file says, while its monotonic clock and its sleeps go on.
+"""Clocks that jump: a role's wall clock has the offset in a file, while its monotonic clock and its sleeps are unchanged.
 
     python -m tests.faults.clocks offset.txt retry
 
-Everything in the process that asks ``time.time()`` or the product's clock is told the wrong time, kafka-python too. (libfaketime
-would tell C code as well, but it makes ``time.sleep()`` fail with EINVAL.)
+Everything in the process that uses ``time.time()`` or the product's clock gets the wrong time, kafka-python too. (libfaketime would
+also affect C code, but it makes ``time.sleep()`` fail with EINVAL.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LOOK_EVERY_S = 0.1
 
 
 class JumpingClock:
-    """The wall clock of one process, from outside."""
+    """The wall clock of one process, controlled from outside."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -29,19 +29,19 @@ class JumpingClock:
 
     @property
     def command(self) -> Sequence[str]:
-        """What starts a role that has this clock; the role's name follows."""
+        """Return the command that starts a role with this clock, without the role's name."""
         return (sys.executable, "-m", "tests.faults.clocks", str(self._file))
 
     def jump(self, seconds: int) -> None:
-        """Set the clock so many seconds behind (below 0) or before the true time."""
-        # Replaced in one step: the process never reads half of it.
+        """Set the clock's offset from the true time, in seconds; below 0 it is slow."""
+        # Replaced atomically: the process never reads half of it.
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
         new.replace(self._file)
 
 
 def shift(file: Path) -> None:
-    """From now on this process goes by the offset in the file."""
+    """Make this process use the offset in the file from now on."""
     true_time, true_now = time.time, clock.utc_now
     offset = 0
 
@@ -65,7 +65,7 @@ def shift(file: Path) -> None:
 def main() -> None:
     file, role = sys.argv[1:]
     shift(Path(file))
-    # Not before: modules that take the clock's function when they are imported must take the wrong one.
+    # Imported only now: modules that import the clock's function must get the wrong one.
     from consumers.cli.entry import main as run  # noqa: PLC0415
 
     sys.argv = ["oms-webhooks", role]

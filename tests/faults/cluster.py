@@ -1,4 +1,4 @@
-"""Three brokers of Apache Kafka on loopback, each a process that can be killed, frozen and started again: three replicas, two in sync."""
+"""Three Apache Kafka brokers on loopback, each a process that can be killed, frozen and restarted: three replicas, two in sync."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _OFFSETS = "__consumer_offsets"
 
 
 class Node(ApacheKafkaBroker):
-    """One of the three, broker and controller in one process."""
+    """One of the three: broker and controller in one process."""
 
     _start_seconds = 180.0
     """A first start waits for the others, and the machine may be busy."""
     heap = "320m"
 
     def __init__(self, number: int, directory: Path, ports: Sequence[int], controllers: Sequence[int], cluster_id: str) -> None:
-        """``number``: from 1. ``ports`` and ``controllers`` are those of all three, in their order."""
+        """``number`` starts at 1. ``ports`` and ``controllers`` are those of all three, in order."""
         port, controller = ports[number - 1], controllers[number - 1]
         voters = ",".join(f"{each}@{HOST}:{at}" for each, at in enumerate(controllers, 1))
         super().__init__(
@@ -50,20 +50,20 @@ class Node(ApacheKafkaBroker):
         self._cluster_id = cluster_id
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay open, and nobody answers."""
+        """Send SIGSTOP: connections stay open, and nothing answers."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        assert self.pid is not None, f"broker {self.number} does not run"
+        assert self.pid is not None, f"broker {self.number} is not running"
         os.kill(self.pid, number)
 
 
 class KafkaCluster:
-    """The three, and who of them does what."""
+    """The three brokers and their tasks."""
 
     def __init__(self, directory: Path) -> None:
         ports, controllers, cluster_id = _free_ports(), _free_ports(), new_cluster_id()
@@ -71,13 +71,13 @@ class KafkaCluster:
         self.bootstrap_servers = ",".join(f"{HOST}:{port}" for port in ports)
 
     def start(self, *nodes: Node) -> None:
-        """Start these, or all that do not run, at once: a broker answers when most of them are there."""
+        """Start these, or all that are not running, at once: a broker answers only if most of them run."""
         with ThreadPoolExecutor(SIZE) as threads:
             for started in [threads.submit(node.start) for node in nodes or self.nodes]:
                 started.result()
 
     def stop(self) -> None:
-        """End all of them, whatever state they are in."""
+        """Stop all of them, whatever their state."""
         for node in self.nodes:
             if node.pid is not None:
                 node.kill()
@@ -86,11 +86,11 @@ class KafkaCluster:
         return self.nodes[number - 1]
 
     async def leader(self, topic: str, partition: int) -> Node:
-        """Who leads a partition."""
+        """Return the leader of a partition."""
         return await asyncio.to_thread(self._leader, topic, partition)
 
     async def coordinator(self, group: str) -> Node:
-        """Who coordinates a group: the leader of its partition of the offsets topic."""
+        """Return a group's coordinator: the leader of its partition of the offsets topic."""
         return await asyncio.to_thread(self._coordinator, group)
 
     def _coordinator(self, group: str) -> Node:
@@ -130,7 +130,7 @@ def _free_ports() -> list[int]:
 
 
 def _java_hash(text: str) -> int:
-    """``String.hashCode`` of Java, for ASCII: it chooses the partition of a group's offsets."""
+    """Compute Java's ``String.hashCode`` for ASCII: it determines the partition of a group's offsets."""
     value = 0
     for character in text:
         value = (31 * value + ord(character)) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""Reads everything that a run left behind: Kafka's topics, ClickHouse's tables, the ledger. Its calls block."""
+"""Reads the evidence of a run: Kafka's topics, ClickHouse's tables, the ledger. Its calls block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _HasId(msgspec.Struct):
 
 
 def collect(deployment: Deployment) -> Evidence:
-    """The evidence of a run that has settled."""
+    """Return the evidence of a settled run."""
     topics, paths, kafka = deployment.settings.topics, deployment.paths, deployment.kafka
     deployment.receivers.ledger.read_on()
     evidence = Evidence(
@@ -37,7 +37,7 @@ def collect(deployment: Deployment) -> Evidence:
 
 
 def _published_twice(deployment: Deployment) -> Counter[str]:
-    """Events that stand in their source topic more often than once; the topics are read only when their ends say that there are any."""
+    """Return events that are in their source topic more than once; the topics are read only if their ends show that there are any."""
     sources = deployment.settings.topics.sources
     published = sum(deployment.kafka.ends(sources).values()) - deployment.hostile_records
     if published == len(deployment.events):

@@ -1,6 +1,6 @@
-"""Every commit of a group, as the brokers keep it in ``__consumer_offsets``: not samples, but the whole history, in order.
+"""Every commit of a group, from the brokers' ``__consumer_offsets``: not samples, but the whole history, in order.
 
-A commit does not say whose it is. But each generation of the group stands in the same partition, between its commits.
+A commit does not name its member. But each generation of the group is in the same partition, between its commits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GROUP_KEY = 2
 
 
 class CommitRecord(NamedTuple):
-    """A commit: which offset, when (seconds since 1970), and which generation the group had then (None: no record of it yet)."""
+    """A commit: its offset, its time (seconds since 1970), and the group's generation (None: no record of it yet)."""
 
     partition: tuple[str, int]
     offset: int
@@ -42,12 +42,12 @@ class StepBack(NamedTuple):
 
 
 def history(kafka: KafkaView, group: str) -> list[CommitRecord]:
-    """All commits of a group. Blocks."""
+    """Return all commits of a group. Blocks."""
     return list(commits_of(group, kafka.records([OFFSETS])))
 
 
 def commits_of(group: str, records: Iterable[Any]) -> Iterator[CommitRecord]:
-    """The commits of a group among records of the offsets topic, of which those of one partition are in order."""
+    """Return a group's commits among records of the offsets topic, which are in order per partition."""
     generation: int | None = None
     for record in records:
         if record.key is None or record.value is None:
@@ -68,7 +68,7 @@ def commits_of(group: str, records: Iterable[Any]) -> Iterator[CommitRecord]:
 
 
 def steps_back(commits: Iterable[CommitRecord]) -> list[StepBack]:
-    """Commits below an earlier one of their partition."""
+    """Return commits below an earlier one of their partition."""
     highest: dict[tuple[str, int], CommitRecord] = {}
     found = []
     for commit in commits:
@@ -81,7 +81,7 @@ def steps_back(commits: Iterable[CommitRecord]) -> list[StepBack]:
 
 
 class _Reader:
-    """Kafka's old (not flexible) encoding: that of keys, and of the first fields of values in every version."""
+    """Kafka's old (not flexible) encoding, used for keys, and for the first fields of values in every version."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -1,6 +1,6 @@
-"""What the scenarios share: seeds, a size, a stage, a way to tell how far they are, and the table at the end.
+"""What the scenarios share: seeds, a size, a stage, progress output, and the table at the end.
 
-They take long, minutes in the full form: a real Kafka and real processes start, deliver thousands of events, and are broken many times.
+They take minutes in the full form: a real Kafka and real processes start, deliver thousands of events, and fail many times.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DIRECTORY = Path(__file__).resolve().parents[2] / "var" / "faults"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each scenario is played once with each seed."""
+    """Run each scenario once with each seed."""
     stash = metafunc.config.stash
     if SEEDS not in stash:
         stash[SCALE] = scale = chosen_scale()
@@ -40,7 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def own_broker(tmp_path: Path) -> Iterator[ApacheKafkaBroker]:
-    """A broker that no other scenario uses: it can be restarted, and its offsets topic has this run's commits only."""
+    """Run a broker that no other scenario uses: it can be restarted, and its offsets topic has only this run's commits."""
     broker = ApacheKafkaBroker(data_dir=tmp_path / "kafka")
     broker.start()
     yield broker
@@ -49,7 +49,7 @@ def own_broker(tmp_path: Path) -> Iterator[ApacheKafkaBroker]:
 
 @pytest.fixture(scope="session")
 def tell(pytestconfig: pytest.Config) -> Tell:
-    """Print in any case: a long run says how far it is, and the figures of one that went well are its result."""
+    """Return a function that always prints: the progress of long runs, and the figures of successful ones."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
 
     def printed(text: str) -> None:
@@ -64,18 +64,18 @@ def tell(pytestconfig: pytest.Config) -> Tell:
 
 @pytest.fixture(scope="session")
 def scale(pytestconfig: pytest.Config) -> Scale:
-    """How large the run is."""
+    """Return the size of the run."""
     return pytestconfig.stash[SCALE]
 
 
 @pytest.fixture
 def stage(bootstrap_servers: str, tmp_path: Path, seed: int, scale: Scale, tell: Tell, pytestconfig: pytest.Config) -> Stage:
-    """Where a scenario is played."""
+    """Provide the stage of a scenario."""
     return Stage(bootstrap_servers, tmp_path, seed, scale, tell, pytestconfig.stash[RESULTS])
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The table, and the same as JSON in var/faults/."""
+    """Print the table, and write it as JSON to var/faults/."""
     results = config.stash.get(RESULTS, [])
     if not results:
         return

@@ -1,4 +1,4 @@
-"""A whole deployment on this machine: each role a process, ClickHouse and the receivers too; and an OMS that publishes."""
+"""A whole deployment on this machine: the roles, ClickHouse and the receivers as processes, and an OMS that publishes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SETTLE_TICK_S = 0.5
 
 @dataclass
 class Deployment:
-    """What runs, and what it has been given to do."""
+    """The running processes, and the published events."""
 
     settings: Settings
     variables: Mapping[str, str]
@@ -67,11 +67,11 @@ class Deployment:
         return process
 
     async def dismiss(self, name: str, grace_seconds: float) -> float:
-        """End a process for good, by SIGTERM; the seconds that it took."""
+        """End a process for good with SIGTERM; returns the seconds that it took."""
         return await self.roles.pop(name).terminate(grace_seconds)
 
     async def register_endpoints(self) -> None:
-        """By the HTTP API, as an integrator does."""
+        """Register the endpoints with the HTTP API, as an integrator does."""
         async with self.api() as client:
             for endpoint in self.endpoints:
                 wanted = {
@@ -84,7 +84,7 @@ class Deployment:
                 self.paths[response.json()["id"]] = endpoint.path
 
     async def registered(self) -> list[dict[str, Any]]:
-        """The endpoints as the API lists them, without what it knows of their health: that changes by itself."""
+        """Return the endpoints as the API lists them, without their health, which changes on its own."""
         health = {"state", "disabled_reason", "disabled_at", "failing_since", "circuit", "held_count", "held_since"}
         health |= {"will_be_disabled_at", "owner_told", "filter_failure", "in_order"}
         async with self.api() as client:
@@ -92,15 +92,15 @@ class Deployment:
         return [{name: value for name, value in endpoint.items() if name not in health} for endpoint in listed]
 
     def api(self) -> httpx.AsyncClient:
-        """A client of the HTTP API."""
+        """Provide a client of the HTTP API."""
         headers = {"Authorization": f"Bearer {API_KEY}"}
         return httpx.AsyncClient(base_url=self.roles["api"].url, headers=headers, timeout=30, trust_env=False)
 
     async def publish(self, events: Sequence[SimulatedEvent], rate: float, until: asyncio.Event | None = None) -> None:
-        """Publish ``rate`` events a second; returns when Kafka has acknowledged all of them.
+        """Publish ``rate`` events a second, and wait until Kafka has acknowledged them.
 
-        With ``until``, the last part of them comes slowly as long as it is not set: there is load for as long as it is wanted, however
-        busy the machine is.
+        With ``until``, the last part is published slowly until it is set: there is load for as long as needed, however busy the
+        machine is.
         """
         topics = self.settings.topics
         producer = Producer(open_broker(self.settings), topics.sources)
@@ -130,7 +130,7 @@ class Deployment:
         await self.roles[role].until_above_zero("oms_webhooks_attempts_total")
 
     async def kill(self, role: str, pause: float) -> Fault:
-        """``kill -9`` a role while it has records in hand (the API: at any time); start it again after ``pause`` seconds."""
+        """``kill -9`` a role while it has records in progress (the API: at any time); restart it after ``pause`` seconds."""
         process = self.roles[role]
         outstanding = 0.0 if role == "api" else await process.until_busy()
         process.kill()
@@ -142,12 +142,12 @@ class Deployment:
         return Fault("kill -9", role, at, committed, outstanding, until)
 
     async def committed(self, role: str) -> Committed:
-        """What the group of a role has committed; nothing for a role without a group."""
+        """Return what a role's group has committed; nothing for a role without a group."""
         group = getattr(self.settings.topics, f"{role}_group", None)
         return await asyncio.to_thread(self.kafka.committed, group) if group else {}
 
     async def settle(self, seconds: float) -> None:
-        """Wait until every event was dealt with and recorded; fail with what is missing when that takes too long."""
+        """Wait until every event is finished and recorded; fail with what is missing if that takes too long."""
         deadline = time.monotonic() + seconds
         while problems := await asyncio.to_thread(self._unsettled):
             for role in self.roles.values():
@@ -159,7 +159,7 @@ class Deployment:
 
     def _unsettled(self) -> list[str]:
         topics, running = self.settings.topics, {process.role for process in self.roles.values()}
-        # In the order of the flow: what the fan-out has left behind is seen when the groups behind it are looked at.
+        # In the order of the flow, so that what the fan-out has written is seen by the checks of later groups.
         read_by: Mapping[str, Sequence[str]] = {
             "fanout": topics.sources,
             "retry": topics.delay_topics,
@@ -177,7 +177,7 @@ class Deployment:
         return [*problems, f"{len(acknowledged & expected):,} of {len(expected):,} notifications are acknowledged"]
 
     def acknowledged(self) -> set[tuple[str, str]]:
-        """What the receivers have acknowledged so far: event id and path."""
+        """Return what the receivers have acknowledged so far: event id and path."""
         self.receivers.ledger.read_on()
         return {(request.event_id, request.path) for request in self.receivers.ledger.requests if request.is_acknowledged}
 
@@ -195,9 +195,9 @@ async def deployed(
     endpoints: Sequence[FaultyEndpoint] = ENDPOINTS,
     **settings: str,
 ) -> AsyncIterator[Deployment]:
-    """Start everything and register the endpoints, which misbehave in all their ways, or only as ``behaviour`` says.
+    """Start everything and register the endpoints, which misbehave in all ways, or only as ``behaviour`` says.
 
-    ``settings`` are those of the roles, as text; ``commands`` start them, by role.
+    ``settings`` are the roles' settings as text; ``commands`` start them, by role.
     """
     behaviours = [behaviour] if behaviour else [replace(each.behaviour, path=each.path, seed=seed) for each in endpoints]
     async with AsyncExitStack() as stack:
@@ -247,6 +247,6 @@ def _values(bootstrap_servers: str, prefix: str, clickhouse_url: str) -> dict[st
 
 
 def simulated_events(count: int, seed: int) -> list[SimulatedEvent]:
-    """What a simulated OMS lives through."""
+    """Generate the events of a simulated OMS."""
     shop, now = Shop(seed), datetime.now(UTC)
     return [shop.next_event(now) for _ in range(count)]

@@ -1,6 +1,6 @@
-"""Ten endpoints, no two alike: what they subscribed to, what they accept of it, and how they misbehave.
+"""Ten different endpoints: their subscriptions, their filters, and how they misbehave.
 
-What each of them wants is said here a second time, in plain Python: the expectation of the ledger does not come from the product.
+Plain Python here repeats which events match: the ledger's expectation does not come from the product.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _any(_: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class FaultyEndpoint:
-    """An endpoint: registered with ``events`` and ``filters``; ``wants`` is what the filters mean."""
+    """An endpoint: registered with ``events`` and ``filters``, whose meaning is ``wants``."""
 
     path: str
     events: frozenset[str]
@@ -63,6 +63,6 @@ ENDPOINTS = (
 
 
 def wanted_by(event: SimulatedEvent, endpoints: Iterable[FaultyEndpoint] = ENDPOINTS) -> frozenset[str]:
-    """The paths of the endpoints that must get the event."""
+    """Return the paths of the endpoints that must get the event."""
     name, data = event.event_name.value, json.loads(event.value)["data"]
     return frozenset(endpoint.path for endpoint in endpoints if name in endpoint.events and endpoint.wants(data))

@@ -1,4 +1,4 @@
-"""What a run left behind, and the accounts that are drawn from it. Pure: no Kafka, no ClickHouse, no clock."""
+"""The evidence of a run, and the accounts drawn from it. Pure: no Kafka, no ClickHouse, no clock."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AttemptRecord(NamedTuple):
 
 
 class Scheduled(NamedTuple):
-    """A record of a delay topic: an attempt that is due later. ``parked``: put off without an attempt."""
+    """A record of a delay topic: an attempt that is due later. ``parked``: deferred without an attempt."""
 
     position: TopicOffset
     written_at: float
@@ -53,7 +53,7 @@ class Scheduled(NamedTuple):
 
 
 class SetAside(NamedTuple):
-    """A dead letter: where it stands, where the record came from, and why it is there."""
+    """A dead letter: its position, the origin of its record, and the reason."""
 
     position: TopicOffset
     source: TopicOffset
@@ -61,7 +61,7 @@ class SetAside(NamedTuple):
 
 
 class StoredRow(NamedTuple):
-    """A row of ClickHouse: the record that it came from, and what tells it from others of that record."""
+    """A row of ClickHouse: its record, and what distinguishes it from others of that record."""
 
     partition: int
     offset: int
@@ -70,9 +70,9 @@ class StoredRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that befell the process of a role, and what its group had committed then.
+    """A fault of a role's process, and what its group had committed then.
 
-    What it had begun and not committed may be done again: ``until`` is when no more of it could begin (seconds since 1970).
+    What it had started and not committed may be repeated: after ``until``, no more of it could start (seconds since 1970).
     """
 
     what: str
@@ -114,7 +114,7 @@ class _Delivery(msgspec.Struct):
 
 
 def attempt_records(record: Any, paths: Mapping[int, str]) -> Iterator[AttemptRecord]:
-    """Read the attempts in a record of ``webhooks.attempts``: one a line."""
+    """Read the attempts in a record of ``webhooks.attempts``: one per line."""
     for index, line in enumerate(record.value.splitlines()):
         attempt = msgspec.json.decode(line, type=_Attempt)
         pair = (attempt.event.id, paths[attempt.endpoint_id])
@@ -123,7 +123,7 @@ def attempt_records(record: Any, paths: Mapping[int, str]) -> Iterator[AttemptRe
 
 
 def dispatch_rows(record: Any) -> Iterator[StoredRow]:
-    """The rows that a record of ``webhooks.dispatches`` must have in ClickHouse: one a line of its header."""
+    """Return the rows that a record of ``webhooks.dispatches`` must have in ClickHouse: one per line of its header."""
     header = next(value for name, value in record.headers if name == DISPATCH_HEADER)
     for line in header.splitlines():
         yield StoredRow(record.partition, record.offset, msgspec.json.decode(line, type=_Dispatch).event.id)
@@ -152,7 +152,7 @@ def _position(record: Any) -> TopicOffset:
 
 @dataclass(repr=False)
 class Evidence:
-    """Everything that is known of a run when it has settled."""
+    """Everything known about a settled run."""
 
     events: Sequence[Event]
     requests: Sequence[Request]
@@ -171,7 +171,7 @@ class Evidence:
 
     @cached_property
     def expected(self) -> frozenset[Pair]:
-        """Every event with every endpoint that subscribed to it."""
+        """Return every event with every endpoint that subscribed to it."""
         return expected_pairs(self.events)
 
     @cached_property
@@ -184,7 +184,7 @@ class Evidence:
 
     @cached_property
     def exhausted(self) -> frozenset[Pair]:
-        """Given up after six attempts, which the endpoint got: it was reached, and did not want it."""
+        """Return notifications given up after six attempts that reached the endpoint and were refused."""
         given_up = {attempt.pair for attempt in self.attempts if attempt.outcome == Outcome.EXHAUSTED}
         return frozenset(pair for pair in given_up if self.request_counts[pair] >= ATTEMPTS_IN_ALL)
 
@@ -194,16 +194,16 @@ class Evidence:
 
     @property
     def unrecorded(self) -> frozenset[Pair]:
-        """Notifications without a record of the attempt that ended them."""
+        """Return notifications without a record of their last attempt."""
         ended = {attempt.pair for attempt in self.attempts if attempt.outcome in {Outcome.DELIVERED, Outcome.EXHAUSTED}}
         return self.expected - ended
 
     @cached_property
     def balance(self) -> Counter[Pair]:
-        """Of each notification, the requests that came beyond those that were due; below 0: so many did not come.
+        """Return the requests of each notification beyond those that were due; below 0: missing ones.
 
-        An event makes one request due at each endpoint, each repeat in a delay topic one more. A delivery that was parked there
-        instead of being attempted makes none due of its own.
+        An event makes one request due at each endpoint, and each retry in a delay topic one more. A delivery that was parked there
+        instead of being attempted makes none due.
         """
         counts = Counter(self.request_counts)
         counts.subtract({pair: 1 + self.published_twice[pair[0]] for pair in self.expected})
@@ -212,25 +212,25 @@ class Evidence:
 
     @property
     def duplicates(self) -> int:
-        """Requests beyond those that were due."""
+        """Return the requests beyond those that were due."""
         return sum(count for count in self.balance.values() if count > 0)
 
     @property
     def lost(self) -> frozenset[Pair]:
-        """Notifications with fewer requests than were due, those that failed before they reached the endpoint aside."""
+        """Return notifications with fewer requests than were due, except those that failed before they reached the endpoint."""
         unanswered = Counter(attempt.pair for attempt in self.attempts if attempt.failure)
         return frozenset(pair for pair, count in self.balance.items() if count + unanswered[pair] < 0)
 
     @cached_property
     def body_hashes(self) -> Mapping[str, set[str]]:
-        """Of each event, the hashes of the bodies that any endpoint got."""
+        """Return the hashes of the bodies that endpoints got, by event."""
         hashes: defaultdict[str, set[str]] = defaultdict(set)
         for request in self.requests:
             hashes[request.event_id].add(request.body_hash)
         return hashes
 
     def in_flight(self, fault: Fault) -> int:
-        """How many deliveries the process had begun and not committed: no other may be repeated because of the fault."""
+        """Return how many deliveries the process had started and not committed: the fault may repeat no others."""
         match fault.role:
             case "fanout":
                 return len(self._begun_by_fan_out(fault))
@@ -240,13 +240,13 @@ class Evidence:
                 return 0
 
     def without_set_aside(self, kind: str, rows: Iterable[StoredRow]) -> list[StoredRow]:
-        """Those rows of ``webhooks.<kind>`` whose records are no dead letters."""
+        """Return the rows of ``webhooks.<kind>`` whose records are not dead letters."""
         aside = {letter.source[1:] for letter in self.dead_letters if letter.source.topic.endswith(f"webhooks.{kind}")}
         return [row for row in rows if (row.partition, row.offset) not in aside]
 
     @cached_property
     def most_wanted(self) -> int:
-        """The most endpoints that an event went to."""
+        """Return the highest number of endpoints of an event."""
         return max(len(event.wanted_by) for event in self.events)
 
     @property
@@ -254,7 +254,7 @@ class Evidence:
         return sum(map(self.in_flight, self.faults))
 
     def summary(self) -> str:
-        """The figures of the run."""
+        """Return the figures of the run."""
         outcomes = Counter(attempt.outcome for attempt in self.attempts)
         unanswered = Counter(f"{attempt.failure} at {attempt.pair[1]}" for attempt in self.attempts if attempt.failure)
         parked = sum(record.parked > 0 for record in self.scheduled)
@@ -287,7 +287,7 @@ class Evidence:
         return {pair for pair in requested | parked if pair[0] in uncommitted}
 
     def _begun_by_retry(self, fault: Fault) -> int:
-        """Deliveries in the delay topics for which a request, or being parked once more, followed when they were due."""
+        """Return deliveries in the delay topics that were followed by a request, or parked again, when they were due."""
         traces = defaultdict(list)
         for request in self.requests:
             traces[request.event_id, request.path].append(request.at)
@@ -302,12 +302,12 @@ class Evidence:
 
 
 def expected_pairs(events: Iterable[Event]) -> frozenset[Pair]:
-    """Every event with every endpoint that must get it."""
+    """Return every event with every endpoint that must get it."""
     return frozenset((event.id, path) for event in events for path in event.wanted_by)
 
 
 def examples(pairs: Iterable[Pair], limit: int = 5) -> str:
-    """A few of them, for a failure message."""
+    """Return a few of them, for a failure message."""
     return ", ".join(f"{event_id} at {path}" for event_id, path in sorted(pairs)[:limit])
 
 

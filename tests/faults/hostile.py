@@ -1,4 +1,4 @@
-"""What a source topic may hold besides good events: records that nobody can use, and good events in odd clothes."""
+"""What a source topic may contain besides good events: unusable records, and good events in unusual forms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOSTILE_HEADERS: Sequence[Headers] = (
 
 @dataclass
 class Planted:
-    """What was written: unusable records by position, and good events that were published oddly."""
+    """The written records: unusable ones by position, and good events in unusual forms."""
 
     unusable: dict[TopicOffset, str] = field(default_factory=dict)
     good: list[tuple[SimulatedEvent, TopicOffset]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Planted:
     """Records of Kafka's own: one ends each transaction."""
 
     def add(self, other: Planted) -> None:
-        """Count what another call has planted."""
+        """Add the records of another call."""
         self.unusable |= other.unusable
         self.good += other.good
         self.aborted += other.aborted
@@ -49,12 +49,12 @@ class Planted:
 
     @property
     def records(self) -> int:
-        """How many offsets all of it takes."""
+        """Return the number of offsets that they take."""
         return len(self.unusable) + len(self.good) + len(self.aborted) + self.markers
 
 
 def unusable_records(chance: random.Random, good: SimulatedEvent) -> Iterator[tuple[str, bytes | None, bytes | None]]:
-    """Kind, key and value of records that are dead letters, each made of a good one."""
+    """Return kind, key and value of unusable records, each made from a good one."""
     value, key = good.value, good.key.encode()
     cut = chance.randrange(1, len(value))
     flipped = bytearray(value)
@@ -76,7 +76,7 @@ def unusable_records(chance: random.Random, good: SimulatedEvent) -> Iterator[tu
 
 
 def plant(bootstrap_servers: str, topics: Topics, events: Sequence[SimulatedEvent], chance: random.Random) -> Planted:
-    """Write hostile records, mixed. Of ``events`` some are published oddly and some in transactions; the rest model the unusable ones."""
+    """Write hostile records, mixed. Some ``events`` are published in unusual forms, some in transactions; the rest model unusable ones."""
     _allow_any_timestamp(bootstrap_servers, topics)
     planted = Planted()
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", max_request_size=2 * TEN_MB)
@@ -100,9 +100,9 @@ def plant(bootstrap_servers: str, topics: Topics, events: Sequence[SimulatedEven
 
 
 def end_with_good_ones(bootstrap_servers: str, topics: Topics, partitions: int, events: Iterator[SimulatedEvent]) -> Planted:
-    """Write a good event at the end of each partition: a marker there is beyond what a group ever commits.
+    """Write a good event at the end of each partition: a group never commits beyond a marker there.
 
-    Of ``events``, which need no end, those that belong in another topic are left out.
+    ``events`` may be endless; those of other topics are left out.
     """
     planted = Planted()
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, acks="all")
@@ -117,7 +117,7 @@ def end_with_good_ones(bootstrap_servers: str, topics: Topics, partitions: int, 
 
 
 def _in_transactions(bootstrap_servers: str, topics: Topics, events: Sequence[SimulatedEvent], planted: Planted) -> None:
-    """Every second event is taken back: its transaction is aborted. Each leaves a marker behind, a record of Kafka's own."""
+    """Publish in transactions, and abort every second one. Each leaves a marker, one of Kafka's own records."""
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers, transactional_id=f"{topics.prefix}oms")
     try:
         producer.init_transactions()
@@ -137,7 +137,7 @@ def _in_transactions(bootstrap_servers: str, topics: Topics, events: Sequence[Si
 
 
 def _allow_any_timestamp(bootstrap_servers: str, topics: Topics) -> None:
-    """Kafka refuses times that are an hour ahead by default; many a cluster does not."""
+    """Allow any timestamp: by default Kafka refuses those an hour ahead, but many clusters do not."""
     admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
     try:
         largest = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(LAST_TIMESTAMP)}

@@ -1,4 +1,4 @@
-"""What stands in Kafka: whole topics, their ends, and what the groups have committed. Its calls block."""
+"""The contents of Kafka: whole topics, their ends, and the groups' commits. Its calls block."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAUSE_S = 0.5
 
 
 class TopicOffset(NamedTuple):
-    """Where a record stands."""
+    """The position of a record."""
 
     topic: str
     partition: int
@@ -30,7 +30,7 @@ class TopicOffset(NamedTuple):
 
 
 class CommittedAt(NamedTuple):
-    """The offset to go on from, and what was finished beyond it."""
+    """The offset to continue from, and what was finished beyond it."""
 
     offset: int
     finished: frozenset[int]
@@ -41,7 +41,7 @@ Committed = Mapping[tuple[str, int], CommittedAt]
 
 
 class KafkaView:
-    """Looks at a broker from outside of the product."""
+    """Reads from a broker without the product's code."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
@@ -52,9 +52,9 @@ class KafkaView:
         self._admin.close()
 
     def _ask(self, question: Callable[[KafkaAdminClient], AnswerT]) -> AnswerT:
-        """Ask again until there is an answer: a broker that has just come back needs a moment.
+        """Repeat a request until there is an answer: a restarted broker needs a moment.
 
-        Each time with a new client: kafka-python's asks whoever coordinated a group when it asked first, for ever.
+        Each time with a new client: a kafka-python client always asks the first coordinator of a group.
         """
         deadline = time.monotonic() + _PATIENCE_S
         while True:
@@ -68,13 +68,13 @@ class KafkaView:
                 self._reconnect()
 
     def _reconnect(self) -> None:
-        with self._lock, contextlib.suppress(KafkaError):  # nobody may be there yet
+        with self._lock, contextlib.suppress(KafkaError):  # no broker may be up yet
             fresh = KafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
             self._admin.close()
             self._admin = fresh
 
     def committed(self, group: str) -> Committed:
-        """What the group has committed."""
+        """Return what the group has committed."""
         found = self._ask(lambda admin: admin.list_group_offsets({group: None}))[group]
         return {
             (partition.topic, partition.partition): CommittedAt(
@@ -85,7 +85,7 @@ class KafkaView:
         }
 
     def ends(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
-        """The end of every partition."""
+        """Return the end of every partition."""
         described = self._ask(lambda admin: admin.describe_topics(list(topics)))
         partitions = [
             TopicPartition(topic["name"], partition["partition_index"])
@@ -96,15 +96,15 @@ class KafkaView:
         return {(partition.topic, partition.partition): at.offset for partition, at in found.items()}
 
     def lag(self, group: str, topics: Sequence[str]) -> int:
-        """How many records the group has not committed.
+        """Return how many records the group has not committed.
 
-        The commits are read first: when it is 0, everything had been dealt with at that moment, with all that came of it.
+        The commits are read first: if it is 0, everything up to that moment was finished, with all that followed from it.
         """
         committed = {partition: at.offset for partition, at in self.committed(group).items()}
         return sum(end - committed.get(partition, 0) for partition, end in self.ends(topics).items())
 
     def records(self, topics: Sequence[str]) -> Iterator[Any]:
-        """Every record of the topics, from the beginning to where the end is now."""
+        """Return every record of the topics, from the start to the current end."""
         left = {TopicPartition(*partition): end for partition, end in self.ends(topics).items() if end}
         if not left:
             return

@@ -1,4 +1,4 @@
-"""What the limits are measured with: a load that never pauses, and what the ledger says of a fault. The accounts are pure."""
+"""Measures the limits: a load without pauses, and the cost of a fault according to the ledger. The accounts are pure."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _TICK_S = 0.01
 
 @asynccontextmanager
 async def steady_load(deployment: Deployment, rate: float, seed: int) -> AsyncIterator[dict[str, float]]:
-    """``rate`` events a second while the block runs, by one producer; they are in ``deployment.events`` afterwards.
+    """Publish ``rate`` events a second while the block runs, with one producer; afterwards they are in ``deployment.events``.
 
-    Gives when each event was published (seconds since 1970), by its id.
+    Yields when each event was published (seconds since 1970), by its id.
     """
     sent_at: dict[str, float] = {}
     producer = Producer(open_broker(deployment.settings), deployment.settings.topics.sources)
@@ -42,7 +42,7 @@ async def steady_load(deployment: Deployment, rate: float, seed: int) -> AsyncIt
     finally:
         publishing.cancel()
         await asyncio.wait([publishing])
-    # Not after a failure: the broker may be away for good, and then nothing is acknowledged.
+    # Not after a failure: the broker may be down for good, and then nothing is acknowledged.
     positions = await asyncio.gather(*(acknowledged for _, acknowledged in sent))
     await producer.close()
     deployment.events += [
@@ -70,7 +70,7 @@ async def _publish(
 
 
 async def keep_one_endpoint(deployment: Deployment) -> None:
-    """Delete all endpoints but the one that wants everything."""
+    """Delete all endpoints except the one that gets everything."""
     async with deployment.api() as client:
         for endpoint_id, path in deployment.paths.items():
             if path != PATH:
@@ -78,7 +78,7 @@ async def keep_one_endpoint(deployment: Deployment) -> None:
 
 
 class Repeats(NamedTuple):
-    """Deliveries that came once more."""
+    """Repeated deliveries."""
 
     at: Sequence[float]
 
@@ -87,7 +87,7 @@ class Repeats(NamedTuple):
 
 
 def repeats(requests: Iterable[Request], published_twice: Counter[str]) -> Repeats:
-    """When deliveries came once more, in the order of the ledger. Events that stand in Kafka twice are due twice."""
+    """Return when deliveries were repeated, in the order of the ledger. Events that are in Kafka twice are due twice."""
     seen: Counter[str] = Counter()
     again = []
     for request in requests:
@@ -98,14 +98,14 @@ def repeats(requests: Iterable[Request], published_twice: Counter[str]) -> Repea
 
 
 def first_after(requests: Iterable[Request], at: float) -> float:
-    """Seconds from a moment to the first delivery after it; infinite where there is none."""
+    """Return the seconds from a moment to the first delivery after it; infinite if there is none."""
     return min((request.at - at for request in requests if request.at > at), default=float("inf"))
 
 
 def longest_silence(
     found: Evidence, sent_at: Mapping[str, float], partitions: Collection[tuple[str, int]], begin: float, end: float
 ) -> float:
-    """The most seconds between two moments in which events of these partitions waited, and none was delivered."""
+    """Return the longest time between two moments in which events of these partitions waited and none was delivered."""
     theirs = {event.id for event in found.events if event.position[:2] in partitions}
     arrived: dict[str, float] = {}
     for request in found.requests:
@@ -116,16 +116,16 @@ def longest_silence(
 
 
 class Wait(NamedTuple):
-    """From when to when an event waited."""
+    """The time during which an event waited."""
 
     since: float
     until: float
 
 
 def longest_wait_in_vain(waits: Iterable[Wait], begin: float, end: float) -> float:
-    """The most seconds between two moments in which something waited, and nothing's wait ended."""
+    """Return the longest time between two moments in which events waited, and no wait ended."""
     within = sorted((wait for wait in waits if wait.since < end and wait.until > begin), key=lambda wait: wait.until)
-    # Since when the one waits that has waited longest, of those that are left: from the last one backwards.
+    # The earliest start of the remaining waits, from the last one backwards.
     oldest = list(itertools.accumulate((wait.since for wait in reversed(within)), min))[::-1]
     ends = [begin, *(min(wait.until, end) for wait in within)]
     return max(
@@ -135,7 +135,7 @@ def longest_wait_in_vain(waits: Iterable[Wait], begin: float, end: float) -> flo
 
 
 def takeover(found: Evidence, sent_at: Mapping[str, float], partitions: Collection[tuple[str, int]], at: float) -> float:
-    """Seconds from a kill until each of these partitions was delivered from. One that had no event then counts from its first one."""
+    """Return the seconds from a kill to each partition's first delivery; a partition without events then counts from its first one."""
     partition_of = {event.id: event.position[:2] for event in found.events}
     first: dict[tuple[str, int], float] = {}
     for request in found.requests:

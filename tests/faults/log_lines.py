@@ -1,4 +1,4 @@
-"""What the roles log: how many lines that call for somebody they write in the worst minute."""
+"""What the roles log: the most warnings and errors within a minute."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _CALLING = frozenset({"warning", "error", "critical"})
 
 
 class LogLine(NamedTuple):
-    """A line at the level ``warning`` or above, and when it was written (seconds since 1970)."""
+    """A line at the level ``warning`` or above, and its time (seconds since 1970)."""
 
     at: float
     text: str
 
 
 def calling_lines(log: Path, since: float = 0.0) -> Iterator[LogLine]:
-    """Those of a log in JSON. What is not JSON was printed past the log (a traceback, a library): it counts, at the time of the line before."""
+    """Return those of a JSON log. Other lines were printed past the log (a traceback, a library): they count, at the previous line's time."""
     at = 0.0
     for text in log.read_text(errors="replace").splitlines():
         try:
@@ -37,7 +37,7 @@ def calling_lines(log: Path, since: float = 0.0) -> Iterator[LogLine]:
 
 
 def times_of(log: Path, event: str) -> list[float]:
-    """When an event stands in a log in JSON (seconds since 1970)."""
+    """Return the times of an event in a JSON log (seconds since 1970)."""
     found = []
     for text in log.read_text(errors="replace").splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -48,7 +48,7 @@ def times_of(log: Path, event: str) -> list[float]:
 
 
 def worst_minute(lines: list[LogLine]) -> list[LogLine]:
-    """The most lines within any 60 seconds."""
+    """Return the most lines within any 60 seconds."""
     window: deque[LogLine] = deque()
     worst: list[LogLine] = []
     for line in lines:
@@ -61,7 +61,7 @@ def worst_minute(lines: list[LogLine]) -> list[LogLine]:
 
 
 def summary(lines: list[LogLine]) -> str:
-    """How often which event was logged, with an example."""
+    """Return how often each event was logged, with an example."""
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for line in lines:

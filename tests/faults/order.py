@@ -1,4 +1,4 @@
-"""What a run of deliveries in order is made of and judged by: its events, and who came behind a later event of its key. Pure."""
+"""The events of a run with ordered deliveries, and its check: requests after a later event of their key. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ BAD = "BAD"
 
 @dataclass
 class Orders:
-    """Makes events: the n-th is of the key n modulo 500."""
+    """Generates events: the n-th has the key n modulo 500."""
 
     made: dict[str, SimulatedEvent] = field(default_factory=dict)
 
     def take(self, count: int, *, bad: bool) -> list[SimulatedEvent]:
-        """The next events. Without ``bad`` no delivery of them fails at the endpoints that get them in order."""
+        """Return the next events. Without ``bad``, no delivery of them fails at the ordered endpoints."""
         events = [self._event(len(self.made) + number, bad=bad) for number in range(count)]
         self.made |= {event.id: event for event in events}
         return events
@@ -39,7 +39,7 @@ class Orders:
 
 
 def inversions(requests: Iterable[Request], places: Mapping[str, tuple[str, int, int]]) -> list[tuple[str, str, str]]:
-    """Requests behind one for a later event of their key: path, and both events. ``places``: key, partition and offset by event."""
+    """Return requests after one for a later event of their key: path and both events. ``places``: key, partition and offset by event."""
     latest: dict[tuple[str, str, int], tuple[int, str]] = {}
     found: list[tuple[str, str, str]] = []
     for request in requests:
@@ -52,6 +52,6 @@ def inversions(requests: Iterable[Request], places: Mapping[str, tuple[str, int,
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that ``share`` of them do not exceed."""
+    """Return the value that a ``share`` of them do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

@@ -29,14 +29,14 @@ _PASSED_ON = frozenset({"OMS_WEBHOOKS_KAFKA_SPEEDUPS", "OMS_WEBHOOKS_SENDER_SPEE
 
 
 class RoleProcess:
-    """One role. It may be killed and started again; its address stays the same."""
+    """The process of a role. It can be killed and restarted; its address stays the same."""
 
     def __init__(
         self, role: str, variables: Mapping[str, str], directory: Path, *, name: str = "", command: Sequence[str] = (COMMAND,)
     ) -> None:
-        """``name`` tells several processes of a role apart. ``variables`` is the environment that it gets besides ours.
+        """``name`` distinguishes several processes of a role. ``variables`` are added to our environment.
 
-        ``command`` is what the role's name is put behind.
+        The role's name is appended to ``command``.
         """
         self._command = command
         self.role = role
@@ -50,19 +50,19 @@ class RoleProcess:
 
     def start(self) -> None:
         """Start; :meth:`until_ready` waits until it works."""
-        assert self._process is None, f"{self.name} runs already"
+        assert self._process is None, f"{self.name} is already running"
         outside = {
             name: value for name, value in os.environ.items() if not name.startswith("OMS_WEBHOOKS_") or name in _PASSED_ON
         }
         outside["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, outside.get("PYTHONPATH")]))
         with self._log.open("ab") as log:
-            # Its directory holds no .env file that would change its settings.
+            # Its directory contains no .env file that would change its settings.
             self._process = subprocess.Popen(
                 [*self._command, self.role], cwd=self._directory, env=outside | self._variables, stdout=log, stderr=log
             )
 
     async def until_ready(self) -> None:
-        """Wait until ``/readyz`` says so."""
+        """Wait until ``/readyz`` reports ready."""
         last = "no answer"
         async with httpx.AsyncClient(trust_env=False) as client:
 
@@ -80,7 +80,7 @@ class RoleProcess:
             await until(is_ready, lambda: f"{self.name} is not ready: {last}\n{self.log_end()}", seconds=START_SECONDS)
 
     async def metric(self, name: str, **labels: str) -> float | None:
-        """The sum of a metric over its samples with these labels; None while the process does not serve its metrics."""
+        """Return the sum of a metric over its samples with these labels; None while the process does not serve metrics."""
         try:
             async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
                 text = (await client.get(f"{self.url}/metrics")).text
@@ -91,7 +91,7 @@ class RoleProcess:
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     async def holds(self, group: str) -> frozenset[tuple[str, int]]:
-        """The partitions of the group that it shows the lag of: those that it holds. None while it does not answer."""
+        """Return the partitions of the group that it holds, from its lag metric; None while it does not answer."""
         try:
             async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
                 text = (await client.get(f"{self.url}/metrics")).text
@@ -120,7 +120,7 @@ class RoleProcess:
         return await self.until_above(name, 0.0)
 
     async def until_unready(self, because: str) -> None:
-        """Wait until ``/readyz`` names this trouble."""
+        """Wait until ``/readyz`` names this problem."""
         last = ""
         async with httpx.AsyncClient(trust_env=False) as client:
 
@@ -134,30 +134,30 @@ class RoleProcess:
             await until(is_unready, lambda: f"{self.name} does not say {because!r} but {last}", seconds=WORK_SECONDS)
 
     async def until_busy(self) -> float:
-        """Wait until the role has records in hand, and return how many."""
+        """Wait until the role has records in progress, and return how many."""
         return await self.until_above_zero("oms_webhooks_outstanding_records")
 
     def kill(self) -> None:
-        """``kill -9``: no handler runs, nothing is flushed. Returns when the process is gone."""
+        """``kill -9`` it: no handler runs, nothing is flushed. Returns when the process is gone."""
         self.check_alive()
         process = self._take()
         process.kill()
         process.wait(30)
-        assert process.returncode == -signal.SIGKILL, f"{self.name} ended by itself ({process.returncode})\n{self.log_end()}"
+        assert process.returncode == -signal.SIGKILL, f"{self.name} ended on its own ({process.returncode})\n{self.log_end()}"
 
     def freeze(self) -> None:
-        """SIGSTOP: it does nothing more, and does not know."""
+        """Send SIGSTOP: it stops without noticing."""
         self.check_alive()
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT: it goes on as if nothing had been."""
+        """Send SIGCONT: it continues as if nothing had happened."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     async def terminate(self, grace_seconds: float) -> float:
-        """``kill -15``; the seconds until it ended, in good order and in time."""
+        """``kill -15`` it; returns the seconds until it ended, in order and in time."""
         self.check_alive()
         process = self._take()
         asked_at = time.monotonic()
@@ -172,13 +172,13 @@ class RoleProcess:
         return time.monotonic() - asked_at
 
     def check_alive(self) -> None:
-        """Fail, with the end of its log, when the process ended by itself."""
+        """Fail with the end of its log if the process ended on its own."""
         assert self._process is not None, f"{self.name} is not running"
         code = self._process.poll()
-        assert code is None, f"{self.name} ended by itself with exit code {code}\n{self.log_end()}"
+        assert code is None, f"{self.name} ended on its own with exit code {code}\n{self.log_end()}"
 
     def clean_up(self) -> None:
-        """End the process, if it still runs."""
+        """End the process if it still runs."""
         if self._process is not None:
             process = self._take()
             process.kill()

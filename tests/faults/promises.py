@@ -1,4 +1,4 @@
-"""What must hold after every scenario, whatever happened: each promise names what it found broken. Pure."""
+"""What must hold after every scenario, whatever happened: each promise reports how it was broken. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tests.faults.evidence import Evidence, StoredRow, examples
 
 
 def broken(evidence: Evidence, *, most_duplicates: int, dead_letters: int = 0) -> list[str]:
-    """A sentence for each promise that was not kept; none when all is well.
+    """Return a sentence for each broken promise.
 
-    ``most_duplicates`` are the deliveries that were in flight at the faults, ``dead_letters`` the records that are unusable.
+    ``most_duplicates`` are the deliveries in flight at the faults, ``dead_letters`` the unusable records.
     """
     findings = [finding for promise in PROMISES for finding in promise(evidence)]
     if evidence.duplicates > most_duplicates:
@@ -36,7 +36,7 @@ def _nothing_is_missing(evidence: Evidence) -> Iterator[str]:
 
 
 def _clickhouse_holds_each_record_once(evidence: Evidence) -> Iterator[str]:
-    """All that a record holds is there once; nothing is of a record that was set aside."""
+    """Check that every row of a record is there once, and no row of a dead letter."""
     attempts = [StoredRow(each.position.partition, each.position.offset, each.id) for each in evidence.attempts]
     letters = [StoredRow(letter.position.partition, letter.position.offset, 0) for letter in evidence.dead_letters]
     yield from _stored_once("attempts", evidence.without_set_aside("attempts", attempts), evidence.stored_attempts)
@@ -47,7 +47,7 @@ def _clickhouse_holds_each_record_once(evidence: Evidence) -> Iterator[str]:
 
 
 def _stored_once(kind: str, wanted: Iterable[StoredRow], rows: Sequence[StoredRow] | None) -> Iterator[str]:
-    """What Kafka holds and what ClickHouse holds, compared one by one."""
+    """Compare the contents of Kafka and ClickHouse one by one."""
     if rows is None:
         return
     acknowledged, stored = Counter(wanted), Counter(rows)

@@ -1,4 +1,4 @@
-"""The same attempts through every way of reading them: tables, views, rollup, and the API's search, its counts and figures."""
+"""The same attempts through every read path: tables, views, rollup, and the API's search, its counts and figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.faults.deployment import CLICKHOUSE_PASSWORD, Deployment
 
 
 class Reading(NamedTuple):
-    """What one way of reading says: how many rows there are, and how many different ones."""
+    """The result of one read path: the number of rows, and of distinct ones."""
 
     rows: int
     different: int
@@ -41,7 +41,7 @@ WHERE figures.attempts + figures.discarded + figures.expired > counted.made OR f
 
 @dataclass(frozen=True)
 class Readings:
-    """What all of them say."""
+    """The results of all read paths."""
 
     attempts: Mapping[str, Reading]
     events: Mapping[str, Reading]
@@ -51,7 +51,7 @@ class Readings:
     """Figures of the rollup that are higher than what the attempts say."""
 
     def differences(self, attempts: int, dispatches: int) -> Iterator[str]:
-        """Where they say something else than Kafka holds."""
+        """Return the differences from the contents of Kafka."""
         for wanted, readings in ((attempts, self.attempts), (dispatches, self.events)):
             for name, reading in readings.items():
                 if reading != (wanted, wanted):
@@ -61,12 +61,12 @@ class Readings:
 
     @property
     def left_out(self) -> int:
-        """Attempts that the rollup does not count."""
+        """Return attempts that the rollup does not count."""
         return self.attempts["attempts"].rows - self.figures
 
 
 def from_clickhouse(deployment: Deployment) -> Readings:
-    """Ask ClickHouse. It blocks."""
+    """Query ClickHouse. Blocks."""
     url = httpx.URL(deployment.settings.clickhouse_url)
     client = clickhouse_connect.get_client(
         host=url.host, port=url.port or 0, password=CLICKHOUSE_PASSWORD, database=deployment.settings.clickhouse_database
@@ -87,7 +87,7 @@ def from_clickhouse(deployment: Deployment) -> Readings:
 
 
 async def from_the_api(deployment: Deployment) -> dict[str, Reading]:
-    """Walk through all attempts by the cursor, and ask for the counts beside them."""
+    """Walk through all attempts with the cursor, and ask for the counts."""
     path, ids = "/api/webhook/attempts", []
     async with deployment.api() as client:
         facets = (await client.get(f"{path}/facets")).raise_for_status().json()

@@ -1,4 +1,4 @@
-"""Webhook endpoints in a process of their own, one a path, and the ledger of what they got.
+"""Webhook endpoints in their own process, one per path, and the ledger of their requests.
 
 A lean HTTP server: it must not be what limits a run. Every request is in the ledger before it is answered:
 
@@ -42,8 +42,8 @@ CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
 class Request(NamedTuple):
-    """A line of the ledger: what arrived when (seconds since 1970), how it was answered (0: never, -1: with a reset of the
-    connection), and a hash of the body."""
+    """A line of the ledger: the request, its time (seconds since 1970), its answer (0: none, -1: a reset of the connection), and
+    a hash of the body."""
 
     at: float
     path: str
@@ -57,7 +57,7 @@ class Request(NamedTuple):
 
 
 class Ledger:
-    """Reads the file while it is written; ``requests`` holds what was read so far."""
+    """Reads the file while it is written; ``requests`` contains what was read so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -65,7 +65,7 @@ class Ledger:
         self._read_bytes = 0
 
     def read_on(self) -> list[Request]:
-        """The requests that came since the last call."""
+        """Return the requests since the last call."""
         with self.path.open("rb") as file:
             file.seek(self._read_bytes)
             data = file.read()
@@ -84,7 +84,7 @@ def _parsed(lines: bytes) -> Iterator[Request]:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the endpoint at ``path`` misbehaves: shares of its requests, from 0 to 1. All others acknowledge at once."""
+    """How the endpoint at ``path`` misbehaves, as shares of its requests from 0 to 1. All other requests are acknowledged at once."""
 
     path: str = ""
     fail_rate: float = 0.0
@@ -106,7 +106,7 @@ class Receivers:
         self._random = {behaviour.path: random.Random(behaviour.seed) for behaviour in self._behaviours.values()}
 
     def answer(self, path: str, event_id: str, body: bytes) -> tuple[int, float]:
-        """How it is answered, and after how many seconds."""
+        """Return the answer, and after how many seconds to send it."""
         behaviour = self._behaviours.get(path.partition("?")[0])
         if behaviour is not None and behaviour.marked.encode() not in body:
             behaviour = None
@@ -127,14 +127,14 @@ class Receivers:
 
 
 class Connection(asyncio.Protocol):
-    """One connection; requests follow one another. A request that did not arrive whole is not in the ledger."""
+    """One connection with requests in sequence. An incomplete request is not in the ledger."""
 
     def __init__(self, receivers: Receivers) -> None:
         self._receivers = receivers
         self._data = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport is not one by its class
 
     def data_received(self, data: bytes) -> None:
         self._data += data
@@ -156,12 +156,12 @@ class Connection(asyncio.Protocol):
     def _answer(self, status: int) -> None:
         if status == RESET:
             self._transport.abort()
-        elif status != NOT_ANSWERED and not self._transport.is_closing():  # who asked may have been killed
+        elif status != NOT_ANSWERED and not self._transport.is_closing():  # the client may have been killed
             self._transport.write(ANSWERS[status])
 
 
 async def serve(receivers: Receivers) -> None:
-    """Serve on a free port, which is printed, until standard input closes: until whoever started this process is gone."""
+    """Serve on a free port, which is printed, until standard input closes, because the parent process is gone."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(receivers), "127.0.0.1", 0, backlog=1024)
     stopped = asyncio.Event()
@@ -171,7 +171,7 @@ async def serve(receivers: Receivers) -> None:
 
 
 class ReceiverProcess:
-    """The receivers as tests use them."""
+    """The process of the receivers, for tests."""
 
     def __init__(self, ledger: Path, *behaviours: Behaviour) -> None:
         self.ledger = Ledger(ledger)
@@ -187,7 +187,7 @@ class ReceiverProcess:
         self.url = f"http://127.0.0.1:{int(line)}"
 
     def stop(self) -> None:
-        """End the process; the ledger stays."""
+        """End the process, and keep the ledger."""
         self._process.kill()
         self._process.wait(30)
         for stream in (self._process.stdin, self._process.stdout):

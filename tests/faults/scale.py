@@ -1,4 +1,4 @@
-"""How large a run is: the full form shows the promises, the short form that they were not broken lately (``FAULTS_FORM=short``)."""
+"""The size of a run: the full form proves the promises, the short form (``FAULTS_FORM=short``) finds recent regressions."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ SHORT = Scale(
 
 
 def chosen_scale() -> Scale:
-    """As the environment says: ``FAULTS_FORM`` (full, short), ``FAULTS_EVENTS``, ``FAULTS_SEEDS``, ``FAULTS_KILLS``.
+    """Return the size from the environment: ``FAULTS_FORM`` (full, short), ``FAULTS_EVENTS``, ``FAULTS_SEEDS``, ``FAULTS_KILLS``.
 
     Raises:
-        ValueError: a variable has a value that means nothing.
+        ValueError: a variable has an invalid value.
     """
     forms = {scale.form: scale for scale in (FULL, SHORT)}
     form = os.environ.get("FAULTS_FORM") or FULL.form
@@ -76,12 +76,12 @@ def chosen_scale() -> Scale:
 
 
 def chosen_seeds(scale: Scale) -> list[int]:
-    """``FAULTS_SEED``, which repeats a run; else new ones."""
+    """Return ``FAULTS_SEED``, which repeats a run, or else new seeds."""
     if seed := os.environ.get("FAULTS_SEED"):
         return [int(seed)]
     return [secrets.randbelow(1_000_000) for _ in range(scale.seeds)]
 
 
 def chosen_client() -> str:
-    """The roles' client of Kafka (a value of the setting ``kafka_client``), as the environment says: ``FAULTS_CLIENT``."""
+    """Return the roles' Kafka client (a value of the setting ``kafka_client``) from the environment: ``FAULTS_CLIENT``."""
     return os.environ.get("FAULTS_CLIENT") or "kafka-python"

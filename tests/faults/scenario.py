@@ -1,4 +1,4 @@
-"""A scenario as it is played: a deployment, a load in waves, faults, and the promises at the end."""
+"""A running scenario: a deployment, a load in waves, faults, and the promises at the end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Result:
 
 @dataclass
 class Scenario:
-    """One scenario with one seed, under way."""
+    """A running scenario with one seed."""
 
     name: str
     seed: int
@@ -64,11 +64,11 @@ class Scenario:
     _results: list[Result] = field(default_factory=list)
 
     def say(self, text: str) -> None:
-        """A line about how far it has come."""
+        """Print a line about its progress."""
         self._tell(f"[{self.name} · seed {self.seed} · {time.monotonic() - self.started:4.0f} s] {text}")
 
     def take(self, count: int) -> list[SimulatedEvent]:
-        """The next events, at most ``count``, for a scenario that publishes them in its own way."""
+        """Return the next events, at most ``count``, for a scenario that publishes them itself."""
         return [self.to_publish.popleft() for _ in range(min(count, len(self.to_publish)))]
 
     @asynccontextmanager
@@ -88,10 +88,10 @@ class Scenario:
         dead_letters: Bound = 0,
         read_as: Callable[[Evidence], Evidence] = lambda found: found,
     ) -> Evidence:
-        """Wait until all is settled, and hold what was left behind to the promises.
+        """Wait until everything is settled, and check the evidence against the promises.
 
-        ``most_duplicates``: how many were in flight, where the faults do not say it. Figures that depend on what was left behind
-        are functions of it. ``read_as`` is given the evidence first: another release may have written some of it in its own way.
+        ``most_duplicates``: how many were in flight, if the faults do not say so. Figures that depend on the evidence are functions of
+        it. ``read_as`` converts the evidence first: another release may have written some of it in its own form.
         """
         while self.to_publish:
             async with self.under_load():
@@ -127,7 +127,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Stage:
-    """Where scenarios are played."""
+    """Runs scenarios."""
 
     bootstrap_servers: str
     directory: Path
@@ -148,7 +148,7 @@ class Stage:
         endpoints: Sequence[FaultyEndpoint] = ENDPOINTS,
         **settings: str,
     ) -> AsyncIterator[Scenario]:
-        """Start a deployment of its own; ``settings`` are those of the roles, as text."""
+        """Start a new deployment for a scenario; ``settings`` are the roles' settings as text."""
         started = time.monotonic()
         prefix = f"{name.replace(' ', '').replace('-', '').lower()}{secrets.token_hex(4)}."
         servers = bootstrap_servers or self.bootstrap_servers
@@ -172,7 +172,7 @@ class Stage:
             try:
                 yield scenario
             except BaseException:
-                if len(self.results) == played:  # it did not come as far as the promises
+                if len(self.results) == played:  # it did not reach the promises
                     seconds = round(time.monotonic() - started, 1)
                     published = len(deployment.events)
                     self.results.append(Result(name, self.seed, self.scale.form, False, published, 0, 0, 0, 0, 0, seconds))

@@ -1,9 +1,9 @@
-"""A long run at 70% of the measured capacity with faults at random: nothing lost, memory flat, no lag left.
+"""A long run at 70% of the measured capacity with random faults: nothing is lost, memory stays flat, no lag remains.
 
     python tests/faults/soak.py --minutes 30 [--seed N]
 
-Real Apache Kafka (Java 17 and Maven), each role a process. The figures go to standard output and to var/soak/; exits with 1 when
-a promise was broken. What a process takes is judged over its own life, from start to kill.
+Real Apache Kafka (Java 17 and Maven), each role a process. The figures go to standard output and to var/soak/; exits with 1 if
+a promise was broken. A process's resources are judged over its own life, from start to kill.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ GROWTH_BOUND = 0.10
 
 @dataclass
 class Soak:
-    """A run under way."""
+    """A soak run in progress."""
 
     deployment: Deployment
     broker: ApacheKafkaBroker
@@ -59,29 +59,29 @@ class Soak:
     started: float = field(default_factory=time.monotonic)
 
     def say(self, text: str) -> None:
-        """A line about how far it has come."""
+        """Print a line about its progress."""
         print(f"[{time.monotonic() - self.started:5.0f} s] {text}", file=sys.stderr, flush=True)
 
     def events(self, count: int) -> list[SimulatedEvent]:
-        """What the simulated OMS lives through next."""
+        """Return the next events of the simulated OMS."""
         now = datetime.now(UTC)
         return [self.shop.next_event(now) for _ in range(count)]
 
     async def capacity(self, events: int) -> float:
-        """Events a second: all of them at once, until every role has dealt with them."""
+        """Measure events a second: publish all at once, and wait until every role has finished them."""
         started = time.monotonic()
         await self.deployment.publish(self.events(events), rate=1e9)
         await self.deployment.settle(events / 20 + 120)
         return events / (time.monotonic() - started)
 
     async def load(self, rate: float, seconds: float) -> None:
-        """Publish at a rate for so long."""
+        """Publish at a rate for a time."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             await self.deployment.publish(self.events(max(1, int(rate * min(SLICE_SECONDS, left)))), rate)
 
     async def suffer(self, seconds: float, restarts: int) -> None:
-        """Faults at random moments, one after the other; the broker is restarted at moments spread over the time."""
+        """Cause faults at random moments, one by one; the broker's restarts are spread over the run."""
         begun = time.monotonic()
         restart_at = [begun + seconds * (number + self.chance.random()) / restarts for number in range(restarts)]
         pause = min(75.0, seconds / 6)
@@ -94,7 +94,7 @@ class Soak:
                 await self.chance.choice((self.kill, self.kill, self.terminate, self.take_clickhouse_away))()
 
     async def kill(self) -> None:
-        """``kill -9`` of a role."""
+        """``kill -9`` a role."""
         role = self.chance.choice(EVERY_ROLE)
         self._note(f"kill -9 {role}")
         process = self.deployment.roles[role]
@@ -109,7 +109,7 @@ class Soak:
         await process.until_ready()
 
     async def terminate(self) -> None:
-        """SIGTERM of a role; it drains and repeats nothing."""
+        """Send SIGTERM to a role; it drains and repeats nothing."""
         role = self.chance.choice(EVERY_ROLE)
         self._note(f"SIGTERM {role}")
         process = self.deployment.roles[role]
@@ -118,7 +118,7 @@ class Soak:
         await process.until_ready()
 
     async def take_clickhouse_away(self) -> None:
-        """ClickHouse answers 503 for some seconds."""
+        """Make ClickHouse answer 503 for some seconds."""
         seconds = self.chance.uniform(3, 20)
         self._note(f"ClickHouse away for {seconds:.0f} s")
         await asyncio.to_thread(self.deployment.clickhouse.fail, FaultKind.UNAVAILABLE, times=1_000_000)
@@ -126,13 +126,13 @@ class Soak:
         await asyncio.to_thread(self.deployment.clickhouse.recover)
 
     async def restart_broker(self) -> None:
-        """Kafka ends in good order and comes back. What was in flight may be repeated where a group lost its partitions."""
+        """Restart Kafka in order. If a group lost its partitions, deliveries in flight may be repeated."""
         self._note("Kafka restarts")
         at = time.time()
         committed = {role: await self.deployment.committed(role) for role in ("fanout", "retry")}
         await asyncio.to_thread(self.broker.restart)
         for role in (*committed, "recorder"):
-            await self.deployment.committed(role)  # it is back
+            await self.deployment.committed(role)  # the broker is back
         until = time.time()
         self.faults += [Fault("Kafka restarts", role, at, offsets, 0.0, until) for role, offsets in committed.items()]
 
@@ -142,7 +142,7 @@ class Soak:
 
 
 async def run(directory: Path, broker: ApacheKafkaBroker, minutes: float, seed: int) -> dict[str, Any]:
-    """The whole run; returns its figures."""
+    """Do the whole run; returns its figures."""
     prefix, behaviour = f"soak{secrets.token_hex(4)}.", replace(MISBEHAVING, seed=seed)
     seconds = minutes * 60
     async with deployed(directory, broker.start(), prefix, behaviour=behaviour) as deployment:
@@ -170,7 +170,7 @@ async def run(directory: Path, broker: ApacheKafkaBroker, minutes: float, seed: 
 
 
 def figures_of(soak: Soak, found: Evidence, sampler: Sampler) -> dict[str, Any]:
-    """What goes to var/soak/, ``broken`` with every promise that was not kept."""
+    """Return the figures for var/soak/, with every broken promise in ``broken``."""
     lives = [judged(life) for life in sampler.lives if life.samples]
     problems = broken(found, most_duplicates=found.in_flight_at_the_faults)
     problems += [
@@ -193,7 +193,7 @@ def figures_of(soak: Soak, found: Evidence, sampler: Sampler) -> dict[str, Any]:
 
 
 def show(figures: dict[str, Any]) -> None:
-    """The figures as tables."""
+    """Print the figures as tables."""
     console = Console(width=140)
     table = Table(title="processes")
     names = ("role", "seconds", "first_mib", "last_mib", "peak_mib", "growth", "most_lag", "last_lag")

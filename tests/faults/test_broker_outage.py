@@ -1,4 +1,4 @@
-"""The broker goes away and comes back, in good order and by ``kill -9``: what was acknowledged is there, and all goes on."""
+"""The broker goes down and comes back, in order and after ``kill -9``: acknowledged records are there, and everything continues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.faults.scenario import Scenario, Stage
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-async def test_a_broker_that_comes_back_finds_all_going_on(stage: Stage, own_broker: ApacheKafkaBroker) -> None:
+async def test_everything_continues_when_the_broker_comes_back(stage: Stage, own_broker: ApacheKafkaBroker) -> None:
     async with stage.play("broker outage", bootstrap_servers=own_broker.bootstrap_servers) as run:
         ways: list[tuple[str, Callable[[], None]]] = [("SIGTERM", own_broker.stop), ("kill -9", own_broker.kill)]
         run.chance.shuffle(ways)
@@ -28,7 +28,7 @@ async def test_a_broker_that_comes_back_finds_all_going_on(stage: Stage, own_bro
 
 
 async def outage(run: Scenario, broker: ApacheKafkaBroker, way: str, end: Callable[[], None]) -> None:
-    """End the broker, start it again, and note what was in flight."""
+    """Stop the broker, restart it, and record what was in flight."""
     roles = ("fanout", "retry")
     in_hand = {role: await run.deployment.roles[role].metric("oms_webhooks_outstanding_records") or 0.0 for role in roles}
     committed = {role: await run.deployment.committed(role) for role in roles}

@@ -1,4 +1,4 @@
-"""ClickHouse is away for minutes: Kafka keeps the records, delivery goes on, and afterwards every record is there once."""
+"""ClickHouse is down for minutes: Kafka keeps the records, deliveries continue, and afterwards every record is there once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults.scenario import Scenario, Stage
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
-async def test_delivery_goes_on_without_clickhouse(stage: Stage) -> None:
+async def test_deliveries_continue_without_clickhouse(stage: Stage) -> None:
     async with stage.play("ClickHouse outage") as run:
         clickhouse = run.deployment.clickhouse
         async with run.under_load(waves=2):
@@ -24,7 +24,7 @@ async def test_delivery_goes_on_without_clickhouse(stage: Stage) -> None:
         await asyncio.to_thread(clickhouse.start)
         run.say("ClickHouse is back")
         async with run.under_load(waves=2):
-            # Reached, but of no use; some of what it refuses was carried out.
+            # Reachable but failing; it executes some of the refused inserts.
             await asyncio.to_thread(clickhouse.fail, run.chance.choice([FaultKind.UNAVAILABLE, FaultKind.LOST]), times=1_000_000)
             await delivery_goes_on(run)
             await asyncio.to_thread(clickhouse.recover)
@@ -32,7 +32,7 @@ async def test_delivery_goes_on_without_clickhouse(stage: Stage) -> None:
 
 
 async def delivery_goes_on(run: Scenario) -> None:
-    """For the time of the outage: the receivers get more and more, and the recorder says what it is waiting for."""
+    """Check that during the outage the receivers keep getting requests, and the recorder says what it waits for."""
     slices = 3
     for _ in range(slices):
         before = len(run.deployment.acknowledged())
@@ -41,5 +41,5 @@ async def delivery_goes_on(run: Scenario) -> None:
         after = len(run.deployment.acknowledged())
         run.say(f"without ClickHouse, {after - before:,} more notifications were acknowledged")
         is_publishing = len(run.deployment.events) == published
-        assert after > before or not is_publishing, "nothing was delivered while ClickHouse was away"
+        assert after > before or not is_publishing, "nothing was delivered while ClickHouse was down"
     await run.deployment.roles["recorder"].until_unready("ClickHouse")

@@ -1,7 +1,7 @@
-"""The clock of the fan-out or of the retry jumps by an hour, forward and back: nothing is lost, and nothing waits for the hour.
+"""The clock of the fan-out or the retry jumps by an hour, forward and back: nothing is lost, and nothing waits for an hour.
 
-What is promised: the clock of the fan-out has no influence on when a repeat is due, since Kafka's clock says when a delivery was
-put off. While the clock of the retry is wrong, a repeat may come early (not before it was put off), or late, by its delay at most.
+The promise: the fan-out's clock does not influence when a retry is due, since Kafka's clock says when it was scheduled. While the
+retry's clock is wrong, a retry may be early (not before it was scheduled) or late, by its delay at most.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TOLERANCE_S = 0.05
 
 
 @pytest.mark.parametrize("role", ["fanout", "retry"])
-async def test_a_clock_that_jumps(stage: Stage, role: str) -> None:
+async def test_a_jumping_clock_loses_nothing(stage: Stage, role: str) -> None:
     clock = JumpingClock(stage.directory / f"{role}.clock")
     async with stage.play(f"clock of {role}", commands={role: clock.command}) as run:
         jumps = [HOUR, 0, -HOUR, 0] if run.scale.rounds > 1 else [HOUR, -HOUR]
@@ -39,15 +39,15 @@ async def test_a_clock_that_jumps(stage: Stage, role: str) -> None:
                 clock.jump(offset)
                 run.say(f"the clock of {role} is now {offset:+,} s off")
                 await asyncio.sleep(NOTICED_S)
-            # No wait for the hour: all is dealt with while the clock is still wrong.
+            # Without waiting for the hour: everything is finished while the clock is still wrong.
             await run.deployment.settle(PATIENCE_S)
         found = await run.prove(most_duplicates=0)
         if role == "fanout":
-            assert not (early := too_early(found)), f"{len(early)} repeats came before they were due, such as {early[:3]}"
+            assert not (early := too_early(found)), f"{len(early)} retries came before they were due, such as {early[:3]}"
 
 
 def too_early(found: Evidence) -> list[tuple[tuple[str, str], float]]:
-    """Repeats that came before they were due, with by how many seconds."""
+    """Return retries that came before they were due, and by how many seconds."""
     requests, due = defaultdict(list), defaultdict(list)
     for request in found.requests:
         requests[request.event_id, request.path].append(request.at)

@@ -1,4 +1,4 @@
-"""SIGTERM of every role under load, again and again: each finishes what it has in hand, in time, and nobody gets anything twice."""
+"""SIGTERM to every role under load, again and again: each finishes its records in progress in time, and nothing is sent twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults.scenario import Stage
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 DRAIN_SECONDS = 25
-GRACE_SECONDS = 35.0  # what an orchestrator grants: the drain, the last commit, the good-byes
+GRACE_SECONDS = 35.0  # the grace period of an orchestrator: the drain, the last commit, leaving the groups
 
 
 async def test_drained_processes_repeat_nothing(stage: Stage) -> None:

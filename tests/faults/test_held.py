@@ -1,4 +1,4 @@
-"""kill -9 of the retry while it lets go of what was held: nothing is lost, and little goes out twice."""
+"""``kill -9`` of the retry while it releases held deliveries: nothing is lost, and few are sent twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 async def test_a_killed_release_loses_nothing(stage: Stage) -> None:
-    # Nobody fails: what comes twice comes of the kills.
+    # No endpoint fails: duplicates come only from the kills.
     async with stage.play("held", behaviour=Behaviour()) as run:
         deployment = run.deployment
         await change(deployment, active=False)
@@ -32,10 +32,10 @@ async def test_a_killed_release_loses_nothing(stage: Stage) -> None:
         retry.kill()
         retry.start()
         await retry.until_ready()
-        assert deployment.acknowledged() == set(), "a restart resumes nobody"
+        assert deployment.acknowledged() == set(), "a restart resumes no endpoint"
         await until_held(deployment, expected)
 
-        # Slowly enough to be killed in the middle of it, more than once.
+        # Slow enough to be killed during the release, more than once.
         await change(deployment, active=True, max_per_second=RATE)
         kills = 0
         while kills < max(2, run.scale.kills // 3) and await held_now(deployment) > expected // 10:
@@ -44,7 +44,7 @@ async def test_a_killed_release_loses_nothing(stage: Stage) -> None:
             retry.kill()
             kills += 1
             retry.start()
-        assert kills > 1, "it was over too soon"
+        assert kills > 1, "the release ended too soon"
         await change(deployment, max_per_second=None)
         await until_held(deployment, 0)
         await deployment.settle(run.scale.settle_seconds)
@@ -53,7 +53,7 @@ async def test_a_killed_release_loses_nothing(stage: Stage) -> None:
         again = sum(count - 1 for count in times.values())
         run.say(f"{kills} kills during the release: {again:,} of {expected:,} went out twice")
         assert len(times) == expected
-        # What a processor had let go of and not written down, for each partition; what the retry had in hand; and what it had taken since.
+        # Released but not yet written down, for each partition; in progress in the retry; and fetched since.
         in_hand = deployment.settings.max_outstanding_records
         assert again <= kills * (CHUNK * deployment.settings.kafka_partitions + in_hand)
 

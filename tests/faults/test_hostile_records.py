@@ -38,8 +38,6 @@ async def test_hostile_records_stop_nothing(stage: Stage) -> None:
         run.deployment.hostile_records = everything.records - len(everything.good)
         found = await run.prove(most_duplicates=0, dead_letters=len(everything.unusable))
         set_aside = Counter(letter.source for letter in found.dead_letters)
-        assert set_aside == Counter(everything.unusable.keys()), (
-            "each unusable record is a dead letter, once, and nothing else is"
-        )
+        assert set_aside == Counter(everything.unusable.keys()), "each unusable record is a dead letter once, and nothing else is"
         delivered = {request.event_id for request in found.requests}
         assert not delivered & set(everything.aborted), "an event was delivered though its transaction was aborted"

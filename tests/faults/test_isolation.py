@@ -1,4 +1,4 @@
-"""One bad endpoint hurts nobody else, nor do fifty: the short form of tests/bench/isolation.py."""
+"""Neither one bad endpoint nor fifty affect others: the short form of tests/bench/isolation.py."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NOISE_SECONDS = 0.1
 """What a machine that does other things too may add to the 99th percentile of either phase."""
 
 
-async def test_the_healthy_lose_nothing_by_the_hostile(bootstrap_servers: str, tmp_path: Path, tell: Tell) -> None:
+async def test_hostile_endpoints_do_not_affect_healthy_ones(bootstrap_servers: str, tmp_path: Path, tell: Tell) -> None:
     found = await measure(bootstrap_servers, tmp_path, seconds=PHASE_SECONDS, share=SHARE, burst=BURST)
     tell(shown(found))
 
     assert found.healthy.missing == found.hostile.missing == 0
     assert found.throughput_kept >= 0.95
     assert found.hostile.p99 <= max(1.5 * found.healthy.p99, found.healthy.p99 + NOISE_SECONDS)
-    assert found.counters["parked"] > 0, "the hostile endpoints were as they should be"
+    assert found.counters["parked"] > 0, "the hostile endpoints were not hostile"
 
 
 def shown(found: Figures) -> str:

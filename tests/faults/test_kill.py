@@ -18,12 +18,12 @@ async def test_killed_processes_lose_nothing(stage: Stage) -> None:
     async with stage.play("kill -9") as run:
         deployment, chance, kills = run.deployment, run.chance, run.scale.kills
         endpoints = await deployment.registered()
-        # Every role equally often, in an order that the seed chooses.
+        # Every role equally often, in an order chosen by the seed.
         victims = [EVERY_ROLE[number % len(EVERY_ROLE)] for number in range(kills)]
         chance.shuffle(victims)
         for number, victim in enumerate(victims, 1):
             async with run.under_load(waves=kills):
-                # Nobody has work while the fan-out is on its way back into its group.
+                # No role has work while the fan-out rejoins its group.
                 await deployment.until_at_work()
                 await asyncio.sleep(chance.uniform(0.0, 1.0))
                 fault = await deployment.kill(victim, pause=chance.uniform(0.1, 1.0))
@@ -31,7 +31,7 @@ async def test_killed_processes_lose_nothing(stage: Stage) -> None:
             run.say(f"{number} of {kills}: killed {victim} with {fault.outstanding:,.0f} records in hand")
         found = await run.prove()
         assert found.in_flight_at_the_faults > 0, (
-            "nothing was in flight at any kill, so the run shows nothing; it needs more load"
+            "nothing was in flight at any kill, so the run proves nothing; it needs more load"
         )
         await deployment.roles["api"].until_ready()
         assert await deployment.registered() == endpoints, "the API has lost or changed endpoints"

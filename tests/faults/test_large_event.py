@@ -1,4 +1,4 @@
-"""``kill -9`` in the middle of an event for very many endpoints: those that have it already do not get it again."""
+"""``kill -9`` during an event for very many endpoints: those that already have it do not get it again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REGISTERED_AT_ONCE = 8
 PATIENCE_S = 300.0
 
 
-async def test_an_event_that_is_killed_half_way_is_not_sent_to_the_finished_half_again(stage: Stage) -> None:
+async def test_an_event_interrupted_by_a_kill_is_not_resent_to_the_finished_half(stage: Stage) -> None:
     behaviour = Behaviour("/many", slow_rate=1.0, slow_seconds=ANSWER_SECONDS)
     async with stage.play("large event", roles=("api", "fanout"), behaviour=behaviour, max_in_flight=str(AT_ONCE)) as run:
         deployment, count = run.deployment, ENDPOINTS[run.scale.form]
@@ -35,7 +35,9 @@ async def test_an_event_that_is_killed_half_way_is_not_sent_to_the_finished_half
         await until_sent(deployment, event.id, half)
         fault = await deployment.kill("fanout", pause=0.1)
         before = sent(deployment, event.id)
-        assert all(at.offset == 0 for at in fault.committed.values()), "the event was finished before the kill: it shows nothing"
+        assert all(at.offset == 0 for at in fault.committed.values()), (
+            "the event was finished before the kill: the run proves nothing"
+        )
         run.say(f"killed after {len(before):,} requests")
         await deployment.roles["fanout"].until_ready()
         group = deployment.settings.topics.fanout_group
@@ -47,13 +49,15 @@ async def test_an_event_that_is_killed_half_way_is_not_sent_to_the_finished_half
         after = sent(deployment, event.id)
         again = sum(after.values()) - len(after)
         run.say(f"{sum(after.values()):,} requests in all, {again:,} of them again")
-        assert len(after) == count, "an endpoint did not get it"
+        assert len(after) == count, "an endpoint did not get the event"
         assert again <= AT_ONCE + NOT_COMMITTED
-        assert len(before) > 1.5 * (AT_ONCE + NOT_COMMITTED), "or it would not show that the finished half was left out"
+        assert len(before) > 1.5 * (AT_ONCE + NOT_COMMITTED), (
+            "too few requests before the kill to prove that the finished half is skipped"
+        )
 
 
 async def register(deployment: Deployment, count: int) -> None:
-    """Endpoints of one path that want everything, told apart by their query strings."""
+    """Register endpoints of one path that get everything, distinguished by their query strings."""
     places = asyncio.Semaphore(REGISTERED_AT_ONCE)
     events = ["order_completed", "order_cancelled", "shipment_shipped", "shipment_updated", "shipment_delivery_status_updated"]
     events += ["stock_item_back_in_stock", "stock_item_out_of_stock"]
@@ -69,7 +73,7 @@ async def register(deployment: Deployment, count: int) -> None:
 
 
 def sent(deployment: Deployment, event_id: str) -> Counter[str]:
-    """How often each of the many got the event so far."""
+    """Return how often each of them got the event so far."""
     deployment.receivers.ledger.read_on()
     requests = deployment.receivers.ledger.requests
     return Counter(request.path for request in requests if request.event_id == event_id and request.path.startswith("/many"))

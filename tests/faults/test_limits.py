@@ -1,4 +1,4 @@
-"""How much a frozen or killed fan-out costs, by the figure: sent again, commits that go back, and how long nothing is delivered.
+"""What a frozen or killed fan-out costs: repeated deliveries, commits that go back, and the time without deliveries.
 
 ``make test-faults SCENARIOS=tests/faults/test_limits.py CLIENT=librdkafka`` measures, and prints a line for each fault.
 """
@@ -52,7 +52,7 @@ class Kill:
 
 @pytest.fixture
 def bootstrap_servers(own_broker: ApacheKafkaBroker) -> str:
-    """In the place of the session's broker, which is not started."""
+    """Replace the session's broker, which is not started."""
     return own_broker.bootstrap_servers
 
 
@@ -74,11 +74,11 @@ async def test_freezes(stage: Stage, own_broker: ApacheKafkaBroker) -> None:
                 faults.append(await freeze(run, own_broker, victim, MOMENTS[number % len(MOMENTS)]))
         found = await settled(run)
         again = account(run, found, faults)
-        assert max(again) <= 0, "more was sent again than what was in flight, and 100"
+        assert max(again) <= 0, "more deliveries were repeated than were in flight, plus 100"
 
 
 async def freeze(run: Scenario, broker: ApacheKafkaBroker, name: str, moment: str) -> Fault:
-    """SIGSTOP a fan-out at a random moment while something happens, beyond its session; SIGCONT, and wait until it works."""
+    """SIGSTOP a fan-out at a random busy moment, beyond its session timeout; SIGCONT, and wait until it works."""
     deployment, chance = run.deployment, run.chance
     victim = deployment.roles[name]
     committed = await deployment.committed("fanout")
@@ -138,13 +138,13 @@ async def test_kills_of_the_only_fan_out(stage: Stage) -> None:
         rest = [whole - part for whole, part in zip(back, loading, strict=True)]
         run.say(f"first delivery after the start of the process: {figures(back)} s")
         run.say(f"of that until its code was loaded: {figures(loading)} s; the rest: {figures(rest)} s")
-        assert max(again) <= 0, "more was sent again than what was in flight, and 100"
-        # How long Python takes to load the code says how busy the machine is: three to four times as long as when it is not.
+        assert max(again) <= 0, "more deliveries were repeated than were in flight, plus 100"
+        # The time that Python takes to load the code shows how busy the machine is: three to four times as long as on an idle one.
         assert max(rest) <= RESTART_S
 
 
 async def test_kills_beside_a_neighbour(stage: Stage) -> None:
-    """Every second time the killed one comes back only when its neighbour has taken over."""
+    """Every second time, the killed one comes back only after its neighbour has taken over."""
     async with stage.play("kills beside a neighbour", roles=ROLES, log_format="json", kafka_session_timeout_ms=SESSION_MS) as run:
         run.to_publish.clear()
         await keep_one_endpoint(run.deployment)
@@ -157,20 +157,20 @@ async def test_kills_beside_a_neighbour(stage: Stage) -> None:
                 kills.append(await kill(run, "fanout-2", pause=0.0 if number % 2 else TAKEOVER_S + 3.0))
                 run.say(f"kill {number + 1}")
             await both_work(run)
-            # What is looked at after the last kill must be under load, too.
+            # The time after the last kill must be under load, too.
             await asyncio.sleep(max(kills[-1].fault.at + TAKEOVER_S - time.time(), 0.0))
         found = await settled(run)
         again = account(run, found, [each.fault for each in kills])
         silences = [longest_silence(found, sent_at, each.kept, each.fault.at, each.fault.at + TAKEOVER_S) for each in kills]
         taken = [takeover(found, sent_at, each.lost, each.fault.at) for each in kills[::2]]
         run.say(f"a neighbour's longest silence: {figures(silences)} s; another took over within {figures(taken)} s")
-        assert max(again) <= 0, "more was sent again than what was in flight, and 100"
+        assert max(again) <= 0, "more deliveries were repeated than were in flight, plus 100"
         assert max(silences) <= SILENCE_S
         assert max(taken) <= TAKEOVER_S
 
 
 async def both_work(run: Scenario) -> None:
-    """Wait until both hold partitions, and have delivered since."""
+    """Wait until both hold partitions and have delivered since."""
     roles, group = run.deployment.roles, run.deployment.settings.topics.fanout_group
 
     async def both_hold() -> bool:
@@ -182,7 +182,7 @@ async def both_work(run: Scenario) -> None:
 
 
 async def kill(run: Scenario, name: str, pause: float) -> Kill:
-    """``kill -9``, and a start after a pause."""
+    """``kill -9`` a fan-out, and restart it after a pause."""
     deployment, group = run.deployment, run.deployment.settings.topics.fanout_group
     process = deployment.roles[name]
     lost = await process.holds(group)
@@ -198,7 +198,7 @@ async def kill(run: Scenario, name: str, pause: float) -> Kill:
 
 
 async def settled(run: Scenario) -> Evidence:
-    """What was left behind when all was dealt with. Fails where something is missing: neither delivered, nor to be repeated (no retry runs)."""
+    """Return the evidence when everything is finished. Fails if an event was neither delivered nor scheduled (no retry runs)."""
     await run.deployment.settle(run.scale.settle_seconds)
     found = await asyncio.to_thread(collect, run.deployment)
     missing = found.missing - {record.pair for record in found.scheduled}
@@ -207,7 +207,7 @@ async def settled(run: Scenario) -> Evidence:
 
 
 def account(run: Scenario, found: Evidence, faults: list[Fault]) -> list[int]:
-    """Say what each fault cost; returns by how many each one was above the bound. Fails where a commit went back."""
+    """Print the cost of each fault; returns by how many each exceeded the bound. Fails if a commit went back."""
     again = repeats(found.requests, found.published_twice)
     over = []
     for fault, end in zip(faults, [*(each.at for each in faults[1:]), float("inf")], strict=True):

@@ -1,6 +1,6 @@
-"""Deliveries in order under load, failures, ``kill -9`` and a rebalance: no event behind a later one of its key, none lost, others go on.
+"""Ordered deliveries under load, failures, ``kill -9`` and a rebalance: no event after a later one of its key, none lost, others continue.
 
-Two of six endpoints get their events in order. The events have 500 keys; those of every tenth key fail often at these two.
+Two of six endpoints are ordered. The events have 500 keys; those of every tenth key often fail at these two.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ GRACE_SECONDS = 0.05
 
 
 def latencies(deployment: Deployment, written: Mapping[str, float], events: Iterable[SimulatedEvent]) -> list[float]:
-    """Seconds from the publishing of an event to its first request, at the endpoints that get it in order; of keys that do not fail."""
+    """Return the seconds from publishing an event to its first request, at the ordered endpoints, for keys that do not fail."""
     wanted = {event.id for event in events if BAD not in event.value.decode()}
     deployment.receivers.ledger.read_on()
     first: dict[tuple[str, str], float] = {}
@@ -55,7 +55,7 @@ def latencies(deployment: Deployment, written: Mapping[str, float], events: Iter
 
 
 async def calmly(run: Scenario, events: Sequence[SimulatedEvent], written: dict[str, float]) -> None:
-    """Publish one event after the other, evenly, and note when."""
+    """Publish events one by one, evenly, and record when."""
     deployment = run.deployment
     topics = deployment.settings.topics
     producer = Producer(open_broker(deployment.settings), topics.sources)
@@ -77,7 +77,7 @@ async def calmly(run: Scenario, events: Sequence[SimulatedEvent], written: dict[
 
 
 async def until_all_came(run: Scenario, seconds: float) -> None:
-    """Wait until the endpoints have acknowledged everything, or have used up its retries."""
+    """Wait until the endpoints have acknowledged everything, or retries are used up."""
     deployment, deadline = run.deployment, time.monotonic() + seconds
     expected = {(event.id, path) for event in deployment.events for path in event.wanted_by}
     while True:
@@ -93,7 +93,7 @@ async def until_all_came(run: Scenario, seconds: float) -> None:
         await asyncio.sleep(0.5)
 
 
-async def test_order_is_kept_and_other_orders_go_on(stage: Stage) -> None:
+async def test_order_is_kept_and_other_keys_continue(stage: Stage) -> None:
     async with stage.play("order", endpoints=ENDPOINTS) as run:
         deployment, orders, scale = run.deployment, Orders(), run.scale
         written: dict[str, float] = {}
@@ -146,7 +146,7 @@ async def test_order_is_kept_and_other_orders_go_on(stage: Stage) -> None:
         others = [request for request in ledger.requests if request.path not in IN_ORDER]
         assert others, "the other endpoints got nothing"
         assert len(deployment.events) == scale.events
-        assert failed > 0, "nothing failed, so the run shows nothing"
+        assert failed > 0, "nothing failed, so the run proves nothing"
         assert found == [], found[:5]
         came: defaultdict[str, set[str]] = defaultdict(set)
         for request in ledger.requests:

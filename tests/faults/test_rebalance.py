@@ -1,4 +1,4 @@
-"""Workers come and go under load: each partition's records are done once more at most, those that were under way when it moved."""
+"""Workers come and go under load: at most, the records in progress when a partition moved are repeated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FENCED = "oms_webhooks_fenced_completions_total"
 IN_HAND = "oms_webhooks_outstanding_records"
 
 
-async def test_workers_that_come_and_go(stage: Stage) -> None:
+async def test_workers_coming_and_going_repeat_little(stage: Stage) -> None:
     async with stage.play("rebalances") as run:
         deployment, fenced = run.deployment, dict.fromkeys(SCALED, 0.0)
         names = {role: role for role in SCALED}
@@ -30,7 +30,7 @@ async def test_workers_that_come_and_go(stage: Stage) -> None:
                 run.say(f"round {number}: a second worker of {', '.join(SCALED)} has joined")
                 await asyncio.sleep(run.chance.uniform(0.5, 2.0))
                 for role in SCALED:
-                    # What it has in hand may still be fenced before it is gone, and nobody could read that any more.
+                    # Its records in progress may still be fenced before it is gone, and nobody could read that any more.
                     leaving = deployment.roles[names[role]]
                     fenced[role] += (await leaving.metric(FENCED) or 0.0) + (await leaving.metric(IN_HAND) or 0.0)
                     seconds = await deployment.dismiss(names[role], GRACE_SECONDS)
@@ -41,7 +41,7 @@ async def test_workers_that_come_and_go(stage: Stage) -> None:
         run.say(f"completions that were fenced, or may have been: {fenced}")
 
         def in_flight(found: Evidence) -> int:
-            """A record whose partition moved while it was under way ends as a fenced completion."""
+            """Count records whose partition moved while they were in progress: they end as fenced completions."""
             return int(fenced["fanout"]) * found.most_wanted + int(fenced["retry"])
 
         await run.prove(most_duplicates=in_flight)

@@ -1,7 +1,7 @@
-"""``kill -9`` of the recorder, at random moments under load: through every way of reading, each attempt is there once.
+"""``kill -9`` of the recorder, at random moments under load: every read path returns each attempt once.
 
-With a ClickHouse server, that one goes on, and may carry out an insert that nobody waits for any more. With ClickHouse in its process,
-both die at once, in the middle of an insert.
+A ClickHouse server continues, and may execute an insert that nothing waits for any more. With ClickHouse in process, both die at
+once, during an insert.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ async def test_a_killed_recorder_records_everything_once(stage: Stage) -> None:
     async with stage.play("recorder kills", commands={"recorder": (*BUSY, COMMAND)}) as run:
         await kill_again_and_again(run)
         readings = await every_way_of_reading_agrees(run)
-        assert readings.left_out == 0, "the server went on, so the hourly figures hold every attempt"
+        assert readings.left_out == 0, "the server continued, so the hourly figures count every attempt"
 
 
-async def test_a_killed_recorder_with_clickhouse_in_its_process_records_everything_once(stage: Stage, tmp_path: Path) -> None:
+async def test_a_killed_recorder_with_clickhouse_in_process_records_everything_once(stage: Stage, tmp_path: Path) -> None:
     path = tmp_path / "in-process"
     here = ("OMS_WEBHOOKS_CLICKHOUSE_URL=", f"OMS_WEBHOOKS_CLICKHOUSE_PATH={path}")
     async with stage.play("recorder kills in process", commands={"recorder": (*BUSY, *here, COMMAND)}) as run:
@@ -38,11 +38,11 @@ async def test_a_killed_recorder_with_clickhouse_in_its_process_records_everythi
         await run.deployment.settle(run.scale.settle_seconds)
         await move_to_a_server(run.deployment, path)
         readings = await every_way_of_reading_agrees(run)
-        assert readings.left_out == 0, "what a crash had left out was added at the next start"
+        assert readings.left_out == 0, "figures missing after a crash were added at the next start"
 
 
 async def kill_again_and_again(run: Scenario) -> None:
-    """Kill the recorder, at a moment that the seed chooses, each time when it has recorded something since its start."""
+    """Kill the recorder repeatedly, at moments chosen by the seed, after it has recorded something since its start."""
     recorder, kills = run.deployment.roles["recorder"], run.scale.recorder_kills
     for number in range(1, kills + 1):
         async with run.under_load(waves=kills):
@@ -55,7 +55,7 @@ async def kill_again_and_again(run: Scenario) -> None:
 
 
 async def move_to_a_server(deployment: Deployment, path: Path) -> None:
-    """From here on ClickHouse with this directory is a server, which the API and another recorder use."""
+    """Start a ClickHouse server with this directory, for the API and another recorder."""
     await deployment.dismiss("recorder", 40.0)
     await asyncio.to_thread(deployment.clickhouse.stop)
     deployment.clickhouse.path = path
@@ -64,7 +64,7 @@ async def move_to_a_server(deployment: Deployment, path: Path) -> None:
 
 
 async def every_way_of_reading_agrees(run: Scenario) -> Readings:
-    """The promises, and then all that can be asked."""
+    """Check the promises, and then every read path."""
     found = await run.prove()
     ids = {attempt.id for attempt in found.attempts}
     assert len(ids) == len(found.attempts) > 0

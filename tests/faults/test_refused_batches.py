@@ -1,4 +1,4 @@
-"""ClickHouse refuses batches: its disk is full, they are too large, or a row is of a kind that its table will never take."""
+"""ClickHouse refuses batches: its disk is full, they are too large, or its table never accepts a row."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_refused_batches_lose_nothing(stage: Stage) -> None:
             await asyncio.to_thread(clickhouse.recover)
 
         def set_aside(found: Evidence) -> int:
-            """The records that hold a dispatch or an attempt of a poisoned event."""
+            """Return the records with a dispatch or an attempt of a poisoned event."""
             dispatches = {row[:2] for row in found.dispatches if row.id in poison}
             return len(dispatches) + len({attempt.position for attempt in found.attempts if attempt.pair[0] in poison})
 
@@ -53,11 +53,11 @@ async def test_refused_batches_lose_nothing(stage: Stage) -> None:
         assert {letter.reason for letter in found.dead_letters} == {DeadLetterReason.NOT_RECORDABLE}
         assert all(count == 1 for count in Counter(letter.source for letter in found.dead_letters).values())
         counted = await deployment.roles["recorder"].metric("oms_webhooks_unrecorded_records_total")
-        assert counted == len(found.dead_letters), "what is set aside is counted"
+        assert counted == len(found.dead_letters), "dead letters are counted"
 
 
 async def poisoned(run: Scenario) -> list[str]:
-    """Events whose rows the tables of the real engine will never take (Code: 469, VIOLATED_CONSTRAINT)."""
+    """Return events whose rows the real engine's tables never accept (Code: 469, VIOLATED_CONSTRAINT)."""
     poison = run.chance.sample([event.id for event in run.to_publish], POISONED)
     listed = ", ".join(f"'{event_id}'" for event_id in poison)
     settings = run.deployment.settings
@@ -74,7 +74,7 @@ async def poisoned(run: Scenario) -> list[str]:
 
 
 async def until_rows_come_in(deployment: Deployment) -> None:
-    """Wait until the recorder was refused, and has written all the same."""
+    """Wait until the recorder was refused, and has still written rows."""
     recorder = deployment.roles["recorder"]
     rows, errors = "oms_webhooks_recorded_rows_total", "oms_webhooks_clickhouse_errors_total"
     await recorder.until_above(errors, await recorder.metric(errors) or 0.0)

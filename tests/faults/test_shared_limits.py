@@ -1,4 +1,4 @@
-"""Processes that send to one endpoint: together they keep to its limit, and a circuit that one has opened the others know."""
+"""Processes that send to one endpoint: together they keep its limit, and all know of a circuit that one has opened."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ KNOWN_SECONDS = 2.0
 FAILURES = 10
 
 
-async def test_an_endpoint_sees_at_most_its_limit_of_two_processes(bootstrap_servers: str, tmp_path: Path, tell: Tell) -> None:
+async def test_two_processes_together_keep_an_endpoints_limit(bootstrap_servers: str, tmp_path: Path, tell: Tell) -> None:
     found = await measure(bootstrap_servers, tmp_path, 2, LIMIT, SECONDS)
     tell(str(found))
     assert found.taking_part == 2
     assert found.bucket <= MAX_TOKENS
-    assert found.requests >= LIMIT, "something was sent"
+    assert found.requests >= LIMIT, "nothing was sent"
 
 
-async def test_a_circuit_that_one_has_opened_is_known_to_the_other(bootstrap_servers: str, tmp_path: Path, tell: Tell) -> None:
+async def test_a_circuit_opened_by_one_process_is_known_to_the_other(bootstrap_servers: str, tmp_path: Path, tell: Tell) -> None:
     settings = {
         "circuit_failures": str(FAILURES),
         "circuit_open_seconds": "300",
@@ -42,7 +42,7 @@ async def test_a_circuit_that_one_has_opened_is_known_to_the_other(bootstrap_ser
     async with several_fan_outs(bootstrap_servers, tmp_path, 2, behaviour=failing, settings=settings) as several:
         other = several.fan_outs[1]
         own, others = await ways_to(several)
-        # The other one has sent there, too, and seen one failure: too few to find out by itself.
+        # The other one has sent there too, and seen one failure: too few to open its own circuit.
         await several.publish("first", others)
         await other.until_above("oms_webhooks_attempts_total", 0)
 
@@ -61,11 +61,11 @@ async def test_a_circuit_that_one_has_opened_is_known_to_the_other(bootstrap_ser
             await several.publish(f"later{number}", others)
         await other.until_above("oms_webhooks_parked_total", 3 * FAILURES - 2)
         probes = len(several.times()) - before
-        assert probes <= 1, "it looks for itself once, as the fault may be the other process's; all else is put off"
+        assert probes <= 1, "it probes once, as the fault may be the other process's; all other deliveries are parked"
 
 
 class _Watch:
-    """How long this process was held up: others on this machine are, too."""
+    """Measures how long this process was stalled: others on this machine are, too."""
 
     worst = 0.0
 

@@ -1,4 +1,4 @@
-"""One endpoint answers late at times: that a process dies must not repeat, to all the others, what they had long since got."""
+"""One endpoint is slow at times: when a process dies, the others must not get again what they got long ago."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LATE = Behaviour("/flaky", slow_rate=0.01, slow_seconds=10.0)
 
 
 async def test_a_slow_endpoint_does_not_multiply_duplicates(stage: Stage) -> None:
-    """In flight are at most ``max_outstanding_records`` records, and what was finished since the last commit (every 0.25 s)."""
+    """At most ``max_outstanding_records`` records are in flight, plus those finished since the last commit (every 0.25 s)."""
     async with stage.play(
         "slow endpoint",
         roles=("api", "fanout", "retry"),
@@ -30,5 +30,5 @@ async def test_a_slow_endpoint_does_not_multiply_duplicates(stage: Stage) -> Non
             run.faults.append(await run.deployment.kill("fanout", pause=0.5))
         found = await run.prove()
         assert found.duplicates <= 2 * MAX_OUTSTANDING * found.most_wanted, (
-            "What is finished behind a slow delivery must not be repeated."
+            "deliveries finished after a slow one must not be repeated"
         )

@@ -1,4 +1,4 @@
-"""Three brokers under load, of which one or two die, freeze and come back: nothing is lost, nobody ends, nobody floods the log."""
+"""Three brokers under load, of which one or two die, freeze and come back: nothing is lost, no role ends, no role floods the log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ READERS = ("fanout", "retry", "recorder")
 
 @dataclass(frozen=True)
 class Plan:
-    """How long each fault lasts, in seconds, how many freezes there are, and the load meanwhile: it lasts longer than the faults."""
+    """The duration of each fault in seconds, the number of freezes, and the load, which lasts longer than the faults."""
 
     down: float
     away: float
@@ -45,7 +45,7 @@ PLANS = {"short": Plan(4, 8, 6, 15, 1, 300, 10.0), "full": Plan(10, 60, 30, 40, 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[KafkaCluster]:
-    """Three brokers that no other scenario needs."""
+    """Run three brokers that no other scenario uses."""
     cluster = KafkaCluster(tmp_path / "kafka")
     try:
         cluster.start()
@@ -56,11 +56,11 @@ def cluster(tmp_path: Path) -> Iterator[KafkaCluster]:
 
 @pytest.fixture
 def bootstrap_servers(cluster: KafkaCluster) -> str:
-    """In the place of the session's broker, which is not started."""
+    """Replace the session's broker, which is not started."""
     return cluster.bootstrap_servers
 
 
-async def test_one_or_two_of_three_brokers_die_freeze_and_come_back(stage: Stage, cluster: KafkaCluster) -> None:
+async def test_nothing_is_lost_when_one_or_two_of_three_brokers_die_or_freeze(stage: Stage, cluster: KafkaCluster) -> None:
     async with stage.play(
         "three brokers",
         log_format="json",
@@ -105,13 +105,13 @@ def lines_of(run: Scenario, name: str, since: float) -> list[LogLine]:
 
 
 def in_flight(found: Evidence) -> int:
-    """What was begun and not committed at a fault may be done again, once for each."""
+    """Return what was started and not committed at a fault: it may be repeated once for each."""
     return found.in_flight_at_the_faults
 
 
 @asynccontextmanager
 async def wave(run: Scenario) -> AsyncIterator[None]:
-    """Load while the block runs, and work that is under way when it begins."""
+    """Provide load while the block runs, with work in progress from its start."""
     plan, attempts = PLANS[run.scale.form], "oms_webhooks_attempts_total"
     before = await run.deployment.roles["fanout"].metric(attempts) or 0.0
     load = run.take(plan.events_a_wave)
@@ -125,7 +125,7 @@ async def wave(run: Scenario) -> AsyncIterator[None]:
 async def down(
     run: Scenario, cluster: KafkaCluster, what: str, nodes: list[Node], seconds: float, *, restarts_fan_out: bool = False
 ) -> None:
-    """``kill -9`` brokers, and start them again after a while."""
+    """``kill -9`` brokers, and restart them after a while."""
     names = " and ".join(f"broker {node.number}" for node in nodes)
     async with noted(run, f"{what} killed"):
         for node in nodes:
@@ -138,7 +138,7 @@ async def down(
 
 
 async def frozen(run: Scenario, cluster: KafkaCluster, node: Node, seconds: float, *, restarts_fan_out: bool) -> None:
-    """SIGSTOP a broker, and SIGCONT."""
+    """SIGSTOP a broker, and SIGCONT it."""
     async with noted(run, "broker frozen"):
         node.freeze()
         run.say(f"broker {node.number} frozen, for {seconds:.0f} s")
@@ -151,7 +151,7 @@ async def frozen(run: Scenario, cluster: KafkaCluster, node: Node, seconds: floa
 
 
 async def restart_fan_out(run: Scenario) -> None:
-    """``kill -9`` of the fan-out, and a start while not all brokers are there: it must come up."""
+    """``kill -9`` the fan-out, and restart it while some brokers are down: it must start."""
     fan_out = run.deployment.roles["fanout"]
     fan_out.kill()
     fan_out.start()
@@ -163,7 +163,7 @@ async def restart_fan_out(run: Scenario) -> None:
 
 @asynccontextmanager
 async def noted(run: Scenario, what: str) -> AsyncIterator[None]:
-    """Note what was in flight when the block began, and could begin until it ended."""
+    """Record what was in flight at the start of the block, and what could start until its end."""
     roles = ("fanout", "retry")
     in_hand = {role: await run.deployment.roles[role].metric("oms_webhooks_outstanding_records") or 0.0 for role in roles}
     committed = {role: await run.deployment.committed(role) for role in roles}

@@ -1,4 +1,4 @@
-"""A release takes over from the one before it, role by role and under load: from its records in Kafka, its tables in ClickHouse."""
+"""A release takes over from the previous one, role by role and under load: with its records in Kafka and its tables in ClickHouse."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BEGIN = "import sys; sys.path.insert(0, {path!r}); from consumers.cli import ma
 
 
 def command_of(release: str, directory: Path) -> Sequence[str]:
-    """The command line of a release, unpacked into a directory. It runs with the packages of this one."""
+    """Return the command line of a release, unpacked into a directory. It runs with this release's packages."""
     archive = subprocess.run(
         ["git", "archive", release, "consumers", "pipeline", "schemas"], cwd=ROOT, capture_output=True, check=False
     )
@@ -42,7 +42,7 @@ def command_of(release: str, directory: Path) -> Sequence[str]:
 
 
 def with_ids_of_today(found: Evidence) -> Evidence:
-    """Attempts' ids began at 0 in that release, and begin at 1 now: a record that its recorder stored has ids that are one lower."""
+    """Convert the evidence: attempt ids started at 0 in that release, and now start at 1, so its stored records have ids one lower."""
     wanted: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
     stored: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
     for attempt in found.attempts:
@@ -50,7 +50,7 @@ def with_ids_of_today(found: Evidence) -> Evidence:
     for row in found.stored_attempts or ():
         stored[row.partition, row.offset].add(int(row.id))
     of_before = {place for place, ids in stored.items() if {one + 1 for one in ids} == wanted[place]}
-    assert of_before, "the release before has stored nothing, so the run shows less than it is to show"
+    assert of_before, "the previous release has stored nothing, so the run proves too little"
     rows = [
         row._replace(id=int(row.id) + 1) if (row.partition, row.offset) in of_before else row
         for row in found.stored_attempts or ()
@@ -58,7 +58,7 @@ def with_ids_of_today(found: Evidence) -> Evidence:
     return replace(found, stored_attempts=rows)
 
 
-async def test_the_release_before_is_taken_over_from_under_load(stage: Stage) -> None:
+async def test_an_upgrade_from_the_previous_release_under_load(stage: Stage) -> None:
     before = command_of(BEFORE, stage.directory / "before")
     async with stage.play("upgrade", commands=dict.fromkeys(EVERY_ROLE, before)) as run:
         deployment = run.deployment
@@ -72,9 +72,9 @@ async def test_the_release_before_is_taken_over_from_under_load(stage: Stage) ->
                 await deployment.launch(role).until_ready()
             run.say(f"{role} is of this release; that before it ended after {seconds:.1f} s")
         await run.prove(most_duplicates=0, read_as=with_ids_of_today)
-        assert _identities(await deployment.registered()) == _identities(endpoints), "an endpoint is not what it was before"
+        assert _identities(await deployment.registered()) == _identities(endpoints), "an endpoint has changed"
 
 
 def _identities(endpoints: Sequence[Mapping[str, object]]) -> list[list[object]]:
-    """What both releases say in the same way. Filters are shown in another form now; that they mean the same, the deliveries prove."""
+    """Return what both releases show in the same form. Filters now have another form; the deliveries prove that they mean the same."""
     return [[one[name] for name in ("id", "target_url", "events", "active", "description", "created_at")] for one in endpoints]

@@ -1,4 +1,4 @@
-"""SIGSTOP of workers until their groups have given them up, then SIGCONT: they find out, and commit nothing that is not theirs."""
+"""SIGSTOP to workers until their groups have removed them, then SIGCONT: they notice, and commit nothing for others' partitions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REBALANCES = "oms_webhooks_rebalances_total"
 
 
 async def test_a_zombie_commits_nothing(stage: Stage) -> None:
-    # More events than can be dealt with at once: a zombie has records in memory that it has not begun, too.
+    # More events than can be handled at once, so that a zombie also has records in memory that it has not started.
     async with stage.play("zombies", max_outstanding_records=str(MAX_OUTSTANDING)) as run:
         deployment = run.deployment
         for role in FROZEN:
@@ -31,7 +31,7 @@ async def test_a_zombie_commits_nothing(stage: Stage) -> None:
             async with run.under_load(waves=run.scale.rounds, rate=BURST):
                 await deployment.roles["fanout-zombie"].until_above_zero("oms_webhooks_attempts_total")
                 await deployment.roles["retry-zombie"].until_above_zero("oms_webhooks_attempts_total")
-                # Without partitions a zombie has nothing to lose: it must have been given some, in later rounds again.
+                # Without partitions a zombie has nothing to lose: it must have got some, in later rounds again.
                 for role in FROZEN:
                     zombie = deployment.roles[f"{role}-zombie"]
                     assigned[role] = await zombie.until_above(REBALANCES, assigned.get(role, 0.0), kind="assigned")
@@ -45,7 +45,7 @@ async def test_a_zombie_commits_nothing(stage: Stage) -> None:
         in_hand = sum(fault.outstanding for fault in run.faults if fault.role == "fanout")
 
         def in_flight(found: Evidence) -> int:
-            """What they had begun, and what they had in hand and began when they were thawed."""
+            """Return what they had started, and what they had in memory and started when they were thawed."""
             return found.in_flight_at_the_faults + int(in_hand) * found.most_wanted
 
         await run.prove(most_duplicates=in_flight)
@@ -57,11 +57,11 @@ async def test_a_zombie_commits_nothing(stage: Stage) -> None:
             assert not back, f"commits of {role} went back, as only a zombie's do: " + "; ".join(map(str, back[:5]))
         for role in FROZEN:
             lost = await deployment.roles[f"{role}-zombie"].metric(REBALANCES, kind="lost")
-            assert lost, f"{role}-zombie never lost its partitions, so the run shows nothing"
+            assert lost, f"{role}-zombie never lost its partitions, so the run proves nothing"
 
 
 async def freeze(run: Scenario) -> None:
-    """Stop one worker of each role while it has work in hand, and note what was in flight."""
+    """Stop one worker of each role while it has work in progress, and record what was in flight."""
     for role in FROZEN:
         process = run.deployment.roles[f"{role}-zombie"]
         outstanding = await process.metric("oms_webhooks_outstanding_records") or 0.0
