@@ -1,11 +1,11 @@
-"""Memory, idle CPU and group membership of each role in the worst cases, held against the bounds that docs/limits.md states.
+"""Memory, idle CPU and group membership of each role in the worst cases, compared with the bounds in docs/limits.md.
 
     python tests/bench/bounds.py --scale 1          # everything; an hour, and ten gigabytes of disk
-    python tests/bench/bounds.py --scale 0.005      # a smoke run of a minute and a half
+    python tests/bench/bounds.py --scale 0.005      # a smoke run of 90 seconds
     python tests/bench/bounds.py --only large
 
-Real Apache Kafka (Java 17 and Maven), each role a process. Exits with 1 when a bound is exceeded, a partition was taken away from
-a role, or a notification did not arrive.
+Real Apache Kafka (Java 17 and Maven), each role a process. Exits with 1 if a bound is exceeded, a role lost a
+partition, or a notification did not arrive.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MIB = 1024 * 1024
 
 @dataclass
 class Findings:
-    """What a scenario found: figures beside those of the samples, and what is wrong."""
+    """The findings of a scenario: figures besides those of the samples, and problems."""
 
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A worst case: its roles, how its receivers behave, settings as text, and what happens."""
+    """A worst case: its roles, its receivers' behaviour, settings as text, and what happens."""
 
     roles: tuple[str, ...]
     play: Callable[[Stage, float], Awaitable[Findings]]
@@ -71,7 +71,7 @@ class Scenario:
 
 
 def event(number: int, size: int = 1000, shop: int = 0) -> Filled:
-    """An event of about ``size`` bytes."""
+    """Return an event of about ``size`` bytes."""
     key = f"R{number:09}"
     data = {"number": key, "email": "ada@example.com", "store": {"id": shop}, "line_items": [{"variant": {"sku": "SPRUCE-01"}}]}
     envelope = {
@@ -85,7 +85,7 @@ def event(number: int, size: int = 1000, shop: int = 0) -> Filled:
 
 
 def delivery(number: int) -> Filled:
-    """A record of a delay topic: the second attempt of an event of about 1 KB at the endpoint 1."""
+    """Return a record of a delay topic: the second attempt of an event of about 1 KB at endpoint 1."""
     key, value, _ = event(number)
     decoded = decode_event(value, max_bytes=MIB)
     header = to_header(DELIVERY_HEADER, DeliveryRecord(event=decoded.meta, endpoint_id=1, attempt=2))
@@ -93,17 +93,17 @@ def delivery(number: int) -> Filled:
 
 
 def at_least(count: int, scale: float, least: int) -> int:
-    """A count at a scale."""
+    """Return a count at a scale."""
     return max(least, round(count * scale))
 
 
 async def burst(stage: Stage, scale: float) -> Findings:
-    """1,000,000 events wait; then the fan-out starts."""
+    """Start the fan-out when 1,000,000 events wait."""
     events = at_least(1_000_000, scale, 1)
     await stage.register(1, lambda _: {"path": "/fast"})
     await stage.fill(stage.settings.topics.orders, map(event, range(events)))
     started = time.monotonic()
-    await stage.start("fanout", "retry", "recorder")  # the retry for what is parked when the machine is busy
+    await stage.start("fanout", "retry", "recorder")  # the retry for deliveries parked when the machine is busy
     done = functools.partial(stage.has_no_lag, "fanout", "retry", "recorder")
     await stage.until(done, 120 + events / 100, "the burst is delivered and recorded")
     findings = Findings([f"{events / (time.monotonic() - started):,.0f} events a second, recorded"])
@@ -112,7 +112,7 @@ async def burst(stage: Stage, scale: float) -> Findings:
 
 
 async def slow(stage: Stage, scale: float) -> Findings:
-    """One endpoint answers after 10 s, two others at once; all want everything."""
+    """One endpoint answers after 10 s, two others at once; all get everything."""
     events = at_least(30_000, scale, 1_000)
     await stage.register(3, lambda number: {"path": ("/slow", "/fast/1", "/fast/2")[number - 1]})
     await stage.fill(stage.settings.topics.orders, map(event, range(events)))
@@ -125,7 +125,7 @@ async def slow(stage: Stage, scale: float) -> Findings:
 
 
 async def large(stage: Stage, scale: float) -> Findings:
-    """Bodies of 5 MB; one of two endpoints fails half of the time, so that they are written to the delay topics too."""
+    """Bodies of 5 MB; one of two endpoints fails half the time, so that they are also written to the delay topics."""
     events = at_least(300, scale, 16)
     await stage.register(2, lambda number: {"path": ("/flaky", "/fast")[number - 1]})
     await stage.fill(stage.settings.topics.orders, (event(number, 5_000_000) for number in range(events)))
@@ -141,7 +141,7 @@ async def large(stage: Stage, scale: float) -> Findings:
 
 
 async def endpoints(stage: Stage, scale: float) -> Findings:
-    """10,000 endpoints with a filter each; every event is for three of them."""
+    """10,000 endpoints with a filter each; every event matches three of them."""
     count, events = at_least(10_000, scale, 999) // 3 * 3, at_least(20_000, scale, 1_000)
     shops = count // 3
     await stage.register(count, lambda number: {"path": f"/shop/{number}", "filters": {"store.id": (number % shops,)}})
@@ -158,17 +158,17 @@ async def endpoints(stage: Stage, scale: float) -> Findings:
 
 
 async def waiting(stage: Stage, scale: float) -> Findings:
-    """1,000,000 records stand in the delay topics and none is due: the retry costs next to nothing, and takes those that come."""
+    """1,000,000 records are in the delay topics and none is due: the retry costs almost nothing, and handles new ones."""
     records = at_least(1_000_000, scale, 3)
     topics = stage.settings.topics
     await stage.register(1, lambda _: {"path": "/fast"})
     long_delays = [topics.delay(delay) for delay in topics.delays if delay.total_seconds() >= 600]
-    pattern = [delivery(number) for number in range(1_000)]  # again and again: they are never taken, only made
+    pattern = [delivery(number) for number in range(1_000)]  # again and again: they are never accepted, only created
     for index, topic in enumerate(long_delays):
         count = len(range(index, records, len(long_delays)))
         await stage.fill(topic, itertools.islice(itertools.cycle(pattern), count), compression="lz4")
     await stage.start("retry")
-    await stage.roles["retry"].until_above("oms_webhooks_consumer_lag_records", records - 1)  # it knows what waits
+    await stage.roles["retry"].until_above("oms_webhooks_consumer_lag_records", records - 1)  # it knows what is waiting
     stage.sampler.look()
     life = stage.sampler.of("retry")[-1]
     seconds = max(13.0, min(60.0, 600 * scale))  # more than two session timeouts
@@ -186,7 +186,7 @@ async def waiting(stage: Stage, scale: float) -> Findings:
 
 
 async def away(stage: Stage, scale: float) -> Findings:
-    """Kafka is killed while every event makes 20 repeats of 50 KB each: what it has not acknowledged stays within bounds."""
+    """Kafka is killed while every event causes 20 retries of 50 KB each: unacknowledged records stay within bounds."""
     events, failing = at_least(2_000, scale, 150), 20
     await stage.register(failing, lambda number: {"path": f"/flaky?{number}"})
     await stage.fill(stage.settings.topics.orders, (event(number, 50_000) for number in range(events)))
@@ -196,7 +196,7 @@ async def away(stage: Stage, scale: float) -> Findings:
     await asyncio.sleep(max(5.0, 30 * scale))
     await asyncio.to_thread(stage.broker.start)
     await stage.until(lambda: stage.has_no_lag("fanout"), 120 + events / 2, "the events are dealt with when Kafka is back")
-    # In whichever delay topic: when circuits open, deliveries are parked for longer than the first repeat waits.
+    # In any delay topic: when circuits open, deliveries are parked for longer than the first retry waits.
     repeats = sum(stage.kafka.ends(stage.settings.topics.delay_topics).values())
     findings = Findings([f"{repeats:,} repeats and parked deliveries were written for {events * failing:,} notifications"])
     if repeats < events * failing:
@@ -220,7 +220,7 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 
 async def played(name: str, directory: Path, broker: ApacheKafkaBroker, scale: float) -> tuple[Findings, list[Life]]:
-    """Play a scenario; what is wrong with the figures of its roles is added to its findings."""
+    """Run a scenario; problems with its roles' figures are added to its findings."""
     scenario = SCENARIOS[name]
     async with staged(
         directory / name, broker, name, roles=scenario.roles, behaviour=scenario.behaviour, **scenario.settings
@@ -235,7 +235,7 @@ async def played(name: str, directory: Path, broker: ApacheKafkaBroker, scale: f
 
 
 def rows(name: str, findings: Findings, lives: list[Life]) -> Iterator[tuple[str, ...]]:
-    """The lines of the table: one a role."""
+    """Return the lines of the table, one per role."""
     for index, life in enumerate(lives):
         first, last = life.samples[0], life.samples[-1]
         cpu = (last.cpu - first.cpu) / max(last.at - first.at, 0.001)

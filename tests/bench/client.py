@@ -1,7 +1,7 @@
-"""What a record costs with each client of Kafka: CPU time of a process that reads and writes at a steady rate, on a real Apache Kafka.
+"""The cost of a record with each Kafka client: CPU time of a process that reads and writes at a steady rate, on a real Apache Kafka.
 
-A child process reads a topic through our GroupConsumer and writes a record of 1 KB for each (``acks=all``), as the fan-out does for
-an attempt. Another process produces at the rate. Run it with nothing else on the machine: ``python -m tests.bench.client --rate 200``.
+A child process reads a topic through our GroupConsumer and writes a record of 1 KB for each (``acks=all``), like the fan-out
+for an attempt. Another process produces at the rate. Run it with nothing else on the machine: ``python -m tests.bench.client --rate 200``.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What filters cost the fan-out: CPU time for an event, by the filter and by how many endpoints have one. No services; half a minute.
+"""The cost of filters in the fan-out: CPU time per event, by filter and by number of endpoints. No services; half a minute.
 
     python -m tests.bench.filters
     python -m tests.bench.filters --endpoints 1000 --rounds 20
 
-An event is held against endpoints as the fan-out does it: the payload is parsed, what the filters look at is converted, and each filter
-is evaluated. ``alone`` is all of that for one endpoint; ``each of N``: N endpoints have different filters of that form; the time
-that they add, divided by N.
+An event is matched as in the fan-out: the payload is parsed, the parts that filters use are converted, and each filter is evaluated.
+``alone`` is all of that for one endpoint; ``each of N``: N endpoints have different filters of that form; the time that they add,
+divided by N.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def _micros(endpoints: Iterable[Endpoint], payload: bytes, rounds: int) -> float:
-    """CPU time for one event, in µs: the median of some rounds."""
+    """Return the CPU time per event, in µs: the median of some rounds."""
     index = Subscriptions()
     for one in endpoints:
         index.add(one)

@@ -1,4 +1,4 @@
-"""What the libraries cost alone, in the same run as the benchmark: a bare aiohttp client, a bare producer and consumer, bare inserts."""
+"""The cost of the bare libraries, in the same run as the benchmark: an aiohttp client, a producer and a consumer, inserts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIZE = 2048
 
 
 async def floors(broker: ApacheKafkaBroker, directory: Path) -> dict[str, float]:
-    """Microseconds of CPU time of this process: a POST, a record produced, a record consumed, an attempt inserted (with chDB)."""
+    """Return microseconds of CPU time of this process: per POST, record produced, record consumed, attempt inserted (with chDB)."""
     with receiver() as (url, _):
         post = await bare_client(url, _POSTS, _SIZE, 50)
     produced, consumed = await asyncio.to_thread(_records, broker)

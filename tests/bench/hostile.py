@@ -1,8 +1,8 @@
-"""100 webhook endpoints in a process of their own; half of them turn hostile when they are told to.
+"""100 webhook endpoints in their own process; half of them turn hostile on command.
 
     python -m tests.bench.hostile received.txt
 
-Lines on standard input say how they are from now on: ``healthy`` or ``hostile``. The port is printed.
+Lines on standard input set their state: ``healthy`` or ``hostile``. The port is printed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ HEALTHY, HOSTILE = b"healthy\n", b"hostile\n"
 
 
 def kind_of(endpoint_id: int) -> str:
-    """What an endpoint turns into; ids count from 1."""
+    """Return what an endpoint turns into; ids start at 1."""
     return KINDS[(endpoint_id - 1) // GROUPS]
 
 
 class Endpoints(asyncio.Protocol):
-    """One connection to one of the endpoints; its path is the endpoint's id. Healthy ones write every request down."""
+    """One connection to one of the endpoints; its path is the endpoint's id. Healthy ones record every request."""
 
     is_hostile = False
 
@@ -86,7 +86,7 @@ def _header(head: bytes, name: bytes) -> bytes:
 
 
 async def serve(ledger: int) -> None:
-    """Serve until standard input closes; a line there says how the endpoints are from now on."""
+    """Serve until standard input closes; a line there sets the endpoints' state."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Endpoints(ledger), "127.0.0.1", 0, backlog=4096)
     stopped = asyncio.Event()
@@ -103,7 +103,7 @@ async def serve(ledger: int) -> None:
 
 
 class Received(NamedTuple):
-    """A request that a healthy endpoint got, and when (seconds since 1970)."""
+    """A request to a healthy endpoint, and its time (seconds since 1970)."""
 
     at: float
     endpoint_id: int
@@ -111,7 +111,7 @@ class Received(NamedTuple):
 
 
 class ReceiverProcess:
-    """The receivers, as the benchmark uses them."""
+    """The process of the receivers, for the benchmark."""
 
     def __init__(self, ledger: Path) -> None:
         self._ledger = ledger

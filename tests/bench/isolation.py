@@ -1,12 +1,12 @@
-"""Isolation: what 50 healthy endpoints lose when 50 others of the same pipeline turn hostile.
+"""Isolation: the effect on 50 healthy endpoints when 50 others of the same pipeline turn hostile.
 
     python -m tests.bench.isolation                   the full form: 60 s healthy, 60 s hostile
     python -m tests.bench.isolation --seconds 15      a smoke run
 
 Real Apache Kafka (Java 17 and Maven); the fan-out and the retry are processes with the default settings. Each event goes to 10 of
-100 endpoints, at a steady rate: a share of the capacity that a burst to all of them, healthy, has shown before. Then 20 endpoints
-accept and never answer, 10 answer after 9 s, 10 reset, 10 answer 500. Compared is what the healthy 50 get in both phases:
-requests a second, and how long after the event was written. Latencies are of one machine's one clock.
+100 endpoints, at a steady rate: a share of the capacity measured with a burst to all of them, healthy. Then 20 endpoints accept and
+never answer, 10 answer after 9 s, 10 reset, 10 answer 500. The comparison is of what the healthy 50 get in both phases: requests a
+second, and the time since the event was written. Latencies use one machine's clock.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TICK_SECONDS = 0.01
 
 
 def event(event_id: str, group: int) -> bytes:
-    """An event of about 1 KB for the endpoints of a group."""
+    """Return an event of about 1 KB for the endpoints of a group."""
     data = {
         "number": f"R{event_id}",
         "channel": f"c{group}",
@@ -59,7 +59,7 @@ def event(event_id: str, group: int) -> bytes:
 
 
 class Load:
-    """Publishes, and knows when each event was written."""
+    """Publishes events, and knows when each was written."""
 
     def __init__(self, producer: Producer, topic: str) -> None:
         self._producer = producer
@@ -73,7 +73,7 @@ class Load:
         await asyncio.gather(*(self._publish() for _ in range(events)))
 
     async def steady(self, events_a_second: float, seconds: float) -> list[str]:
-        """Publish evenly; the ids of what was published."""
+        """Publish evenly; returns the ids of the events."""
         started, first = time.monotonic(), len(self.written)
         self.longest_stop = 0.0
         sent: list[asyncio.Future[Any]] = []
@@ -94,7 +94,7 @@ class Load:
         return sent
 
     def slowest_write(self, events: Iterable[str]) -> float:
-        """How many seconds Kafka took to acknowledge the slowest of these events."""
+        """Return how many seconds Kafka took to acknowledge the slowest of these events."""
         return max(self._acknowledged[event_id] - self.written[event_id] for event_id in events)
 
 
@@ -102,7 +102,7 @@ class Load:
 
 
 class Cores(NamedTuple):
-    """What became of the machine's CPU time (shares of all of it). Without idle time, latencies are those of a machine that is too small."""
+    """The use of the machine's CPU time, as shares. Without idle time, latencies are those of a machine that is too small."""
 
     idle: float
     stolen: float
@@ -110,7 +110,7 @@ class Cores(NamedTuple):
 
 
 def watch_cores() -> Callable[[], Cores]:
-    """Watch the machine's cores (Linux). What is returned tells of the time from here to its call."""
+    """Watch the machine's cores (Linux). The returned function reports the use since then."""
 
     def read() -> list[int]:
         return [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
@@ -126,7 +126,7 @@ def watch_cores() -> Callable[[], Cores]:
 
 @dataclass(frozen=True)
 class Phase:
-    """What the healthy endpoints got of the events of a phase. Latencies are seconds; ``missing`` never came.
+    """What the healthy endpoints got of a phase's events. Latencies are in seconds; ``missing`` ones never arrived.
 
     ``slowest_write`` and ``longest_stop`` show whether Kafka or the whole machine stalled.
     """
@@ -181,7 +181,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Written:
-    """What was written in a phase, and what the machine did meanwhile."""
+    """The events written in a phase, and the machine's load meanwhile."""
 
     events: Sequence[str]
     seconds: float
@@ -197,7 +197,7 @@ async def written(load: Load, events_a_second: float, seconds: float) -> Written
 
 
 def figures_of(load: Load, phase: Written, received: Sequence[Received]) -> Phase:
-    """Judge a phase by the events that were written in it; a repeat is not counted."""
+    """Judge a phase by the events written in it; repeated requests do not count."""
     wanted = set(phase.events)
     first: dict[tuple[str, int], float] = {}
     for one in received:
@@ -233,7 +233,7 @@ def receivers(directory: Path) -> Iterator[ReceiverProcess]:
 
 
 def variables(bootstrap_servers: str, prefix: str) -> dict[str, str]:
-    """The defaults, but for where everything is."""
+    """Return the default settings with the addresses of all parts."""
     return {
         "kafka_bootstrap_servers": bootstrap_servers,
         "kafka_topic_prefix": prefix,
@@ -246,12 +246,12 @@ def variables(bootstrap_servers: str, prefix: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def deployed(directory: Path, bootstrap_servers: str, url: str) -> AsyncIterator[tuple[Load, list[RoleProcess]]]:
-    """The fan-out and the retry with 100 endpoints."""
+    """Run the fan-out and the retry with 100 endpoints."""
     values = variables(bootstrap_servers, f"isolation{secrets.token_hex(4)}.")
     settings = Settings(_env_file=None, **values)  # type: ignore[arg-type]
     with KafkaTopicAdmin(settings) as admin:
         await asyncio.to_thread(admin.create_missing, settings.topics.specs())
-    # An event's latency counts from here: the OMS is not to wait for long, which would make both phases look alike.
+    # An event's latency counts from here: the OMS must not wait for long, which would make both phases look alike.
     quick = settings.model_copy(update={"kafka_linger_ms": 5})
     producer = Producer(open_broker(quick), [settings.topics.orders, settings.topics.endpoints])
     await producer.start()
@@ -282,7 +282,7 @@ async def deployed(directory: Path, bootstrap_servers: str, url: str) -> AsyncIt
 
 
 async def until_received(load: Load, process: ReceiverProcess, seconds: float = 60.0) -> None:
-    """Wait until the healthy endpoints have got all that was published, or for so long (then it is missing)."""
+    """Wait until the healthy endpoints have got all published events, or until a timeout (then some are missing)."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         received = await asyncio.to_thread(process.received)
@@ -292,12 +292,12 @@ async def until_received(load: Load, process: ReceiverProcess, seconds: float = 
 
 
 async def capacity_of(load: Load, process: ReceiverProcess, events: int) -> float:
-    """Deliveries a second of a burst; the first of two warms everything up."""
+    """Measure the deliveries a second of a burst; the first of two warms everything up."""
     for _ in range(2):
         started, before = time.monotonic(), len(load.written)
         await load.burst(events)
         await until_received(load, process)
-        # Healthy endpoints are half of those that get an event.
+        # Half of the endpoints that get an event are healthy.
         capacity = (len(load.written) - before) * ENDPOINTS / GROUPS / (time.monotonic() - started)
     return capacity
 
@@ -305,7 +305,7 @@ async def capacity_of(load: Load, process: ReceiverProcess, events: int) -> floa
 async def measure(
     bootstrap_servers: str, directory: Path, *, seconds: float, share: float, burst: int, rate: float | None = None
 ) -> Figures:
-    """One run: calibrate, all healthy for ``seconds``, hostile for ``seconds``.
+    """Do one run: calibrate, all healthy for ``seconds``, half hostile for ``seconds``.
 
     ``rate``: deliveries a second; by default a ``share`` of the capacity.
     """

@@ -1,11 +1,11 @@
-"""How long the server takes for each page of the dashboard over a store of attempts.
+"""How long the server takes for each page of the dashboard, with a store of attempts.
 
     python tests/bench/pages.py --attempts 100000
     python tests/bench/pages.py --attempts 10000000 --path var/bench
 
-Serves the real application on loopback over the real ClickHouse; Kafka is in memory. Prints milliseconds (median and p95) from the
-request to the last byte, the queries that a page takes, and its weight, for what the store was filled with by tests/bench/search.py; asserts
-nothing. With ``--path`` the store is kept and used again: one that tests/bench/search.py has filled will do.
+Serves the real application on loopback with the real ClickHouse; Kafka is in memory. Prints milliseconds (median and p95) from the
+request to the last byte, and the queries and size of each page, for the data of tests/bench/search.py; asserts nothing. With
+``--path`` the store is kept and reused: one filled by tests/bench/search.py works too.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ Paths = Mapping[str, Sequence[str]]
 
 @asynccontextmanager
 async def serving(connections: Connections) -> Any:
-    """The application over the store, and somebody who is logged in."""
+    """Serve the application with the store; yields a logged-in client."""
     async with running_service(search_timeout_seconds=30.0, search=Search(connections), reports=Reports(connections)) as service:
         for number in range(1, ENDPOINTS + 1):
             await service.create(f"http://127.0.0.1/{number}")
-        # The store's attempts are those of a year that ended then.
+        # The store's attempts are of a year that ended then.
         service.now[0] = await end_of(connections)
         async with visiting(service) as visitor:
             assert (await visitor.log_in()).status == 200
@@ -58,7 +58,7 @@ async def serving(connections: Connections) -> Any:
 
 
 async def paths(connections: Connections, samples: int) -> Paths:
-    """What is looked at: each kind of page for some orders, shipments, attempts and needles of the store."""
+    """Return the pages to load: each kind for some orders, shipments, attempts and needles of the store."""
     chance = random.Random(9)
     query = (
         "SELECT id, order_number, arrayElement(shipment_numbers, 1), event_id FROM attempts "
@@ -129,14 +129,14 @@ async def paths(connections: Connections, samples: int) -> Paths:
 
 
 async def older(connections: Connections, text: str) -> str:
-    """The cursor behind the newest page of a search for bodies."""
+    """Return the cursor after the newest page of a body search."""
     found = await Search(connections).attempts(parse_query([("q[request_body_cont]", text)]))
     return found.next_cursor or ""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A kind of page: milliseconds of each request, statuses, the largest page in bytes as it is sent, and ClickHouse's queries a page."""
+    """A kind of page: milliseconds of each request, statuses, the largest page in bytes as sent, and ClickHouse queries per page."""
 
     name: str
     took: list[float]
@@ -146,7 +146,7 @@ class Measured:
 
 
 class Looks:
-    """Counts what ClickHouse is asked."""
+    """Counts ClickHouse queries."""
 
     def __init__(self, connections: Connections) -> None:
         self.count = 0
@@ -160,7 +160,7 @@ class Looks:
 
 
 async def measure(visitor: Visitor, wanted: Paths, looks: Looks) -> Sequence[Measured]:
-    """Ask for each page once to warm up, then for all of them."""
+    """Load each page once to warm up, then all of them."""
     found = []
     for name, addresses in wanted.items():
         await visitor.go(addresses[0])

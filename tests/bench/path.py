@@ -1,10 +1,10 @@
-"""CPU seconds per delivery of the fan-out process, beside a bare aiohttp client that posts the same bytes in the same run.
+"""CPU seconds per delivery of the fan-out process, compared with a bare aiohttp client that posts the same bytes in the same run.
 
     python tests/bench/path.py --events 20000
 
-Real Apache Kafka (Java 17 and Maven), one endpoint, a receiver in a process of its own that answers 204. What is compared is CPU
-time, not wall time. Even so both sides vary by a fifth from one moment to the next on a virtual machine, so several rounds
-are made, each with a client before it and one after it; the median is what counts. Figures go to standard output; nothing is asserted.
+Real Apache Kafka (Java 17 and Maven), one endpoint, a receiver in its own process that answers 204. CPU time is compared, not wall
+time. Even so, on a virtual machine both sides vary by a fifth from moment to moment. So there are several rounds, each with a client
+before it and one after it; the median counts. Figures go to standard output; nothing is asserted.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 class _Receiver(asyncio.Protocol):
-    """Reads requests whose bodies have a Content-Length and answers 204: the least that a receiver can cost."""
+    """Reads requests with a Content-Length and answers 204: the cheapest possible receiver."""
 
     def __init__(self, counter: Synchronized[int]) -> None:
         self._counter = counter
@@ -88,7 +88,7 @@ def _receive(pipe: Connection, counter: Synchronized[int]) -> None:
 
 @contextmanager
 def receiver() -> Iterator[tuple[str, Synchronized[int]]]:
-    """A receiver in a process of its own: its URL and how many requests it got."""
+    """Run a receiver in its own process: yields its URL and its request count."""
     ours, theirs = multiprocessing.Pipe()
     counter: Synchronized[int] = multiprocessing.Value("q", 0, lock=False)
     process = multiprocessing.Process(target=_receive, args=(theirs, counter), daemon=True)
@@ -100,7 +100,7 @@ def receiver() -> Iterator[tuple[str, Synchronized[int]]]:
 
 
 def event(number: int, size: int) -> bytes:
-    """An event of about ``size`` bytes."""
+    """Return an event of about ``size`` bytes."""
     data = {"number": f"R{number:09}", "email": "ada@example.com", "line_items": [{"variant": {"sku": "SPRUCE-01"}}], "note": ""}
     envelope = {
         "id": f"evt_{number:026}",
@@ -113,13 +113,13 @@ def event(number: int, size: int) -> bytes:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process so far."""
+    """Return this process's CPU time so far."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 async def bare_client(url: str, requests: int, size: int, concurrency: int) -> float:
-    """CPU seconds a POST of the same bytes with the same headers, by aiohttp and nothing else."""
+    """Return CPU seconds per POST of the same bytes with the same headers, by aiohttp alone."""
     body = webhook_body(decode_event(event(1, size), max_bytes=10**7))
     key = SigningKey(new_secret())
     headers = {
@@ -146,7 +146,7 @@ async def bare_client(url: str, requests: int, size: int, concurrency: int) -> f
 
 
 async def prepare(settings: Settings, url: str, events: int, size: int) -> None:
-    """Make the topics, register the endpoint, and write the events."""
+    """Create the topics, register the endpoint, and write the events."""
     with KafkaTopicAdmin(settings) as admin:
         admin.create_missing(settings.topics.specs())
     producer = Producer(open_broker(settings), [spec.name for spec in settings.topics.specs()])
@@ -172,7 +172,7 @@ async def prepare(settings: Settings, url: str, events: int, size: int) -> None:
 
 
 async def fan_out() -> None:
-    """The fan-out role, as it runs; ends when told to, and prints its CPU seconds at the given counts of finished events."""
+    """Run the fan-out role until it is told to end; it prints its CPU seconds at the given counts of finished events."""
     settings = Settings()
     configure_logs(settings.log_level, settings.log_format)
     stop = asyncio.Event()
@@ -184,20 +184,20 @@ async def fan_out() -> None:
 
 
 def process_cpu(pid: int) -> float:
-    """CPU seconds of another process so far."""
+    """Return another process's CPU seconds so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def delivered(url: str) -> float:
-    """How many attempts the fan-out has behind it, from its metrics."""
+    """Return how many attempts the fan-out has made, from its metrics."""
     with urllib.request.urlopen(url.rstrip("/") + "/metrics") as answer:  # loopback
         lines = answer.read().decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("oms_webhooks_attempts_total"))
 
 
 def measure(settings: Settings, url: str, counter: Synchronized[int], events: int, warm_up: int) -> tuple[float, float]:
-    """CPU seconds a delivery, and deliveries a second, of a fan-out in a process of its own, after a warm-up."""
+    """Measure CPU seconds per delivery, and deliveries a second, of a fan-out in its own process, after a warm-up."""
     environment = os.environ | {
         f"OMS_WEBHOOKS_{name.upper()}": _text(getattr(settings, name)) for name in settings.model_fields_set
     }
@@ -210,7 +210,7 @@ def measure(settings: Settings, url: str, counter: Synchronized[int], events: in
             first, cpu, started = counter.value, process_cpu(process.pid), time.monotonic()
             wait_until(lambda: counter.value >= events)
             wall = time.monotonic() - started
-            # What follows from the deliveries (attempts, commits) belongs to their cost.
+            # What follows from deliveries (attempts, commits) is part of their cost.
             wait_until(lambda: delivered(ops) >= events)
             used = process_cpu(process.pid) - cpu
         finally:
@@ -225,7 +225,7 @@ def _text(value: object) -> str:
 
 
 class Round(NamedTuple):
-    """CPU seconds a delivery, of the fan-out and of the bare client before it and after it."""
+    """CPU seconds per delivery, of the fan-out, and of the bare client before and after it."""
 
     fan_out: float
     before: float
@@ -238,7 +238,7 @@ class Round(NamedTuple):
 
 
 def play(servers: str, url: str, counter: Synchronized[int], arguments: argparse.Namespace) -> Round:
-    """One round, on topics of its own."""
+    """Do one round, on its own topics."""
     settings = Settings(
         kafka_bootstrap_servers=servers,
         kafka_topic_prefix=f"bench-{secrets.token_hex(3)}.",

@@ -1,11 +1,12 @@
-"""Rate limits over processes: what one endpoint sees of 1, 2 and 4 fan-outs that have more than enough for it.
+"""Rate limits across processes: what one endpoint gets from 1, 2 and 4 fan-outs with more than enough events.
 
     python -m tests.bench.rate_limits                          Apache Kafka (Java 17 and Maven)
     python -m tests.bench.rate_limits --processes 2 --seconds 20
 
-Each fan-out is a process, and so is the retry, which sends what was put off. Printed is the most that arrived in any second, and in any ten, over
-the limit, by the receiver's clock, from the first request on; and the deepest that a bucket got which leaks 1.1 times the limit. The bucket tells a
-limit that is not kept from a machine that was busy: a second in which the receiver catches up is no second with too many requests.
+Each fan-out is a process, and so is the retry, which sends parked deliveries. It prints the most requests in any second, and in any ten,
+relative to the limit, by the receiver's clock, from the first request on; and the maximum level of a bucket that leaks 1.1 times the
+limit. The bucket distinguishes an exceeded limit from a busy machine: a second in which the receiver catches up is not one with too
+many requests.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True)
 class SeveralFanOuts:
-    """What runs: one endpoint, its receiver, and several processes that send to it."""
+    """One endpoint, its receiver, and several processes that send to it."""
 
     settings: Settings
     producer: Producer
@@ -76,7 +77,7 @@ class SeveralFanOuts:
         return [role for role in self.roles if role.role == "fanout"]
 
     async def publish(self, event_id: str, way: Way) -> int:
-        """Publish an event; the partition that it stands in."""
+        """Publish an event; returns its partition."""
         value = {
             "id": event_id,
             "event_name": way.event_name,
@@ -87,7 +88,7 @@ class SeveralFanOuts:
         return (await self.producer.send(topic, key=way.key.encode(), value=json.dumps(value).encode())).partition
 
     def times(self) -> list[float]:
-        """When each request came so far, by the receiver's clock."""
+        """Return the time of each request so far, by the receiver's clock."""
         self.receiver.ledger.read_on()
         return sorted(request.at for request in self.receiver.ledger.requests)
 
@@ -102,7 +103,7 @@ async def several_fan_outs(
     behaviour: Behaviour | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[SeveralFanOuts]:
-    """So many fan-outs and one retry, with one endpoint."""
+    """Run a number of fan-outs and one retry, with one endpoint."""
     values = {
         "kafka_bootstrap_servers": bootstrap_servers,
         "kafka_topic_prefix": f"limits{secrets.token_hex(4)}.",
@@ -152,7 +153,7 @@ def _endpoint(target_url: str, vault: Vault, max_per_second: int | None) -> Endp
 
 
 async def _until_spread(several: SeveralFanOuts) -> None:
-    """Wait until the fan-outs hold all partitions of the source topics, and each holds some."""
+    """Wait until the fan-outs hold all partitions of the source topics, each of them some."""
     count = PARTITIONS * len(several.settings.topics.sources)
 
     async def is_spread() -> bool:
@@ -170,12 +171,12 @@ async def _sources(several: SeveralFanOuts, fan_out: RoleProcess) -> set[tuple[s
 
 
 async def ways_to(several: SeveralFanOuts) -> list[Way]:
-    """For each fan-out how to publish what it reads: one may hold all partitions of the orders, and another none of them."""
+    """Return how to publish events that each fan-out reads: one may hold all partitions of the orders, and another none of them."""
     held = [await _sources(several, role) for role in several.fan_outs]
     found: dict[int, Way] = {}
     for number in range(20 * PARTITIONS):
         for kind, (wanted, other) in EVENTS.items():
-            # An event that the endpoint did not subscribe to shows where events with its key go.
+            # An event that the endpoint does not subscribe to shows where events with its key go.
             partition = await several.publish(f"probe{number}", Way(kind, other, f"k{number}"))
             place = getattr(several.settings.topics, kind), partition
             for position in [position for position, places in enumerate(held) if place in places]:
@@ -187,7 +188,7 @@ async def ways_to(several: SeveralFanOuts) -> list[Way]:
 
 @dataclass(frozen=True)
 class RateFigures:
-    """What an endpoint with a ``limit`` saw of so many processes. ``taking_part`` of the fan-outs sent something."""
+    """What an endpoint with a ``limit`` got from several processes. ``taking_part`` of the fan-outs sent something."""
 
     processes: int
     limit: int
@@ -200,7 +201,7 @@ class RateFigures:
 
 
 def most_in(times: Sequence[float], seconds: float) -> int:
-    """The most that came within so many seconds. ``times`` are in order."""
+    """Return the most requests within so many seconds. ``times`` are sorted."""
     most = first = 0
     for last, time_ in enumerate(times):
         while times[first] <= time_ - seconds:
@@ -210,7 +211,7 @@ def most_in(times: Sequence[float], seconds: float) -> int:
 
 
 def deepest(times: Sequence[float], per_second: float) -> float:
-    """How deep a bucket gets that leaks ``per_second``, and into which each request puts one. ``times`` are in order."""
+    """Return the maximum level of a bucket that leaks ``per_second``, and into which each request puts one. ``times`` are sorted."""
     level = most = 0.0
     for before, now in zip([*times[:1], *times], times, strict=False):
         level = max(0.0, level - (now - before) * per_second) + 1
@@ -219,7 +220,7 @@ def deepest(times: Sequence[float], per_second: float) -> float:
 
 
 async def measure(bootstrap_servers: str, directory: Path, processes: int, limit: int, seconds: float) -> RateFigures:
-    """Publish twice as many events as the endpoint may have, for so many seconds, and look at what it sees meanwhile."""
+    """Publish twice as many events as the limit allows, for so many seconds, and observe what the endpoint gets."""
     async with several_fan_outs(bootstrap_servers, directory, processes, max_per_second=limit) as several:
         ways = await ways_to(several)
         published, started = 0, time.monotonic()
@@ -245,7 +246,7 @@ async def measure(bootstrap_servers: str, directory: Path, processes: int, limit
 
 
 def table(found: Sequence[RateFigures]) -> Table:
-    """The figures, for people."""
+    """Return the figures as a table."""
     shown = Table("fan-outs", "limit", "a second", "most in 1 s / limit", "most in 10 s / limit", "bucket at 1.1 limits")
     for one in found:
         average = f"{one.requests / one.seconds:.1f}"

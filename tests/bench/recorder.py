@@ -1,12 +1,12 @@
-"""What the recorder can take: attempts and dispatches from a real Kafka into ClickHouse, each once, the text index included.
+"""The recorder's capacity: attempts and dispatches from a real Kafka into ClickHouse, each once, the text index included.
 
     python tests/bench/recorder.py                                # a backlog, then 10,000 attempts a second for a minute
     python tests/bench/recorder.py --attempts 400000 --seconds 0  # the backlog only
     python tests/bench/recorder.py --rate 15000 --seconds 120 --clickhouse http
 
-Real Apache Kafka (Java 17 and Maven), four partitions a topic, default settings, the recorder in a process of its own. Records are as four
-fan-outs write them, each event with a body of 1 to 6 KB and four attempts. ClickHouse runs in the recorder's process, or with
-``--clickhouse http`` in another. Broker, publisher and recorder share the machine, so the true limit is higher than what is printed.
+Real Apache Kafka (Java 17 and Maven), four partitions per topic, default settings, the recorder in its own process. Records are as four fan-outs
+write them, each event with a body of 1 to 6 KB and four attempts. ClickHouse runs in the recorder's process, or with
+``--clickhouse http`` in another. Broker, publisher and recorder share the machine, so the true limit is higher than the printed one.
 CPU time hardly depends on how busy the machine is; rates and delays do. Every row is counted; no figure is asserted.
 """
 
@@ -53,7 +53,7 @@ MAX_SECONDS = 3600.0
 
 
 class Moment(NamedTuple):
-    """Attempts published and recorded so far, CPU seconds of the recorder, and its metrics."""
+    """Attempts published and recorded so far, the recorder's CPU seconds, and its metrics."""
 
     at: float
     published: int
@@ -64,7 +64,7 @@ class Moment(NamedTuple):
 
 @dataclass
 class Publisher:
-    """Writes slices, and counts the attempts in them. Each partition gets its turn."""
+    """Writes slices to the partitions in turn, and counts their attempts."""
 
     settings: Settings
     made: Sequence[Slice]
@@ -78,7 +78,7 @@ class Publisher:
         self._partitions = itertools.cycle(range(self.settings.kafka_partitions))
 
     def publish(self, count: int) -> None:
-        """Hand slices to Kafka's client; it sends them in the background."""
+        """Pass slices to the Kafka client, which sends them in the background."""
         topics = self.settings.topics
         for each in itertools.islice(self._endless, count):
             partition = next(self._partitions)
@@ -87,7 +87,7 @@ class Publisher:
             self.published += ATTEMPTS_A_SLICE
 
     def flush(self) -> None:
-        """Wait until Kafka has all."""
+        """Wait until Kafka has acknowledged everything."""
         self._producer.flush()
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class Publisher:
 
 
 async def moment(stage: Stage, publisher: Publisher) -> Moment:
-    """Look at the recorder."""
+    """Return the recorder's current figures."""
     recorder = stage.roles["recorder"]
     recorder.check_alive()
     pid = pid_of(recorder)
@@ -105,7 +105,7 @@ async def moment(stage: Stage, publisher: Publisher) -> Moment:
 
 
 async def drained(stage: Stage, publisher: Publisher) -> Moment:
-    """Wait until everything that was published is recorded."""
+    """Wait until everything published is recorded."""
     async with asyncio.timeout(MAX_SECONDS):
         while (now := await moment(stage, publisher)).recorded < now.published:  # noqa: ASYNC110 - another process records
             await asyncio.sleep(0.25)
@@ -113,7 +113,7 @@ async def drained(stage: Stage, publisher: Publisher) -> Moment:
 
 
 async def backlog(stage: Stage, publisher: Publisher, attempts: int) -> Iterator[str]:
-    """Publish, start the recorder, and wait."""
+    """Publish, start the recorder, and wait until it is done."""
     for _ in range(0, attempts, 100 * ATTEMPTS_A_SLICE):
         await asyncio.to_thread(publisher.publish, 100)
         await asyncio.to_thread(publisher.flush)
@@ -133,7 +133,7 @@ async def backlog(stage: Stage, publisher: Publisher, attempts: int) -> Iterator
 
 
 async def steady(stage: Stage, publisher: Publisher, rate: float, seconds: float) -> Iterator[str]:
-    """Publish at a rate, and look every second at how far the recorder is behind."""
+    """Publish at a rate, and check every second how far the recorder lags."""
     first = await moment(stage, publisher)
     moments = [first]
     sent = 0
@@ -164,7 +164,7 @@ async def steady(stage: Stage, publisher: Publisher, rate: float, seconds: float
 
 
 def quantiles(first: dict[str, float], last: dict[str, float]) -> tuple[float, float]:
-    """The bounds of the histogram's buckets below which half, and 95%, of the new observations lie."""
+    """Return the bucket bounds of the histogram's median and 95th percentile of new observations."""
     start = f'{_SEARCHABLE}_bucket{{le="'
     found = {
         float(name.removeprefix(start).rstrip('"}')): count - first.get(name, 0.0)
@@ -179,7 +179,7 @@ def quantiles(first: dict[str, float], last: dict[str, float]) -> tuple[float, f
 
 
 def by_threads(stage: Stage) -> dict[str, float]:
-    """CPU seconds of the recorder by what its threads do."""
+    """Return the recorder's CPU seconds by the task of its threads."""
     pid = pid_of(stage.roles["recorder"])
     found: defaultdict[str, float] = defaultdict(float)
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -193,14 +193,14 @@ def by_threads(stage: Stage) -> dict[str, float]:
 
 
 def shares(first: dict[str, float], last: dict[str, float]) -> str:
-    """Who used how much of the time, the most first."""
+    """Return the shares of the time, largest first."""
     used = {part: seconds - first.get(part, 0.0) for part, seconds in last.items()}
     whole = max(sum(used.values()), 0.001)
     return ", ".join(f"{part} {used[part] / whole:.0%}" for part in sorted(used, key=lambda part: -used[part]))
 
 
 async def counted(stage: Stage, directory: Path | None) -> list[str]:
-    """Rows in ClickHouse, after the recorder has ended; different ids; different events."""
+    """Return the number of rows in ClickHouse after the recorder has ended, of distinct ids, and of distinct events."""
     update = {"clickhouse_path": directory} if directory else {}
     connections = Connections(stage.settings.model_copy(update=update))
     queries = {
@@ -222,7 +222,7 @@ async def counted(stage: Stage, directory: Path | None) -> list[str]:
 async def played(
     directory: Path, broker: ApacheKafkaBroker, made: Sequence[Slice], embedded: bool
 ) -> AsyncIterator[tuple[Stage, Publisher]]:
-    """A stage with a recorder that has not started, and somebody who publishes."""
+    """Provide a stage with a recorder that has not started, and a publisher."""
     settings = {"clickhouse_path": str(directory / "clickhouse")} if embedded else {}
     async with AsyncExitStack() as stack:
         stage = await stack.enter_async_context(
@@ -234,7 +234,7 @@ async def played(
 
 
 async def measured(options: argparse.Namespace, broker: ApacheKafkaBroker, directory: Path) -> list[tuple[str, str]]:
-    """The lines of the table."""
+    """Return the lines of the table."""
     embedded = options.clickhouse == "embedded"
     wanted = max(options.attempts, int(options.rate * options.seconds)) // FAN_OUT
     print("making the load ...", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What fan-outs leave behind under load: records of attempts and of dispatches, several entries in each, as they stand in Kafka."""
+"""The output of fan-outs under load: records of attempts and dispatches with several entries each, as in Kafka."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Slice(NamedTuple):
 
 
 def slices(events: int, seed: int = 1, a_second: float = 2500.0) -> Iterator[Slice]:
-    """The simulated shop's events, each delivered to ``FAN_OUT`` endpoints; the last second of them happens now."""
+    """Generate the simulated shop's events, each delivered to ``FAN_OUT`` endpoints; the last second of them is now."""
     chance, shop = random.Random(seed), Shop(seed, live_orders=400)
-    # A record may not hold two days: all of them are in the one that has just begun, or still lasts.
+    # A record may not span two days: all of them are in the one that has just started, or in the current one.
     now = datetime.now(UTC)
     first = max(now - timedelta(seconds=events / a_second), now.replace(hour=0, minute=0, second=0, microsecond=0))
     step = (now - first) / max(events, 1)
@@ -72,7 +72,7 @@ def slices(events: int, seed: int = 1, a_second: float = 2500.0) -> Iterator[Sli
 
 
 def _attempt(chance: random.Random, event: EventMeta, body: bytes, endpoint: int, received: datetime) -> Attempt:
-    """As the fan-out makes it, with the headers that it sends and those that receivers send."""
+    """Return an attempt as the fan-out writes it, with the headers that it sends and those that receivers send."""
     failed = chance.random() < FAILED_SHARE
     duration_ms = chance.lognormvariate(4, 1)
     exchange = Response(

@@ -1,4 +1,4 @@
-"""What processes take while they work: memory and CPU time from /proc, and what their metrics say. Linux only."""
+"""The resources of processes while they work: memory and CPU time from /proc, and their metrics. Linux only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GONE = ("oms_webhooks_rebalances_total", ('kind="lost"', 'kind="revoked"'))
 
 
 class Sample(NamedTuple):
-    """A moment of a process: seconds since 1970, MiB in memory, CPU seconds so far."""
+    """A sample of a process: seconds since 1970, MiB in memory, CPU seconds so far."""
 
     at: float
     rss: float
@@ -35,7 +35,7 @@ class Sample(NamedTuple):
 
 @dataclass
 class Life:
-    """A process from its start to its end."""
+    """The life of a process from start to end."""
 
     role: str
     pid: int
@@ -49,7 +49,7 @@ class Life:
 
 
 class Sampler:
-    """Looks at roles every second; a role that was started again has several lives."""
+    """Samples roles every second; a restarted role has several lives."""
 
     def __init__(self, roles: Mapping[str, RoleProcess]) -> None:
         self._roles = roles
@@ -57,7 +57,7 @@ class Sampler:
         self.lives: list[Life] = []
 
     def look(self) -> None:
-        """Take a sample of every role that runs."""
+        """Take a sample of every running role."""
         for role, process in self._roles.items():
             pid = pid_of(process)
             if pid is not None and (status := _status(pid)) is not None:
@@ -66,7 +66,7 @@ class Sampler:
                 life.peak = max(life.peak, status["VmHWM"])
 
     async def scrape(self) -> None:
-        """Read the metrics of every role that runs."""
+        """Read the metrics of every running role."""
         self._scraped = time.monotonic()
         for role, process in self._roles.items():
             pid = pid_of(process)
@@ -81,7 +81,7 @@ class Sampler:
                 )
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Sample until cancelled."""
         while True:
             self.look()
             if time.monotonic() - self._scraped > SECONDS_BETWEEN_SCRAPES:
@@ -89,7 +89,7 @@ class Sampler:
             await asyncio.sleep(SECONDS_BETWEEN_SAMPLES)
 
     def of(self, role: str) -> list[Life]:
-        """The lives of a role."""
+        """Return the lives of a role."""
         return [life for life in self.lives if life.role == role]
 
     def _life(self, role: str, pid: int) -> Life:
@@ -102,7 +102,7 @@ class Sampler:
 
 @asynccontextmanager
 async def sampled(roles: Mapping[str, RoleProcess]) -> AsyncIterator[Sampler]:
-    """Sample while the block runs, and once more at its end."""
+    """Sample while the block runs, and once at its end."""
     sampler = Sampler(roles)
     task = asyncio.create_task(sampler.run())
     try:
@@ -115,7 +115,7 @@ async def sampled(roles: Mapping[str, RoleProcess]) -> AsyncIterator[Sampler]:
 
 
 def judged(life: Life) -> dict[str, Any]:
-    """The figures of a process; ``growth`` is by the straight line through its samples after the warm-up, as a share of the mean."""
+    """Return the figures of a process; ``growth`` is that of a line fitted to its samples after the warm-up, as a share of the mean."""
     first, last = life.samples[0], life.samples[-1]
     warm = [sample for sample in life.samples if sample.at - first.at >= WARM_UP_SECONDS]
     figures: dict[str, Any] = {
@@ -137,7 +137,7 @@ def judged(life: Life) -> dict[str, Any]:
 
 
 async def scraped(url: str) -> dict[str, float]:
-    """The metrics of a role by name and labels; empty while it does not serve them."""
+    """Return the metrics of a role by name and labels; empty while it does not serve them."""
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
             text = (await client.get(f"{url}/metrics")).text
@@ -148,13 +148,13 @@ async def scraped(url: str) -> dict[str, float]:
 
 
 def pid_of(process: RoleProcess) -> int | None:
-    """The process id of a role; None while it does not run."""
+    """Return the process id of a role; None while it does not run."""
     child = process._process
     return None if child is None or child.poll() is not None else child.pid
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU seconds of a process so far; 0 when it is gone."""
+    """Return a process's CPU seconds so far; 0 when it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -163,7 +163,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def _status(pid: int) -> dict[str, float] | None:
-    """VmRSS and VmHWM in MiB; None when the process is gone."""
+    """Return VmRSS and VmHWM in MiB; None when the process is gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,10 +1,10 @@
-"""Searching a year of attempts by their bodies: ours, the same with the body in each attempt, and PostgreSQL with ILIKE and pg_trgm.
+"""Body searches in a year of attempts: our layout, one with the body in each attempt, and PostgreSQL with ILIKE and pg_trgm.
 
     python tests/bench/search.py --attempts 100000
     python tests/bench/search.py --attempts 10000000 --path var/bench --without-trgm
 
 Prints milliseconds (median and p95, warm and cold caches), sizes, build times and insert rates; asserts nothing. With ``--path`` the
-store is kept and used again; what is missing in it is made. PostgreSQL is Debian's; without it, it is left out.
+store is kept and reused; missing parts are created. PostgreSQL is Debian's; it is left out if not installed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ out = Console(width=150)
 
 @dataclass
 class Load:
-    """What loading took."""
+    """The cost of loading."""
 
     attempts: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -64,7 +64,7 @@ async def timed(load: Load, what: str, work: Awaitable[object]) -> None:
 
 
 def made_beside(attempts: int, size: int, *, is_escaped: bool) -> Iterator[Batch]:
-    """The same batches, made by a process of its own: making them takes longer than writing them."""
+    """Generate the same batches in another process: generating takes longer than writing."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     maker = context.Process(target=_make, args=(there, attempts, size, is_escaped), daemon=True)
@@ -107,14 +107,14 @@ async def select(connections: Connections, query: str, values: dict[str, Any]) -
 
 
 async def end_of(connections: Connections) -> datetime:
-    """Just behind the newest attempt: ranges are counted back from there."""
+    """Return the time just after the newest attempt: ranges are counted back from there."""
     newest: datetime
     [[newest]] = await select(connections, "SELECT max(created_at) FROM attempts", {})
     return newest + timedelta(milliseconds=1)
 
 
 async def needles_in(connections: Connections, chance: random.Random) -> Needles:
-    """Texts of some 20,000 bodies of the store."""
+    """Return texts of some 20,000 bodies of the store."""
     query = (
         "SELECT received_at, request_body FROM events WHERE cityHash64(event_id) % "
         "(SELECT greatest(1, intDiv(count(), 20000)) FROM events) = 0 ORDER BY received_at"
@@ -126,7 +126,7 @@ async def needles_in(connections: Connections, chance: random.Random) -> Needles
 
 
 async def make_wide(connections: Connections) -> None:
-    """The other layout: the body and its index in each attempt. Filled by ClickHouse from what is stored, week by week."""
+    """Create the other layout: the body and its index in each attempt. ClickHouse fills it from the store, week by week."""
     for statement in (
         "CREATE TABLE IF NOT EXISTS attempts_with_bodies AS attempts",
         "ALTER TABLE attempts_with_bodies ADD COLUMN IF NOT EXISTS request_body String CODEC(ZSTD(3))",
@@ -150,7 +150,7 @@ async def make_wide(connections: Connections) -> None:
 
 
 class Ours:
-    """The product's own search, the count included, as the API does it."""
+    """The product's own search including the count, like the API."""
 
     def __init__(self, connections: Connections, end: datetime) -> None:
         self._search = Search(connections)
@@ -163,7 +163,7 @@ class Ours:
 
 
 class Wide:
-    """The layout with bodies in attempts, walked in the same windows."""
+    """The layout with bodies in attempts, searched in the same windows."""
 
     def __init__(self, connections: Connections, attempts: int, end: datetime) -> None:
         self._connections = connections
@@ -210,7 +210,7 @@ Timings = dict[tuple[str, int], tuple[list[float], list[float]]]
 
 async def measure(search: Callable[[str, int], Awaitable[int]], connections: Connections, wanted: Wanted, cold: int) -> Timings:
     timings: Timings = {key: ([], []) for key in wanted}
-    # Warm first: whoever drops the operating system's cache makes all that follows cold.
+    # Warm first: dropping the operating system's cache makes everything after it cold.
     for is_warm in (True, False):
         for (kind, days), needles in wanted.items():
             for needle in [*needles, *needles] if is_warm else needles[:cold]:
@@ -263,7 +263,7 @@ async def show_sizes(connections: Connections, load: Load) -> None:
 
 
 def beside(server: Postgres, wanted: Wanted, end: datetime, at_most: float, samples: int) -> None:
-    """Search as a Rails application does: the page, and the count that its paginator asks for."""
+    """Search like a Rails application: the page, and the count for its paginator."""
     pages: Timings = {}
     both: Timings = {}
     for (kind, days), needles in wanted.items():
@@ -275,7 +275,7 @@ def beside(server: Postgres, wanted: Wanted, end: datetime, at_most: float, samp
 
 
 async def copied(connections: Connections, server: Postgres, end: datetime, days: int) -> list[Sequence[Any]]:
-    """Copy the newest days of the store, and say how fast that was; returns some of the rows, for another time."""
+    """Copy the newest days of the store, and print the speed; returns some of the rows for later."""
     columns = ", ".join(name for name in POSTGRES_COLUMNS if name != "request_body")
     query = (
         f"SELECT {columns}, body FROM attempts ANY LEFT JOIN (SELECT event_id, request_body AS body FROM events "
@@ -299,7 +299,7 @@ async def copied(connections: Connections, server: Postgres, end: datetime, days
 async def with_postgres(
     connections: Connections, programs: Path, wanted: Wanted, end: datetime, arguments: argparse.Namespace
 ) -> None:
-    """PostgreSQL with the newest days of the same attempts: ILIKE; then the index of pg_trgm, and inserts into what is indexed."""
+    """Measure PostgreSQL with the newest days of the same attempts: ILIKE; then the pg_trgm index, and inserts with it."""
     with Postgres(programs) as server:
         kept = await copied(connections, server, end, arguments.postgres_days)
         out.rule("PostgreSQL, ILIKE")
@@ -323,7 +323,7 @@ async def main(arguments: argparse.Namespace) -> None:
         connections = Connections(Settings(clickhouse_path=path))
         await migrate(connections)
         [[load.found]] = await select(connections, "SELECT count() FROM attempts", {})
-        if load.found < 0.99 * arguments.attempts:  # a fill that was broken off and taken up again has a little less
+        if load.found < 0.99 * arguments.attempts:  # a fill that was interrupted and resumed has slightly fewer
             await fill(connections, made_beside(arguments.attempts, arguments.batch, is_escaped=arguments.escapes), load)
         if arguments.layouts:
             await timed(load, "attempts with bodies", make_wide(connections))

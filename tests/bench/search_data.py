@@ -1,4 +1,4 @@
-"""Realistic attempts over a year: the simulated shop's events, each sent to a few endpoints, some of them repeatedly."""
+"""Realistic attempts over a year: the simulated shop's events, each sent to a few endpoints, some with retries."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Batch:
 
 
 class Needles:
-    """Texts that are in the bodies, and when."""
+    """Texts from the bodies, with their times."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
@@ -73,15 +73,15 @@ class Needles:
                 self._seen[kind].append((time, text))
 
     def of(self, kind: str, since: datetime, count: int) -> list[str]:
-        """Some of them, of bodies that are not older."""
+        """Return some texts of bodies that are not older."""
         recent = [text for time, text in self._seen[kind] if time >= since] or [text for _, text in self._seen[kind][-3:]]
         return self._chance.choices(recent, k=count) if recent else []
 
 
 def batches(attempts: int, size: int, seed: int = 1, *, is_escaped: bool = False) -> Iterator[Batch]:
-    """``attempts`` in all, 37% as many events, about ``size`` attempts at a time, both in the order of time, as the recorder meets them.
+    """Generate ``attempts`` in all, and 37% as many events, about ``size`` attempts per batch, both in time order, as for the recorder.
 
-    ``is_escaped``: of three bodies one has the escapes of Python's encoder, and one those of PHP's.
+    ``is_escaped``: one body in three has the escapes of Python's encoder, and one those of PHP's.
     """
     chance = random.Random(seed)
     events = attempts / ATTEMPTS_AN_EVENT
@@ -109,7 +109,7 @@ def batches(attempts: int, size: int, seed: int = 1, *, is_escaped: bool = False
             tries = 1 + (chance.random() < 0.15) * chance.choice((1, 1, 2, 5))
             for attempt in range(1, tries + 1):
                 time = received + timedelta(seconds=DELAYS[attempt - 2] if attempt > 1 else 0)
-                if attempt > 1 and time >= END:  # it is to come: the newest hours are as busy as all others
+                if attempt > 1 and time >= END:  # it is still in the future: the newest hours are as busy as all others
                     break
                 one = _attempt(chance, meta, endpoint, attempt, tries, time)
                 heapq.heappush(to_come, (one.created_at, made, one))

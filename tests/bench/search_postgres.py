@@ -1,4 +1,4 @@
-"""What a Rails application does: one table with the body in each row, ILIKE, and then with a pg_trgm GIN index."""
+"""The search of a Rails application: one table with the body in each row, ILIKE, and then with a pg_trgm GIN index."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ SHOWN = "id, event_id, event_name, order_number, endpoint_id, target_url, attemp
 
 
 def binaries() -> Path | None:
-    """Debian's directory of PostgreSQL's programs, if it is installed."""
+    """Return Debian's directory of PostgreSQL's programs, if it is installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return found[-1].parent if found else None
 
 
 class Postgres:
-    """A server on a temporary directory and a loopback port. As root it runs as the user postgres: it refuses to be root."""
+    """A server with a temporary directory and a loopback port. If we are root it runs as the user postgres, as it refuses to run as root."""
 
     def __init__(self, programs: Path) -> None:
         self._programs = programs
@@ -50,7 +50,7 @@ class Postgres:
     def __enter__(self) -> Postgres:
         data = str(self._directory / "data")
         self._run("initdb", "-D", data, "-A", "trust", "-U", "bench", "-E", "UTF8", "--locale=C.UTF-8")
-        # A quarter of the memory, as its manual advises; and no less than it can use for building an index.
+        # A quarter of the memory, as its manual advises, but at least what it can use to build an index.
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
         given = f"-c shared_buffers={memory // 4}MB -c maintenance_work_mem={memory // 12}MB -c max_wal_size=8GB"
         options = f"-p {self.port} -h 127.0.0.1 -k {self._directory} {given}"
@@ -67,7 +67,7 @@ class Postgres:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
 
     def sql(self, text: str) -> str:
-        """What psql prints."""
+        """Return what psql prints."""
         command = [
             "psql",
             "-X",
@@ -94,7 +94,7 @@ class Postgres:
         return time.perf_counter() - started
 
     def insert(self, rows: Iterable[Sequence[object]]) -> float:
-        """Load rows as an application records attempts: each by an INSERT of its own, which is committed; returns the seconds."""
+        """Load rows like an application: each with its own committed INSERT; returns the seconds."""
         names = ", ".join(POSTGRES_COLUMNS)
         lines = "".join(f"INSERT INTO attempts ({names}) VALUES ({', '.join(map(_literal, row))});\n" for row in rows)
         started = time.perf_counter()
@@ -102,12 +102,12 @@ class Postgres:
         return time.perf_counter() - started
 
     def seconds(self, statement: str) -> float:
-        """How long a statement takes, by psql's own clock."""
+        """Return how long a statement takes, by psql's own clock."""
         took = re.findall(r"Time: ([0-9.]+) ms", self.sql(f"\\timing on\n{statement};\n"))
         return float(took[-1]) / 1000
 
     def search(self, needle: str, since: datetime, at_most: float) -> tuple[float, float]:
-        """Seconds for the newest page, and for counting what there is; ``at_most`` when one takes longer."""
+        """Return the seconds for the newest page and for the count; ``at_most`` if one takes longer."""
         escaped = needle.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("'", "''")
         found = f"FROM attempts WHERE request_body ILIKE '%{escaped}%' AND created_at >= '{since.isoformat()}'"
         page = self._at_most(f"SELECT {SHOWN} {found} ORDER BY created_at DESC, id DESC LIMIT 25", at_most)
@@ -122,7 +122,7 @@ class Postgres:
             raise
 
     def size(self) -> int:
-        """Bytes on disk: table, TOAST and indexes."""
+        """Return the bytes on disk: table, TOAST and indexes."""
         return int(self.sql("SELECT pg_total_relation_size('attempts')").strip())
 
 

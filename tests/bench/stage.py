@@ -1,4 +1,4 @@
-"""What a scenario of bounds.py plays on: topics that are filled quickly, endpoints by the thousand, roles as processes."""
+"""The stage of bounds.py's scenarios: topics that are filled quickly, thousands of endpoints, roles as processes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Filled(NamedTuple):
 
 @dataclass
 class Stage:
-    """Where a scenario plays."""
+    """The environment of a scenario."""
 
     settings: Settings
     roles: Mapping[str, RoleProcess]
@@ -59,7 +59,7 @@ class Stage:
     """Path and event id of what a receiver acknowledged."""
 
     async def register(self, count: int, endpoint: Callable[[int], Mapping[str, object]]) -> None:
-        """Write ``count`` endpoints, ids from 1; ``endpoint`` says what is particular about each: its path, its filters."""
+        """Write ``count`` endpoints, with ids from 1; ``endpoint`` returns what is specific to each: its path, its filters."""
         producer = Producer(open_broker(self.settings), [self.settings.topics.endpoints])
         await producer.start()
         now = datetime.now(UTC)
@@ -80,7 +80,7 @@ class Stage:
         await producer.close()
 
     async def fill(self, topic: str, records: Iterable[Filled], compression: str | None = None) -> None:
-        """Write records as fast as a plain client can."""
+        """Write records as fast as a plain client."""
         await asyncio.to_thread(self._fill, topic, records, compression)
 
     def _fill(self, topic: str, records: Iterable[Filled], compression: str | None) -> None:
@@ -95,7 +95,7 @@ class Stage:
         for record in records:
             sent.append(producer.send(topic, key=record.key, value=record.value, headers=list(record.headers)))
             size += len(record.value) + 500
-            if size > _UNACKNOWLEDGED_BYTES:  # kafka-python takes records without end
+            if size > _UNACKNOWLEDGED_BYTES:  # kafka-python accepts any number of records
                 for future in sent:
                     future.get(60)
                 size, sent = 0, []
@@ -105,7 +105,7 @@ class Stage:
 
     @contextmanager
     def plain_producer(self) -> Iterator[KafkaProducer]:
-        """A producer as an OMS has one."""
+        """Return a producer like an OMS's."""
         producer = KafkaProducer(bootstrap_servers=self.settings.kafka_bootstrap_servers, acks="all", linger_ms=0)
         try:
             yield producer
@@ -119,7 +119,7 @@ class Stage:
         await asyncio.gather(*(self.roles[role].until_ready() for role in roles))
 
     async def until(self, reached: Callable[[], bool], seconds: float, what: str) -> None:
-        """Wait until something is so; fail when that takes too long or a role ends."""
+        """Wait until a condition holds; fail if that takes too long or a role ends."""
         deadline = time.monotonic() + seconds
         while not await asyncio.to_thread(reached):
             for life in self.sampler.lives:
@@ -128,7 +128,7 @@ class Stage:
             await asyncio.sleep(0.5)
 
     def has_no_lag(self, *roles: str) -> bool:
-        """Whether the groups of these roles have committed everything."""
+        """Return whether the groups of these roles have committed everything."""
         topics = self.settings.topics
         groups = {
             "fanout": (topics.fanout_group, topics.sources),
@@ -138,7 +138,7 @@ class Stage:
         return not any(self.kafka.lag(*groups[role]) for role in roles)
 
     def acknowledged(self, *paths: str) -> int:
-        """How many different notifications the receivers at these paths (all, when none is named) have acknowledged."""
+        """Return how many distinct notifications the receivers at these paths (default: all) have acknowledged."""
         for request in self.receivers.ledger.read_on():
             if request.is_acknowledged:
                 self.delivered.add((request.path, request.event_id))
@@ -150,7 +150,7 @@ class Stage:
 async def staged(
     directory: Path, broker: ApacheKafkaBroker, name: str, *, roles: Sequence[str], behaviour: Behaviour, **settings: str
 ) -> AsyncIterator[Stage]:
-    """Make topics and receivers; the roles are started by the scenario. ``settings`` are those of the roles, as text."""
+    """Create topics and receivers; the scenario starts the roles. ``settings`` are the roles' settings as text."""
     await asyncio.to_thread(directory.mkdir)
     key = Vault.new_key()
     values = {
@@ -192,5 +192,5 @@ def _make_topics(settings: Settings) -> None:
 
 
 def noise(size: int) -> str:
-    """Text that compresses to about half, as JSON does."""
+    """Return text that compresses to about half, like JSON."""
     return os.urandom(size // 2 + 1).hex()[:size]

@@ -1,11 +1,11 @@
-"""Whether searches starve the recorder: one process with all roles, a steady stream into it, and people who search without a pause.
+"""Whether searches starve the recorder: one process with all roles, a steady stream of events, and users who search without a pause.
 
     python tests/bench/starving.py --attempts 500000 --path var/starving
     python tests/bench/starving.py --rate 4000 --seconds 20 --rounds 3 --searchers 1
 
-The store holds a year of attempts. Phases without and with searchers take turns, so that a busy machine is unfair to neither. For each: attempts
-recorded a second, how far the recorder was behind at the end, and how long the searchers waited for their pages. Prints figures; asserts nothing.
-With ``--path`` the store is kept and used again (a copy of it is what the phases write to).
+The store holds a year of attempts. Phases without and with searchers alternate, so that a busy machine affects both equally. For
+each: attempts recorded a second, the recorder's lag at the end, and how long the searchers waited for their pages. Prints figures; asserts nothing.
+With ``--path`` the store is kept and reused (the phases write to a copy).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _MAX_SECONDS = 600.0
 
 
 class Moment(NamedTuple):
-    """Attempts published and recorded so far, and CPU seconds of the process."""
+    """Attempts published and recorded so far, and the process's CPU seconds."""
 
     at: float
     published: int
@@ -71,7 +71,7 @@ class Moment(NamedTuple):
 
 @dataclass
 class Searches:
-    """What searchers were told, and how long they waited, by what they searched for."""
+    """The searchers' answers and waiting times, by kind of search."""
 
     seconds: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -79,7 +79,7 @@ class Searches:
 
 @dataclass
 class Phase:
-    """A stretch of the run."""
+    """A phase of the run."""
 
     searchers: int
     begin: Moment
@@ -89,7 +89,7 @@ class Phase:
 
 
 async def make_history(path: Path, attempts: int) -> dict[str, list[str]]:
-    """Fill the store, unless it is there; returns needles."""
+    """Fill the store unless it exists; returns needles."""
     connections = Connections(Settings(_env_file=None, clickhouse_path=path))
     try:
         await migrate(connections)
@@ -110,7 +110,7 @@ def _moved(rows: Sequence[Row]) -> list[Row]:
 
 
 def looks(needles: dict[str, list[str]], chance: random.Random) -> Iterator[tuple[str, Sequence[tuple[str, dict[str, str]]]]]:
-    """What one of the searchers asks for, on and on: a kind, and its requests, which go out at once."""
+    """Generate a searcher's queries without end: a kind, and its requests, which are sent at once."""
     rest = {"q[request_body_cont]": COMMON}
     while True:
         yield "order number", [("", {"q[order_number_eq]": chance.choice(needles["order number"])})]
@@ -122,7 +122,7 @@ def looks(needles: dict[str, list[str]], chance: random.Random) -> Iterator[tupl
 
 
 async def search(url: str, needles: dict[str, list[str]], number: int, found: Searches) -> None:
-    """One searcher, until cancelled."""
+    """Run one searcher until cancelled."""
     chance = random.Random(number)
     wanted = itertools.islice(looks(needles, chance), number, None)
     async with httpx.AsyncClient(trust_env=False, timeout=120, headers={"Authorization": f"Bearer {KEY}"}) as client:
@@ -138,7 +138,7 @@ async def search(url: str, needles: dict[str, list[str]], number: int, found: Se
 
 @dataclass
 class Run:
-    """The process, and who publishes."""
+    """The process and the publisher."""
 
     process: RoleProcess
     publisher: Publisher
@@ -153,7 +153,7 @@ class Run:
         return Moment(time.monotonic(), self.publisher.published, int(recorded), cpu_seconds(pid) if pid is not None else 0.0)
 
     async def phase(self, rate: float, seconds: float, searchers: int) -> Phase:
-        """Publish evenly, search meanwhile, and then wait until all is recorded."""
+        """Publish evenly, search meanwhile, and then wait until everything is recorded."""
         searches = Searches()
         tasks = [asyncio.create_task(search(self.process.url, self.needles, one, searches)) for one in range(searchers)]
         begin = await self.moment()
@@ -182,7 +182,7 @@ class Run:
 async def running(
     store: Path, broker: LocalBroker, directory: Path, needles: dict[str, list[str]], more: dict[str, str]
 ) -> AsyncIterator[Run]:
-    """``oms-webhooks all`` over a store."""
+    """Run ``oms-webhooks all`` with a store."""
     values = {
         "kafka_bootstrap_servers": broker.start(),
         "kafka_topic_prefix": f"starving{secrets.token_hex(3)}.",
@@ -273,7 +273,7 @@ async def main(options: argparse.Namespace) -> None:
         async with running(
             directory / "store", broker, directory, needles, dict(one.split("=", 1) for one in options.set)
         ) as run:
-            await run.phase(options.rate, 5.0, 1)  # to warm up
+            await run.phase(options.rate, 5.0, 1)  # warm-up
             for _ in range(options.rounds):
                 phases += [await run.phase(options.rate, options.seconds, searchers) for searchers in (0, *options.searchers)]
         show(phases, options.rate)

@@ -1,13 +1,13 @@
-"""The one benchmark: what a delivery costs the whole system, by process, from a backlog and at steady rates.
+"""The main benchmark: the cost of a delivery in the whole system, by process, from a backlog and at steady rates.
 
     python -m tests.bench.whole                                  the full table
     python -m tests.bench.whole --rates 10 200 --seconds 15      a part of it
     python -m tests.bench.whole --compare old.json               ratios to an earlier run
 
-Real Apache Kafka (Java 17 and Maven), the roles as processes, ClickHouse behind the tests' HTTP shim, receivers in a process of their
-own. CPU seconds are those of the kernel (/proc), so a busy machine disturbs them less than times; latencies are of one machine's one
-clock, from the event's creation to its arrival at the receiver. Counted are the roles, Kafka and ClickHouse; the receivers and the
-publisher are not. Prints as it goes, and writes JSON. It asserts nothing but that every notification arrived.
+Real Apache Kafka (Java 17 and Maven), the roles as processes, ClickHouse behind the tests' HTTP shim, receivers in their own
+process. CPU seconds are the kernel's (/proc), so a busy machine affects them less than times; latencies use one machine's clock, from
+the event's creation to its arrival at the receiver. The roles, Kafka and ClickHouse are counted; the receivers and the publisher are
+not. Prints progress, and writes JSON. It asserts only that every notification arrived.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _ROLES = ("fanout", "retry", "recorder")
 
 @dataclass(frozen=True)
 class Scenario:
-    """``rate`` is events a second; 0: a backlog of ``events``. ``endpoints`` get each event, of ``size`` bytes."""
+    """``rate`` is events a second; 0: a backlog of ``events``. ``endpoints`` get each event of ``size`` bytes."""
 
     rate: int
     endpoints: int = 1
@@ -59,7 +59,7 @@ class Scenario:
 
     @property
     def name(self) -> str:
-        """What stands in the table, and tells the scenario in another run."""
+        """Return the name in the table, which identifies the scenario in another run."""
         load = f"{self.rate}/s" if self.rate else "backlog"
         return f"{load}, {self.endpoints} endpoint{'s' * (self.endpoints > 1)}, {self.size // 1024} KB" + (
             f", {self.workers} fan-outs" if self.workers > 1 else ""
@@ -68,7 +68,7 @@ class Scenario:
 
 @dataclass
 class Measured:
-    """Milliseconds of CPU a delivery, by process; milliseconds of latency, by percentile; deliveries a second."""
+    """Milliseconds of CPU per delivery, by process; milliseconds of latency, by percentile; deliveries a second."""
 
     scenario: str
     deliveries: int
@@ -79,7 +79,7 @@ class Measured:
 
     @property
     def total(self) -> float:
-        """Milliseconds of CPU a delivery of all processes together."""
+        """Return milliseconds of CPU per delivery of all processes together."""
         return sum(self.cpu_ms.values())
 
 
@@ -91,7 +91,7 @@ class System:
         self._fixed = {"clickhouse": clickhouse, "kafka": stage.broker.pid or 0}
 
     def cpu(self) -> dict[str, float]:
-        """CPU seconds so far, by process; workers of a role are one."""
+        """Return CPU seconds so far by process; workers of a role count as one."""
         found = {name: cpu_seconds(pid) for name, pid in self._fixed.items()}
         for name, process in self._roles.items():
             role = name.rstrip("0123456789")
@@ -100,12 +100,12 @@ class System:
 
 
 def spent(before: Mapping[str, float], after: Mapping[str, float], deliveries: int) -> dict[str, float]:
-    """Milliseconds a delivery, by process."""
+    """Return milliseconds per delivery by process."""
     return {name: 1000 * (after[name] - before[name]) / deliveries for name in sorted(after)}
 
 
 def percentiles(latencies: Sequence[float]) -> dict[str, float]:
-    """Of latencies in milliseconds."""
+    """Return percentiles of latencies in milliseconds."""
     ordered = sorted(latencies)
     return {name: ordered[min(int(len(ordered) * share), len(ordered) - 1)] for name, share in _PERCENTILES.items()}
 
@@ -114,7 +114,7 @@ _PERCENTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 
 def event(number: str, size: int) -> bytes:
-    """An event that tells when it was made."""
+    """Return an event that contains its creation time."""
     data: dict[str, Any] = {"number": f"R{number}", "line_items": [{"variant": {"sku": "SPRUCE-01"}}], "note": ""}
     made = {"id": number, "event_name": "order_completed", "occurred_at": datetime.now(UTC).isoformat(), "data": data}
     data["note"] = "lorem ipsum " * (max(0, size - len(json.dumps(made))) // 12)
@@ -122,7 +122,7 @@ def event(number: str, size: int) -> bytes:
 
 
 async def publish(stage: Stage, scenario: Scenario, seconds: float, run: str) -> dict[str, float]:
-    """Publish at a steady rate; when each event was made, by id (seconds since 1970)."""
+    """Publish at a steady rate; returns each event's creation time by id (seconds since 1970)."""
     made: dict[str, float] = {}
     with stage.plain_producer() as producer:
         started = time.monotonic()
@@ -136,7 +136,7 @@ async def publish(stage: Stage, scenario: Scenario, seconds: float, run: str) ->
 
 
 def arrived(stage: Stage, count: int, seen: dict[tuple[str, str], float]) -> bool:
-    """Whether so many different notifications have arrived; ``seen`` gets when each did first."""
+    """Return whether so many distinct notifications have arrived; ``seen`` gets the first arrival of each."""
     for request in stage.receivers.ledger.read_on():
         seen.setdefault((request.path, request.event_id), request.at)
     stage.receivers.ledger.requests.clear()
@@ -147,7 +147,7 @@ def arrived(stage: Stage, count: int, seen: dict[tuple[str, str], float]) -> boo
 async def running(
     directory: Path, broker: ApacheKafkaBroker, scenario: Scenario, **settings: str
 ) -> AsyncIterator[tuple[Stage, System]]:
-    """The roles, ready, with the scenario's endpoints."""
+    """Run the roles until they are ready, with the scenario's endpoints."""
     fanouts = [f"fanout{number}" for number in range(scenario.workers)] if scenario.workers > 1 else ["fanout"]
     roles = [*fanouts, "retry", "recorder"]
     async with staged(directory, broker, f"w{time.time_ns():x}", roles=roles, behaviour=Behaviour(), **settings) as stage:
@@ -157,7 +157,7 @@ async def running(
 
 
 async def steady(directory: Path, broker: ApacheKafkaBroker, scenario: Scenario, seconds: float, **settings: str) -> Measured:
-    """Open loop: events are published at the rate, whatever becomes of them."""
+    """Measure in an open loop: events are published at the rate, whatever their outcome."""
     async with running(directory, broker, scenario, **settings) as (stage, system):
         await publish(stage, scenario, 3.0, "warm")
         await stage.until(lambda: stage.has_no_lag("fanout", "recorder"), 60, "warm")
@@ -180,7 +180,7 @@ async def steady(directory: Path, broker: ApacheKafkaBroker, scenario: Scenario,
 
 
 async def backlog(directory: Path, broker: ApacheKafkaBroker, scenario: Scenario, **settings: str) -> Measured:
-    """All events at once."""
+    """Measure all events at once."""
     async with running(directory, broker, scenario, **settings) as (stage, system):
         await publish(stage, Scenario(200), 3.0, "warm")
         await stage.until(lambda: stage.has_no_lag("fanout", "recorder"), 60, "warm")
@@ -199,9 +199,9 @@ async def backlog(directory: Path, broker: ApacheKafkaBroker, scenario: Scenario
 
 
 async def idle(directory: Path, broker: ApacheKafkaBroker, seconds: float = IDLE_SECONDS) -> dict[str, float]:
-    """Percent of a core that each process takes while nothing happens."""
+    """Return the percentage of a core that each process takes when idle."""
     async with running(directory, broker, Scenario(0)) as (_, system):
-        await asyncio.sleep(5.0)  # what a start leaves behind is done
+        await asyncio.sleep(5.0)  # work left from the start is done
         before, started = system.cpu(), time.monotonic()
         await asyncio.sleep(seconds)
         after, took = system.cpu(), time.monotonic() - started
@@ -209,7 +209,7 @@ async def idle(directory: Path, broker: ApacheKafkaBroker, seconds: float = IDLE
 
 
 async def start(directory: Path, broker: ApacheKafkaBroker, endpoints: int = 1000) -> float:
-    """Seconds from starting a fan-out to its first delivery, with events waiting and so many endpoints."""
+    """Return the seconds from starting a fan-out to its first delivery, with waiting events and so many endpoints."""
     async with staged(directory, broker, f"s{time.time_ns():x}", roles=["fanout"], behaviour=Behaviour()) as stage:
         await stage.register(endpoints, lambda number: {"path": f"/{number}", "events": _events_of(number)})
         await stage.fill(stage.settings.topics.orders, [Filled(b"1", event("first", 2048))])
@@ -231,7 +231,7 @@ def _events_of(number: int) -> tuple[str, ...]:
 
 
 def quantile(buckets: Mapping[str, float], share: float) -> float | None:
-    """The upper bound of the bucket in which the quantile of a Prometheus histogram lies; None when nothing was counted."""
+    """Return the upper bound of the bucket with a Prometheus histogram's quantile; None if nothing was counted."""
     bounds = sorted((float(name.split('le="')[1].split('"')[0]), count) for name, count in buckets.items())
     if not bounds or not bounds[-1][1]:
         return None
@@ -239,7 +239,7 @@ def quantile(buckets: Mapping[str, float], share: float) -> float | None:
 
 
 def scenarios(options: argparse.Namespace) -> list[Scenario]:
-    """What is measured, the dearest last."""
+    """Return the scenarios to measure, the most expensive last."""
     found = [Scenario(rate) for rate in options.rates]
     if options.backlog:
         found += [Scenario(0, endpoints, events=max(options.backlog // endpoints, 50)) for endpoints in options.endpoints]
@@ -249,7 +249,7 @@ def scenarios(options: argparse.Namespace) -> list[Scenario]:
 
 
 class Report:
-    """Prints as it goes, and keeps what was measured, beside an earlier run."""
+    """Prints progress, and keeps the results, next to those of an earlier run."""
 
     def __init__(self, out: Console, old: Mapping[str, Any] | None) -> None:
         self._out = out
@@ -263,11 +263,11 @@ class Report:
         self._out.print(f"{one.scenario}: {one.total:.2f} ms CPU a delivery, {one.a_second:,.0f}/s  {latency}")
 
     def medians(self) -> list[dict[str, Any]]:
-        """One line a scenario: the medians of its rounds."""
+        """Return one line per scenario: the medians of its rounds."""
         return [_median(rounds) for rounds in self.measured.values()]
 
     def table(self) -> Table:
-        """All of it."""
+        """Return the whole table."""
         table = Table(title="Milliseconds of CPU a delivery")
         for heading in ("", "all", *sorted({name for rounds in self.measured.values() for one in rounds for name in one.cpu_ms})):
             table.add_column(heading, justify="right" if heading else "left")
@@ -299,7 +299,7 @@ def _median(rounds: Sequence[Measured]) -> dict[str, Any]:
 
 @asynccontextmanager
 async def started(out: Console) -> AsyncIterator[tuple[Path, ApacheKafkaBroker]]:
-    """A Kafka, and a directory that is gone at the end."""
+    """Run a Kafka with a directory that is removed at the end."""
     with tempfile.TemporaryDirectory() as name:
         broker = ApacheKafkaBroker(data_dir=Path(name) / "kafka")
         out.print("Starting Apache Kafka ...")
@@ -311,7 +311,7 @@ async def started(out: Console) -> AsyncIterator[tuple[Path, ApacheKafkaBroker]]
 
 
 async def measure(options: argparse.Namespace, out: Console, commit: str) -> dict[str, Any]:
-    """Everything, in rounds: each scenario once, then each once more."""
+    """Measure everything in rounds: each scenario once, then each again."""
     report = Report(out, json.loads(options.compare.read_text()) if options.compare else None)
     chosen = dict(pair.split("=", 1) for pair in options.set)
     async with started(out) as (directory, broker):
