@@ -38,9 +38,9 @@ from tests.bench.stage import Filled, Stage, noise, staged
 from tests.faults.receivers import Behaviour
 
 RSS_BOUNDS: Mapping[str, int] = {"api": 300, "fanout": 640, "retry": 896, "recorder": 768}
-"""MiB. Stated in docs/limits.md."""
+"""In MiB, as in docs/limits.md."""
 IDLE_CPU_BOUND = 0.10
-"""Of a core: the retry, while nothing is due. It takes 3% of a fast core and 7% of a slow one; a busy-loop takes all of it."""
+"""As a share of a core: the retry while nothing is due. It takes 3% of a fast core and 7% of a slow one; a busy loop takes all of it."""
 MIB = 1024 * 1024
 
 
@@ -67,7 +67,7 @@ class Scenario:
     behaviour: Behaviour = field(default_factory=Behaviour)
     settings: Mapping[str, str] = field(default_factory=dict)
     keeps_partitions: bool = True
-    """Whether nothing may be taken away from a role; when the broker itself goes away, groups may form again."""
+    """Whether roles must keep their partitions; if the broker itself goes down, groups may form again."""
 
 
 def event(number: int, size: int = 1000, shop: int = 0) -> Filled:

@@ -40,7 +40,7 @@ FORMS: Mapping[str, str] = {
     "any line item": 'data.line_items.exists(i, i.variant.sku.startsWith("SKU-{n}"))',
     "every line item": "data.line_items.all(i, i.quantity < {n} + 100)",
 }
-"""Filters that the index cannot decide, by their form. No two endpoints have the same one."""
+"""Filters that the index cannot decide, by form. No two endpoints have the same one."""
 OTHER_EVENT = EventType.ORDER_CANCELLED.value
 
 

@@ -67,7 +67,7 @@ class Load:
         self.written: dict[str, float] = {}
         self._acknowledged: dict[str, float] = {}
         self.longest_stop = 0.0
-        """How many seconds late this process, which mostly sleeps, woke at worst during the last `steady`: the machine was busy or stopped."""
+        """The longest delay (s) of a wake-up of this mostly sleeping process during the last `steady`: the machine was busy or stopped."""
 
     async def burst(self, events: int) -> None:
         await asyncio.gather(*(self._publish() for _ in range(events)))
@@ -106,7 +106,7 @@ class Cores(NamedTuple):
 
     idle: float
     stolen: float
-    """Given to others by the host of a virtual machine."""
+    """Given to other virtual machines by the host."""
 
 
 def watch_cores() -> Callable[[], Cores]:

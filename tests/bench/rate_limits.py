@@ -44,7 +44,7 @@ from tests.waiting import until
 PATH = "/limited"
 PARTITIONS = 8
 ALLOWED = 1.1
-"""An endpoint may see so many times its limit."""
+"""An endpoint may get this multiple of its limit."""
 
 
 EVENTS = {
@@ -52,7 +52,7 @@ EVENTS = {
     "shipments": ("shipment_shipped", "shipment_updated"),
     "stock_items": ("stock_item_back_in_stock", "stock_item_out_of_stock"),
 }
-"""By topic: an event type that the endpoint subscribed to, and another one."""
+"""By topic: an event type that the endpoint subscribes to, and another one."""
 
 
 class Way(NamedTuple):

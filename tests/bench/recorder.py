@@ -43,9 +43,9 @@ from tests.faults.receivers import Behaviour
 
 ATTEMPTS_A_SLICE = EVENTS_A_RECORD * FAN_OUT
 MAX_EVENTS_AT_HAND = 20_000
-"""Longer runs send these again: another row each, whose words are known to the index of an older part, not of its own."""
+"""Longer runs send these again: each is a new row, whose words are in the index of an older part, but not of its own."""
 FLAT_SECONDS = 5.0
-"""A recorder that keeps up is never further behind than this: it writes batches of a second."""
+"""A recorder that keeps up never lags by more than this: it writes batches of a second."""
 _RECORDED = 'oms_webhooks_recorded_rows_total{table="attempts"}'
 _SEARCHABLE = "oms_webhooks_attempt_to_searchable_seconds"
 _TICK_S = 0.01

@@ -24,7 +24,7 @@ from schemas.event_codec import decode_event, webhook_body
 from tests.unit.sample_events import endpoint_record
 
 FAN_OUT: Final = 4
-"""Endpoints of each event."""
+"""Endpoints per event."""
 ENDPOINTS: Final = 200
 EVENTS_A_RECORD: Final = 6
 """What one of four fan-outs gathers in 10 ms (pipeline/broker/record_batcher.py) when all four together make 10,000 attempts a second."""

@@ -41,11 +41,11 @@ class Life:
     pid: int
     samples: list[Sample] = field(default_factory=list)
     peak: float = 0.0
-    """MiB: the most that the kernel saw (VmHWM), also between samples."""
+    """In MiB: the peak that the kernel saw (VmHWM), also between samples."""
     lags: list[tuple[float, float]] = field(default_factory=list)
-    """Seconds since 1970, and records that the consumer is behind."""
+    """Seconds since 1970, and the consumer's lag in records."""
     lost: float = 0.0
-    """Partitions that were taken away, as often as it happened."""
+    """How many partitions were lost, in all."""
 
 
 class Sampler:

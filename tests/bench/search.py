@@ -51,7 +51,7 @@ class Load:
     attempts: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     found: int = 0
-    """Attempts that the store held before: those are not made again."""
+    """Attempts that were already in the store: those are not created again."""
 
     def spent(self, what: str, seconds: float) -> None:
         self.seconds[what] = self.seconds.get(what, 0.0) + seconds
@@ -205,7 +205,7 @@ async def drop_caches(connections: Connections) -> None:
 Wanted = dict[tuple[str, int], list[str]]
 """Needles by kind and range in days."""
 Timings = dict[tuple[str, int], tuple[list[float], list[float]]]
-"""Warm and cold milliseconds by the same."""
+"""Warm and cold milliseconds by kind and range in days."""
 
 
 async def measure(search: Callable[[str, int], Awaitable[int]], connections: Connections, wanted: Wanted, cold: int) -> Timings:

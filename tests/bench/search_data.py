@@ -24,9 +24,9 @@ END = datetime(2026, 11, 1, tzinfo=UTC)
 START = END - timedelta(days=DAYS)
 ENDPOINTS = 20
 ATTEMPTS_AN_EVENT = 2.6764
-"""On average: 2 endpoints, and 15% of the notifications are tried 2, 3 or 6 times."""
+"""On average 2 endpoints; 15% of the notifications are tried 2, 3 or 6 times."""
 ATTEMPTS_A_CUSTOMER = 500
-"""A year of one who buys twice a month: some 30 orders, of which each has six events or so."""
+"""A year of a customer who buys twice a month: some 30 orders with about six events each."""
 DELAYS = (5, 65, 665, 4265, 25865)
 KINDS = (
     "order number",

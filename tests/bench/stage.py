@@ -54,9 +54,9 @@ class Stage:
     vault: Vault
     sampler: Sampler
     clickhouse_pid: int = 0
-    """The process that ClickHouse runs in; 0 when it is none of its own."""
+    """The process of ClickHouse; 0 if it has none of its own."""
     delivered: set[tuple[str, str]] = field(default_factory=set)
-    """Path and event id of what a receiver acknowledged."""
+    """Path and event id of acknowledged notifications."""
 
     async def register(self, count: int, endpoint: Callable[[int], Mapping[str, object]]) -> None:
         """Write ``count`` endpoints, with ids from 1; ``endpoint`` returns what is specific to each: its path, its filters."""

@@ -47,7 +47,7 @@ from tests.faults.processes import RoleProcess
 
 out = Console(width=150)
 HISTORY: int = 60_000
-"""The Kafka partition that the history stands under: none that the run has."""
+"""The Kafka partition of the history: not one that the run uses."""
 KEY = "starving-key"
 COMMON = "shipment"
 PARTITIONS = 3

@@ -41,7 +41,7 @@ _OF_DOCS: Final[Mapping[str, Colours]] = {
     "endpoints": "light",
     "overview": "dark",
 }
-"""The pages that the documentation shows, each in one of the colours."""
+"""The pages that the documentation shows, each in light or dark mode."""
 
 
 async def an_order_in_trouble(shop: Shop) -> str:

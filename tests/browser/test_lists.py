@@ -29,7 +29,7 @@ _SHIFTS = """new Promise((tell) => {
   new PerformanceObserver(watch).observe({ type: "layout-shift", buffered: true });
   setTimeout(() => tell(0), 500);
 })"""
-"""How far things moved while the page was loading: 0 when they did not."""
+"""How far parts moved while the page was loading; 0 if none did."""
 UNSEEN = 0.02
 """On a busy machine, Chromium may draw a chip before its label has arrived. Shifts of 0.0005 to 0.0125 were measured."""
 

@@ -16,7 +16,7 @@ from tests.browser.test_attempts import attempts_of, publish
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _PAPER: Final[ViewportSize] = {"width": 688, "height": 1000}
-"""A4 without its margins, in the pixels of CSS."""
+"""A4 without its margins, in CSS pixels."""
 _TIGHT: Final = """() => {
   const shown = [...document.querySelectorAll("header a, header button, main a, main time, main .badge, main h1, main h2, main button")]
     .filter(one => one.checkVisibility({visibilityProperty: true}) && !one.closest(".unseen, .panel, .skip"));
@@ -48,7 +48,7 @@ _FAINT: Final = """() => {
   return [...document.querySelectorAll("main *")].filter(one => one.checkVisibility() && one.innerText && !one.children.length)
     .filter(one => ground(one) < 200 || light(getComputedStyle(one).color) > 140).map(one => one.outerHTML);
 }"""
-"""What would be light on light, or dark ink on dark, on paper."""
+"""Text that would be light on light, or dark on dark, on paper."""
 
 
 async def one_attempt(shop: Shop, number: str) -> tuple[str, int]:

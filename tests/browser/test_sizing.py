@@ -49,7 +49,7 @@ REFUSED: Final = (
     (DAYS, ("0x10",), "Enter a number from 1 to 36,500, such as 400."),
     ("CPU time of a delivery", ("0.5",), "Enter a number from 1 to 1,000,000,000, such as 300."),
 )
-"""Values that are not valid, and what the page says about each."""
+"""Invalid values, and the page's message for each."""
 
 
 @pytest.fixture(scope="module")

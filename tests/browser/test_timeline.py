@@ -29,7 +29,7 @@ MOVED_BY_WHAT_COMES_LATER = """() => {
 }"""
 
 _LEDGER = re.compile(r"Ledger.* did not get (its notification|their notifications)\.")
-"""The shop has an endpoint that is gone, too: where it wants the event, both are named."""
+"""The shop also has a disabled endpoint: if it matches the event, both are named."""
 
 
 async def unreached(shop: Shop, number: str, status: int = 500) -> tuple[Receiver, int]:

@@ -63,11 +63,11 @@ ALONE = (
     (re.compile(rb",\s*replicated_deduplication_window_seconds = \d+"), b""),
     (re.compile(rb"\breplicated_deduplication_window ="), b"non_replicated_deduplication_window ="),
 )
-"""What makes statements for a cluster ones for a node without Keeper: the engine in process takes no part in replication. All else of
-a cluster (``Distributed``, sharding keys, forwarded inserts with their tokens, global subqueries) is what it is."""
+"""Converts statements for a cluster to a node without Keeper: the engine in process cannot replicate. Everything else of a cluster
+(``Distributed``, sharding keys, forwarded inserts with their tokens, global subqueries) is unchanged."""
 
 NO_NETWORK = frozenset({"prefer_localhost_replica"})
-"""Settings that would make it reach its own shard over a port that it does not listen on."""
+"""Settings with which it would contact its own shard on a port on which it does not listen."""
 
 
 class Engine:

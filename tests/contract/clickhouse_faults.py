@@ -12,19 +12,19 @@ class FaultKind(enum.StrEnum):
     """How a statement fails."""
 
     UNAVAILABLE = "unavailable"
-    """503 and nothing done."""
+    """503, not executed."""
     UNAVAILABLE_AFTER = "unavailable_after"
-    """Done, and then 503: an ambiguous insert."""
+    """Executed, and then 503: an ambiguous insert."""
     DROP = "drop"
-    """The connection is closed without an answer, nothing done."""
+    """The connection is closed without an answer, not executed."""
     LOST = "lost"
-    """Done, and then the connection is closed without an answer: an ambiguous insert."""
+    """Executed, and then the connection is closed without an answer: an ambiguous insert."""
     SLOW = "slow"
-    """Done after ``seconds``."""
+    """Executed after ``seconds``."""
     LATE = "late"
-    """503 at once, and done after ``seconds`` all the same: the insert of a zombie."""
+    """503 at once, but still executed after ``seconds``: a zombie's insert."""
     REFUSED = "refused"
-    """Nothing done; the answer is ``status``, ``text``, and ClickHouse's header with the code that the text begins with, if any."""
+    """Not executed; the answer is ``status``, ``text``, and ClickHouse's header with the code at the start of the text, if any."""
 
 
 @dataclass

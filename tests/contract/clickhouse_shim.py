@@ -213,7 +213,7 @@ class ShimProcess:
         self.path = path
         self.cluster = cluster
         self.grants: Sequence[str] = ()
-        """All that the user may do after the next start; everything when there are none."""
+        """The user's only rights after the next start; all rights if empty."""
         self.port = 0
         self._password = password
         self._process: subprocess.Popen[bytes] | None = None

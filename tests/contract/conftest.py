@@ -20,10 +20,10 @@ from tests.contract.store_case import PASSWORD, Store, http_settings
 
 HERE = Path(__file__).parent
 ENGINE = pytest.StashKey[EmptyStores]()
-"""The empty stores of the engine in this process, once a test has wanted one."""
+"""The empty stores of the engine in this process, once a test has used one."""
 
 ALL_FOUR = {"test_ssrf_corpus.py", "test_sender_addresses.py"}
-"""Files whose tests run on each loop and each wire in ``make test``, too: where requests must not go."""
+"""Files whose tests run on each loop and each wire in ``make test`` too: they are about forbidden targets."""
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -22,11 +22,11 @@ class ConnectProxy:
 
     port: int = 0
     routes: Mapping[str, int] = field(default_factory=dict)
-    """The port on loopback where a target such as ``203.0.113.9:443`` really is; others are dialled as they are named."""
+    """The loopback port that stands in for a target such as ``203.0.113.9:443``; others are dialled as named."""
     answers: dict[str, bytes | None] = field(default_factory=dict)
     everybody: bytes | str | None = "a tunnel"
     wanted: bytes | None = None
-    """The value of Proxy-Authorization without which the answer is 407."""
+    """The required value of Proxy-Authorization; without it the answer is 407."""
     asked: list[str] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)

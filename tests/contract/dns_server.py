@@ -22,7 +22,7 @@ import pytest
 from pipeline.sender import dialler
 
 Rounds = Sequence[Sequence[str]]
-"""What a name answers the first time it is asked, the second, …; the last is repeated. Addresses, or one name (a CNAME)."""
+"""A name's answers to the first query, the second, …; the last is repeated. Addresses, or one name (a CNAME)."""
 
 _TYPES: Final = {1: "A", 5: "CNAME", 28: "AAAA"}
 _SERVER_FAILURE: Final = 2

@@ -50,10 +50,10 @@ class EmptyStores:
         """
         self._settings = settings
         self.template = template
-        """The database that was migrated."""
+        """The migrated database."""
         self._definitions: list[str] = []
         self._made: dict[str, object] = {}
-        """What each database was when it was made."""
+        """The state of each database when it was created."""
         self._free: list[str] = []
         self._client: Client | None = None
 

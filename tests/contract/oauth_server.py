@@ -66,7 +66,7 @@ class OAuthServer:
     url: str = ""
     granted: list[dict[str, Any]] = field(default_factory=list)
     valid: dict[str, float] = field(default_factory=dict)
-    """Tokens, and until when they are valid."""
+    """Tokens with their expiry times."""
     lifetime: int = 3600
     status: int | None = None
     delivered: list[str] = field(default_factory=list)

@@ -173,7 +173,7 @@ class Asked:
     quantifier: str
     texts: tuple[str, ...]
     values: tuple[Any, ...]
-    """What the texts mean."""
+    """The meaning of the texts."""
     is_long: bool = False
 
     @property

@@ -93,7 +93,7 @@ async def test_a_poll_waits_for_the_leader_of_a_new_partition(
         consumer.seek(TopicPartition(topic.name, 0), 0)
         polled = await asyncio.to_thread(consumer.poll, timeout_ms=30_000)
         assert [record.value for records in polled.values() for record in records] == [b"waits"]
-        # On Apache Kafka, without the wait for the leader: ten times 100 ms, in which nobody asks for it. (The embedded broker names all
+        # On Apache Kafka, without the wait for the leader: ten times 100 ms, in which no client asks for it. (The embedded broker names all
         # leaders at the start.)
         assert slept == 0
     finally:

@@ -57,7 +57,7 @@ IMPATIENT = SenderLimits(connections=8, total_timeout=1.5, connect_timeout=1.0)
 TIMEOUTS = (Failure.TIMEOUT, Failure.CONNECT_TIMEOUT)
 MIB = 1 << 20
 MEMORY_BOUND = 64 * MIB
-"""For 50 exchanges in parallel: little more than 1 MiB each, whatever the endpoint does and however large the request is."""
+"""For 50 parallel exchanges: little more than 1 MiB each, whatever the endpoint does and however large the request is."""
 
 
 class Certificates:
@@ -157,7 +157,7 @@ PLAINLY = {
     "endless interim answers": (Failure.TIMEOUT, None),
     "endless interim answers with long heads": (Failure.TIMEOUT, None),
 }
-"""What has no bound but time where aiohttp's public API sends: the failure, and the status."""
+"""Receivers that only time bounds when aiohttp's public API sends: the failure, and the status."""
 
 
 def receiver_of(name: str, wire: str) -> Receiver:
@@ -229,7 +229,7 @@ async def test_fifty_attempts_cost_little_memory(
 # Between requests
 
 only_fast = pytest.mark.parametrize("each_wire", ["fast"], indirect=True)
-"""aiohttp's public API cannot see what comes on an idle connection; see `pipeline.sender.session_transport`."""
+"""aiohttp's public API cannot see data on an idle connection; see `pipeline.sender.session_transport`."""
 
 
 @only_fast

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 FACTS = facts()
 DOCS = Path(__file__).parents[2] / "docs" / "search.md"
 OFFSET_BITS = 16
-"""An attempt's id is its place in Kafka."""
+"""An attempt's id is its position in Kafka."""
 
 
 def documented() -> list[str]:

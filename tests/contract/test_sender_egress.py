@@ -47,7 +47,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.usefixtures("each_wire")
 
 PUBLIC = "93.184.216.34"
-"""A public address. The proxy knows where it really is: nothing leaves this machine."""
+"""A public address. The proxy maps it to loopback: nothing leaves this machine."""
 PUBLIC_V6 = "2606:2800:220:1:248:1893:25c8:1946"
 GUARD = AddressGuard()
 

@@ -41,7 +41,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.usefixtures("each_wire")
 
 DRIPPED_ON = SenderLimits(connections=8, total_timeout=1.5, connect_timeout=1.4)
-"""A busy machine may need half a second to connect to itself: the time limit must end what drips, and not the connecting."""
+"""A busy machine may need half a second to connect to itself: the timeout must hit the slow answer, not the connecting."""
 
 
 @on_each_loop

@@ -21,7 +21,7 @@ from tests.contract.store_case import Store
 from tests.contract.store_records import START, attempt, body, dispatch, event_rows, meta
 
 PAGES_MEANWHILE = 4
-"""Were rows to come in all the time, the walk would be as long as the machine is slow."""
+"""If rows arrived all the time, the length of the walk would depend on the speed of the machine."""
 
 
 async def fill(store: Store, seed: int = 7, size: int = 150) -> World:

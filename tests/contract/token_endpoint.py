@@ -28,9 +28,9 @@ class TokenEndpoint:
     asked: list[dict[str, list[str]]] = field(default_factory=list)
     lifetime_seconds: float = 3600
     answer: tuple[int, bytes] | None = None
-    """Instead of a token."""
+    """The answer instead of a token."""
     seconds: float = 0.0
-    """How long an answer takes."""
+    """The duration of an answer."""
 
     def reply(self, authorization: str, form: dict[str, list[str]]) -> tuple[int, bytes]:
         self.asked.append(form)

@@ -16,7 +16,7 @@ from tests.integration.conftest import Pipeline, StartPipeline, event_bytes
 from tests.waiting import until
 
 PATIENCE = 120.0
-"""Seconds: an interpreter that is started on a busy machine takes its time."""
+"""In seconds: an interpreter starts slowly on a busy machine."""
 
 pytestmark = [pytest.mark.examples, pytest.mark.timeout(900), pytest.mark.parametrize("language", LANGUAGES)]
 

@@ -24,7 +24,7 @@ class Node(ApacheKafkaBroker):
     """One of the three: broker and controller in one process."""
 
     _start_seconds = 180.0
-    """A first start waits for the others, and the machine may be busy."""
+    """The first start waits for the others, and the machine may be busy."""
     heap = "320m"
 
     def __init__(self, number: int, directory: Path, ports: Sequence[int], controllers: Sequence[int], cluster_id: str) -> None:

@@ -24,7 +24,7 @@ class CommitRecord(NamedTuple):
     at: float
     generation: int | None
     place: str
-    """Where it stands itself."""
+    """Its own position."""
 
 
 class StepBack(NamedTuple):

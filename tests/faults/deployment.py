@@ -32,7 +32,7 @@ CLICKHOUSE_PASSWORD = "faults-password"
 EVERY_ROLE = ("api", "fanout", "retry", "recorder")
 REQUEST_TIMEOUT_SECONDS = 6
 CONNECT_TIMEOUT_SECONDS = 5
-"""A machine that is busy with the faults must not look like an endpoint that does not answer."""
+"""A busy machine must not look like an endpoint that does not answer."""
 
 _PUBLISH_TICK_S = 0.02
 _SLOW_SHARE = 0.4
@@ -51,13 +51,13 @@ class Deployment:
     kafka: KafkaView
     clickhouse: ShimProcess
     roles: dict[str, RoleProcess] = field(default_factory=dict)
-    """Those that run, by name; the first of each role has the role's name."""
+    """The running ones by name; the first of each role has the role's name."""
     paths: dict[int, str] = field(default_factory=dict)
     """The path of each endpoint, by its id."""
     events: list[Event] = field(default_factory=list)
     endpoints: Sequence[FaultyEndpoint] = ENDPOINTS
     hostile_records: int = 0
-    """What stands in the source topics besides the events."""
+    """The contents of the source topics besides the events."""
 
     def launch(self, role: str, name: str = "", command: Sequence[str] = (COMMAND,)) -> RoleProcess:
         """Start a process of a role."""

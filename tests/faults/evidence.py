@@ -80,7 +80,7 @@ class Fault:
     at: float
     committed: Committed
     outstanding: float
-    """Records that the process said it had in hand a moment before."""
+    """The records in progress that the process had reported just before."""
     until: float
 
 
@@ -161,12 +161,12 @@ class Evidence:
     scheduled: Sequence[Scheduled]
     faults: Sequence[Fault] = ()
     stored_attempts: Sequence[StoredRow] | None = None
-    """None: nothing was recorded in this run."""
+    """None if nothing was recorded in this run."""
     stored_dispatches: Sequence[StoredRow] | None = None
     stored_dead_letters: Sequence[StoredRow] | None = None
     dead_letters: Sequence[SetAside] = ()
     published_twice: Counter[str] = field(default_factory=Counter)
-    """How many times more than once an event stands in its source topic: a producer's doing, not the system's."""
+    """How many extra times an event is in its source topic: caused by a producer, not by the system."""
     seconds: float = 0.0
 
     @cached_property

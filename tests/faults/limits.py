@@ -22,7 +22,7 @@ from tests.faults.kafka_view import TopicOffset
 from tests.faults.receivers import Request
 
 PATH = "/erp"
-"""The only endpoint, which wants every event: a delivery an event."""
+"""The only endpoint, which gets every event: one delivery per event."""
 _TICK_S = 0.01
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _ADDRESS = "health and metrics at"
-"""Printed at each start, for people."""
+"""Printed at each start, for humans."""
 _CALLING = frozenset({"warning", "error", "critical"})
 
 

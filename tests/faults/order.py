@@ -13,7 +13,7 @@ from tests.faults.receivers import Request
 
 KEYS = 500
 BAD = "BAD"
-"""Stands in the number of orders whose deliveries fail often."""
+"""Part of the numbers of orders whose deliveries often fail."""
 
 
 @dataclass

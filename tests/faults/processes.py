@@ -25,7 +25,7 @@ _LOG_LINES = 25
 
 
 _PASSED_ON = frozenset({"OMS_WEBHOOKS_KAFKA_SPEEDUPS", "OMS_WEBHOOKS_SENDER_SPEEDUPS"})
-"""Settings of whoever runs the tests that every process gets: make test-plain switches what is private off."""
+"""Settings of the test run that every process gets: make test-plain switches off the use of private APIs."""
 
 
 class RoleProcess:

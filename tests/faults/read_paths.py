@@ -48,7 +48,7 @@ class Readings:
     figures: int
     """Attempts in the hourly rollup."""
     too_many: int
-    """Figures of the rollup that are higher than what the attempts say."""
+    """Figures of the rollup that are higher than those of the attempts."""
 
     def differences(self, attempts: int, dispatches: int) -> Iterator[str]:
         """Return the differences from the contents of Kafka."""

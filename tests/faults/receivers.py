@@ -94,7 +94,7 @@ class Behaviour:
     reset_rate: float = 0.0
     hang_rate: float = 0.0
     marked: str = ""
-    """With this, only requests whose bodies hold it fail (``fail_rate``)."""
+    """If set, only requests whose bodies contain it fail (``fail_rate``)."""
 
 
 class Receivers:

@@ -14,12 +14,12 @@ class Scale:
     form: str
     events: int
     seeds: int
-    """With how many random seeds each scenario is played."""
+    """The number of random seeds for each scenario."""
     kills: int
     recorder_kills: int
-    """Of whoever writes to ClickHouse."""
+    """Of the process that writes to ClickHouse."""
     restarts: int
-    """Rounds of SIGTERM, one role after the other."""
+    """Rounds of SIGTERM, role by role."""
     rounds: int
     """Rounds of everything else that is repeated: rebalances, stops, jumps."""
     broker_outage_seconds: float

@@ -43,7 +43,7 @@ MISBEHAVING = Behaviour("/flaky", fail_rate=0.05)
 SLICE_SECONDS = 10.0
 GRACE_SECONDS = 40.0
 GROWTH_BOUND = 0.10
-"""Of its mean: what a process may grow by between its warm-up and its end, by the straight line through its samples."""
+"""The growth allowed between a process's warm-up and its end, as a share of its mean, by a line fitted to its samples."""
 
 
 @dataclass

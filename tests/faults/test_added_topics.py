@@ -22,7 +22,7 @@ ROUNDS = {"short": 2, "full": 6}
 EVENTS = 20
 FANOUTS = ("fanout", "fanout-2")
 SECONDS = 90.0
-"""A static member that died before it had joined with a topic finds that out after 15 s."""
+"""A static member that died before joining with a topic notices after 15 s."""
 
 
 async def test_a_fan_out_that_dies_while_a_topic_is_added_still_reads_it(

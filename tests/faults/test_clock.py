@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
 HOUR = 3600
 NOTICED_S = 2.0
 PATIENCE_S = 300.0
-"""Far less than the hour, far more than any delay of the schedule: with only the public APIs, and beside two other parts of the suite, all
-circuits may open under the load, and what they hold back takes more than 90 s.
+"""Far less than an hour, far more than any delay of the schedule: with only the public APIs, and next to two other parts of the suite,
+all circuits may open under the load, and the parked deliveries take more than 90 s.
 """
 TOLERANCE_S = 0.05
 

@@ -14,7 +14,7 @@ from tests.faults.scenario import Stage
 from tests.waiting import until
 
 RATE = 5
-"""Requests a second and endpoint while the retry is killed: few enough that the release is not over before the last kill."""
+"""Requests per second and endpoint while the retry is killed: few enough that the release does not end before the last kill."""
 
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -17,7 +17,7 @@ from tests.faults.scenario import Stage
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 MODELS = 18
-"""Events that hostile records are made of; a third of them is published oddly, a third in transactions."""
+"""Events that hostile records are made from; a third of them is published in unusual forms, a third in transactions."""
 ROUNDS = 3
 
 

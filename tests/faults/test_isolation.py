@@ -16,7 +16,7 @@ PHASE_SECONDS = 20.0
 SHARE = 0.4
 BURST = 300
 NOISE_SECONDS = 0.1
-"""What a machine that does other things too may add to the 99th percentile of either phase."""
+"""What other load on the machine may add to the 99th percentile of either phase."""
 
 
 async def test_hostile_endpoints_do_not_affect_healthy_ones(bootstrap_servers: str, tmp_path: Path, tell: Tell) -> None:

@@ -18,7 +18,7 @@ ENDPOINTS = {"short": 500, "full": 5_000}
 AT_ONCE = 20
 ANSWER_SECONDS = 0.2
 NOT_COMMITTED = 100
-"""What may be sent again beside what is in flight."""
+"""What may be repeated besides what is in flight."""
 REGISTERED_AT_ONCE = 8
 PATIENCE_S = 300.0
 

@@ -32,7 +32,7 @@ RESTART_S = 5.0
 TAKEOVER_S = 12.0
 SILENCE_S = 2.0
 FIRST_LINE = "file descriptors"
-"""What a role logs first, as soon as its code is loaded."""
+"""A role's first log entry, as soon as its code is loaded."""
 ATTEMPTS = "oms_webhooks_attempts_total"
 IN_HAND = "oms_webhooks_outstanding_records"
 MOMENTS = ("at rest", "during a join", "during a rebalance", "during a broker's restart")
@@ -47,7 +47,7 @@ class Kill:
     lost: frozenset[tuple[str, int]] = frozenset()
     """The partitions that it held."""
     kept: frozenset[tuple[str, int]] = frozenset()
-    """Those of its neighbour."""
+    """The partitions of its neighbour."""
 
 
 @pytest.fixture

@@ -37,10 +37,10 @@ ENDPOINTS = (
 )
 IN_ORDER = frozenset(endpoint.path for endpoint in ENDPOINTS if endpoint.is_ordered)
 CALM_RATE = 40.0
-"""Events a second while latencies are compared: what the machine does with ease, so that failures are all that differs."""
+"""Events a second while latencies are compared: easy for the machine, so that only failures make a difference."""
 SLOWER = 1.5
 GRACE_SECONDS = 0.05
-"""What is quicker than that is not compared."""
+"""Shorter latencies are not compared."""
 
 
 def latencies(deployment: Deployment, written: Mapping[str, float], events: Iterable[SimulatedEvent]) -> list[float]:

@@ -20,7 +20,7 @@ from tests.faults.scenario import Scenario, Stage
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 BUSY = ("env", "OMS_WEBHOOKS_RECORDER_BATCH_SECONDS=0.1", "OMS_WEBHOOKS_KAFKA_SESSION_TIMEOUT_MS=3000")
-"""Inserts follow one another, so that most kills hit one; and the partitions of a killed recorder move soon."""
+"""Inserts follow each other closely, so that most kills hit one; and the partitions of a killed recorder move soon."""
 
 
 async def test_a_killed_recorder_records_everything_once(stage: Stage) -> None:

@@ -23,7 +23,7 @@ NO_MEMORY = (
 )
 PROXY = "<html><head><title>413 Request Entity Too Large</title></head></html>"
 MAX_BYTES = 300_000
-"""What is let through: more than any record has (pipeline/broker/record_batcher.py), less than a batch of some seconds of one partition."""
+"""The accepted size: more than any record has (pipeline/broker/record_batcher.py), less than a batch of some seconds of one partition."""
 POISONED = 3
 
 

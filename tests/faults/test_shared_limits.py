@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(600)]
 LIMIT = 20
 SECONDS = 25.0
 MAX_TOKENS = 3 * LIMIT
-"""What may come at once when a machine that was busy lets a process go on. Were the limit that of each of two processes, a bucket would fill with 0.9
-times the limit each second."""
+"""A burst that is allowed when a busy machine resumes a process. If the limit applied to each of two processes, a bucket would fill with
+0.9 times the limit each second."""
 KNOWN_SECONDS = 2.0
 FAILURES = 10
 

@@ -20,9 +20,9 @@ from tests.faults.scenario import Scenario, Stage
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 PLAIN_FAULTS = 4
-"""Beside the freezes; each has a wave of events of its own."""
+"""Besides the freezes; each has its own wave of events."""
 FEWER_LINES_THAN = 10
-"""A minute and role, at the level ``warning`` or above."""
+"""Per minute and role, at the level ``warning`` or above."""
 IN_SYNC_S = 180.0
 READERS = ("fanout", "retry", "recorder")
 

@@ -22,9 +22,9 @@ from tests.faults.scenario import Stage
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 BEFORE = os.environ.get("UPGRADE_FROM") or "104cfdd"
-"""The release that is taken over from, as git names it."""
+"""The previous release, as git names it."""
 ORDER = ("recorder", "retry", "fanout", "api")
-"""Readers before writers, as docs/compatibility.md has it."""
+"""Readers before writers, as in docs/compatibility.md."""
 GRACE_SECONDS = 60.0
 _BEGIN = "import sys; sys.path.insert(0, {path!r}); from consumers.cli import main; main()"
 

@@ -15,7 +15,7 @@ from tests.unit.web.service import API_KEY, Service, running_service
 PATH: Final = "/api/webhook/endpoints"
 _MAX_ENDPOINTS: Final = 50
 _SECONDS: Final = 60.0
-"""After which a request hangs, on whatever machine."""
+"""After this time a request hangs, on any machine."""
 
 
 def _no_dns(host: object, *_: object, **__: object) -> Any:

@@ -20,7 +20,7 @@ KEPT = ROOT / "var" / "fuzz"
 NAMES = ("event", "record", "query", "offsets", "endpoint", "request")
 RSS_LIMIT_MB = 1024
 TIMEOUT_SECONDS = 30
-"""For one input. It is counted by the clock, and the machine may be busy; test_giants.py counts CPU time."""
+"""For one input, in wall time, and the machine may be busy; test_giants.py measures CPU time."""
 MAX_INPUT_BYTES = 20_000
 _PACKAGES = ["schemas", "pipeline"]
 

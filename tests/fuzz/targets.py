@@ -165,4 +165,4 @@ WORDS: Final = sorted(
     | {f"_{predicate}" for predicate in Predicate}
     | set(ATTRIBUTES)
 )
-"""What mutations are made of besides bytes (libFuzzer's dictionary)."""
+"""Parts for mutations besides bytes (libFuzzer's dictionary)."""

@@ -22,7 +22,7 @@ from tests.unit.core.equality_oracle import accepts
 from tests.unit.sample_events import GOLDEN, HEAD, event
 
 _SECONDS: Final = 12.0
-"""Where most take a tenth of one; before they were bounded, some took minutes."""
+"""Most take a tenth of a second; before they were bounded, some took minutes."""
 _MEGABYTES: Final = 700
 
 

@@ -17,7 +17,7 @@ from tests.waiting import until
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 DELAYS = ("100ms", "100ms", "200ms", "200ms", "300ms")
-"""The schedule of a pipeline of these tests."""
+"""The retry schedule of the pipelines in these tests."""
 
 
 class Endpoint:

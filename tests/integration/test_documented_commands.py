@@ -42,17 +42,17 @@ NOT_RUN: Final = {
     "python tests/bench/search.py": "It takes an hour.",
     "FAULTS_FORM=short": "It runs a test that is run anyway.",
 }
-"""How a block begins, and why it is not run here."""
+"""The start of a block, and why it is not run here."""
 
 SERVES: Final = "oms-webhooks receiver --port 9009 --fail-first 1"
-"""A block with this command runs until it is stopped: it is started, and the page goes on."""
+"""A block with this command runs until it is stopped: it is started in the background."""
 
 SHOWS: Final = {
     "oms-webhooks attempts --order R758805215": ("will retry", "delivered", "/hooks"),
     "oms-webhooks attempts --body ROBIN.KELLER": ("R758805215",),
     'curl -g -H "Authorization: Bearer $KEY" "$API/api': ("R758805215",),
 }
-"""How a block begins, and what it shows as soon as everything is recorded."""
+"""The start of a block, and what it shows once everything is recorded."""
 
 PAGES: Final = [page for page in pages() if page not in OF_A_DEPLOYMENT]
 

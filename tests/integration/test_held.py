@@ -90,7 +90,7 @@ async def test_a_pause_holds_the_backlog_and_new_deliveries_and_resuming_sends_t
     await receiver.stop()
 
 
-@pytest.mark.slow  # a pipeline of its own; the rule is in tests/unit/consumers/test_held_partition
+@pytest.mark.slow  # a pipeline of its own; tests/unit/consumers/test_held_partition covers the rule
 async def test_held_deliveries_expire_and_are_recorded(start_pipeline: StartPipeline) -> None:
     async with start_pipeline(**PATIENT, hold_days=6 / 86_400) as pipeline:
         receiver = await pipeline.receiver("erp", active=False)

@@ -45,7 +45,7 @@ class Run:
     producer: Producer
     settings: Settings
     secrets: dict[str, str]
-    """By what they are: whatever stands here must not stand in the log."""
+    """By kind: none of these may be in the log."""
 
     async def make(self, path: str, body: dict[str, Any], *shown: str) -> dict[str, Any]:
         """Send a POST, and keep the members of the answer that are shown once."""

@@ -32,7 +32,7 @@ from tests.unit.sample_events import META
 from tests.waiting import until
 
 FORMER_DELAY = "400ms"
-"""A delay that the schedule of the pipeline no longer has."""
+"""A delay that is no longer in the pipeline's schedule."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.operations, pytest.mark.timeout(400)]
 
 KEY = "OMS_WEBHOOKS_ENCRYPTION_KEY"
 _SEALED = b"gAAAA"
-"""What every text begins with that Vault seals."""
+"""The start of every text that Vault seals."""
 
 
 async def replace(deployment: Deployment, role: str, name: str, keys: str) -> None:

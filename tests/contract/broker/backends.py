@@ -34,7 +34,7 @@ class Heard:
         self._commits = commits
         self.held: set[Partition] = set()
         self.is_released: Callable[[], bool] = lambda: True
-        """Whether everything is finished that was begun of partitions that are about to go."""
+        """Whether everything started of partitions about to be revoked is finished."""
         self.lost_ones: set[Partition] = set()
 
     def assigned(self, partitions: Collection[Partition]) -> None:

@@ -102,7 +102,7 @@ async def test_two_processes_read_an_added_topic_once(kafka: RealBackend, speedu
         await asyncio.to_thread(write, second, "after")
         await until(lambda: len(began) == 200)
         assert one.problem() is None
-        # During a join, nobody commits.
+        # During a join, no member commits.
         if is_exact:
             await until(all_are_committed)
     if is_exact:
