@@ -121,7 +121,7 @@ def maven(pom: Path) -> int:
     ).returncode
 
 
-def test_maven_reads_the_list_of_kafkas_jars(tmp_path: Path) -> None:
+def test_maven_accepts_the_list_of_kafkas_jars(tmp_path: Path) -> None:
     """It takes seconds: Maven starts three times."""
     pom = DEPLOY / "kafka" / "pom.xml"
     assert maven(pom) == 0

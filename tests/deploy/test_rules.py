@@ -1,4 +1,4 @@
-"""The alert rules: promtool accepts them, every alert was seen to fire and not to fire, and every link leads somewhere.
+"""The alert rules: promtool accepts them, tests show each alert firing and not firing, and every link has a target.
 
 promtool takes seconds of CPU to run the tests of some alerts, and half a minute for all.
 """

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(400)
-def test_it_has_the_guide_for_integrators(tmp_path: Path) -> None:
-    """It takes long: pip fetches what builds the package."""
+def test_the_wheel_contains_the_guide_for_integrators(tmp_path: Path) -> None:
+    """It takes long: pip fetches the build requirements."""
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, timeout=300)
     (wheel,) = tmp_path.glob("*.whl")

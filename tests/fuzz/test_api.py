@@ -1,4 +1,4 @@
-"""Hostile requests to the real application: each is answered, and never with a 500.
+"""Hostile requests to the real application: each is answered, never with a 500.
 
 Most tests take seconds: each tries 200 requests.
 """

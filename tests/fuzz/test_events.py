@@ -1,4 +1,4 @@
-"""Hostile events: each is decoded, or refused with a reason; the quick way and the models never disagree.
+"""Hostile events: each is decoded, or refused with a reason; the fast path and the models never disagree.
 
 Each test takes a second or two of CPU: it tries 200 events.
 """

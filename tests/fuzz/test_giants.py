@@ -1,6 +1,6 @@
 """The largest allowed input of the most expensive kinds: each in its own process, bounded in CPU time and memory.
 
-CPU time and the process's own peak memory: neither depends on how busy the machine is. On the clock, each takes a second or more.
+Neither CPU time nor the process's own peak memory depends on how busy the machine is. On the clock, each takes a second or more.
 """
 
 from __future__ import annotations
