@@ -105,7 +105,7 @@ async def test_from_registration_to_deletion(shop: Shop, admin: Tab) -> None:
     await shop.pipeline.publish(event_bytes("evt-browser-1", number="R900000001"))
     await until(lambda: receiver.counts.acknowledged == 1)
     assert receiver.counts.bad_signature == 0
-    await admin.until("1 of 1 attempts delivered")
+    await admin.until("1 of 1 attempt delivered")
 
     # A test event.
     await page.get_by_label("Event type").select_option("stock_item_out_of_stock")
