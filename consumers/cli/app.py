@@ -18,6 +18,7 @@ from rich.text import Text
 from consumers.cli import live, operate, publish, search, tables
 from consumers.cli.api_client import ApiCallError, Key, Url
 from consumers.cli.backup import export_endpoints, import_endpoints
+from consumers.cli.confirmation import NoAnswerError
 from consumers.cli.console import visible
 from consumers.cli.dead_letters import dead_letters_app
 from consumers.cli.demo import run_demo
@@ -91,7 +92,7 @@ def _options(
 
 log = logger(__name__)
 
-ALL_EXPECTED = (*EXPECTED, ApiCallError, BrokerStartError, NoPipelineError)
+ALL_EXPECTED = (*EXPECTED, ApiCallError, BrokerStartError, NoAnswerError, NoPipelineError)
 
 
 for _role in ROLES:

@@ -11,7 +11,8 @@ import typer
 from consumers.cli import tables
 from consumers.cli.api_client import ApiCallError, ApiClient, Key, Url, advice_for_commands, client_for
 from consumers.cli.authentication_options import AuthenticationOptions, NewAuthenticationOptions
-from consumers.cli.console import Output
+from consumers.cli.confirmation import Yes, confirmed
+from consumers.cli.console import Output, visible
 from consumers.cli.known_event_types import listed
 from consumers.cli.option_groups import grouped
 from consumers.cli.option_values import complete_event_type, id_number, not_blank
@@ -163,7 +164,7 @@ def endpoints_show(endpoint_id: EndpointId, as_json: AsJson = False, url: Url = 
 
 @endpoints_app.command("pause")
 def endpoints_pause(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
-    """Pause an endpoint. Its deliveries are held until you resume it."""
+    """Pause an endpoint, such as during its maintenance. Its deliveries are held until you resume it."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"active": False}})
     _require_stopped(found)
@@ -172,7 +173,7 @@ def endpoints_pause(endpoint_id: EndpointId, url: Url = None, api_key: Key = Non
 
 @endpoints_app.command("disable")
 def endpoints_disable(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
-    """Disable an endpoint. Its deliveries are held until you resume it."""
+    """Mark an endpoint as disabled, as the pipeline does if it fails for days. Its deliveries are held until you resume it."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"disabled": True}})
     _require_stopped(found)
@@ -308,13 +309,16 @@ def endpoints_drop_held(
 
 
 @endpoints_app.command("remove")
-def endpoints_remove(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
-    """Delete an endpoint. Deliveries that are held for it are discarded."""
+def endpoints_remove(endpoint_id: EndpointId, yes: Yes = False, url: Url = None, api_key: Key = None) -> None:
+    """Delete an endpoint, after a question. Deliveries that are held for it are discarded."""
     with client_for(url, api_key) as client:
         found = client.call("GET", f"endpoints/{endpoint_id}")
+        held = found.get("held_count", 0)
+        lost = f" Held deliveries that are discarded: {held:,}." if held else ""
+        if not confirmed(visible(f"Delete endpoint {endpoint_id}, {found['target_url']}?{lost}").plain, yes=yes):
+            out.print("Nothing was deleted.")
+            return
         client.call("DELETE", f"endpoints/{endpoint_id}")
-    held = found.get("held_count", 0)
-    lost = f" Held deliveries that are discarded: {held:,}." if held else ""
     out.print(f"Endpoint {endpoint_id}, {found['target_url']}, is deleted.{lost}", markup=False, highlight=False, soft_wrap=True)
 
 

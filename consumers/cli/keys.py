@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from consumers.cli import tables
 from consumers.cli.api_client import Key, Url, client_for
-from consumers.cli.console import Output
+from consumers.cli.confirmation import Yes, confirmed
+from consumers.cli.console import Output, visible
 from consumers.cli.endpoints import AsJson
 from consumers.cli.option_values import key_id as read_key_id
 from consumers.cli.option_values import not_blank
@@ -48,9 +50,21 @@ def keys_list(as_json: AsJson = False, url: Url = None, api_key: Key = None) -> 
 
 @keys_app.command("revoke")
 def keys_revoke(
-    key_id: Annotated[str, typer.Argument(help="The key's id.", callback=read_key_id)], url: Url = None, api_key: Key = None
+    key_id: Annotated[str, typer.Argument(help="The key's id.", callback=read_key_id)],
+    yes: Yes = False,
+    url: Url = None,
+    api_key: Key = None,
 ) -> None:
-    """Revoke an API key. It stops working immediately."""
+    """Revoke an API key, after a question. It stops working immediately."""
     with client_for(url, api_key) as client:
+        known = next((key for key in client.call("GET", "keys")["keys"] if key["id"] == key_id), None)
+        if known is not None and not confirmed(visible(f"Revoke {_described(known)}?").plain, yes=yes):
+            out.print("Nothing was revoked.")
+            return
         client.call("DELETE", f"keys/{key_id}")
     out.print(f"Key {key_id} is revoked.", markup=False, highlight=False)
+
+
+def _described(key: Mapping[str, Any]) -> str:
+    owner = f", owner {key['owner']}" if key.get("owner") else ""
+    return f"key {key['id']}, {key['name']}, role {key['role']}{owner}"

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from consumers.cli import json_answers, tables
 from consumers.cli.command_variables import NON_SETTING_VARIABLES
+from consumers.cli.confirmation import Yes, confirmed
 from consumers.cli.console import Output
 from consumers.cli.discovery import NoPipelineError, command_settings, print_notice, reachable
 from consumers.cli.known_event_types import with_types_on_kafka
@@ -122,7 +123,7 @@ def topics(
     added: AddedPartitions = _NO_PARTITIONS,
     recreated: RecreatedTopic = _NO_TOPIC,
     event_topic: EventTopics = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     as_json: AsPlainJson = False,
 ) -> None:
     """Compare the topics with their required configuration. The exit code is 1 if one differs.
@@ -140,7 +141,7 @@ def topics(
         print_notice(f"Topics of event types that were added with the API are not included ({problem}).")
     specs = chosen.topics_with(_event_topics(event_topic)).specs()
     if accepted:
-        uvloop.run(accept_recreated_topic(chosen, accepted, confirm=lambda text: yes or _confirmed(text)))
+        uvloop.run(accept_recreated_topic(chosen, accepted, confirm=lambda text: yes or _accepts(text)))
         out.print(f"{accepted} is accepted as a new topic. Roles that waited for this continue within 15 s.")
         return
     with open_broker(chosen).admin() as admin:
@@ -166,9 +167,11 @@ def _event_topics(given: Sequence[str] | None) -> Sequence[str]:
     return given or ()
 
 
-def _confirmed(text: str) -> bool:
+def _accepts(text: str) -> bool:
     out.print(text)
-    return typer.confirm("Accept the new topic?", abort=True)
+    if not confirmed("Accept the new topic?", yes=False):
+        raise typer.Abort
+    return True
 
 
 def _named(specs: Sequence[TopicSpec], names: Sequence[str]) -> Sequence[TopicSpec]:
@@ -196,8 +199,8 @@ def _add_partitions(admin: TopicAdmin, specs: Sequence[TopicSpec], wanted: int, 
         out.print(f"Every topic has at least {counted(wanted, 'partition')}. There is nothing to do.")
         return
     out.print(tables.growth(planned))
-    if not yes:
-        typer.confirm("Add them?", abort=True)
+    if not confirmed("Add them?", yes=yes):
+        raise typer.Abort
     admin.grow(planned)
 
 

@@ -28,6 +28,7 @@ from consumers.cli.api_client import (
     WrongOptionError,
     client_for,
 )
+from consumers.cli.confirmation import Yes, confirmed
 from consumers.cli.console import Output, json_text
 from consumers.cli.discovery import print_notice
 from consumers.cli.known_event_types import require_event_type
@@ -281,7 +282,7 @@ def resend_failed(
             "--q", help="A filter: attribute_predicate=value, such as endpoint_id_eq=7. Can be repeated. See docs/search.md."
         ),
     ],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
@@ -297,7 +298,7 @@ def resend_failed(
         if not found["notifications"]:
             out.print("No failed notification matches that has not been delivered since. Nothing was sent.", soft_wrap=True)
             return
-        if not (yes or typer.confirm(question)):
+        if not confirmed(question, yes=yes):
             out.print("Nothing was sent.")
             return
         run = client.call("POST", "resends", params=params)

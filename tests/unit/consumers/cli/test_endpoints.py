@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from consumers.cli.api_client import ApiCallError, ApiClient
+from consumers.cli.confirmation import NoAnswerError
 from consumers.cli.roles import role_banner
 from pipeline.core.search import leaves
 from pipeline.endpoints.vault import Vault
@@ -115,10 +116,23 @@ async def test_removing_an_endpoint_prints_its_url_and_discarded_deliveries(serv
     await service.create(active=False)
     second = await service.create("http://127.0.0.1/other")
     service.learn(held_fact(1, 3))
-    removed = await run("endpoints", "remove", "1")
+    removed = await run("endpoints", "remove", "1", "--yes")
     lost = "Held deliveries that are discarded: 3."
     assert removed.stdout == f"Endpoint 1, http://127.0.0.1/hooks, is deleted. {lost}\n"
-    assert (await run("endpoints", "remove", str(second))).stdout.endswith("is deleted.\n")
+    assert (await run("endpoints", "remove", str(second), "--yes")).stdout.endswith("is deleted.\n")
+
+
+async def test_removing_an_endpoint_is_confirmed(service: Service, run: Command) -> None:
+    await service.create(active=False)
+    service.learn(held_fact(1, 3))
+    declined = await run("endpoints", "remove", "1", stdin="n\n")
+    question = "Delete endpoint 1, http://127.0.0.1/hooks? Held deliveries that are discarded: 3. [y/N]: "
+    assert (declined.exit_code, declined.stdout) == (0, f"{question}n\nNothing was deleted.\n")
+    unanswered = await run("endpoints", "remove", "1", stdin="")
+    assert isinstance(unanswered.exception, NoAnswerError)
+    assert str(unanswered.exception).endswith("add --yes.")
+    assert [one["id"] for one in json.loads((await run("endpoints", "list", "--json")).stdout)["endpoints"]] == [1]
+    assert "is deleted" in (await run("endpoints", "remove", "1", stdin="y\n")).stdout
 
 
 async def test_ordered_without_on_or_off_is_refused(service: Service, run: Command) -> None:
@@ -288,7 +302,11 @@ async def test_keys_are_created_listed_and_revoked(service: Service, run: Comman
     listed = await run("keys", "list")
     assert record.id in listed.stdout
     assert "omsw_" not in listed.stdout
-    revoked = await run("keys", "revoke", record.id)
+    kept = await run("keys", "revoke", record.id, stdin="n\n")
+    assert kept.stdout == f"Revoke key {record.id}, Ada [bold], role operator? [y/N]: n\nNothing was revoked.\n"
+    assert isinstance((await run("keys", "revoke", record.id, stdin="")).exception, NoAnswerError)
+    assert service.ring.valid() == [record]
+    revoked = await run("keys", "revoke", record.id, "--yes")
     assert revoked.stdout == f"Key {record.id} is revoked.\n"
     assert service.ring.valid() == []
 
@@ -361,6 +379,6 @@ async def test_event_types_from_a_file_are_added_changed_and_removed_while_runni
     assert str(refused.exception).endswith("Give it a new version, or use --allow-breaking.")
     changed = await run("event-types", "add", str(file), "--allow-breaking")
     assert changed.stdout.startswith("refund_issued is changed.\n  data.id: It is required now")
-    await run("endpoints", "remove", "1")
+    await run("endpoints", "remove", "1", "--yes")
     assert (await run("event-types", "remove", "refund_issued")).stdout.startswith("refund_issued is removed.")
     assert service.events.types.names == BUILT_IN.names
