@@ -91,6 +91,15 @@ def test_every_section_of_the_runbook_has_an_alert() -> None:
     assert set(sections()) - linked == {"before-you-begin"}
 
 
+def test_the_runbook_says_what_to_do_for_each_check_of_readiness() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "consumers").glob("*.py")))
+    added = r"""health\.add\("([^"]+)"|start_table\([^"\n]+"([^"]+)"|\("(\w+)", \w+(?:\.worker)?\)"""
+    checks = {name for found in re.findall(added, code) for name in found if name}
+    assert checks >= {"topics", "recorder", "endpoints", "api keys", "fanout", "held", "ordered"}  # each form is found
+    said = sections()["a-process-is-not-ready"]
+    assert not [name for name in sorted(checks) if f"`{name}`" not in said]
+
+
 def sections() -> dict[str, str]:
     """Return the sections of the runbook by anchor, as Markdown viewers create them."""
     parts = re.split(r"^## (.+)$", RUNBOOK.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
