@@ -90,6 +90,10 @@ class _Parts:
 
 async def start(context: StartContext) -> Running:
     """Start the parts in the order of their dependencies. The exit stack stops them in reverse order."""
+    # From the first scrape: the dashboards of a role also show processes that wait for Kafka or ClickHouse.
+    for role in context.roles:
+        metrics.ROLE.labels(role).set(1)
+        context.stack.callback(metrics.ROLE.remove, role)
     # Built first, but started after the server: /healthz answers from the beginning, and the API answers that it is starting.
     parts = _build(context)
     # Stopped before what they ask is closed: a question to closed connections would count as an outage.
@@ -113,9 +117,6 @@ async def start(context: StartContext) -> Running:
     running.failures += await _start_consumers(context, parts, existing_topics)
     running.first_key = await _first_key(context, parts.api)
     freeze_startup_objects()
-    for role in context.roles:
-        metrics.ROLE.labels(role).set(1)
-        context.stack.callback(metrics.ROLE.remove, role)
     context.health.starting = False
     return running
 

@@ -28,7 +28,7 @@ def _registered(collector: _CollectorT) -> _CollectorT:
 
 BUILD: Final = Info("oms_webhooks_build", "The version that is running")
 BUILD.info({"version": version("oms-webhooks")})
-ROLE: Final = Gauge("oms_webhooks_role", "1 for each role that this process runs", ["role"])
+ROLE: Final = Gauge("oms_webhooks_role", "1 for each role of this process, also while it starts", ["role"])
 
 # Dependencies of a process: probed regularly, independently of deliveries
 READY: Final = Gauge("oms_webhooks_ready", "Whether a check of /readyz passes", ["check"])
@@ -163,7 +163,9 @@ UNACKNOWLEDGED_BYTES: Final = Gauge(
 COMMITS: Final = Counter("oms_webhooks_commits", "Offset commits", ["group", "result"])
 REBALANCES: Final = Counter("oms_webhooks_rebalances", "Changes of the assignment", ["group", "kind"])
 RECORDS_MISSING: Final = Counter(
-    "oms_webhooks_records_missing", "Records that Kafka removed before they were read", ["group", "topic"]
+    "oms_webhooks_records_missing",
+    "Records that Kafka removed before they were read, or has at offsets already read",
+    ["group", "topic"],
 )
 FENCED: Final = Counter("oms_webhooks_fenced_completions", "Completions of records whose partition had been revoked", ["group"])
 PRODUCED: Final = Counter("oms_webhooks_produced_records", "Records acknowledged by Kafka", ["topic"])
@@ -179,9 +181,12 @@ PRODUCE_FAILURES: Final = Counter(
 CONSUMER_ERRORS: Final = Counter("oms_webhooks_consumer_errors", "Errors while polling Kafka; polling continues", ["group"])
 TABLE_POLL_ERRORS: Final = Counter(
     "oms_webhooks_endpoint_poll_errors",
-    "Errors while reading the endpoints, their health or the API keys from Kafka; reading continues",
+    "Errors while reading a topic that is kept in memory (endpoints, their health, API keys, …) from Kafka; reading continues",
 )
-TABLE_ERRORS: Final = Counter("oms_webhooks_endpoint_record_errors", "Endpoint records that could not be read")
+TABLE_ERRORS: Final = Counter(
+    "oms_webhooks_endpoint_record_errors",
+    "Records that could not be used, of endpoints, their health, event types, rate shares, API keys, sessions or deliveries in order",
+)
 UNREAD_TOPICS: Final = Gauge(
     "oms_webhooks_unread_source_topics", "Topics of event types added with the API that this fan-out cannot read"
 )

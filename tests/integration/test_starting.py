@@ -117,6 +117,7 @@ async def test_everything_is_started_before_kafka_and_clickhouse(site: Site) -> 
             assert answer is not None
             assert answer.status_code == status, (role, path, answer.text)
         assert await site.roles[role].metric("oms_webhooks_dependency_up", dependency="kafka") == 0
+        assert await site.roles[role].metric("oms_webhooks_role", role=role) == 1
     for role in ("api", "recorder"):
         assert await site.roles[role].metric("oms_webhooks_dependency_up", dependency="clickhouse") == 0
     for path in ("/api/webhook/endpoints", "/webhooks"):

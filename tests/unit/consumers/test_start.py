@@ -21,6 +21,7 @@ from consumers.worker_start import start_and_drain_later
 from pipeline.broker.errors import TopicError
 from pipeline.broker.kafka.readiness_probe import BrokerProbe
 from pipeline.endpoints.vault import Vault
+from pipeline.ops import metrics
 from pipeline.ops.dependency_probes import Probes
 from pipeline.ops.settings import Settings
 from pipeline.store.connection import Connections
@@ -206,3 +207,23 @@ async def test_probes_stop_before_their_connections_are_closed(monkeypatch: pyte
         starting.cancel()
         await asyncio.wait([starting])
     assert ended == ["Probes", "Connections", "BrokerProbe"]
+
+
+async def test_a_process_that_waits_for_kafka_is_among_those_of_its_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, the dashboard of the role does not show why it is not ready."""
+    is_serving = asyncio.Event()
+    monkeypatch.setattr(Probes, "start", lambda _: is_serving.set())
+    settings = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1", clickhouse_url="http://127.0.0.1:1", http_port=0)  # type: ignore[call-arg,unused-ignore]
+
+    def shown() -> float | None:
+        return metrics.registry.get_sample_value("oms_webhooks_role", {"role": "recorder"})
+
+    async with AsyncExitStack() as stack:
+        context = start_context(settings, frozenset({Role.RECORDER}), stack, ends_when_refused=False)
+        starting = asyncio.create_task(start(context))
+        await asyncio.wait_for(is_serving.wait(), 30)
+        assert shown() == 1
+        assert metrics.registry.get_sample_value("oms_webhooks_ready", {"check": "startup"}) == 0
+        starting.cancel()
+        await asyncio.wait([starting])
+    assert shown() is None
