@@ -20,6 +20,10 @@ from pipeline.ops.settings_file import SETTINGS_FILE, read_settings_file
 from schemas.validation_sentences import sentence_of
 
 _PREFIX: Final = "OMS_WEBHOOKS_"
+_NEARLY_THE_PREFIX: Final = "OMS_WEBHOOK_"
+_NOT_A_FILE: Final = (
+    "This is not a file, so the setting has no value. Docker creates a directory if the file to mount does not exist."
+)
 _SERVICE_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")
 
 
@@ -31,12 +35,22 @@ def unknown_names(others: Collection[str]) -> list[CheckResult]:
     settings = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
     variables = [*settings, SETTINGS_FILE, SECRETS_DIR, *others]
     found = [CheckResult(name, _advice(name, variables)) for name in _variables() if name not in variables]
+    found += [CheckResult(name, _advice(name, variables)) for name in _named_like(_NEARLY_THE_PREFIX)]
     found += [CheckResult(f"{name} in .env", _advice(name, variables)) for name in _dotenv() if name not in variables]
+    return found + _secret_findings([name.lower() for name in settings])
+
+
+def _secret_findings(known: Sequence[str]) -> list[CheckResult]:
+    """Secret files without effect. ``known`` are the names of files that are settings."""
     directory = Path(os.environ.get(SECRETS_DIR, ""))
-    files = [name.lower() for name in settings]
-    return found + [
-        CheckResult(str(directory / name), _advice(name, files)) for name in _secret_files() if name.lower() not in files
-    ]
+    found = [CheckResult(str(directory / name), _advice(name, known)) for name in _secret_files() if name.lower() not in known]
+    for name in _directory_of_secrets():
+        path, full_name = directory / name, f"{_PREFIX}{name}".lower()
+        if name.lower() in known and not path.is_file():
+            found.append(CheckResult(str(path), _NOT_A_FILE))
+        elif full_name in known:
+            found.append(CheckResult(str(path), f"This file has no effect; did you mean {full_name}?"))
+    return found
 
 
 def setting_source(setting: str) -> str:
@@ -71,16 +85,21 @@ def _setting_of(finding: ErrorDetails) -> str:
 def _advice(name: str, known: Sequence[str]) -> str:
     # Without the common prefix, which would make any two names similar.
     stems = {one[len(_PREFIX) :]: one for one in known}
-    near = difflib.get_close_matches(name[len(_PREFIX) :], stems, n=1)
+    stem = name[len(_PREFIX if name.upper().startswith(_PREFIX) else _NEARLY_THE_PREFIX) :]
+    near = difflib.get_close_matches(stem, stems, n=1)
     return "This is not a setting and has no effect" + (f"; did you mean {stems[near[0]]}?" if near else ".")
 
 
 def _variables() -> list[str]:
+    return _named_like(_PREFIX)
+
+
+def _named_like(prefix: str) -> list[str]:
     """Environment variables in upper case (case does not matter), without those of a Kubernetes Service ``oms-webhooks-…``."""
     return [
         name.upper()
         for name, value in os.environ.items()
-        if name.upper().startswith(_PREFIX) and not _SERVICE_LINK.search(name) and not value.startswith(("tcp://", "udp://"))
+        if name.upper().startswith(prefix) and not _SERVICE_LINK.search(name) and not value.startswith(("tcp://", "udp://"))
     ]
 
 
@@ -89,6 +108,9 @@ def _dotenv() -> list[str]:
 
 
 def _secret_files() -> list[str]:
+    return [name for name in _directory_of_secrets() if name.upper().startswith(_PREFIX)]
+
+
+def _directory_of_secrets() -> list[str]:
     directory = os.environ.get(SECRETS_DIR)
-    names = os.listdir(directory) if directory else []  # noqa: PTH208 - names are what is compared
-    return sorted(name for name in names if name.upper().startswith(_PREFIX))
+    return sorted(os.listdir(directory)) if directory else []  # noqa: PTH208 - names are what is compared

@@ -33,6 +33,7 @@ def found() -> dict[str, str | None]:
         ("OMS_WEBHOOKS_API_KEI", "This is not a setting and has no effect; did you mean OMS_WEBHOOKS_API_KEY?"),
         ("OMS_WEBHOOKS_SECRETS_DIRECTORY", "This is not a setting and has no effect; did you mean OMS_WEBHOOKS_SECRETS_DIR?"),
         ("OMS_WEBHOOKS_QQQ", "This is not a setting and has no effect."),
+        ("OMS_WEBHOOK_RETENTION_DAYS", "This is not a setting and has no effect; did you mean OMS_WEBHOOKS_RETENTION_DAYS?"),
     ],
 )
 def test_an_unknown_variable_is_found(name: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +68,17 @@ def test_an_unknown_file_and_an_unknown_line_are_found(secrets_dir: Path) -> Non
         str(
             secrets_dir / "oms_webhooks_encryption_ky"
         ): "This is not a setting and has no effect; did you mean oms_webhooks_encryption_key?",
+    }
+
+
+def test_secrets_that_the_roles_do_not_get_are_found(secrets_dir: Path) -> None:
+    (secrets_dir / "oms_webhooks_api_keys").mkdir()
+    (secrets_dir / "encryption_key").write_text("x")
+    assert found() == {
+        str(secrets_dir / "encryption_key"): "This file has no effect; did you mean oms_webhooks_encryption_key?",
+        str(secrets_dir / "oms_webhooks_api_keys"): (
+            "This is not a file, so the setting has no value. Docker creates a directory if the file to mount does not exist."
+        ),
     }
 
 
