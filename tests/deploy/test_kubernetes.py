@@ -7,6 +7,7 @@ import functools
 import ipaddress
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
@@ -238,6 +239,14 @@ def test_each_role_gets_the_secrets_that_it_needs(built: list[Manifest]) -> None
     described = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     for name in {f"oms-webhooks-{name}" for names in given.values() for name in names}:
         assert f"`{name}`" in described or f" {name} " in described
+
+
+def test_the_commands_create_every_secret_without_which_no_pod_starts() -> None:
+    manifests = "".join(path.read_text(encoding="utf-8") for path in (DEPLOY / "kubernetes").rglob("*.yaml"))
+    required = set(re.findall(r"secret: \{name: ([\w-]+)\}", manifests))
+    assert required >= {"oms-webhooks-encryption", "oms-webhooks-clickhouse"}
+    described = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert required <= set(re.findall(r"create secret generic ([\w-]+)", described))
 
 
 def test_the_metrics_are_scraped(production: list[Manifest]) -> None:
