@@ -17,13 +17,15 @@ from importlib.metadata import version
 from time import monotonic, perf_counter
 from typing import Final, Self
 
+import aiohttp
+
 from pipeline.core.egress_proxy import EgressProxy
 from pipeline.core.exchange import MAX_DETAIL, Exchange, Failure, NoResponse, Request, Response, bounded_headers
 from pipeline.core.local_faults import LocalFault, NameHistory, NotSent
 from pipeline.ops import metrics
 from pipeline.sender.address_guard import AddressGuard, describe_refusal
 from pipeline.sender.client_identities import ClientContexts
-from pipeline.sender.deadlines import TimeLimit
+from pipeline.sender.deadlines import LATE_SECONDS, TimeLimit
 from pipeline.sender.dialler import Lookups, Resolve, resolve_host, resolve_in_probe_thread
 from pipeline.sender.failures import Explanation, FailureContext, explain
 from pipeline.sender.fault_attribution import FaultAttribution
@@ -170,7 +172,7 @@ class Sender:
         answer = PartialResponse()
         try:
             with self._time_limit.begin():
-                complete = await target.route.exchange(request, answer)
+                complete = await self._exchanged(target.route, request, answer, started)
         except Exception as error:  # noqa: BLE001
             if not answer.is_connected:  # nothing can have been sent
                 return await self._not_connected(error, target.endpoint, started)
@@ -184,6 +186,16 @@ class Sender:
             _milliseconds_since(started),
             (answer.first_byte_at - started) * 1000.0,
         )
+
+    async def _exchanged(self, route: TransportRoute, request: Request, answer: PartialResponse, started: float) -> bool:
+        """If this process was frozen while it connected, the timeout says nothing about the endpoint: connect once more."""
+        try:
+            return await route.exchange(request, answer)
+        except aiohttp.ConnectionTimeoutError:
+            was_frozen = perf_counter() - started >= self._limits.connect_timeout + LATE_SECONDS
+            if answer.is_connected or not was_frozen:
+                raise
+        return await route.exchange(request, answer)
 
     async def _not_connected(self, error: Exception, endpoint: FailureContext, started: float) -> Exchange | NotSent:
         explanation = explain(error, endpoint)

@@ -13,6 +13,9 @@ WaitingT = TypeVar("WaitingT")
 
 _RESOLUTION: Final = 0.001
 """The resolution of uvloop's clock in seconds: its timers may fire that much too early."""
+LATE_SECONDS: Final = 0.5
+"""A timer that fires this late: the process was frozen (SIGSTOP, a suspended machine, no CPU time), or the loop was blocked."""
+_GRACE: Final = 1.0
 _AT_ONCE: Final = 4
 _PAUSE: Final = 0.002
 """Requests to endpoints that hang start and end together, hundreds at a time, and each end causes much work: write the attempt,
@@ -24,31 +27,43 @@ endpoints must not wait for all of them.
 class Deadlines(Generic[WaitingT]):
     """Calls ``expire`` for what was added ``seconds`` ago and has not been removed. For one event loop."""
 
-    def __init__(self, seconds: float, expire: Callable[[WaitingT], None]) -> None:
+    def __init__(self, seconds: float, expire: Callable[[WaitingT], None], *, grace: float = 0.0) -> None:
+        """``grace``: how much longer all of them wait if their timer fires late, because this process was frozen. What they wait for
+        may have arrived meanwhile, and was not read.
+        """
         self._seconds = seconds
         self._expire = expire
+        self._grace = grace
         self._due: dict[WaitingT, float] = {}
         """In order of time, because all wait equally long."""
         self._timer: asyncio.TimerHandle | None = None
+        self._fires_at = 0.0
 
     def add(self, waiting: WaitingT) -> None:
         """Start its deadline."""
-        self._due[waiting] = monotonic() + self._seconds
+        now = monotonic()
+        self._due[waiting] = now + self._seconds
         if self._timer is None:  # only then: before Python 3.12, get_running_loop asks the system for the process id
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._seconds, self._expire_due, loop)
+            self._wake_in(self._seconds, now, asyncio.get_running_loop())
 
     def remove(self, waiting: WaitingT) -> None:
         """It is done, or has expired."""
         self._due.pop(waiting, None)
 
-    def _expire_due(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _wake_in(self, seconds: float, now: float, loop: asyncio.AbstractEventLoop, *, is_grace: bool = False) -> None:
+        self._fires_at = now + seconds
+        self._timer = loop.call_later(seconds, self._expire_due, loop, is_grace)
+
+    def _expire_due(self, loop: asyncio.AbstractEventLoop, is_grace: bool) -> None:
         self._timer = None
         now = monotonic()
+        if self._grace and not is_grace and now - self._fires_at >= LATE_SECONDS:
+            self._wake_in(self._grace, now, loop, is_grace=True)
+            return
         expired: list[WaitingT] = []
         for waiting, due in self._due.items():
             if due > now + _RESOLUTION or len(expired) == _AT_ONCE:
-                self._timer = loop.call_later(max(due - now, _PAUSE), self._expire_due, loop)
+                self._wake_in(max(due - now, _PAUSE), now, loop)
                 break
             expired.append(waiting)
         for waiting in expired:
@@ -60,7 +75,7 @@ class TimeLimit:
     """``with limit.begin():`` raises TimeoutError if the block takes longer, like ``asyncio.timeout`` at a fifth of its cost."""
 
     def __init__(self, seconds: float) -> None:
-        self._deadlines: Deadlines[_Limited] = Deadlines(seconds, _Limited.expire)
+        self._deadlines: Deadlines[_Limited] = Deadlines(seconds, _Limited.expire, grace=min(seconds, _GRACE))
 
     def begin(self) -> _Limited:
         """Limit a block of the current task."""

@@ -35,6 +35,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Return the seconds since the loop was created."""
         return self._jumping.now
 
+    def freeze(self, seconds: float) -> None:
+        """Let time pass without running anything, as in a process that is suspended."""
+        self._jumping.now += seconds
+
 
 def in_virtual_time(*clocks: str) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
     """Run a test on such a loop. ``clocks`` are functions of the product that tell its time, such as ``"module.monotonic"``."""

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from pipeline.sender.deadlines import Deadlines, TimeLimit
-from tests.unit.virtual_time import in_virtual_time
+from tests.unit.virtual_time import VirtualLoop, in_virtual_time
 
 CLOCK = "pipeline.sender.deadlines.monotonic"
 
@@ -67,6 +67,29 @@ async def test_it_continues_after_a_pause() -> None:
         async with asyncio.timeout(60):
             assert await expired.get() == number
         await asyncio.sleep(0.01)
+
+
+@in_virtual_time(CLOCK)
+async def test_after_a_freeze_all_wait_a_little_longer_once() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    expired: list[tuple[str, float]] = []
+    deadlines: Deadlines[str] = Deadlines(5.0, lambda name: expired.append((name, loop.time())), grace=1.0)
+    for name in ("answered", "silent"):
+        deadlines.add(name)
+
+    loop.freeze(60)
+    await asyncio.sleep(0.5)
+    deadlines.remove("answered")
+    assert expired == []
+    loop.freeze(60)  # no further grace
+    await asyncio.sleep(0.1)
+    assert [name for name, _ in expired] == ["silent"]
+
+    deadlines.add("in time")
+    await asyncio.sleep(10)
+    assert expired[-1][0] == "in time"
+    assert expired[-1][1] == pytest.approx(120.6 + 5)
 
 
 async def test_many_simultaneous_deadlines_leave_time_for_others() -> None:
