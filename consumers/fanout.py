@@ -123,7 +123,8 @@ class FanOut:
             trace: TraceContext | None = span.trace
         else:
             trace = read_trace(record.headers) if record.headers else None
-        written_at = record.timestamp_ms / 1000
+        # A time that cannot be used says nothing about how long the event waited.
+        written_at = None if plan.event.received_at is None else record.timestamp_ms / 1000
         divided = record.receipt if len(plan.endpoints) >= _IN_PARTS_FROM else None
         del record  # only the body is needed now; both may have megabytes
         await self._deliver(plan, divided, dispatched, trace, written_at)
@@ -135,7 +136,7 @@ class FanOut:
         divided: Receipt | None,
         dispatched: asyncio.Future[EntryPosition],
         trace: TraceContext | None,
-        written_at: float,
+        written_at: float | None,
     ) -> None:
         """Deliver an event to its endpoints. Deliveries in order are only written: the retry makes their attempts.
 

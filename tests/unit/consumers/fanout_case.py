@@ -39,12 +39,13 @@ class FakeDeliveryService:
         self.publisher = publisher
         self.delivered: list[tuple[EventMeta, bytes, int, int, Trigger]] = []
         self.traces: list[TraceContext | None] = []
+        self.written_at: list[float | None] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.error: Exception | None = None
 
     async def deliver(self, made: Delivery) -> None:
-        assert isinstance(made.written_at, float)
+        self.written_at.append(made.written_at)
         if not made.endpoint.active:
             await self.publisher.hold(delivery_record(made), made.body)
             return

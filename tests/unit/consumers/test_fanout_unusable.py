@@ -115,6 +115,7 @@ async def test_an_implausible_timestamp_blocks_nothing(timestamp_ms: int) -> Non
 
     [(meta, *_)] = scene.delivery_service.delivered
     assert meta.received_at is None
+    assert scene.delivery_service.written_at == [None]  # not a first attempt that is 56 years late
     assert abs(dispatch_of(scene.producer.sent[0]).received_at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
@@ -127,6 +128,7 @@ async def test_a_timestamp_slightly_in_the_future_is_kept() -> None:
 
     [(meta, *_)] = scene.delivery_service.delivered
     assert meta.received_at == dispatch_of(scene.producer.sent[0]).received_at == datetime.fromtimestamp(ahead / 1000, UTC)
+    assert scene.delivery_service.written_at == [ahead / 1000]
 
 
 async def test_the_largest_event_fits_into_the_dispatches_with_its_references() -> None:
