@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
 
 from pipeline.broker.api import Partition
 from pipeline.broker.assignment import Assignment
@@ -12,15 +13,19 @@ from pipeline.broker.fetch_buffers import Buffered, FetchBuffers
 from pipeline.broker.in_flight import InFlight
 from pipeline.ops import metrics
 
+_LONGEST_KEPT_S: Final = 10 * 365 * 86_400
+_LONGEST_AHEAD_S: Final = 3600
+"""A record that seems to be older, or that far in the future, has a timestamp that is missing (-1), or not in milliseconds."""
+
 
 def waiting_since(buffered: Buffered, now: float, wall: float) -> float:
-    """When a record started to wait: when it was due or, without a due time, when it was written. ``now`` and the result: seconds
-    of `Broker.clock`; ``wall``: the same moment, in seconds since 1970.
+    """When a record started to wait: when it was due or, without a due time, when it was written; if that is unknown, now. ``now``
+    and the result: seconds of `Broker.clock`; ``wall``: the same moment, in seconds since 1970.
     """
     if math.isfinite(buffered.due):
         return buffered.due
-    written_at = float(buffered.record.timestamp) / 1000
-    return now - (wall - written_at)
+    age = wall - float(buffered.record.timestamp) / 1000
+    return now - age if -_LONGEST_AHEAD_S <= age < _LONGEST_KEPT_S else now
 
 
 class Lag:

@@ -96,6 +96,25 @@ def test_waiting_times_are_measured_with_the_clock_that_stamped_the_record() -> 
     assert member.consumer._clock() - since == pytest.approx(3.0)
 
 
+@pytest.mark.parametrize("timestamp", [-1, 0, 1_772_463_840, 1_772_463_840_600_000_000])
+def test_a_record_without_a_usable_timestamp_waits_from_now(timestamp: int) -> None:
+    """A critical alert would say that an event has been waiting for 56 years."""
+    scene = Scene(FetchBuffers())
+    epoch = scene.assignment.epoch(A)
+    assert epoch is not None
+    written = polled(3)
+    written.timestamp = timestamp
+    scene.buffers.add(A, epoch, [written])
+    scene.measure()
+    assert oldest() < 5, "it is in a buffer"
+
+    scene.take()
+    scene.measure()
+    assert oldest() < 5, "it is in progress"
+    scene.later = 100.0
+    assert oldest() == pytest.approx(100, abs=5)
+
+
 def test_in_a_delay_topic_a_record_waits_from_its_due_time() -> None:
     due = {1: -30.0, 2: 600.0}
     scene = Scene(FetchBuffers(lambda record: due[record.offset]))
