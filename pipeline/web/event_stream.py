@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from pipeline.core.search import AttemptQuery, Combinator, Condition, Predicate
+from pipeline.core.search.problems import shown
 from pipeline.ops.clock import Clock
 from pipeline.store.search.queries import AttemptPage, AttemptRow
 from pipeline.web.attempt_streams import BEFORE, Listener, StreamMessage
@@ -59,12 +60,26 @@ class StreamForm:
     over: str
     missed: Callable[[MissedAttempts], str]
     """Formats what the listener missed, like rows."""
+    ignored: str = ""
+    """Says, like rows, which parts of the request have no effect. Empty: none."""
     heartbeat_seconds: float = HEARTBEAT_SECONDS
 
 
 def seen_until(request: web.Request) -> datetime | None:
     """The time up to which a client that connects again has all attempts, from the id of its last event."""
-    return time_of_id(request.headers.get("Last-Event-ID") or request.query.get(LAST_EVENT.name, ""))
+    return time_of_id(_last_event(request))
+
+
+def ignored_last_event(request: web.Request) -> list[str]:
+    """Why the id of the last event has no effect. Without it, the client is not told what it missed. Empty if it has one, or is not given."""
+    text = _last_event(request)
+    if not text or time_of_id(text) is not None:
+        return []
+    return [f"{LAST_EVENT.name}: {shown(text)} is not the id of an event, so what was missed is not known"]
+
+
+def _last_event(request: web.Request) -> str:
+    return request.headers.get("Last-Event-ID") or request.query.get(LAST_EVENT.name, "").strip()
 
 
 def time_of_id(text: str) -> datetime | None:
@@ -101,6 +116,8 @@ async def stream_attempts(
         response = web.StreamResponse(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8", "X-Accel-Buffering": "no"})
         await response.prepare(request)
         await response.write(b"retry: 3000\n\n: here\n\n")
+        if form.ignored:
+            await response.write(_event("attempts", form.ignored))
         seen = _Seen(seen_until(request))
         if missed := await _missed_before(api, query, seen.until, listener.since):
             await response.write(_event("attempts", form.missed(missed)))

@@ -99,3 +99,32 @@ async def test_attempts_made_during_a_clickhouse_outage_are_reported_as_missed(
         },
     }
     assert (shown.startswith("event: attempts\n"), '"id": 12' in shown) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "headers", "ignored"),
+    [
+        ("q[colour_eq]=red", {}, ["colour_eq: attempts have no attribute colour"]),
+        ("endpoint_id_eq=7", {}, ["endpoint_id_eq: unknown parameter; filters look like q[order_number_eq]=R1"]),
+        ("last_event_id=abc", {}, ["last_event_id: abc is not the id of an event, so what was missed is not known"]),
+        ("", {"Last-Event-ID": "abc"}, ["last_event_id: abc is not the id of an event, so what was missed is not known"]),
+    ],
+)
+async def test_a_stream_begins_with_what_has_no_effect(
+    service: Service, asked: str, headers: dict[str, str], ignored: list[str]
+) -> None:
+    """Otherwise, a misspelt filter streams everything, and nobody hears of it."""
+    async with asyncio.timeout(30), service.client.get(f"{PATH}?{asked}", headers=EVENTS | headers) as response:
+        *_, first = await events(response, 3)
+    assert first.startswith("event: attempts\ndata: ")
+    assert json.loads(first.partition("data: ")[2]) == {"attempts": [], "ignored_filters": ignored}
+    async with service.client.get(f"{PATH}?{asked}&strict=1", headers=EVENTS | headers) as response:
+        assert response.status == 422
+
+
+async def test_a_stream_that_ignores_nothing_begins_with_attempts(service: Service) -> None:
+    service.attempts.rows = (attempt_row(id=12, created_at=NOW),)
+    back = f"{PATH}?q[state_eq]=failed&last_event_id={id_of_time(NOW)}"
+    async with asyncio.timeout(30), service.client.get(back, headers=EVENTS) as response:
+        *_, first = await events(response, 3)
+    assert json.loads(first.partition("data: ")[2].partition("\n")[0])["attempts"][0]["id"] == 12
