@@ -23,7 +23,7 @@ from pipeline.core.counted import counted
 from pipeline.core.trace import TraceContext
 from pipeline.delivery.ordered_publisher import OrderedPublisher
 from pipeline.endpoints.endpoint import Endpoint
-from pipeline.endpoints.registry import Registry
+from pipeline.endpoints.registry import Registry, state_of
 from pipeline.ops import metrics
 from pipeline.ops.logs import logger
 from pipeline.store.reports.notification_history import NotificationHistory, PastNotification, ReplayPosition, ReplayRequest
@@ -161,7 +161,7 @@ class Resender:
         if endpoint.is_unverified:
             raise ApiError(409, f"Endpoint {endpoint.id} is not verified. Verify it first.")
         if not endpoint.active:
-            raise ApiError(409, f"Endpoint {endpoint.id} is paused. Resume it first.")
+            raise ApiError(409, f"Endpoint {endpoint.id} is {state_of(endpoint)}. Resume it first.")
         return endpoint
 
     async def count_replay(self, wanted: ReplayRequest) -> tuple[int, int]:

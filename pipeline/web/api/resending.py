@@ -17,7 +17,7 @@ from pipeline.store.reports.notification_history import ReplayPosition, ReplayRe
 from pipeline.web.api.attempts import asked
 from pipeline.web.api.wrapped_input import parse_wrapped
 from pipeline.web.errors import InvalidError, not_found
-from pipeline.web.request_values import digits, path_id, read_body
+from pipeline.web.request_values import IGNORED, digits, path_id, read_body
 from pipeline.web.resend_runs import ResendRun, resend_objections
 from pipeline.web.responses import answer
 from pipeline.web.routes import FILTERS, STRICT, TRACE, Route
@@ -67,7 +67,8 @@ RESEND_ROUTES: Final[Sequence[Route[ResendServices]]] = (
 async def preview_resends(api: ResendServices, request: web.Request) -> web.Response:
     query = await asked(api, request)
     if reasons := resend_objections(query):
-        raise InvalidError({"q": reasons})
+        # What is ignored may be why there is no filter.
+        raise InvalidError({"q": [*request.get(IGNORED, ()), *query.ignored, *reasons]})
     found = await api.runs.preview(query)
     return answer(
         ResendPreviewAnswer(

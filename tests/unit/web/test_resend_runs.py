@@ -127,6 +127,21 @@ async def test_an_empty_or_invalid_filter_resends_nothing(failing: Service, quer
     assert (failing.kafka.audits, failing.attempts.queries) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("q[ordr_number_eq]=R1", "ordr_number_eq: attempts have no attribute ordr_number"),
+        ("endpoint_id_eq=1", "endpoint_id_eq: unknown parameter; filters look like q[order_number_eq]=R1"),
+    ],
+)
+async def test_a_preview_whose_only_filter_is_misspelt_names_it(failing: Service, query: str, sentence: str) -> None:
+    status, body = await request(failing, "GET", f"{RESENDS}/preview?{query}")
+    assert (status, body["errors"]["q"]) == (
+        422,
+        [sentence, "Add a filter, such as an endpoint, a time range or an order number."],
+    )
+
+
 async def test_a_run_larger_than_the_limit_is_refused(failing: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.web.resend_runs.MAX_RESENT", 2)
     assert (await request(failing, "GET", f"{RESENDS}/preview{FILTER}"))[1]["is_complete"] is False

@@ -98,6 +98,10 @@ async def test_attempts_that_cannot_be_resent(recorded: Service) -> None:
     await request(recorded, "PATCH", f"{PATH}/1", **wrapped(active=False))
     status, body = await request(recorded, "POST", RESEND)
     assert (status, body["error"]) == (409, "Endpoint 1 is paused. Resume it first.")
+
+    await request(recorded, "PATCH", f"{PATH}/1", **wrapped(disabled=True))
+    status, body = await request(recorded, "POST", RESEND)
+    assert (status, body["error"]) == (409, "Endpoint 1 is disabled. Resume it first.")
     assert recorded.kafka.to("webhooks.delay.0s") == []
     assert recorded.kafka.audits == []
 
