@@ -60,7 +60,7 @@ def whole_number(request: web.Request, name: str, default: int) -> int:
         return default
     found = digits(text)
     if found is None:
-        raise InvalidError({name: [f"{name} must be a whole number."]})
+        raise InvalidError({name: [f"{name} must be a whole number, 0 or more, of at most {_MAX_DIGITS} digits."]})
     return found
 
 

@@ -130,7 +130,10 @@ async def test_an_invalid_count_is_explained(service: Service, count: str) -> No
     status, body = await request(
         service, "GET", f"{PATH}/{identifier}", params={"include_attempts": "true", "attempts_count": count}
     )
-    assert (status, body["errors"]) == (422, {"attempts_count": ["attempts_count must be a whole number."]})
+    assert (status, body["errors"]) == (
+        422,
+        {"attempts_count": ["attempts_count must be a whole number, 0 or more, of at most 18 digits."]},
+    )
 
 
 async def test_too_many_attempts_at_once_are_refused(service: Service) -> None:
