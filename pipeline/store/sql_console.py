@@ -46,10 +46,16 @@ _GENERATORS: Final = frozenset(
     {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "values", "null"}
 )
 _OTHER_STATEMENT: Final = re.compile(
-    r"\s*(alter|attach|create|delete|detach|drop|grant|insert|kill|optimize|rename|revoke|set|system|truncate|update|use)\s",
+    r"\s*(alter|attach|create|delete|desc|describe|detach|drop|exists|explain|grant|insert|kill|optimize|rename|revoke|set|show|system"
+    r"|truncate|update|use)\s",
     re.IGNORECASE,
 )
 """ClickHouse reads ``DELETE FROM t`` as ``SELECT DELETE FROM t``, and would say that there is no column DELETE."""
+_ABOUT_TABLES: Final = frozenset({"DESC", "DESCRIBE", "EXISTS", "SHOW"})
+_OF_THE_ANSWER: Final = re.compile(r"^(FORMAT|INTO OUTFILE) ", re.MULTILINE)
+"""Clauses of a whole statement, as the engine renders them. They would be invalid in a subquery."""
+_TOTALS: Final = re.compile(r"^ *WITH TOTALS$", re.MULTILINE)
+"""As the engine renders it. A subquery loses the totals."""
 _REACHING_OUT: Final = re.compile(r"file|ai[a-z]+|dict[a-z0-9]*|joinget.*|catboost.*|filesystem.*|naivebayes.*")
 
 
@@ -79,7 +85,7 @@ class SqlConsole:
         if len(statement) > MAX_STATEMENT:
             raise StoreRejectedError(f"The statement has {len(statement):,} characters; at most {MAX_STATEMENT:,} are accepted.")
         if other := _OTHER_STATEMENT.match(statement):
-            raise StoreRejectedError(f"Only a single SELECT is accepted here, not {other[1].upper()}.")
+            raise StoreRejectedError(_only_a_select(other[1].upper()))
         try:
             return await self._connections.read_alone(lambda client: _ask(client, statement))
         except StoreError as error:
@@ -87,6 +93,14 @@ class SqlConsole:
             if explained is None:
                 raise
             raise explained from error
+
+
+def _only_a_select(other: str) -> str:
+    refusal = f"Only a single SELECT is accepted here, not {other}."
+    if other not in _ABOUT_TABLES:
+        return refusal
+    columns = "SELECT name, type, comment FROM system.columns WHERE table = 'attempt_history'"
+    return f"{refusal} The views are {', '.join(VIEWS)}. For the columns of one: {columns}"
 
 
 def _explained(error: StoreError) -> StoreError | None:
@@ -115,6 +129,7 @@ def _ask(client: Client, statement: str) -> SqlResult:
     client.command(_LIMITS)
     client.command("SET readonly = 1")
     [(rendered,)] = client.query("SELECT formatQuery({statement:String})", parameters={"statement": statement}).result_rows
+    _refuse_lost_clauses(rendered)
     # One statement without comments, as rendered by the engine: it cannot leave the parentheses, and inside them only a SELECT is
     # valid.
     select = "\n".join(("SELECT * FROM (", rendered, ")"))
@@ -130,6 +145,16 @@ def _ask(client: Client, statement: str) -> SqlResult:
         rows=tuple(map(tuple, found["data"])),
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+def _refuse_lost_clauses(rendered: str) -> None:
+    """A text in the statement cannot be mistaken for a clause, because the engine writes line breaks in it as escapes."""
+    if clause := _OF_THE_ANSWER.search(rendered):
+        raise StoreRejectedError(
+            f"Leave out {clause[1]}: the command's option --format chooses the format, and the API answers with JSON."
+        )
+    if _TOTALS.search(rendered):
+        raise StoreRejectedError("WITH TOTALS has no effect here: use WITH ROLLUP, which adds totals as rows.")
 
 
 def _check(tree: str) -> None:

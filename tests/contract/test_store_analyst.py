@@ -119,3 +119,24 @@ async def test_anything_but_one_select_is_explained(embedded: Store) -> None:
     for statement in ("DROP TABLE attempts", "SELECT 1; SELECT 2", "no statement at all"):
         with pytest.raises(StoreRejectedError, match="Only a single SELECT is accepted here"):
             await SqlConsole(embedded.connections).ask(statement)
+
+
+@pytest.mark.parametrize(
+    ("statement", "what_to_do"),
+    [
+        ("SELECT 1 FORMAT CSV", "^Leave out FORMAT: "),
+        ("SELECT 1 INTO OUTFILE 'found.csv' FORMAT CSV", "^Leave out INTO OUTFILE: "),
+        (
+            "SELECT state, count() FROM attempt_history GROUP BY state WITH TOTALS",
+            "^WITH TOTALS has no effect here: use WITH ROLLUP",
+        ),
+    ],
+)
+async def test_clauses_that_would_be_lost_are_refused(embedded: Store, statement: str, what_to_do: str) -> None:
+    with pytest.raises(StoreRejectedError, match=what_to_do):
+        await SqlConsole(embedded.connections).ask(statement)
+
+
+async def test_a_text_is_not_taken_for_such_a_clause(embedded: Store) -> None:
+    found = await SqlConsole(embedded.connections).ask("SELECT '\nFORMAT CSV\nWITH TOTALS' AS `\nFORMAT CSV`")
+    assert found.rows == (("\nFORMAT CSV\nWITH TOTALS",),)

@@ -18,6 +18,14 @@ async def test_other_statements_are_refused_because_only_one_select_is_accepted(
         await SqlConsole(cast("Connections", cast("Any", None))).ask(statement)
 
 
+@pytest.mark.parametrize(
+    "statement", ["SHOW TABLES", "describe attempt_history", "DESC attempt_history", "EXISTS attempt_history"]
+)
+async def test_who_asks_for_tables_is_told_the_views(statement: str) -> None:
+    with pytest.raises(StoreRejectedError, match=r", not [A-Z]+\. The views are attempt_history, .* FROM system\.columns"):
+        await SqlConsole(cast("Connections", cast("Any", None))).ask(statement)
+
+
 def test_our_wrapping_of_a_statement_is_not_mentioned() -> None:
     cause = DatabaseError("...")
     cause.code = _SYNTAX_ERROR
