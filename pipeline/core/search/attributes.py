@@ -5,6 +5,9 @@ from __future__ import annotations
 import enum
 from typing import Final
 
+from schemas.attempt import Outcome
+from schemas.delivery import Trigger
+
 
 class Kind(enum.Enum):
     """The type of an attribute; it decides how values are read and which predicates make sense."""
@@ -47,6 +50,9 @@ ATTRIBUTES: Final[dict[str, Kind]] = {
 """All attributes that attempts can be searched by. ``outcome``, ``failure``, ``trigger`` and ``response_truncated`` are our own
 additions. Tokens and secrets are not stored at all.
 """
+
+WORDS: Final[dict[str, tuple[str, ...]]] = {"outcome": tuple(Outcome), "trigger": tuple(Trigger)}
+"""Texts that can only be one of a few words. A different word is a typo, which a negation would turn into everything."""
 
 SORTABLE: Final = frozenset(ATTRIBUTES) - {"shipment_number", "sku", "request_body", "response_body"}
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from pipeline.core.search.attributes import ATTRIBUTES, Kind
-from pipeline.core.search.predicates import ORDER, Predicate
+from pipeline.core.search.attributes import ATTRIBUTES, WORDS, Kind
+from pipeline.core.search.predicates import LISTS, ORDER, Predicate
 from pipeline.core.search.problems import NeverHoldsError, NotUsableError, shown
 from pipeline.core.search.query import Condition, Value
 from pipeline.core.search.times import LATEST, read_time
 
 _TRUTHY: Final = frozenset({"1", "t", "T", "true", "TRUE"})
 _FALSY: Final = frozenset({"0", "f", "F", "false", "FALSE"})
+_WHOLE_WORDS: Final = frozenset({Predicate.EQ, Predicate.NOT_EQ, *LISTS})
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
 _WHOLE: Final = re.compile(r"[+-]?0*([0-9]{1,19})(?:\.0*)?", re.ASCII)
@@ -29,6 +30,8 @@ def condition(attribute: str, predicate: Predicate, text: str, now: datetime | N
         NotUsableError: the attribute cannot have such a value.
     """
     kind = ATTRIBUTES[attribute]
+    if attribute in WORDS and predicate in _WHOLE_WORDS:
+        return Condition(attribute, predicate, (_word(text, WORDS[attribute]),))
     if kind is not Kind.TIME:
         return Condition(attribute, predicate, (_READ.get(kind, _text)(text),))
     moment = read_time(text, now)
@@ -79,6 +82,12 @@ def _state(text: str) -> str:
     if text.lower() in ("succeeded", "failed"):
         return text.lower()
     raise NotUsableError(f"{shown(text)} is not {Kind.STATE.value}")
+
+
+def _word(text: str, words: Sequence[str]) -> str:
+    if text in words:
+        return text
+    raise NotUsableError(f"{shown(text)} is not {', '.join(words[:-1])} or {words[-1]}")
 
 
 def _boolean(text: str) -> bool:

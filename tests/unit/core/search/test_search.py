@@ -26,6 +26,7 @@ from pipeline.core.search import (
     decode_cursor,
     parse_query,
 )
+from pipeline.core.search.attributes import WORDS
 from pipeline.core.search.predicates import INVERSE
 from pipeline.core.search.times import FORMS
 
@@ -145,6 +146,12 @@ def test_ignored_parameters_are_reported(name: str, value: str, reason: str) -> 
         ("endpoint_id_eq", "٣", "endpoint_id_eq: ٣ is not a whole number"),
         ("duration_ms_gt", "nan", "duration_ms_gt: nan is not a number"),
         ("state_eq", "done", "state_eq: done is not succeeded or failed"),
+        ("trigger_eq", "retry", "trigger_eq: retry is not event, repeat, resend or test"),
+        (
+            "outcome_not_eq",
+            "deliverd",
+            "outcome_not_eq: deliverd is not delivered, repeated, exhausted, discarded or expired",
+        ),
         ("created_at_gt", "yesterday", f"created_at_gt: yesterday is not {FORMS}"),
         ("endpoint_id_cont", "7", "endpoint_id_cont: cont does not work with a whole number"),
         ("sku_gt", "A", "sku_gt: gt does not work with several texts"),
@@ -271,7 +278,8 @@ def test_every_attribute_accepts_every_predicate_of_its_kind() -> None:
     }
     for attribute, kind in ATTRIBUTES.items():
         for predicate in PREDICATES[kind]:
-            condition = only(f"{attribute}_{predicate}", "1" if predicate in INVERSE else samples.get(kind, "text"))
+            sample = WORDS[attribute][0] if attribute in WORDS else samples.get(kind, "text")
+            condition = only(f"{attribute}_{predicate}", "1" if predicate in INVERSE else sample)
             assert isinstance(condition, Condition)
             assert (condition.attribute, condition.predicate) == (attribute, predicate)
 
