@@ -14,11 +14,11 @@ TABLES: Final = {
     "attempts_hourly_feed": "Feeds attempts_hourly as attempts are inserted.",
     "schema_migrations": "Which migrations were applied to this database.",
     "attempt_history": "For analysts: every attempt, without bodies and headers. Faster than attempt_details, because it reads no events.",
-    "attempt_details": "For analysts: every attempt with the body that was sent. Search by (lowerUTF8(request_body) LIKE '%…%' OR request_body_strings LIKE '%…%'), or narrow created_at.",
+    "attempt_details": "For analysts: every attempt with the body that was sent; twice if its event was published with two different bodies. Search by (lowerUTF8(request_body) LIKE '%…%' OR request_body_strings LIKE '%…%'), or narrow created_at.",
     "attempt_figures": "For analysts: attempts by hour, endpoint and event type. Discarded and expired attempts are counted separately. Kept when the attempts are gone.",
     "attempt_figures_daily": "For analysts: attempts by day (UTC), endpoint and event type, with the percentiles of the whole day.",
     "received_events": "For analysts: one row per event, without its body, and the endpoints that should have received it.",
-    "event_bodies": "For analysts: one row per event with its body. Search by (lowerUTF8(request_body) LIKE '%…%' OR request_body_strings LIKE '%…%'), or narrow received_at.",
+    "event_bodies": "For analysts: one row per event with its body; an event that was published again has another row. Search by (lowerUTF8(request_body) LIKE '%…%' OR request_body_strings LIKE '%…%'), or narrow received_at.",
     "endpoint_history": "For analysts: one row per change of an endpoint: who changed it, when, and its state afterwards.",
 }
 
@@ -86,7 +86,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
     },
     "received_events": {
         "created_at": "When the event happened, as its producer says (UTC).",
-        "dispatches": "How often the event was dispatched: 2 if a fan-out died in between.",
+        "dispatches": "How often the event was dispatched: more than once if it was published again, or if a fan-out died in between.",
     },
     "event_bodies": {"created_at": "When the event happened, as its producer says (UTC)."},
     "dead_letters": {

@@ -163,6 +163,18 @@ async def test_bodies_and_attempts_appear_once(store: Store) -> None:
     assert await store.rows("SELECT count(), uniqExact(event_id) FROM event_bodies") == [(4, 4)]
 
 
+async def test_an_event_published_again_has_the_rows_that_the_documentation_says(store: Store) -> None:
+    again = dispatch(1, received_at=START + timedelta(hours=1))
+    rows = [event_row(RowPosition(0, 2), again, body(1)), event_row(RowPosition(0, 3), again, body(1, "corrected"))]
+    await store.writer.append(Table.EVENTS, 0, [*event_rows(range(1, 2)), *rows])
+    await store.writer.append(Table.ATTEMPTS, 1, attempt_rows(range(1, 2), 1))
+
+    counts = {view: (await store.rows(f"SELECT count() FROM {view}"))[0][0] for view in ("event_bodies", "attempt_history")}
+    assert counts == {"event_bodies": 3, "attempt_history": 1}
+    assert await store.rows("SELECT count(), uniq(id) FROM attempt_details") == [(2, 1)], "one row for each body"
+    assert await store.rows("SELECT event_id, dispatches FROM received_events") == [("evt_1", 3)]
+
+
 async def test_the_role_is_valid_sql_and_grants_existing_views(store: Store) -> None:
     """ClickHouse in process has no users, so this tests that statements are valid and name existing views, not that grants work."""
     statements = [part for part in re.sub(r"^--.*$", "", ROLE, flags=re.MULTILINE).split(";") if part.strip()]
