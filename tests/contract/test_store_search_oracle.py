@@ -82,6 +82,11 @@ TEXTUAL: dict[str, st.SearchStrategy[str]] = {
     "response_body": st.one_of(pieces, texts(*PIECES)),
     "request_body": st.one_of(pieces, texts(*PIECES)),
 }
+WORDS: dict[str, st.SearchStrategy[str]] = {
+    "outcome": st.sampled_from(["delivered", "repeated", "exhausted", "expired"]),
+    "trigger": st.sampled_from(["event", "repeat", "resend", "test"]),
+}
+"""What can only be one of a few words. Anything else is reported if it is compared as a whole."""
 SEVERAL: dict[str, st.SearchStrategy[str]] = {"shipment_number": texts(*SHIPMENTS), "sku": texts(*SKUS)}
 
 
@@ -134,6 +139,9 @@ def conditions(draw: st.DrawFn) -> Asked:
             first,
             *(name for name in draw(st.lists(st.sampled_from(sorted(both)), max_size=2, unique=True)) if name != first),
         )
+    if predicate in EQUALITY:
+        known = known | {name: one for name, one in WORDS.items() if name in known}
+        attributes = (first, *(name for name in attributes[1:] if name not in WORDS))
     if predicate in PRESENCE + BOOLEANS:
         yes = draw(st.booleans())
         text = draw(st.sampled_from(["1", "t", "T", "true", "TRUE"] if yes else ["0", "f", "F", "false", "FALSE"]))
