@@ -86,8 +86,13 @@ class _Handlers:
     def _onward(
         self, request: web.Request, pasted: Pasted, found: Sequence[Choice], problem: str | None, *, is_guess: bool
     ) -> web.Response:
-        """Redirect to the only result or, without results, to the search. If there are several, show them."""
+        """Redirect to the only result or, without results, to the search. If there are several, show them.
+
+        If the numbers could not be looked up, the page says so: a guess or a search in bodies would look like the answer.
+        """
         redirect = partial(self._renderer.redirect, request)
+        if problem is not None and pasted.guesses and (is_guess or not found):
+            return self._choose(request, pasted, found, problem)
         may_see_bodies = principal_of(request).role.covers(Access.OPERATOR)
         if len(found) == 1:
             return redirect(found[0].href, *(_doubts(pasted, found[0], is_guess=is_guess) if may_see_bodies else ()))

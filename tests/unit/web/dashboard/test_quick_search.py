@@ -150,6 +150,11 @@ async def test_without_the_store_it_says_what_was_not_looked_up(shop: Service, a
     shop.attempts.error = StoreUnavailableError("ClickHouse is away.")
     assert await goes_to(admin, "erp") == "/webhooks/endpoints/1"
     assert await goes_to(admin, "R742992696") == "/webhooks/orders/R742992696"
+    for text, part in (("SKU-9", "“SKU-9” may be on record."), ("custom", "“custom” has one match so far.")):
+        seen = await admin.go("/webhooks/go?" + urlencode({"text": text}))
+        assert ("The search is incomplete: " in seen.text, part in seen.text) == (True, True), text
+        assert f'href="?text={text}"' in seen.html
+    assert await goes_to(admin, "grace.hopper@example.com") == f"{BODIES}grace.hopper@example.com"
 
 
 async def test_the_typed_text_is_escaped(shop: Service, admin: Visitor) -> None:
