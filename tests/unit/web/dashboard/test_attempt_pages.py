@@ -172,7 +172,7 @@ async def test_the_form_shows_the_filters_that_it_can_and_chips_show_the_rest(se
     assert "utm_source" not in str(fields)
     for label in ("attempt is more than 2", "sku is one of A, B", "colour_eq: red", "[g][0][m] = or; [g][0][state_eq] = failed;"):
         assert label in seen.text, label
-    assert "These filters were ignored , so the results may not be what you expect" in seen.text
+    assert "These filters could not be used , so the results may not be what you expect" in seen.text
     assert "colour_eq: attempts have no attribute colour" in seen.text
     [without] = [one for one in seen.html.split('<span class="chip">') if one.startswith("<span>sku is one of")]
     href = without.partition('<a href="?')[2].partition('"')[0].replace("&amp;", "&")
