@@ -128,6 +128,13 @@ async def test_nothing_is_cut_off_or_covered_on_a_small_phone_or_a_wide_screen(s
     assert (await shop.pipeline.api.delete(f"endpoints/{endpoint_id}")).status_code == 204
 
 
+async def test_a_long_number_that_is_not_on_record_fits_on_a_phone(admin: Tab) -> None:
+    await admin.go(f"/webhooks/orders/R{'9' * 120}")
+    for width in (360, 1440):
+        await admin.page.set_viewport_size({"width": width, "height": 800})
+        assert await admin.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, width
+
+
 async def test_the_guide_can_be_read_without_a_login(admin: Tab) -> None:
     await admin.go("/webhooks/guide")
     await admin.look("guide")
