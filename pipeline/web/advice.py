@@ -44,7 +44,7 @@ _BY_STATUS: Final[Mapping[int, str]] = {
     500: "Search the receiver's log at this time for the webhook-id, and fix what failed there.",
     501: "The receiver does not support POST. Correct the target URL or the route.",
     502: "The proxy in front of the receiver got no valid response from it. Check that the receiver is running.",
-    503: "Nothing, if it is temporarily overloaded or under maintenance: retries continue, and a Retry-After header is honored.",
+    503: "Nothing, if it was temporarily overloaded or under maintenance. Retries honor a Retry-After header.",
     504: f"The proxy in front of the receiver waited too long. {_SOON}",
 }
 _BY_CLASS: Final[Mapping[int, str]] = {

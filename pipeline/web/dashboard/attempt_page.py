@@ -116,7 +116,7 @@ class _Handlers:
         view = AttemptView(
             attempt=attempt,
             status=self._status(attempt),
-            advice=for_receiver(attempt.outcome, attempt.failure, attempt.http_status_code),
+            advice=None if endpoint is None else for_receiver(attempt.outcome, attempt.failure, attempt.http_status_code),
             request_body=json_pieces(attempt.request_body or "", [wanted] if wanted else []),
             response_body=json_pieces(attempt.response_body) if is_text else (JsonPiece(attempt.response_body),),
             find=wanted,

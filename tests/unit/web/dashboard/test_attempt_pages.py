@@ -377,7 +377,7 @@ async def test_the_page_of_an_attempt(service: Service, admin: Visitor) -> None:
     for part in (
         "Will retry in 1 min , at 2026-03-02 15:06:00 UTC . Not delivered yet.",
         "The endpoint returned 503 (Service Unavailable).",
-        "What the receiver should do: Nothing, if it is temporarily overloaded or under maintenance",
+        "What the receiver should do: Nothing, if it was temporarily overloaded or under maintenance",
         '"note" : ',
         "webhook-id",
         "curl --request POST",
@@ -395,6 +395,12 @@ async def test_the_page_of_an_attempt(service: Service, admin: Visitor) -> None:
     assert [entry.action for entry in service.kafka.audits] == [AuditAction.VIEW_BODY]
     seen = await admin.go(f"{SEARCH}/99")
     assert (seen.status, "it is not recorded yet. Reload the page" in seen.text) == (404, True)
+
+
+async def test_there_is_no_advice_for_a_deleted_endpoint(service: Service, admin: Visitor) -> None:
+    service.attempts.details[11] = detail(endpoint_id=99)
+    seen = await admin.go(f"{SEARCH}/11")
+    assert ("The endpoint was deleted." in seen.text, "What the receiver should do" in seen.text) == (True, False)
 
 
 async def test_an_attempt_shows_what_became_of_its_notification(service: Service, admin: Visitor) -> None:
