@@ -65,6 +65,13 @@ _SECRETS: Final[Mapping[str, str]] = {
     "private_key": "Private key",
 }
 """The fields that are never sent back to a page, and their labels."""
+_AS_IN_FORM: Final = (
+    (", or null for no limit", ", or empty for no limit"),
+    (", or null to remove it", ""),
+    ('must be an object of event types with a version each, such as {"refund_issued": 1}', "must be written as refund_issued=1"),
+)
+"""Words of the API's sentences that would mislead in a form, and the form's own."""
+_ANY_POLICY: Final = f"retry_policy must be {', '.join(POLICY_NAMES)}, or one to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +139,23 @@ def sent(form: MultiDictProxy[str], errors: Mapping[str, Sequence[str]], stored:
         has_token=stored is not None and stored.sealed_token is not None,
         authentication=sent_form(form, stored),
         signatures=sent_signature_form(form, stored),
-        errors=errors,
+        errors=_errors_of_form(errors, form.get("retry_policy", "")),
         again=[label for name, label in _SECRETS.items() if form.get(name, "").strip()],
     )
+
+
+def _errors_of_form(errors: Mapping[str, Sequence[str]], policy: str) -> Mapping[str, Sequence[str]]:
+    """The errors in the words of the form, where the retry policy has two fields: one for its name, and one for custom delays."""
+    found = {name: [_in_form_words(one) for one in sentences] for name, sentences in errors.items()}
+    if policy == CUSTOM_RETRIES and "retry_policy" in found:
+        found["retry_delays"] = [one.replace(_ANY_POLICY, "retry_delays must be one to") for one in found.pop("retry_policy")]
+    return found
+
+
+def _in_form_words(sentence: str) -> str:
+    for of_api, of_form in _AS_IN_FORM:
+        sentence = sentence.replace(of_api, of_form)
+    return sentence
 
 
 def beside(typed: EndpointForm, current: EndpointRecord) -> EndpointForm:
