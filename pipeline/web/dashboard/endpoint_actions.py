@@ -146,6 +146,9 @@ class _Handlers:
             "permanently.",
             "Its recorded attempts are kept. To stop deliveries only for a while, pause the endpoint instead.",
         ]
+        if waiting := self._api.registry.waiting(endpoint):
+            still = _deliveries(waiting, "delivery still waits", "deliveries still wait")
+            sentences.insert(0, f"{still} for this endpoint, and will be recorded as not sent.")
         return self._ask(request, endpoint, _Question("delete", "Delete this endpoint?", "Delete endpoint", sentences))
 
     async def delete(self, request: web.Request) -> web.Response:

@@ -364,7 +364,12 @@ async def test_delete_asks_first(service: Service, admin: Visitor) -> None:
     seen = await admin.go(f"{page}/delete")
     assert "Delete this endpoint?" in seen.text
     assert "http://127.0.0.1/hooks" in seen.text
+    assert "recorded as not sent" not in seen.text
     assert [record.change for record in service.kafka.changes] == ["create"]
+
+    service.learn(held_fact(int(page.rpartition("/")[2]), 1_297))
+    seen = await admin.go(f"{page}/delete")
+    assert "1,297 deliveries still wait for this endpoint, and will be recorded as not sent." in seen.text
 
     seen = await admin.send(f"{page}/delete")
 
