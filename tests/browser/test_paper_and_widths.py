@@ -125,6 +125,12 @@ async def test_nothing_is_cut_off_or_covered_on_a_small_phone_or_a_wide_screen(s
             header = await page.locator(".me").bounding_box()
             assert header is not None
             assert header["y"] < 30, "the user is shown next to the name, also on a small phone"
+    await page.set_viewport_size({"width": 360, "height": 800})
+    await admin.go(attempt)
+    await page.locator("summary", has_text="headers").last.click()
+    value = await page.locator(".headers td").last.bounding_box()
+    assert value is not None
+    assert value["width"] > 200, "the value of a header is not squeezed beside its name"
     assert (await shop.pipeline.api.delete(f"endpoints/{endpoint_id}")).status_code == 204
 
 
@@ -132,7 +138,9 @@ async def test_a_long_number_that_is_not_on_record_fits_on_a_phone(admin: Tab) -
     await admin.go(f"/webhooks/orders/R{'9' * 120}")
     for width in (360, 1440):
         await admin.page.set_viewport_size({"width": width, "height": 800})
-        assert await admin.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, width
+        assert await admin.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0, (
+            width
+        )
 
 
 async def test_the_guide_can_be_read_without_a_login(admin: Tab) -> None:
