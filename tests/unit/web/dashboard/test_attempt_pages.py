@@ -397,10 +397,14 @@ async def test_the_page_of_an_attempt(service: Service, admin: Visitor) -> None:
     assert (seen.status, "it is not recorded yet. Reload the page" in seen.text) == (404, True)
 
 
-async def test_there_is_no_advice_for_a_deleted_endpoint(service: Service, admin: Visitor) -> None:
-    service.attempts.details[11] = detail(endpoint_id=99)
+async def test_nothing_is_retried_at_a_deleted_endpoint(service: Service, admin: Visitor) -> None:
+    found = detail(endpoint_id=99)
+    service.attempts.details[11] = replace(found, siblings=(attempt_row(id=10, endpoint_id=99, attempt=1),))
+    service.attempts.rows = (found.attempt,)
     seen = await admin.go(f"{SEARCH}/11")
     assert ("The endpoint was deleted." in seen.text, "What the receiver should do" in seen.text) == (True, False)
+    for page in (seen, await admin.go(SEARCH)):
+        assert ("(deleted)" in page.text, "will retry" in page.text.lower()) == (True, False)
 
 
 async def test_an_attempt_shows_what_became_of_its_notification(service: Service, admin: Visitor) -> None:
