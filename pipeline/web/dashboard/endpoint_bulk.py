@@ -118,19 +118,22 @@ def _effects(action: str, changed: int, left: int, held: int, unverified: int, h
     Of those that are resumed, ``unverified`` stay without deliveries.
     """
     sentences: list[str] = []
+    they, are, them = ("It", "is", "it") if changed == 1 else ("They", "are", "them")
     if changed and action in ("pause", "disable"):
-        listed = "" if action == "pause" else " Lists show that they are disabled, and by whom."
+        receive = "receives" if changed == 1 else "receive"
+        listed = "" if action == "pause" else f" Lists show that {they.lower()} {are} disabled, and by whom."
         sentences = [
-            f"They receive nothing until you resume them.{listed} Nothing is lost: new events and due retries are held and use up "
+            f"{they} {receive} nothing until you resume {them}.{listed} Nothing is lost: new events and due retries are held and use up "
             "no attempts.",
-            f"When you resume them, the held deliveries are sent. After {span(hold)}, held deliveries expire and are never sent.",
+            f"When you resume {them}, the held deliveries are sent. After {span(hold)}, held deliveries expire and are never sent.",
         ]
         if held:
-            sentences.append(f"{held:,} {'delivery is' if held == 1 else 'deliveries are'} already held for them.")
+            sentences.append(f"{held:,} {'delivery is' if held == 1 else 'deliveries are'} already held for {them}.")
     elif held:
         sentences = [f"{held:,} {'held delivery is' if held == 1 else 'held deliveries are'} sent immediately."]
     elif changed > unverified:
-        sentences = ["Nothing is held for them. They start receiving new events now."]
+        start = "starts" if changed == 1 else "start"
+        sentences = [f"Nothing is held for {them}. {they} {start} receiving new events now."]
     if unverified:
         is_so, until = ("is", "until it is") if unverified == 1 else ("are", "until they are")
         sentences.append(f"{unverified:,} of them {is_so} not verified: nothing is sent {until}.")

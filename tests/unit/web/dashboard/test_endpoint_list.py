@@ -238,6 +238,9 @@ async def test_several_are_disabled(service: Service, admin: Visitor) -> None:
     assert "2 endpoints are disabled." in seen.text
     found = {one.id: state_of(one) for one in service.kafka.registry.all()}
     assert found == {zeta: "disabled", alpha: "active", off: "disabled"}
+    await admin.go(LIST)
+    one = await admin.send(f"{LIST}/several/change", {"ids": [str(alpha)], "do": "disable"})
+    assert "It receives nothing until you resume it. Lists show that it is disabled" in one.text
     record = service.kafka.changes[-1]
     assert (record.active, record.disabled_at) == (False, NOW)
 
