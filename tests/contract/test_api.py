@@ -1,4 +1,7 @@
-"""The HTTP API with the real registry on a broker, and the real search on ClickHouse."""
+"""The HTTP API with the real registry on a broker, and the real search on ClickHouse.
+
+Most tests take a second or more: each starts one API or several, which read their topics from the broker.
+"""
 
 from __future__ import annotations
 

@@ -149,7 +149,10 @@ async def test_a_key_that_does_not_match_is_reported_and_sends_nothing(authority
 
 
 async def test_contexts_of_many_certificates_are_evicted(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each takes most of a megabyte. The routes to URLs, which hold them, used to keep 8,192."""
+    """Each takes most of a megabyte. The routes to URLs, which hold them, used to keep 8,192.
+
+    It takes a second or two: contexts are counted among all objects.
+    """
     monkeypatch.setattr(client_identities, "_MOST", 2)
     monkeypatch.setattr(transport, "_IDLE_SECONDS", 0.2)  # an idle connection holds its context
     shown = [identity(authority, f"{number}.example.com") for number in range(8)]

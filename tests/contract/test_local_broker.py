@@ -124,7 +124,10 @@ def test_start_and_stop_can_be_repeated() -> None:
 
 
 def test_a_port_in_use_is_survived(monkeypatch: pytest.MonkeyPatch, broker: LocalBroker) -> None:
-    """The port may be in use by another broker, whose answers must not be mistaken for ours, or by anything else."""
+    """The port may be in use by another broker, whose answers must not be mistaken for ours, or by anything else.
+
+    It takes a second, for which the silent port may answer.
+    """
     free = local_process.free_port()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ports = [int(broker.bootstrap_servers.rpartition(":")[2]), silent.getsockname()[1], free]

@@ -1,4 +1,7 @@
-"""Our own faults are not the endpoint's (promise 9): each is produced with real parts, and the sender classifies it."""
+"""Our own faults are not the endpoint's (promise 9): each is produced with real parts, and the sender classifies it.
+
+Tests with many endpoints take a second: a process starts and sends 600 requests.
+"""
 
 from __future__ import annotations
 

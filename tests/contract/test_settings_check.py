@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from consumers.cli.settings_check import check_settings
 from pipeline.broker.kafka.admin import KafkaTopicAdmin
+from pipeline.ops import reachability
 from pipeline.ops.settings import Settings
 from pipeline.store import diagnosis
 from tests.contract.clickhouse_shim import ShimProcess
@@ -66,7 +67,8 @@ async def test_an_untrusted_certificate(tls_port: int) -> None:
     assert "Its certificate is not trusted: " in await only_problem(chosen)
 
 
-async def test_a_port_without_tls(bootstrap_servers: str) -> None:
+async def test_a_port_without_tls(bootstrap_servers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reachability, "CONNECT_SECONDS", 0.5)  # the embedded broker does not answer a TLS handshake
     chosen = settings(kafka_bootstrap_servers=bootstrap_servers, kafka_security_protocol="SSL")
     assert "Does this port speak TLS?" in await only_problem(chosen)
 

@@ -60,6 +60,7 @@ async def test_clickhouse_goes_down_and_comes_back(http_store: Store, clickhouse
 async def test_a_missing_answer_times_out(
     http_store: Store, clickhouse_shim: ShimProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It takes a second or two, until the client gives up and the insert is over."""
     monkeypatch.setattr(connection, "ANSWER_SECONDS", 1)
     async with reopened(http_store) as store:
         clickhouse_shim.fail(FaultKind.SLOW, seconds=1.5)

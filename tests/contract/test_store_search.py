@@ -1,4 +1,7 @@
-"""Searches, on both engines: every attribute, pages, injection attempts, limits."""
+"""Searches, on both engines: every attribute, pages, injection attempts, limits.
+
+Tests with many searches take a second or two.
+"""
 
 from __future__ import annotations
 

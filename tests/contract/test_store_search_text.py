@@ -1,4 +1,7 @@
-"""Body searches find text whatever encoder wrote it. An oracle that parses the JSON checks each result."""
+"""Body searches find text whatever encoder wrote it. An oracle that parses the JSON checks each result.
+
+Tests with many searches take seconds.
+"""
 
 from __future__ import annotations
 

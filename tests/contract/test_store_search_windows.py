@@ -1,4 +1,7 @@
-"""Walking through time, on both engines: cursors while rows arrive, late attempts, figures, and hostile searches."""
+"""Walking through time, on both engines: cursors while rows arrive, late attempts, figures, and hostile searches.
+
+Tests with many searches take seconds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The shim itself, with the driver's ordinary HTTP client: no row may get lost on the way to the engine."""
+"""The shim itself, with the driver's ordinary HTTP client: no row may get lost on the way to the engine.
+
+Each start of its process takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tests.contract.clickhouse_engine import decompress
 from tests.contract.clickhouse_shim import ShimProcess
 from tests.contract.store_case import PASSWORD
 
-pytestmark = pytest.mark.slow  # a tool of these tests; each test takes seconds
+pytestmark = pytest.mark.slow  # a tool of these tests
 
 
 @pytest.fixture(params=["lz4", "zstd", "gzip", False])

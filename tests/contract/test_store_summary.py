@@ -112,11 +112,10 @@ async def test_a_short_history_is_shown_by_minutes(store: Store) -> None:
 
 
 async def test_a_long_history_is_counted_by_days_and_by_hours_at_its_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a second or two: rows of eighteen weeks are inserted."""
     monkeypatch.setattr("pipeline.store.search.counting.MAX_COUNTED", 10)
     made = spread(1_000, timedelta(hours=3))  # 125 days
-    rows = [attempt_row(RowPosition(0, at), one) for at, one in enumerate(made)]
-    for first in range(0, len(rows), 50):
-        await store.writer.append(Table.ATTEMPTS, 0, rows[first : first + 50])
+    await fill(store, made)
     since, until = START + timedelta(days=20, hours=5), START + timedelta(days=101, hours=22)
     begin, end = since.isoformat(), (until - timedelta(milliseconds=1)).isoformat()
     days = START.replace(hour=0, minute=0) + timedelta(days=9)

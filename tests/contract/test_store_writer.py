@@ -1,4 +1,7 @@
-"""Exactly-once storage, on both engines: repeats, ambiguous failures, rivals, weeks, crashes (promise 3 of the design)."""
+"""Exactly-once storage, on both engines: repeats, ambiguous failures, rivals, weeks, crashes (promise 3 of the design).
+
+Tests with many inserts take a second or more.
+"""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ async def test_spans_reach_a_collector(collector: tuple[Collector, str]) -> None
     assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["process oms.orders"]
 
 
-def test_an_unavailable_collector_delays_nothing() -> None:
+def test_an_unavailable_collector_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.ops.tracing._CLOSE_SECONDS", 0.2)
     tracing = open_tracing(Settings(_env_file=None, otlp_endpoint=f"http://127.0.0.1:{free_port()}"), ["fanout", "retry"])
     assert tracing is not None
     started = time.monotonic()

@@ -34,6 +34,7 @@ def test_the_number_of_large_files_does_not_grow() -> None:
 
 
 def test_large_functions_are_listed_with_the_reason() -> None:
+    """It takes a second or two: the whole product is parsed."""
     large = {
         node.name
         for file in product_files()
