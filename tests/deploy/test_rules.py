@@ -33,7 +33,7 @@ def test_every_alert_passes_its_tests() -> None:
     ("alert", "mistake", "instead"),
     [
         ("OmsWebhooksLag", "> 10000", "> 100000"),
-        ("OmsWebhooksRoleMissing", "for: 3m", "for: 13m"),
+        ("OmsWebhooksNotReady", "for: 5m", "for: 15m"),
         ("OmsWebhooksDeadLetters", "severity: warning", "severity: info"),
         ("OmsWebhooksKafkaDown", "#kafka-is-down", "#kafka-is-gone"),
     ],
