@@ -13,6 +13,7 @@ MUTANTS ?= 200
 FORM   ?= full
 SCENARIOS ?= tests/faults
 CLIENT ?= kafka-python
+SLOW   ?= tests/integration tests/contract
 
 # Otherwise every test process loads schemathesis, which takes two seconds, for one file whose tests are all slow.
 WITHOUT_SCHEMATHESIS := -p no:schemathesis --ignore=tests/contract/test_openapi.py
@@ -20,6 +21,9 @@ WITHOUT_SCHEMATHESIS := -p no:schemathesis --ignore=tests/contract/test_openapi.
 # More processes than the two cores, because some wait for a broker or a clock while others compute. The folders that wait most come
 # first, so that no long file is left alone at the end. Measured for make test: 203 s with four processes, 184 s with six.
 BY_FILE := --dist loadfile --no-loadscope-reorder
+
+# The tests that talk to Kafka.
+KAFKA_TESTS := tests/integration $(addprefix tests/contract/,test_local_broker.py broker test_group_consumer.py test_seeking_consumer.py test_compat.py test_api.py)
 
 BY_PUBLIC_APIS := OMS_WEBHOOKS_KAFKA_SPEEDUPS=false OMS_WEBHOOKS_SENDER_SPEEDUPS=false
 
@@ -75,7 +79,7 @@ test: install ## Unit, contract and integration tests on the embedded parts, wit
 	$(BIN)/python -m pytest tests/integration tests/contract tests/unit -m "not slow" $(WITHOUT_SCHEMATHESIS) -n 6 $(BY_FILE)
 
 test-slow: install ## Slow tests: the store over HTTP and on a cluster, hostile receivers, schemathesis, the oracles, more examples
-	$(BIN)/python -m pytest tests/integration tests/contract -m slow -n 4 $(BY_FILE)
+	$(BIN)/python -m pytest $(SLOW) -m slow -n 4 $(BY_FILE)
 	$(BIN)/python -m pytest tests/unit -m "slow or hypothesis" --hypothesis-profile=thorough -n 2 --dist loadfile
 	SAFETY_EXAMPLES=60 $(BIN)/python -m pytest tests/unit/broker/test_group_safety.py tests/unit/broker/test_progress.py
 
@@ -86,11 +90,13 @@ check: install ## ruff, mypy --strict, import-linter
 	$(BIN)/lint-imports
 
 test-kafka: install ## The tests that talk to Kafka, on a real Apache Kafka (Java 17 and Maven)
-	$(BIN)/python -m pytest $(addprefix tests/contract/,test_local_broker.py broker test_group_consumer.py test_seeking_consumer.py test_compat.py test_api.py) tests/integration --kafka=apache -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(KAFKA_TESTS) --kafka=apache -n 2 --dist loadfile
 
-test-plain: install ## The contract and integration tests with only the public APIs of kafka-python and aiohttp
-	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) tests/integration tests/contract -m "not slow" $(WITHOUT_SCHEMATHESIS) -n 6 $(BY_FILE)
-	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) -m slow -n 2 --dist loadfile \
+# The contract tests of the sender choose between private and public APIs themselves, so they are not repeated here. Those of the store
+# use neither library.
+test-plain: install ## The integration tests and the contract tests of Kafka with only the public APIs of kafka-python and aiohttp
+	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) $(KAFKA_TESTS) tests/contract/test_settings_check.py -m "not slow" $(WITHOUT_SCHEMATHESIS) -n 6 $(BY_FILE)
+	$(BY_PUBLIC_APIS) $(BIN)/python -m pytest --kafka=$(KAFKA) -m slow -n 3 --dist loadfile \
 	  $(addprefix tests/integration/,test_schedule.py test_outcomes.py::test_no_usable_answer_is_a_failure \
 	    test_held.py::test_a_pause_holds_the_backlog_and_new_deliveries_and_resuming_sends_them)
 
@@ -102,7 +108,7 @@ mutants: install ## Mutation testing: small faults in core, broker, delivery and
 	$(BIN)/python -m tests.mutants --mutants $(MUTANTS)
 
 test-examples: install ## The examples of the documentation against real deliveries (nodejs npm golang-go ruby puma php-cli)
-	$(BIN)/python -m pytest tests/examples
+	$(BIN)/python -m pytest tests/examples -n 3 --dist loadgroup
 
 test-fuzz: install ## Hostile input: hypothesis, then atheris (Linux x86-64) for FUZZ_SECONDS=10 per target
 	$(BIN)/python -m pytest tests/fuzz
