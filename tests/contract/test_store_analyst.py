@@ -78,6 +78,7 @@ async def test_selects_are_answered(embedded: Store) -> None:
 
 
 async def test_everything_else_is_refused(embedded: Store, tmp_path: Path) -> None:
+    """It takes a second: each statement gets a console of its own."""
     outside = tmp_path / "outside"
     for statement in REFUSED:
         with pytest.raises(StoreRejectedError):

@@ -58,11 +58,12 @@ async def test_spans_reach_a_collector(collector: tuple[Collector, str]) -> None
 
 
 def test_an_unavailable_collector_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a second: far more spans are recorded than the queue holds."""
     monkeypatch.setattr("pipeline.ops.tracing._CLOSE_SECONDS", 0.2)
     tracing = open_tracing(Settings(_env_file=None, otlp_endpoint=f"http://127.0.0.1:{free_port()}"), ["fanout", "retry"])
     assert tracing is not None
     started = time.monotonic()
-    for offset in range(10_000):  # far more than the queue holds
+    for offset in range(10_000):
         with tracing.record("oms.orders", 0, offset, group="webhooks.fanout", parent=None):
             pass
     tracing.close()

@@ -1,5 +1,8 @@
 """The Kubernetes manifests: built by kustomize, validated with the schemas of Kubernetes, KEDA and the Prometheus Operator, and
-compared with the code's topics, groups, probes, settings and addresses."""
+compared with the code's topics, groups, probes, settings and addresses.
+
+kustomize and the validation take seconds, the first time more: Go fetches the schemas.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hostile searches: any query string becomes SQL with bound parameters, or a report of what was ignored."""
+"""Hostile searches: any query string becomes SQL with bound parameters, or a report of what was ignored.
+
+The many examples of a test take a second or more.
+"""
 
 from __future__ import annotations
 

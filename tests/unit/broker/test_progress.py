@@ -1,4 +1,7 @@
-"""An event for very many endpoints on the broker in memory: whoever continues it skips what is done, and nothing else."""
+"""An event for very many endpoints on the broker in memory: whoever continues it skips what is done, and nothing else.
+
+The many steps of the random runs take seconds.
+"""
 
 from __future__ import annotations
 
