@@ -120,7 +120,7 @@ var/tools/kustomize:
 	GOBIN=$(CURDIR)/var/tools go install sigs.k8s.io/kustomize/kustomize/v5@v5.0.3
 
 test-deploy: install var/tools/kustomize ## Everything under deploy/ against schemas, linters and the code (promtool, Go)
-	$(BIN)/python -m pytest tests/deploy
+	$(BIN)/python -m pytest tests/deploy -n 2 --dist loadfile
 
 test-operations: install ## Debian's Prometheus watches the running system; something breaks, the alert fires
 	$(BIN)/python -m pytest tests/operations

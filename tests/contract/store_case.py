@@ -20,6 +20,8 @@ from pipeline.store.writer import Table, Writer
 from tests.contract.clickhouse_shim import ShimProcess
 
 PASSWORD = "a-password-that-no-message-shows"
+WITHOUT_HTTP_ALONE = pytest.mark.parametrize("store_kind", ["chdb", "cluster"], indirect=True)
+"""For tests with very many searches: those in this process use the same tables as ``http``, and those on a cluster use HTTP."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from tests.contract.search_oracle import (
     newest_first,
     world,
 )
-from tests.contract.store_case import Store
+from tests.contract.store_case import WITHOUT_HTTP_ALONE, Store
 from tests.contract.store_records import START
 
 pytestmark = pytest.mark.slow
@@ -238,6 +238,7 @@ async def fill(store: Store, seed: int) -> World:
 
 
 @pytest.mark.timeout(3600)
+@WITHOUT_HTTP_ALONE
 @pytest.mark.parametrize("few", [0, 3, 200])
 def test_finds_what_a_naive_filter_finds(stores: EmptyStores, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
     """Windows are small, so that every search walks through several; ``few`` varies how bodies are searched."""

@@ -20,7 +20,7 @@ from pipeline.store.search import time_windows
 from pipeline.store.search.queries import AttemptRow
 from pipeline.store.writer import Table
 from tests.contract.search_oracle import Asked, Pairs, World, newest_first, world
-from tests.contract.store_case import Store
+from tests.contract.store_case import WITHOUT_HTTP_ALONE, Store
 from tests.contract.store_records import START, attempt, body, dispatch, event_rows, meta
 
 PAGES_MEANWHILE = 4
@@ -241,6 +241,7 @@ HOSTILE = [
 
 
 @pytest.mark.slow
+@WITHOUT_HTTP_ALONE
 async def test_hostile_values_are_only_values(store: Store) -> None:
     """A search for one finds the attempt that has it, or nothing; it never changes the meaning or fails."""
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), attempt(n)) for n in range(3)])
@@ -277,6 +278,7 @@ async def test_every_predicate_of_every_attribute_runs(store: Store) -> None:
 
 @pytest.mark.parametrize("at_most", [True, False])
 @pytest.mark.slow
+@WITHOUT_HTTP_ALONE
 async def test_the_largest_searches(store: Store, at_most: bool) -> None:
     """At every bound there is an answer; one step beyond, a clear error."""
     await store.writer.append(Table.ATTEMPTS, 0, [attempt_row(RowPosition(0, n), attempt(n)) for n in range(3)])
