@@ -78,7 +78,7 @@ demo: $(VENV)/.installed-demo ## The whole pipeline on this machine; KAFKA=apach
 test: install ## Unit, contract and integration tests on the embedded parts, without the slow ones
 	$(BIN)/python -m pytest tests/integration tests/contract tests/unit -m "not slow" $(WITHOUT_SCHEMATHESIS) -n 6 $(BY_FILE)
 
-test-slow: install ## Slow tests: the store over HTTP and on a cluster, hostile receivers, schemathesis, the oracles, more examples
+test-slow: install ## Slow tests: the store over HTTP and on a cluster, hostile receivers, schemathesis, the oracles, more examples; SLOW=tests/contract without whole pipelines
 	$(BIN)/python -m pytest $(SLOW) -m slow -n 4 $(BY_FILE)
 	$(BIN)/python -m pytest tests/unit -m "slow or hypothesis" --hypothesis-profile=thorough -n 2 --dist loadfile
 	SAFETY_EXAMPLES=60 $(BIN)/python -m pytest tests/unit/broker/test_group_safety.py tests/unit/broker/test_progress.py
