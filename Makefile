@@ -108,7 +108,7 @@ mutants: install ## Mutation testing: small faults in core, broker, delivery and
 	$(BIN)/python -m tests.mutants --mutants $(MUTANTS)
 
 test-examples: install ## The examples of the documentation against real deliveries (nodejs npm golang-go ruby puma php-cli)
-	$(BIN)/python -m pytest tests/examples -n 3 --dist loadgroup
+	$(BIN)/python -m pytest tests/examples -n 2 --dist loadfile
 
 test-fuzz: install ## Hostile input: hypothesis, then atheris (Linux x86-64) for FUZZ_SECONDS=10 per target
 	$(BIN)/python -m pytest tests/fuzz

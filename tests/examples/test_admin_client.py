@@ -16,7 +16,7 @@ from tests.examples.building import require, run
 from tests.unit.web.attempt_rows import attempt_row
 from tests.unit.web.service import API_KEY, Service, running_service
 
-pytestmark = [pytest.mark.examples, pytest.mark.timeout(600), pytest.mark.xdist_group("admin client")]
+pytestmark = [pytest.mark.examples, pytest.mark.timeout(600)]
 
 TARGET = "http://127.0.0.1/hooks"
 FILTERS = ['data.channel == "spree"', 'decimal(data.total) >= decimal("100")']

@@ -25,7 +25,7 @@ from tests.waiting import until
 PATIENCE = 120.0
 """In seconds: an interpreter starts slowly on a busy machine."""
 
-pytestmark = [pytest.mark.examples, pytest.mark.timeout(900), pytest.mark.xdist_group("producers")]
+pytestmark = [pytest.mark.examples, pytest.mark.timeout(900)]
 
 PRODUCERS = EXAMPLES / "producers"
 COMMAND = str(Path(sys.executable).with_name("oms-webhooks"))

@@ -18,12 +18,7 @@ from tests.waiting import until
 PATIENCE = 120.0
 """In seconds: an interpreter starts slowly on a busy machine."""
 
-OF_EACH_LANGUAGE = pytest.mark.parametrize(
-    "language", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in LANGUAGES]
-)
-"""The tests of a language run in one process, which builds its example."""
-
-pytestmark = [pytest.mark.examples, pytest.mark.timeout(900), OF_EACH_LANGUAGE]
+pytestmark = [pytest.mark.examples, pytest.mark.timeout(900), pytest.mark.parametrize("language", LANGUAGES)]
 
 
 async def listening(example: Example) -> bool:
