@@ -150,9 +150,10 @@ async def test_the_receiver_of_operational_events_is_not_shown_as_deleted(servic
 
 async def test_an_overdue_retry_is_not_shown_as_still_to_come(service: Service, admin: Visitor) -> None:
     """The page of the attempt says whether the retry was made, and how it ended."""
+    await service.create()
     soon, before = NOW + timedelta(seconds=1), NOW - timedelta(seconds=1)
     for due, words, others in ((soon, "will retry", "failed"), (before, "failed", "will retry")):
-        service.attempts.rows = (attempt_row(next_attempt_at=due),)
+        service.attempts.rows = (attempt_row(endpoint_id=1, next_attempt_at=due),)
         row = (await admin.go(SEARCH)).text.partition("Duration")[2]
         assert (words in row, others in row) == (True, False), row
 

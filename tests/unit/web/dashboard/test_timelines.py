@@ -64,7 +64,7 @@ async def test_the_timeline_of_an_order(troubled: Service, viewer: Visitor) -> N
     for part in (
         "Order R/1 ERP did not get 1 of 2 notifications.",
         "1 of 2 not delivered because the endpoint returned 503 at 15:05 ; no retries left.",
-        "What to do: Nothing, if it is temporarily overloaded or under maintenance",
+        "What to do: Nothing, if it was temporarily overloaded or under maintenance",
         "2 events",
         "returned 202",
         "2 attempts",
