@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from consumers.cli.api_client import ApiCallError, Key, Url
-from consumers.cli.discovery import NoPipelineError, command_settings, reachable
+from consumers.cli.discovery import NoPipelineError, command_settings, print_notice, reachable
 from consumers.cli.known_event_types import ASK, no_pipeline, types_of_pipeline, with_types_on_kafka
 from consumers.cli.option_values import are_given
 from consumers.cli.standard_input import read_bytes
@@ -87,7 +87,12 @@ def _refuse_options_of_check(context: typer.Context, *, strict: bool) -> None:
 
 
 def _publish(settings: Settings, checked: Sequence[CheckedEvent]) -> None:
-    for position in uvloop.run(publish_events(settings, [one.source.value for one in checked])):
+    try:
+        positions = uvloop.run(publish_events(settings, [one.source.value for one in checked]))
+    except KeyboardInterrupt:
+        print_notice(f"Interrupted. Any of the {counted(len(checked), 'event')} may have been published anyway.")
+        raise
+    for position in positions:
         out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")
 
 

@@ -129,3 +129,14 @@ def test_the_output_matches_the_documentation() -> None:
     result = run("--check", given=b"\n".join(events).replace(b"evt_1", b"evt-1"))
     text = (Path(__file__).parents[4] / "docs" / "publishing.md").read_text()
     assert f"$ oms-webhooks publish --check events.jsonl\n{result.stdout}```" in text
+
+
+def test_ctrl_c_says_that_events_may_have_been_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(_: Settings, __: Sequence[bytes]) -> list[Position]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "publish_events", interrupted)
+    monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    result = run(given=event() + b"\n" + SHIPMENT)
+    assert result.exit_code == 130
+    assert "Interrupted. Any of the 2 events may have been published anyway." in result.stderr
