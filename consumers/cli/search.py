@@ -31,7 +31,7 @@ from consumers.cli.api_client import (
 from consumers.cli.confirmation import Yes, confirmed
 from consumers.cli.console import Output, json_text
 from consumers.cli.discovery import print_notice
-from consumers.cli.known_event_types import require_event_type
+from consumers.cli.known_event_types import listed, require_event_type
 from consumers.cli.option_groups import grouped
 from consumers.cli.option_values import (
     TIMES,
@@ -236,6 +236,15 @@ def _refuse_lost_options(context: typer.Context, command: str) -> None:
         )
 
 
+def _tell_of_unknown_names(client: ApiClient, params: Sequence[tuple[str, str]]) -> None:
+    """Nothing was found: that may be because of a typo in a name or an id."""
+    for name, value in params:
+        if name == "q[endpoint_id_eq]" and value.isdecimal():
+            _tell_if_missing(client, int(value))
+        if name in ("q[event_name_eq]", "q[event_eq]") and value not in listed(client).by_name:
+            print_notice(f"There is no event type {value!r}. To list them, run: oms-webhooks event-types list")
+
+
 def _following(found: Mapping[str, Any], asked_by: str) -> tuple[str, str] | None:
     """The parameter that selects the next page. None at the end. There is a cursor only if attempts are sorted by time."""
     if found["next_cursor"]:
@@ -297,6 +306,7 @@ def resend_failed(
         question = f"Resend {counted(found['notifications'], 'notification')} ({failed})?"
         if not found["notifications"]:
             out.print("No failed notification matches that has not been delivered since. Nothing was sent.", soft_wrap=True)
+            _tell_of_unknown_names(client, params)
             return
         if not confirmed(question, yes=yes):
             out.print("Nothing was sent.")

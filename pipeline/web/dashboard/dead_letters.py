@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -185,7 +186,7 @@ class _Handlers:
             headers=[(name, _shown(content).content) for name, content in letter.headers if name != DEAD_LETTER_HEADER],
             is_cut=is_cut(letter),
             is_event=is_event,
-            draft_key=_draft(given.key if given else None, key),
+            draft_key=_draft(given.key if given else None, _for_one_line(key)),
             draft_value=_draft(given.value if given else None, _for_editor(value)),
             errors={},
             checked=checked,
@@ -237,6 +238,13 @@ def _shown(content: bytes | None) -> ShownBytes:
 
 def _for_editor(was: ShownBytes) -> ShownBytes:
     return replace(was, content=visible_in_json(was.content)) if was.encoding == _TEXT else was
+
+
+def _for_one_line(was: ShownBytes) -> ShownBytes:
+    """A browser removes line breaks from a field of one line, which would change the key without a word."""
+    if was.encoding != _TEXT or not set("\r\n") & set(was.content):
+        return was
+    return ShownBytes(base64.b64encode(was.content.encode()).decode(), "base64")
 
 
 def _draft(given: BytesInput | None, was: ShownBytes) -> ShownBytes:

@@ -241,6 +241,14 @@ async def test_failed_notifications_of_a_filter_are_resent(
     nothing = await run("attempts", "resend-failed", "--q", "endpoint_id_eq=1", "--yes")
     message = "No failed notification matches that has not been delivered since. Nothing was sent.\n"
     assert (nothing.exit_code, nothing.stdout) == (0, message)
+    for query, notice in (
+        ("endpoint_id_eq=99", "There is no endpoint 99. It may have been deleted."),
+        (
+            "event_name_eq=order_complete",
+            "There is no event type 'order_complete'. To list them, run: oms-webhooks event-types list",
+        ),
+    ):
+        assert notice in (await run("attempts", "resend-failed", "--q", query, "--yes")).stderr
     wrong = await run("attempts", "resend-failed", "--q", "colour_eq=red", "--yes")
     assert isinstance(wrong.exception, ApiCallError)
     assert len(service.kafka.to("webhooks.delay.0s")) == 1

@@ -44,6 +44,15 @@ async def test_viewing_the_bytes_is_audited(service: Service, admin: Visitor) ->
     assert (await admin.go(f"{LIST}/8")).status == 404
 
 
+async def test_a_key_with_a_line_break_is_edited_in_base64(service: Service, admin: Visitor) -> None:
+    """A browser removes line breaks from such a field: the record would be published with another key."""
+    service.reports.letters = [letter(key=b"R1\nR2")]
+    seen = await admin.go(f"{LIST}/7")
+    in_base64 = base64.b64encode(b"R1\nR2").decode()
+    assert f'value="{in_base64}"' in seen.html
+    assert '<input type="hidden" name="key_encoding" value="base64">' in seen.html
+
+
 async def test_the_editor_escapes_bidirectional_control_characters(service: Service, admin: Visitor) -> None:
     service.reports.letters = [letter(value='{"note":"a\u202eb\x07",,}'.encode())]
     seen = await admin.go(f"{LIST}/7")
