@@ -8,7 +8,7 @@ from typing import Final
 
 from pipeline.core.signing import new_secret
 from pipeline.endpoints.endpoint import Endpoint, renewed
-from pipeline.endpoints.registry import deleted
+from pipeline.endpoints.registry import deleted, state_of
 from pipeline.ops.logs import logger
 from pipeline.web.endpoint_values import UNVERIFIED, check_target, check_token_url, record_values
 from pipeline.web.endpoint_writes import Versions, change_endpoint, changed, creating, find_endpoint, require_right_key
@@ -71,6 +71,8 @@ async def update_endpoint(
 
     def change(record: EndpointRecord) -> EndpointRecord | None:
         values = record_values(api, given, record, actor)
+        if _is_sent_back(given, find_endpoint(api, endpoint_id)):
+            values.pop("active", None)
         other = api.registry.by_url(values.get("target_url", record.target_url))
         if other is not None and other.id != endpoint_id:
             raise InvalidError(
@@ -90,6 +92,14 @@ async def update_endpoint(
 
     await change_endpoint(api, endpoint_id, expected, change)
     return find_endpoint(api, endpoint_id)
+
+
+def _is_sent_back(given: EndpointInput, current: Endpoint) -> bool:
+    """Whether ``active: false`` is only what the client has read, together with the ``state`` that explains it: unverified, or disabled.
+    The endpoint must not stay paused because of that when it is verified or resumed.
+    """
+    read_state = (given.model_extra or {}).get("state")
+    return given.active is False and current.record.active and not current.active and read_state == state_of(current)
 
 
 async def rotate_secret(

@@ -60,6 +60,25 @@ async def test_other_changes_do_not_reactivate_a_disabled_endpoint(service: Serv
     assert service.kafka.changes[-1].activated_version == 1
 
 
+async def test_sending_back_a_disabled_endpoint_does_not_pause_it(service: Service) -> None:
+    """Otherwise it would stay paused when somebody corrects its URL."""
+    identifier = await service.create()
+    service.learn(disabled(identifier))
+    read = await shown(service, identifier)
+    assert (read["active"], read["state"]) == (False, "disabled")
+
+    _, endpoint = await request(service, "PUT", f"{PATH}/{identifier}", **wrapped(**read | {"description": "new"}))
+    assert (endpoint["state"], endpoint["description"]) == ("disabled", "new")
+    assert service.kafka.changes[-1].active
+
+    moved = read | {"target_url": "http://127.0.0.1/moved"}
+    _, endpoint = await request(service, "PUT", f"{PATH}/{identifier}", **wrapped(**moved))
+    assert endpoint["state"] == "active"
+
+    _, endpoint = await request(service, "PUT", f"{PATH}/{identifier}", **wrapped(**endpoint | {"active": False}))
+    assert endpoint["state"] == "paused", "it was active when it was read"
+
+
 async def test_sending_back_an_active_endpoint_does_not_reset_its_failures(service: Service) -> None:
     identifier = await service.create()
     at: dict[str, Any] = {"endpoint_id": identifier, "endpoint_version": 1, "at": NOW}

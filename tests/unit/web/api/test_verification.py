@@ -95,6 +95,9 @@ async def test_an_endpoint_that_refuses_is_unverified_and_can_be_verified_later(
     assert made["secret"]
     assert "no WebHook-Allowed-Origin header" in made["verification_problem"]
 
+    _, sent_back = await request(service, "PUT", f"{PATH}/{made['id']}", **wrapped(**made | {"description": "new"}))
+    assert (sent_back["state"], sent_back["description"]) == ("unverified", "new")  # not paused
+
     service.sender.exchange = allowing("*")
     status, found = await request(service, "POST", f"{PATH}/{made['id']}/verify")
     assert (status, found["state"], found["verification_problem"]) == (200, "active", None)
