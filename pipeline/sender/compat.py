@@ -38,6 +38,8 @@ _MAX_HEAD_BYTES: Final = 256 * 1024
 _MAX_FRAMING: Final = 8
 # The parser gets an answer in pieces of this size, because it parses everything in a piece at once, even thousands of answers.
 _PARSED_BYTES: Final = 2048
+_WITHOUT_BODY: Final = frozenset({b"204", b"304"})
+"""Statuses of answers that have no body (RFC 9110, section 6.4.1)."""
 
 
 class CompatTransport:
@@ -284,14 +286,22 @@ class BoundedProtocol(ResponseHandler):
             if self._allowance < 0:
                 self._give_up("too many bytes around the body, or after it")
                 return
-        start = 0
-        while start < len(data) - _PARSED_BYTES and not self._reading_paused:
-            super().data_received(data[start : start + _PARSED_BYTES])
+        start, end = 0, self._end_of_piece(data, 0)
+        while end < len(data) and not self._reading_paused:
+            super().data_received(data[start:end])
             if self.exception() is not None or self._is_complete():
                 self.force_close()  # There are bytes after the end of the answer.
                 return
-            start += _PARSED_BYTES
+            start, end = end, self._end_of_piece(data, end)
         super().data_received(data[start:] if start else data)
+
+    def _end_of_piece(self, data: bytes, start: int) -> int:
+        """Where the next piece for the parser ends. After the head of a 204: if a body follows, the parser would give up on all of it."""
+        end = start + _PARSED_BYTES
+        if start == 0 and not self._answered and data[9:12] in _WITHOUT_BODY:
+            head = data.find(b"\r\n\r\n", 0, end)
+            return head + 4 if head >= 0 else end
+        return end
 
     def _is_complete(self) -> bool:
         """Whether the parser has read the whole answer."""

@@ -200,6 +200,22 @@ async def test_interim_responses_are_skipped() -> None:
     assert answered(await post_to(answering(answer))).body == b"hi"
 
 
+@pytest.mark.parametrize("head", [b"", b"Content-Length: 5\r\n", b"Connection: close\r\n"])
+@pytest.mark.parametrize("status", [204, 304])
+@on_each_loop
+async def test_a_body_where_there_must_be_none_is_dropped(each_wire: str, status: int, head: bytes) -> None:
+    """Servers such as Python's http.server send what they are told to. The receiver has answered, and must not get it again."""
+    answer = b"HTTP/1.1 %d Word\r\n%s\r\nhello" % (status, head)
+    async with serving(answering(answer)) as endpoint, Sender(PATIENT, LOOPBACK) as sender:
+        for _ in range(2):
+            outcome = await sender.post(Request(endpoint.url(), {}, b"{}"))
+            if each_wire == "fast":
+                assert answered(outcome, status).body == b""
+            else:  # aiohttp gives up on the whole answer if it arrives at once
+                failed(outcome, Failure.INVALID_RESPONSE)
+        assert endpoint.connections == 2
+
+
 @on_each_loop
 async def test_gzip_bomb_stays_compressed() -> None:
     bomb = gzip.compress(bytes(10_000_000))
