@@ -3,7 +3,7 @@
 #   bundle install
 #   WEBHOOK_SECRET=whsec_... bundle exec puma --bind tcp://127.0.0.1:8000
 
-require "digest"
+require "digest/sha2" # not only "digest", which loads SHA256 at its first use: two threads at once would fail
 require "fileutils"
 require "json"
 require "standardwebhooks"
