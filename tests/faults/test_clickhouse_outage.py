@@ -8,6 +8,7 @@ import pytest
 
 from tests.contract.clickhouse_faults import FaultKind
 from tests.faults.scenario import Scenario, Stage
+from tests.waiting import until
 
 pytestmark = [pytest.mark.apache, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -24,6 +25,8 @@ async def test_deliveries_continue_without_clickhouse(stage: Stage) -> None:
         await asyncio.to_thread(clickhouse.start)
         run.say("ClickHouse is back")
         async with run.under_load(waves=2):
+            before = len(run.deployment.acknowledged())
+            await until(lambda: len(run.deployment.acknowledged()) > before)  # on a busy machine, the load begins late
             # Reachable but failing; it executes some of the refused inserts.
             await asyncio.to_thread(clickhouse.fail, run.chance.choice([FaultKind.UNAVAILABLE, FaultKind.LOST]), times=1_000_000)
             await delivery_goes_on(run)
