@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from pipeline.broker.api import Position
+from pipeline.broker.errors import NoSessionError
 from pipeline.broker.factory import open_broker
 from pipeline.broker.producer import Producer
 from pipeline.devtools.simulator import Shop, SimulatedEvent
@@ -35,6 +36,7 @@ CONNECT_TIMEOUT_SECONDS = 5
 """A busy machine must not look like an endpoint that does not answer."""
 
 _PUBLISH_TICK_S = 0.02
+_START_PATIENCE_S = 60.0
 _SLOW_SHARE = 0.4
 _SLOW_RATE = 15.0
 _SETTLE_TICK_S = 0.5
@@ -104,7 +106,7 @@ class Deployment:
         """
         topics = self.settings.topics
         producer = Producer(open_broker(self.settings), topics.sources)
-        await producer.start()
+        await _start(producer)
         sent: list[asyncio.Future[Position]] = []
         slow_from = int(len(events) * (1 - _SLOW_SHARE))
         due, ticked_at = 1.0, time.monotonic()
@@ -180,6 +182,18 @@ class Deployment:
         """Return what the receivers have acknowledged so far: event id and path."""
         self.receivers.ledger.read_on()
         return {(request.event_id, request.path) for request in self.receivers.ledger.requests if request.is_acknowledged}
+
+
+async def _start(producer: Producer) -> None:
+    """On a busy machine, the broker may not answer in time, which ends a command; the load is patient."""
+    deadline = time.monotonic() + _START_PATIENCE_S
+    while True:
+        try:
+            return await producer.start()
+        except NoSessionError:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_PUBLISH_TICK_S)
 
 
 @asynccontextmanager

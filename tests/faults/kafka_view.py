@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, UnknownBrokerIdError
 
 from pipeline.core.offsets import Kept, decode_metadata
 
@@ -62,7 +62,8 @@ class KafkaView:
                 with self._lock:
                     return question(self._admin)
             except KafkaError as error:
-                if not error.retriable or time.monotonic() > deadline:
+                # A partition without a leader, as on a busy machine, has the broker -1.
+                if not (error.retriable or isinstance(error, UnknownBrokerIdError)) or time.monotonic() > deadline:
                     raise
                 time.sleep(_PAUSE_S)
                 self._reconnect()
