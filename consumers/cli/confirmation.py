@@ -28,5 +28,5 @@ def confirmed(question: str, *, yes: bool) -> bool:
     except typer.Abort:
         if is_terminal():  # Ctrl-C, or the end of input
             raise
-        message = "Nothing was changed: this command asks for confirmation, and got no answer. To run it without the question, add --yes."
+        message = "This command asks for confirmation and got no answer, so nothing was changed. To skip the question, add --yes."
         raise NoAnswerError(message) from None

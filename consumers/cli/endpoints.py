@@ -164,7 +164,7 @@ def endpoints_show(endpoint_id: EndpointId, as_json: AsJson = False, url: Url = 
 
 @endpoints_app.command("pause")
 def endpoints_pause(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
-    """Pause an endpoint, such as during its maintenance. Its deliveries are held until you resume it."""
+    """Pause an endpoint, for example during maintenance. Its deliveries are held until you resume it."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"active": False}})
     _require_stopped(found)
@@ -173,7 +173,7 @@ def endpoints_pause(endpoint_id: EndpointId, url: Url = None, api_key: Key = Non
 
 @endpoints_app.command("disable")
 def endpoints_disable(endpoint_id: EndpointId, url: Url = None, api_key: Key = None) -> None:
-    """Mark an endpoint as disabled, as the pipeline does if it fails for days. Its deliveries are held until you resume it."""
+    """Disable an endpoint, as the pipeline does when one fails for days. Its deliveries are held until you resume it."""
     with client_for(url, api_key) as client:
         found = client.call("PATCH", f"endpoints/{endpoint_id}", json={"endpoint": {"disabled": True}})
     _require_stopped(found)
@@ -310,7 +310,7 @@ def endpoints_drop_held(
 
 @endpoints_app.command("remove")
 def endpoints_remove(endpoint_id: EndpointId, yes: Yes = False, url: Url = None, api_key: Key = None) -> None:
-    """Delete an endpoint, after a question. Deliveries that are held for it are discarded."""
+    """Delete an endpoint. Deliveries that are held for it are discarded. Asks for confirmation."""
     with client_for(url, api_key) as client:
         found = client.call("GET", f"endpoints/{endpoint_id}")
         held = found.get("held_count", 0)

@@ -55,7 +55,7 @@ def keys_revoke(
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Revoke an API key, after a question. It stops working immediately."""
+    """Revoke an API key. It stops working immediately. Asks for confirmation."""
     with client_for(url, api_key) as client:
         known = next((key for key in client.call("GET", "keys")["keys"] if key["id"] == key_id), None)
         if known is not None and not confirmed(visible(f"Revoke {_described(known)}?").plain, yes=yes):

@@ -90,7 +90,7 @@ def _publish(settings: Settings, checked: Sequence[CheckedEvent]) -> None:
     try:
         positions = uvloop.run(publish_events(settings, [one.source.value for one in checked]))
     except KeyboardInterrupt:
-        print_notice(f"Interrupted. Any of the {counted(len(checked), 'event')} may have been published anyway.")
+        print_notice(f"Interrupted. Some or all of {counted(len(checked), 'event')} may have been published.")
         raise
     for position in positions:
         out.print(f"Published to {position.topic}, partition {position.partition}, offset {position.offset}.")

@@ -43,14 +43,18 @@ def unknown_names(others: Collection[str]) -> list[CheckResult]:
 def _secret_findings(known: Sequence[str]) -> list[CheckResult]:
     """Secret files without effect. ``known`` are the names of files that are settings."""
     directory = Path(os.environ.get(SECRETS_DIR, ""))
-    found = [CheckResult(str(directory / name), _advice(name, known)) for name in _secret_files() if name.lower() not in known]
-    for name in _directory_of_secrets():
-        path, full_name = directory / name, f"{_PREFIX}{name}".lower()
-        if name.lower() in known and not path.is_file():
-            found.append(CheckResult(str(path), _NOT_A_FILE))
-        elif full_name in known:
-            found.append(CheckResult(str(path), f"This file has no effect; did you mean {full_name}?"))
-    return found
+    found = ((directory / name, _secret_problem(directory / name, known)) for name in _names_of_secrets())
+    return [CheckResult(str(path), problem) for path, problem in found if problem is not None]
+
+
+def _secret_problem(path: Path, known: Sequence[str]) -> str | None:
+    """Why a file in the directory of secrets has no effect. None: it has one, or is none of ours."""
+    name, full_name = path.name.lower(), f"{_PREFIX}{path.name}".lower()
+    if name in known:
+        return None if path.is_file() else _NOT_A_FILE
+    if full_name in known:
+        return f"This file has no effect; did you mean {full_name}?"
+    return _advice(path.name, known) if name.upper().startswith(_PREFIX) else None
 
 
 def setting_source(setting: str) -> str:
@@ -63,7 +67,7 @@ def setting_source(setting: str) -> str:
     file = os.environ.get(SETTINGS_FILE)
     if file and setting in read_settings_file(Path(file), Settings.model_fields):
         return f"{setting} in {file}"
-    secret = next((name for name in _secret_files() if name.upper() == variable), None)
+    secret = next((name for name in _names_of_secrets() if name.upper() == variable), None)
     return variable if secret is None else str(Path(os.environ[SECRETS_DIR]) / secret)
 
 
@@ -107,10 +111,6 @@ def _dotenv() -> list[str]:
     return [name.upper() for name in DotEnvSettingsSource(Settings).env_vars if name.upper().startswith(_PREFIX)]
 
 
-def _secret_files() -> list[str]:
-    return [name for name in _directory_of_secrets() if name.upper().startswith(_PREFIX)]
-
-
-def _directory_of_secrets() -> list[str]:
+def _names_of_secrets() -> list[str]:
     directory = os.environ.get(SECRETS_DIR)
     return sorted(os.listdir(directory)) if directory else []  # noqa: PTH208 - names are what is compared

@@ -71,7 +71,8 @@ async def update_endpoint(
 
     def change(record: EndpointRecord) -> EndpointRecord | None:
         values = record_values(api, given, record, actor)
-        if _is_sent_back(given, find_endpoint(api, endpoint_id)):
+        current = find_endpoint(api, endpoint_id)
+        if _is_sent_back(given, current):
             values.pop("active", None)
         other = api.registry.by_url(values.get("target_url", record.target_url))
         if other is not None and other.id != endpoint_id:
@@ -84,7 +85,7 @@ async def update_endpoint(
         ):
             values |= UNVERIFIED
         # Clients send back the active: true that they have read. A failing endpoint must not seem healthy because of that.
-        is_started = bool(values.get("active")) and not find_endpoint(api, endpoint_id).active
+        is_started = bool(values.get("active")) and not current.active
         if is_started or values.get("target_url", record.target_url) != record.target_url:
             # Its past failures no longer count, not even as a reason to disable it.
             values["activated_version"] = record.version + 1

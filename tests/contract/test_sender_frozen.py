@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from pipeline.core.exchange import Failure, Request
+from pipeline.core.exchange import Exchange, Failure, Request
+from pipeline.core.local_faults import NotSent
 from pipeline.sender.client import Sender
 from pipeline.sender.limits import SenderLimits
 from tests.contract.http_endpoint import EMPTY_OK, LOOPBACK, answered, answering, failed, on_each_loop, post, serving
@@ -45,16 +46,22 @@ def answering_in_a_thread(answers: threading.Event) -> Iterator[tuple[int, threa
         thread.join(60)
 
 
+async def posted_while_frozen(port: int, has_read: threading.Event, answers: threading.Event | None = None) -> Exchange | NotSent:
+    """POST, and freeze when the server has read the request. ``answers``: set it first, so that the server answers meanwhile."""
+    async with Sender(LIMITS, LOOPBACK) as sender:
+        posting = asyncio.create_task(sender.post(Request(f"http://127.0.0.1:{port}/hook", {}, b"{}")))
+        await asyncio.to_thread(has_read.wait, 60)
+        if answers is not None:
+            answers.set()
+        time.sleep(FROZEN_S)  # noqa: ASYNC251 - it is frozen
+        return await posting
+
+
 @on_each_loop
 async def test_an_answer_that_arrived_while_this_process_was_frozen_counts() -> None:
     frozen = threading.Event()
     with answering_in_a_thread(frozen) as (port, has_read):
-        async with Sender(LIMITS, LOOPBACK) as sender:
-            posting = asyncio.create_task(sender.post(Request(f"http://127.0.0.1:{port}/hook", {}, b"{}")))
-            await asyncio.to_thread(has_read.wait, 60)
-            frozen.set()
-            time.sleep(FROZEN_S)  # noqa: ASYNC251 - it is frozen
-            answered(await posting)
+        answered(await posted_while_frozen(port, has_read, frozen))
 
 
 @on_each_loop
@@ -75,9 +82,5 @@ async def test_it_connects_again_if_it_was_frozen_while_connecting() -> None:
 async def test_an_endpoint_that_stays_silent_fails_soon_after() -> None:
     never = threading.Event()
     with answering_in_a_thread(never) as (port, has_read):
-        async with Sender(LIMITS, LOOPBACK) as sender:
-            posting = asyncio.create_task(sender.post(Request(f"http://127.0.0.1:{port}/hook", {}, b"{}")))
-            await asyncio.to_thread(has_read.wait, 60)
-            time.sleep(FROZEN_S)  # noqa: ASYNC251 - it is frozen
-            failed(await posting, Failure.TIMEOUT, "2 s")
+        failed(await posted_while_frozen(port, has_read), Failure.TIMEOUT, "2 s")
         never.set()

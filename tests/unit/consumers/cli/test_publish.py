@@ -139,4 +139,4 @@ def test_ctrl_c_says_that_events_may_have_been_published(monkeypatch: pytest.Mon
     monkeypatch.setenv("OMS_WEBHOOKS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     result = run(given=event() + b"\n" + SHIPMENT)
     assert result.exit_code == 130
-    assert "Interrupted. Any of the 2 events may have been published anyway." in result.stderr
+    assert "Interrupted. Some or all of 2 events may have been published." in result.stderr
